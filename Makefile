@@ -1,0 +1,82 @@
+# Cyclery: set up, reproduce, check. `make help` lists the targets.
+#
+# Nothing but Python 3.11 or newer, make and git is needed. The first target that needs it makes
+# .venv from requirements.lock with plain pip; later calls see that it is there and go straight on.
+
+TIER  ?= smoke
+CORES ?= all
+BIN   := .venv/bin
+READY := .venv/ready
+
+# Rules call `cyclery` by name: it must be the one of .venv, activated or not.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup reproduce plan test test-all lint format docs lock clean clean-results
+
+help: ## list the targets and settings
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Settings: TIER=smoke|desk|paper  PAPER=clr  SEEDS=20  CORES=4  PYTHON=python3.12  ARGS='...'"
+	@echo "  Example:  make reproduce PAPER=clr SEEDS=20"
+
+setup: $(READY) ## make .venv from the lock (the other targets do it when needed)
+
+# An interrupted set-up leaves no stamp and starts from an empty .venv, because pip takes a
+# half-copied package for an installed one. A changed lock only updates the .venv that is there.
+$(READY): requirements.lock pyproject.toml
+	@test -e $@ || { found=; \
+	  for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	    $$python -c 'import ensurepip, sys; assert sys.version_info >= (3, 11)' 2>/dev/null \
+	      && found=$$python && break; \
+	  done; \
+	  test -n "$$found" || { \
+	    echo "No Python 3.11 or newer with the venv module among: $(or $(PYTHON),python3.13 python3.12 python3.11 python3)." >&2; \
+	    echo "Install one (Debian: apt-get install python3 python3-venv), or name yours: make PYTHON=/path/to/python3.12" >&2; \
+	    exit 1; }; \
+	  echo "Making .venv with $$found. PyTorch is large: several minutes and about 6 GB, once."; \
+	  $$found -m venv --clear .venv; }
+	@rm -f $@
+	$(BIN)/python -m pip install --requirement requirements.lock
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+reproduce: $(READY) ## run a tier (TIER), or one paper of it (PAPER), and say where the report is
+	$(BIN)/snakemake --cores $(CORES) $(or $(PAPER),report) --config tier=$(TIER)$(if $(SEEDS), seeds=$(SEEDS))
+	@report=results/$(TIER)/report/index.html; test ! -e $$report || echo "Report: $(CURDIR)/$$report"
+
+plan: $(READY) ## say what would run: cells, runs, steps, time, disk, what is done
+	$(BIN)/cyclery plan $(ARGS)
+
+test: $(READY) ## run the quick tests and measure coverage
+	$(BIN)/python -m pytest -m "not slow" --cov $(ARGS)
+
+test-all: $(READY) ## run every test, the slow ones too
+	$(BIN)/python -m pytest --cov $(ARGS)
+
+lint: $(READY) ## check style, types and the workflow (changes nothing)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+
+format: $(READY) ## rewrite the code in the house style
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/snakefmt Snakefile workflow
+
+docs: $(READY) ## regenerate the JSON Schemas and the reference of every config key
+	$(BIN)/cyclery docs
+
+lock: ## resolve requirements.lock anew after a change of pyproject.toml (needs uv)
+	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile pyproject.toml --extra dev --universal \
+	  --python-version 3.11 --fork-strategy fewest --quiet --output-file requirements.lock $(ARGS)
+
+clean: ## remove .venv and caches; results stay
+	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-results: ## remove every result and what Snakemake remembers of them
+	rm -rf results .snakemake/incomplete .snakemake/log .snakemake/metadata
