@@ -1,0 +1,285 @@
+"""The command line: one command per kind of job, and a few for people.
+
+Every command reads ``config/`` below ``--root`` with the overrides of ``--set``. A UserError is
+printed as one message and ends with exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclery import __version__
+from cyclery.errors import UserError
+
+if TYPE_CHECKING:
+    from cyclery.engine.train import Trainer
+    from cyclery.plan import Plan
+
+log = logging.getLogger("cyclery")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        _log_to(options.log, options.verbose)
+        command: Callable[[argparse.Namespace], int | None] = options.command
+        return command(options) or 0
+    except UserError as error:
+        if options.log:
+            log.debug("%s", error)
+        print(f"cyclery: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cyclery: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cyclery",
+        description="Reproduces cyclical training and related papers, and judges their claims.",
+    )
+    parser.add_argument("--version", action="version", version=f"cyclery {__version__}")
+    parser.add_argument("--root", type=Path, default=Path(), help="folder that holds config/")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="override a key of config/config.yaml, as in --set tier=desk",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, function: Callable[..., Any], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=function)
+        command.add_argument("--log", type=Path, help="also write all detail to this file")
+        command.add_argument("-v", "--verbose", action="store_true", help="say more")
+        return command
+
+    add("check", _check, "check the whole configuration")
+    command = add("plan", _plan, "show cells, runs, estimated time and disk, and what is done")
+    command.add_argument("part", nargs="*", help="paper, paper.experiment or paper.claim")
+    command = add("prepare", _prepare, "write a dataset as one file of tensors")
+    command.add_argument("dataset")
+    command.add_argument("--output", type=Path, help="its manifest")
+    for name, function, text, what in (
+        ("lr-range", _lr_range, "run the learning-rate range tests of a group", "group"),
+        ("train", _train, "train the runs of a shard that the run store does not hold", "shard"),
+    ):
+        command = add(name, function, text)
+        command.add_argument(what)
+        command.add_argument("--output", type=Path, required=True, help="records, one a line")
+        command.add_argument("--workers", type=int, default=1, help="processes on a CPU")
+        command.add_argument("--expect", help="hash of what was planned")
+    command = add("evidence", _evidence, "test the claims of a part")
+    command.add_argument("part")
+    command.add_argument("--output", type=Path, required=True, help="evidence as JSON")
+    command.add_argument("--table", type=Path, help="tidy table as CSV, a row per run")
+    command.add_argument("--expect", help="hash of what was planned")
+    command = add("report", _report, "render evidence as HTML and LaTeX")
+    command.add_argument("evidence", nargs="+", type=Path)
+    command.add_argument("--output", type=Path, required=True, help="index.html")
+    command = add("jobs", _jobs, "write the runs of a part as plain JSON, for python -m "
+                                 "cyclery.engine on a machine without these packages")
+    command.add_argument("part")
+    command.add_argument("--output", type=Path, required=True)
+    command = add("docs", _docs, "write the JSON Schemas and the reference of every key")
+    command.add_argument("--check", action="store_true", help="only say whether they are current")
+    return parser
+
+
+def _log_to(path: Path | None, verbose: bool) -> None:
+    """Send messages to the terminal, and all detail to the log file of a job."""
+    logger = logging.getLogger("cyclery")
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(logging.DEBUG if verbose else logging.INFO)
+    terminal.setFormatter(logging.Formatter("cyclery: %(message)s"))
+    logger.addHandler(terminal)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(file)
+
+
+def overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` texts as a dict; a value is YAML, so 20 is a number."""
+    import yaml
+
+    result = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"--set {text}: write KEY=VALUE, as in --set tier=desk")
+        try:
+            result[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            result[key] = value
+    return result
+
+
+def _load(options: argparse.Namespace) -> Plan:
+    from cyclery.config.check import check
+    from cyclery.config.load import load
+
+    return check(load(options.root, overrides(options.set)))
+
+
+def _expect(options: argparse.Namespace, found: str) -> None:
+    if options.expect and options.expect != found:
+        raise UserError(
+            "the configuration has changed since this job was planned; repeat the command"
+        )
+
+
+def _check(options: argparse.Namespace) -> None:
+    plan = _load(options)
+    arms = sum(len(plan.part_arms(paper)) for paper in plan.project.papers)
+    print(f"{len(plan.project.papers)} papers, {arms} arms at tier {plan.tier}: all keys are good")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from cyclery.overview import show
+
+    show(_load(options), options.part)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from cyclery.config.load import load
+    from cyclery.data.prepare import prepare
+
+    project = load(options.root, overrides(options.set))
+    manifest = options.output or project.data / f"{options.dataset}.json"
+    found = prepare(options.dataset, manifest.parent, manifest)
+    log.info("%s: %d images, from %s", manifest, found["n_train"] + found["n_test"],
+             found["source"])
+
+
+def _trainer(options: argparse.Namespace, plan: Plan) -> Trainer:
+    # One thread per process: set before numpy and torch start theirs.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+    from cyclery.data.registry import DATASETS
+    from cyclery.engine.train import Trainer
+    from cyclery.store import Store
+
+    project = plan.project
+    return Trainer(
+        store=Store(project.results / "store"),
+        manifests={name: project.data / f"{name}.json" for name in DATASETS},
+        device=project.config.device,
+        workers=getattr(options, "workers", 1),
+        resume_seconds=project.config.resume_seconds,
+        commit=commit(options.root),
+    )
+
+
+def commit(root: Path) -> str | None:
+    """Return the git commit of the code, with ``+`` where files differ from it; None without git."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
+            cwd=root, capture_output=True, text=True, check=True, timeout=20,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def _run_jobs(options: argparse.Namespace, plan: Plan, jobs: list[dict[str, Any]]) -> int:
+    from cyclery.engine.train import Stopped, write_records
+
+    try:
+        records = _trainer(options, plan).train(jobs)
+    except Stopped:
+        log.info("stopped as asked; unfinished runs go on from where they are")
+        return 143
+    write_records(options.output, records)
+    return 0
+
+
+def _lr_range(options: argparse.Namespace) -> int:
+    from cyclery.jobs import range_jobs
+    from cyclery.plan import digest
+
+    plan = _load(options)
+    tests = plan.ranges(options.group)
+    _expect(options, digest(sorted(test.key for test in tests)))
+    return _run_jobs(options, plan, range_jobs(tests))
+
+
+def _train(options: argparse.Namespace) -> int:
+    from cyclery.jobs import shard_jobs
+
+    plan = _load(options)
+    shard = plan.shard(options.shard)
+    _expect(options, shard.digest)
+    return _run_jobs(options, plan, shard_jobs(plan, shard))
+
+
+def _jobs(options: argparse.Namespace) -> None:
+    from cyclery.jobs import part_jobs
+    from cyclery.store import write_atomic
+
+    jobs = part_jobs(_load(options), options.part)
+    write_atomic(options.output, json.dumps(jobs, indent=1, sort_keys=True))
+    log.info("%s: %d jobs", options.output, len(jobs))
+
+
+def _evidence(options: argparse.Namespace) -> None:
+    from cyclery.gather import gather
+    from cyclery.workflow import Graph
+
+    plan = _load(options)
+    _expect(options, Graph(plan, {}).part_digest(options.part))
+    gather(plan, options.part, options.output, options.table)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from cyclery.config.load import load
+    from cyclery.report.build import build, compile_pdf
+
+    evidence = []
+    for path in options.evidence:
+        try:
+            evidence.append(json.loads(path.read_bytes()))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); delete it and repeat") from None
+    tier = load(options.root, overrides(options.set)).config.tier
+    page = build(evidence, options.output.parent, tier)
+    pdf = compile_pdf(options.output.parent)
+    log.info("report: %s%s", page, f" and {pdf.name}" if pdf else "")
+
+
+def _docs(options: argparse.Namespace) -> int:
+    from cyclery.config.docs import documents
+    from cyclery.store import write_atomic
+
+    stale = [
+        path
+        for path, text in documents().items()
+        if not (options.root / path).exists()
+        or (options.root / path).read_text(encoding="utf-8") != text
+    ]
+    if options.check and stale:
+        raise UserError(f"not current: {', '.join(map(str, stale))}; run `make docs`")
+    for path in stale:
+        write_atomic(options.root / path, documents()[path])
+        log.info("%s: written", path)
+    return 0

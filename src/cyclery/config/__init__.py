@@ -1,0 +1,1 @@
+"""Typed configuration: models, loading, and the documents generated from them."""

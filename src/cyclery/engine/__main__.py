@@ -1,0 +1,47 @@
+"""Train a file of jobs with nothing but numpy, torch and safetensors installed.
+
+    python -m cyclery.engine jobs.json --store results/store --data results/data
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from cyclery.data.registry import DATASETS
+from cyclery.engine.train import Stopped, Trainer
+from cyclery.errors import UserError
+from cyclery.store import Store
+
+
+def main() -> int:
+    """Train all jobs; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m cyclery.engine", description=__doc__)
+    parser.add_argument("jobs", type=Path, help="written by `cyclery jobs`")
+    parser.add_argument("--store", type=Path, required=True, help="the run store")
+    parser.add_argument("--data", type=Path, required=True, help="folder of prepared datasets")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--workers", type=int, default=1, help="processes on a CPU")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="cyclery: %(message)s")
+    trainer = Trainer(
+        store=Store(options.store),
+        manifests={name: options.data / f"{name}.json" for name in DATASETS},
+        device=options.device,
+        workers=options.workers,
+    )
+    try:
+        trainer.train(json.loads(options.jobs.read_bytes()))
+    except UserError as error:
+        print(f"cyclery: {error}", file=sys.stderr)
+        return 2
+    except Stopped:
+        return 143
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,100 @@
+"""Weights and resume points as safetensors: nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from cyclery.errors import UserError
+from cyclery.store import Store, file_sha256, write_atomic
+
+if TYPE_CHECKING:
+    from cyclery.engine.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """Write named weights; the same weights give the same bytes."""
+    write_atomic(path, safetensors.torch.save(weights))
+
+
+def load_weights(path: Path, digest: str | None = None) -> dict[str, Tensor]:
+    """Read named weights; a UserError where the file is missing, foreign, cut or altered."""
+    try:
+        if digest is not None and file_sha256(path) != digest:
+            raise UserError(
+                f"{path}: the checkpoint is not the one that its record describes; delete its "
+                "folder to train it again"
+            )
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: the checkpoint is missing; train its run again") from None
+    except SafetensorError as error:
+        raise UserError(
+            f"{path}: not a whole safetensors file ({error}); delete its folder to train it again"
+        ) from None
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """The state of a run between two epochs, and how it was reached."""
+
+    state: dict[str, Tensor]
+    epoch: int
+    curve: dict[str, list[float]]
+    seconds: float
+
+
+def save_state(run: Run, path: Path, stamp: str, seconds: float) -> None:
+    """Write a resume point. ``stamp`` says what the run is made from."""
+    state = run.state()
+    head = {
+        "stamp": stamp,
+        "sha256": _digest(state),
+        "epoch": str(run.epoch),
+        "curve": json.dumps(run.curve),
+        "seconds": str(seconds),
+    }
+    write_atomic(path, safetensors.torch.save(state, metadata=head))
+
+
+def read_state(path: Path, stamp: str, store: Store) -> ResumePoint | None:
+    """Return the resume point at ``path`` if there is one that fits.
+
+    One that was cut or altered is set aside: the run starts afresh and ends with the same numbers.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as stream:
+            head = stream.metadata() or {}
+            state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        if head["sha256"] != _digest(state):
+            raise ValueError("its content does not match its digest")
+        if head["stamp"] != stamp:
+            log.info("%s: made from other inputs; starting afresh", path)
+            return None
+        return ResumePoint(
+            state, int(head["epoch"]), json.loads(head["curve"]), float(head["seconds"])
+        )
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        store.set_aside(path, f"the resume point cannot be used ({error})")
+        return None
+
+
+def _digest(state: dict[str, Tensor]) -> str:
+    total = sha256()
+    for name, value in sorted(state.items()):
+        total.update(name.encode())
+        total.update(value.contiguous().flatten().view(torch.uint8).numpy())
+    return total.hexdigest()

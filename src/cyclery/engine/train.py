@@ -1,0 +1,418 @@
+"""Train jobs: look each up in the run store, train what is missing, return all records.
+
+A job is a plain dict ``{"key", "label", "kind", "settings", "keep", "range_runs"}``, so a machine
+without the configuration packages can train it (``python -m cyclery.engine``). Nothing imports
+torch until a run is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclery import __version__
+from cyclery.errors import UserError
+from cyclery.store import Store, file_sha256, write_atomic
+
+if TYPE_CHECKING:
+    import torch
+
+    from cyclery.engine.run import Data, Run
+
+log = logging.getLogger(__name__)
+Job = dict[str, Any]
+Record = dict[str, Any]
+
+
+class Stopped(Exception):
+    """The process was asked to stop; unfinished runs have saved where they are."""
+
+
+@dataclass
+class Trainer:
+    """Trains jobs into a store. ``workers`` processes share the jobs on a CPU."""
+
+    store: Store
+    manifests: dict[str, Path]
+    device: str = "auto"
+    workers: int = 1
+    resume_seconds: float = 30.0
+    commit: str | None = None
+    progress_seconds: float = 5.0
+    _data: dict[tuple[str, str], Data] = field(default_factory=dict)
+
+    # Looking up: no torch.
+
+    def inputs(self, job: Job) -> dict[str, Any]:
+        """Return what the job takes from earlier work; a UserError names what is missing."""
+        settings = job["settings"]
+        found: dict[str, Any] = {"dataset": self._manifest(settings)["content_sha256"]}
+        found["parents"] = {}
+        for name, key in sorted(settings.get("parents", {}).items()):
+            record = self.store.read(key)
+            if record is None or record.get("checkpoint_sha256") is None:
+                raise UserError(
+                    f"{job['label']}: its parent {name!r} (run {key}) has no finished checkpoint "
+                    "in the run store; train it first."
+                )
+            found["parents"][name] = {"key": key, "sha256": record["checkpoint_sha256"]}
+        found["range"] = self._range(job) if job.get("range_runs") else None
+        return found
+
+    def _manifest(self, settings: dict[str, Any]) -> dict[str, Any]:
+        name = settings["dataset"]["name"]
+        try:
+            manifest: dict[str, Any] = json.loads(self.manifests[name].read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"{self.manifests[name]}: cannot be read ({error}); run `cyclery prepare {name}`."
+            ) from None
+        if manifest["identity"] != settings["dataset"]["identity"]:
+            raise UserError(
+                f"{self.manifests[name]}: was prepared from other files or by another version; "
+                f"delete it and run `cyclery prepare {name}`."
+            )
+        return manifest
+
+    def _range(self, job: Job) -> dict[str, Any]:
+        from cyclery import lrrange
+
+        records = [self.store.read(key) for key in job["range_runs"]]
+        missing = [k for k, r in zip(job["range_runs"], records, strict=True) if r is None]
+        if missing:
+            raise UserError(
+                f"{job['label']}: its learning-rate range test (run {missing[0]}) is not in the "
+                "run store; run it first."
+            )
+        combined = lrrange.combine([record["bounds"] for record in records if record])
+        base, high = float(combined["base"]), float(combined["max"])
+        return {"key": job["settings"]["range"], "base": base, "max": high}
+
+    def finished(self, job: Job, inputs: dict[str, Any] | None = None) -> Record | None:
+        """Return the job's record if it is whole and made from the inputs that there are now."""
+        record = self.store.read(job["key"])
+        if record is None or record["inputs"] != (inputs or self.inputs(job)):
+            return None
+        if job.get("keep") and record["status"] == "done":
+            checkpoint = self.store.checkpoint(job["key"])
+            if not checkpoint.exists() or record.get("checkpoint_sha256") is None:
+                return None
+        return record
+
+    # Training.
+
+    def train(self, jobs: list[Job]) -> list[Record]:
+        """Return the records of all jobs, in order, training those that are missing."""
+        records = {job["key"]: self.finished(job) for job in jobs}
+        missing = {job["key"]: job for job in jobs if records[job["key"]] is None}
+        log.info(
+            "%d runs: %d in the store, %d to train",
+            len(records),
+            len(records) - len(missing),
+            len(missing),
+        )
+        if missing:
+            with _stopping():
+                self._train_missing(list(missing.values()), records)
+        return [self._known(records[job["key"]]) for job in jobs]
+
+    @staticmethod
+    def _known(record: Record | None) -> Record:
+        assert record is not None, "every job has a record once training returns"
+        return record
+
+    def _train_missing(self, jobs: list[Job], records: dict[str, Record | None]) -> None:
+        device = self._prepare_torch()
+        # Read once, before processes share the memory.
+        for job in jobs:
+            self.data(job["settings"], device)
+        progress = Progress(len(jobs), sum(job["images"] for job in jobs), self.progress_seconds)
+        workers = min(self.workers, len(jobs)) if device.type == "cpu" else 1
+        # Runs that another process is training come last, and are waited for.
+        for wait in (False, True):
+            waiting = []
+            results = (
+                self._in_processes(jobs, wait, workers)
+                if workers > 1
+                else ((job, self.train_one(job, wait)) for job in jobs)
+            )
+            for job, record in results:
+                if record is None:
+                    waiting.append(job)
+                else:
+                    records[job["key"]] = record
+                    progress.done(job, record)
+            jobs = waiting
+
+    def _in_processes(
+        self, jobs: list[Job], wait: bool, workers: int
+    ) -> Iterator[tuple[Job, Record | None]]:
+        """Share the jobs among forked processes, which have torch and the data already."""
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(workers, context, initializer=_die_with_parent) as pool:
+            futures = {pool.submit(self.train_one, job, wait): job for job in jobs}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            except BrokenProcessPool:
+                raise UserError(
+                    "a training process was killed (out of memory?); what was finished is kept, "
+                    "repeat the command to go on"
+                ) from None
+            except BaseException:
+                for child in multiprocessing.active_children():
+                    child.terminate()
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def train_one(self, job: Job, wait: bool) -> Record | None:
+        """Train one job under its lock; None where another process has it and ``wait`` is off."""
+        with self.store.lock(job["key"], wait) as held:
+            if not held:
+                return None
+            inputs = self.inputs(job)
+            record = self.finished(job, inputs)
+            if record is not None:
+                return record
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            device = self._prepare_torch()
+            data = self.data(job["settings"], device)
+            if job["kind"] == "range":
+                record = self._sweep(job, data, device)
+            else:
+                record = self._run(job, data, device, inputs)
+            record |= {
+                "schema": 1,
+                "kind": job["kind"],
+                "settings": job["settings"],
+                "inputs": inputs,
+                "images_per_second": record["images"] / max(record["seconds"], 1e-9),
+                "device": device_name(device),
+                "versions": versions(),
+                "commit": self.commit,
+                "started": started,
+            }
+            return self.store.write(job["key"], record)
+
+    def _sweep(self, job: Job, data: Data, device: torch.device) -> Record:
+        from cyclery.engine.sweep import sweep
+
+        began = time.monotonic()
+        found = sweep(job["settings"], data, device)
+        return {"status": "done", **found, "seconds": time.monotonic() - began}
+
+    def _run(
+        self, job: Job, data: Data, device: torch.device, inputs: dict[str, Any]
+    ) -> Record:
+        from cyclery.engine.checkpoint import load_weights, read_state, save_state, save_weights
+        from cyclery.engine.run import Diverged, Run
+
+        settings, bounds, weights = job["settings"], None, None
+        if inputs["range"]:
+            bounds = (inputs["range"]["base"], inputs["range"]["max"])
+        if settings.get("init"):
+            parent = inputs["parents"][settings["init"]]
+            weights = load_weights(self.store.checkpoint(parent["key"]), parent["sha256"])
+        run = Run(settings, data, device, bounds, weights)
+        # What the state is made from; a resume point of anything else is not used.
+        stamp = sha256(json.dumps([job["key"], inputs], sort_keys=True).encode()).hexdigest()
+        resume, spent = self.store.resume(job["key"]), 0.0
+        if point := read_state(resume, stamp, self.store):
+            run.load_state(point.state, point.epoch, point.curve)
+            spent = point.seconds
+            log.info("%s: resumed after epoch %d", job["label"], point.epoch)
+        began = saved = time.monotonic()
+        outcome: Record = {"status": "done", "diverged_step": None, "final": {}}
+        try:
+            while not run.finished:
+                run.train_epoch()
+                run.evaluate_on_the_way()
+                now = time.monotonic()
+                _log_epoch(job, run, spent + now - began)
+                if _STOP or (not run.finished and now - saved >= self.resume_seconds):
+                    save_state(run, resume, stamp, spent + now - began)
+                    saved = now
+                if _STOP:
+                    raise Stopped
+            outcome["final"] = run.final()
+        except Diverged as diverged:
+            outcome |= {"status": "diverged", "diverged_step": diverged.update}
+            log.warning("%s: diverged at update %d", job["label"], diverged.update)
+        outcome["seconds"] = spent + time.monotonic() - began
+        if job.get("keep") and outcome["status"] == "done":
+            path = self.store.checkpoint(job["key"])
+            save_weights(run.weights(), path)
+            outcome["checkpoint_sha256"] = file_sha256(path)
+        log.info("%s: %s in %.1f s", job["label"], outcome["status"], outcome["seconds"])
+        return outcome | {"curve": run.curve, "images": run.images, "updates": run.updates}
+
+    def _prepare_torch(self) -> torch.device:
+        import torch
+
+        wanted = self.device
+        if wanted == "auto":
+            wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise UserError(
+                "device: cuda is configured, but torch sees no GPU; set `device: cpu`, or install "
+                "a build of torch for this GPU"
+            )
+        device = torch.device(wanted)
+        _set_up_torch(device)
+        return device
+
+    def data(self, settings: dict[str, Any], device: torch.device) -> Data:
+        """Return the prepared dataset on the device, reading it once; re-made where it is absent."""
+        from cyclery.data.prepare import load_or_remake
+        from cyclery.engine.run import Data
+
+        name = (settings["dataset"]["name"], str(device))
+        if name not in self._data:
+            import torch
+
+            manifest, arrays = load_or_remake(self.manifests[name[0]])
+            images, labels = (torch.as_tensor(arrays[key]) for key in ("images", "labels"))
+            self._data[name] = Data(images, labels.long(), manifest).to(device)
+        return self._data[name]
+
+
+def _set_up_torch(device: torch.device) -> None:
+    """Make arithmetic mean the same everywhere; runs set what they vary."""
+    import torch
+
+    if device.type == "cpu":
+        # A run's numbers depend on its threads, so they never follow the job's cores.
+        torch.set_num_threads(1)
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def _log_epoch(job: Job, run: Run, seconds: float) -> None:
+    curve, epochs = run.curve, run.settings["epochs"]
+    rate = run.images * run.epoch / epochs / max(seconds, 1e-9)
+    evaluated = ""
+    if curve["eval_epoch"] and curve["eval_epoch"][-1] == run.epoch and "val_accuracy" in curve:
+        evaluated = f", validation {100 * curve['val_accuracy'][-1]:.2f} %"
+    log.debug(
+        "%s: epoch %d/%d, loss %.4f%s, %.0f images/s",
+        job["label"], run.epoch, epochs, curve["train_loss"][-1], evaluated, rate,
+    )
+
+
+@dataclass
+class Progress:
+    """Says how far a list of jobs is, and how long the rest will take."""
+
+    total: int
+    images: int
+    every: float
+    _done: int = 0
+    _images: int = 0
+    _diverged: int = 0
+    _began: float = field(default_factory=time.monotonic)
+    _said: float = field(default_factory=time.monotonic)
+
+    def done(self, job: Job, record: Record) -> None:
+        """Count a finished job, and say so every few seconds and at the end."""
+        self._done += 1
+        self._images += job["images"]
+        self._diverged += record["status"] == "diverged"
+        now = time.monotonic()
+        if self._done < self.total and now - self._said < self.every:
+            return
+        self._said = now
+        left = (now - self._began) * (self.images - self._images) / max(self._images, 1)
+        log.info(
+            "%d of %d runs trained%s, %.0f images/s, about %s left",
+            self._done,
+            self.total,
+            f" ({self._diverged} diverged)" if self._diverged else "",
+            self._images / max(now - self._began, 1e-9),
+            duration(left),
+        )
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+# Set by a signal; read at the end of every epoch.
+_STOP: list[int] = []
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """Turn SIGTERM and SIGINT (a preempted node, Ctrl-C) into a stop at the next epoch's end."""
+
+    def stop(number: int, _frame: Any) -> None:
+        _STOP.append(number)
+        if multiprocessing.parent_process() is None and multiprocessing.active_children():
+            raise Stopped
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        _STOP.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process with its parent, so that kill -9 leaves no one training."""
+    if platform.system() == "Linux":
+        import ctypes
+
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the processor that computes."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"CPU {line.partition(':')[2].strip()}"
+    return f"CPU {platform.machine()}"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that numbers may depend on."""
+    import numpy
+    import torch
+
+    return {
+        "cyclery": __version__,
+        "numpy": numpy.__version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+    }
+
+
+def write_records(path: Path, records: list[Record]) -> None:
+    """Write a shard's records, one JSON object a line."""
+    lines = [json.dumps(record, sort_keys=True, allow_nan=False) for record in records]
+    write_atomic(path, "".join(f"{line}\n" for line in lines))

@@ -1,0 +1,64 @@
+"""Training methods: one file, one method.
+
+A method file declares ``VERSION`` (raised whenever what it computes changes: it enters every run
+key), ``TITLE``, a frozen dataclass ``Settings`` and a pure function
+``step(models, batch, row, settings, generator) -> (loss, logs)``. Fields of ``Settings`` that are
+annotated ``Quantity`` may follow a schedule; their value at this update arrives in ``row`` as a
+0-dim tensor. Every field has a default. A step never reads a host number that changes with time and never synchronises.
+
+Files are found by their name, so adding one needs no other edit. They import torch lazily
+(``from cyclery.lazy import F, torch``), because planning reads their settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, get_type_hints
+
+from cyclery.errors import UserError, choices, nearest
+from cyclery.schedules import Quantity
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method file declares."""
+
+    name: str
+    version: int
+    title: str
+    own_definition: str | None
+    settings_type: type
+    step: Callable[..., Any]
+    quantities: tuple[str, ...]
+
+    def limits(self, quantity: str) -> dict[str, Any]:
+        """Return the documentation and limits of a quantity, as its field declares them."""
+        return dict(self.settings_type.__dataclass_fields__[quantity].metadata)  # type: ignore[attr-defined]
+
+
+def names() -> list[str]:
+    """Return the names of all methods, sorted."""
+    return sorted(module.name for module in iter_modules(__path__) if module.name[0] != "_")
+
+
+@cache
+def load(name: str) -> Method:
+    """Import the method ``name``; a UserError names the methods there are."""
+    if name not in names():
+        raise UserError(f"unknown method {name!r}.{nearest(name, names())} "
+                        f"Methods: {choices(names())}.")
+    module = import_module(f"{__name__}.{name}")
+    hints = get_type_hints(module.Settings, include_extras=True)
+    return Method(
+        name=name,
+        version=module.VERSION,
+        title=module.TITLE,
+        own_definition=getattr(module, "OWN_DEFINITION", None),
+        settings_type=module.Settings,
+        step=module.step,
+        quantities=tuple(f.name for f in fields(module.Settings) if hints[f.name] == Quantity),
+    )

@@ -1,0 +1,167 @@
+"""The run store: finished and unfinished runs by their run key.
+
+``<root>/<first two digits>/<run key>/`` holds ``record.json``, the final ``checkpoint.safetensors``
+where it is kept, ``resume.safetensors`` while the run is unfinished, and ``lock``. Snakemake does
+not know the store, so it never deletes it. Every write is atomic; every record carries a digest
+of itself, and one that does not match is set aside and made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from cyclery.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
+
+    A full disk or a read-only folder raises a UserError and leaves nothing behind.
+    """
+    payload = data.encode() if isinstance(data, str) else data
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise disk_error(path, error) from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(payload)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o666 & ~_UMASK)
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise disk_error(path, error) from error
+        raise
+
+
+# Read once, since reading it means setting it and other threads would see that.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+def disk_error(path: Path, error: OSError) -> UserError:
+    """Return the message for a failed write to ``path``."""
+    remedies = {
+        errno.ENOSPC: "no space is left on the disk; free some and repeat the command",
+        errno.EDQUOT: "the disk quota is used up; free some space and repeat the command",
+        errno.EROFS: "the file system is read-only; set `results` to a folder that can be written",
+        errno.EACCES: "permission denied; set `results` to a folder that can be written",
+    }
+    return UserError(f"{path}: {remedies.get(error.errno or 0, error.strerror)}")
+
+
+def seal(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the record with the SHA-256 of its content under ``sha256``."""
+    body = {key: value for key, value in record.items() if key != "sha256"}
+    return {**body, "sha256": _content_digest(body)}
+
+
+def is_sealed(record: Any) -> bool:
+    """Say whether a record is whole: its digest is that of its content."""
+    if not isinstance(record, dict) or "sha256" not in record:
+        return False
+    body = {key: value for key, value in record.items() if key != "sha256"}
+    return bool(record["sha256"] == _content_digest(body))
+
+
+def _content_digest(body: dict[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256(text.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return _hash_stream(stream)
+
+
+def _hash_stream(stream: Any) -> str:
+    state = sha256()
+    while block := stream.read(1 << 20):
+        state.update(block)
+    return state.hexdigest()
+
+
+class Store:
+    """Finished and unfinished runs under one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def folder(self, key: str) -> Path:
+        """Return the folder of a run; it may not exist yet."""
+        return self.root / key[:2] / key
+
+    def checkpoint(self, key: str) -> Path:
+        """Return the path of a run's final weights."""
+        return self.folder(key) / "checkpoint.safetensors"
+
+    def resume(self, key: str) -> Path:
+        """Return the path of an unfinished run's state."""
+        return self.folder(key) / "resume.safetensors"
+
+    def read(self, key: str) -> dict[str, Any] | None:
+        """Return a run's record, or None. One that was cut or altered is set aside, with a word."""
+        path = self.folder(key) / "record.json"
+        try:
+            record = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError):
+            record = None
+        if is_sealed(record) and record["key"] == key:
+            return dict(record)
+        self.set_aside(path, "the record was cut or altered")
+        return None
+
+    def set_aside(self, path: Path, reason: str) -> None:
+        """Move a damaged file out of the way, so that what it held is made again."""
+        aside = path.with_name(f"{path.name}.damaged")
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path, aside)
+            log.warning("%s: %s; kept as %s and made again", path, reason, aside.name)
+
+    def write(self, key: str, record: dict[str, Any]) -> dict[str, Any]:
+        """Seal and write a run's record; its resume point is no longer needed."""
+        sealed = seal({**record, "key": key})
+        text = json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False)
+        write_atomic(self.folder(key) / "record.json", text + "\n")
+        self.resume(key).unlink(missing_ok=True)
+        return sealed
+
+    @contextlib.contextmanager
+    def lock(self, key: str, wait: bool) -> Iterator[bool]:
+        """Hold the run's lock; yields False where another process has it and ``wait`` is off.
+
+        The lock is the kernel's, so a process that dies, however it dies, releases it.
+        """
+        folder = self.folder(key)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stream = (folder / "lock").open("w")
+        except OSError as error:
+            raise disk_error(folder, error) from error
+        with stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+                return
+            yield True

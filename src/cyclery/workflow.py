@@ -1,0 +1,127 @@
+"""What the rules of the graph ask: paths, parameters and resources, from configuration alone.
+
+Snakemake imports this at every parse, so it is light: no torch, no numpy where it can be helped,
+and nothing is read but ``config/``.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cyclery.config.check import check
+from cyclery.config.load import load
+from cyclery.data import registry
+from cyclery.plan import Plan, digest
+
+# More processes than this share one job's runs only on machines that nobody has asked about.
+MOST_WORKERS = 64
+
+
+class Graph:
+    """The graph of one project at one tier. Paths are relative to the project's root."""
+
+    def __init__(self, plan: Plan, overrides: Mapping[str, Any]) -> None:
+        self.plan = plan
+        self.config = plan.project.config
+        self.results = f"{self.config.results}/{plan.tier}"
+        self.data = self.config.data
+        # Handed to every command, so that a job sees the configuration that was planned.
+        self.overrides = " ".join(
+            f"--set {shlex.quote(f'{key}={json.dumps(value)}')}"
+            for key, value in sorted(overrides.items())
+        )
+
+    @classmethod
+    def load(cls, root: Path, config: Mapping[str, Any]) -> Graph:
+        """Load, check and plan the project; a WorkflowError-friendly UserError says what is wrong."""
+        project, changed = load(root, config), {}
+        defaults = load(root).config.model_dump()
+        for key, value in project.config.model_dump().items():
+            if value != defaults[key]:
+                changed[key] = value
+        return cls(check(project), changed)
+
+    def parts(self) -> list[str]:
+        """Return every paper, experiment and claim that can be asked for."""
+        return list(self.plan.parts())
+
+    @cached_property
+    def gpus(self) -> int:
+        """Return the GPUs that a training job takes."""
+        on_gpu = self.config.device == "cuda" or (
+            self.config.device == "auto" and Path("/dev/nvidiactl").exists()
+        )
+        return int(on_gpu)
+
+    @property
+    def threads(self) -> int:
+        """Return the cores a training job can use; Snakemake gives it those that there are."""
+        return 1 if self.gpus else MOST_WORKERS
+
+    # Data and range tests.
+
+    def identity(self, dataset: str) -> str:
+        """Return what pins a dataset: its raw checksums and the version of its preparation."""
+        return registry.get(dataset).identity
+
+    def manifest(self, dataset: str) -> str:
+        """Return the manifest of a dataset."""
+        return f"{self.data}/{dataset}.json"
+
+    def manifests(self, group: str) -> list[str]:
+        """Return the manifests that a group's runs need."""
+        cells = (cell for shard in self.plan.shards(group) for cell in shard.cells)
+        names = {cell.arm.settings["dataset"]["name"] for cell in cells}
+        return [self.manifest(name) for name in sorted(names)]
+
+    def _range_file(self, group: str) -> str:
+        return f"{self.results}/lr-range/{group}.jsonl"
+
+    def range_files(self, group: str, shard: str) -> list[str]:
+        """Return the group's range tests if an arm of the shard takes its bounds from one."""
+        cells = self.plan.shard(f"{group}/{shard}").cells
+        return [self._range_file(group)] if any(cell.arm.range for cell in cells) else []
+
+    def range_digest(self, group: str) -> str:
+        """Return the hash of a group's range tests."""
+        return digest(sorted(test.key for test in self.plan.ranges(group)))
+
+    # Shards.
+
+    def shard_digest(self, group: str, shard: str) -> str:
+        """Return the hash of a shard's run keys."""
+        return self.plan.shard(f"{group}/{shard}").digest
+
+    def _record_file(self, shard_id: str) -> str:
+        return f"{self.results}/records/{shard_id}.jsonl"
+
+    def parent_files(self, group: str, shard: str) -> list[str]:
+        """Return the records of the shards that hold a shard's parents."""
+        parents = self.plan.parent_shards(self.plan.shard(f"{group}/{shard}"))
+        return [self._record_file(parent.id) for parent in parents]
+
+    # Evidence.
+
+    def record_files(self, part: str) -> list[str]:
+        """Return the records of a part."""
+        return [self._record_file(shard.id) for shard in self.plan.part_shards(part)]
+
+    def part_range_files(self, part: str) -> list[str]:
+        """Return the range tests of a part."""
+        groups = self.plan.groups(part)
+        return [self._range_file(group) for group in groups if self.plan.ranges(group)]
+
+    def part_digest(self, part: str) -> str:
+        """Return the hash of all that is said and asked about a part, beside its runs."""
+        paper = part.partition(".")[0]
+        said = self.plan.project.papers[paper].model_dump(mode="json")
+        return digest([part, said, self.plan.project.seeds])
+
+    def evidence_files(self) -> list[str]:
+        """Return the evidence of every selected paper."""
+        return [f"{self.results}/evidence/{p}.json" for p in self.plan.project.selected()]

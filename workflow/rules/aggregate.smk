@@ -1,0 +1,33 @@
+"""Evidence.
+
+Needs: the records and range tests of a part (a paper, an experiment, a claim). Makes:
+{results}/{tier}/evidence/{part}.json with statistics and verdicts, and
+{results}/{tier}/tables/{part}.csv, the tidy table with one row for each run.
+"""
+
+
+rule evidence:
+    """Aggregate the records of a part, test its claims and say what held."""
+    input:
+        records=lambda wildcards: PLAN.record_files(wildcards.part),
+        ranges=lambda wildcards: PLAN.part_range_files(wildcards.part),
+    output:
+        evidence=evidence("{part}"),
+        table=f"{RESULTS}/tables/{{part}}.csv",
+    log:
+        f"{RESULTS}/logs/evidence/{{part}}.log",
+    conda:
+        "../envs/report.yaml"
+    params:
+        claims=lambda wildcards: PLAN.part_digest(wildcards.part),
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    shell:
+        """
+        {CYCLERY} evidence {wildcards.part:q} \
+            --expect {params.claims} \
+            --output {output.evidence:q} \
+            --table {output.table:q} \
+            --log {log:q}
+        """

@@ -1,0 +1,34 @@
+"""Learning-rate range tests.
+
+Needs: the manifests of the datasets. Makes: {results}/{tier}/lr-range/{group}.jsonl, one line for
+each sweep that an arm of the group asks for with `lr: range`: its curve, its readings and bounds.
+"""
+
+
+rule lr_range:
+    """Sweep the learning rate and read off its bounds."""
+    input:
+        lambda wildcards: PLAN.manifests(wildcards.group),
+    output:
+        f"{RESULTS}/lr-range/{{group}}.jsonl",
+    log:
+        f"{RESULTS}/logs/lr-range/{{group}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/lr-range/{{group}}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: PLAN.threads
+    params:
+        runs=lambda wildcards: PLAN.range_digest(wildcards.group),
+    resources:
+        gpu=PLAN.gpus,
+        mem_mb=4000,
+        runtime="1h",
+    shell:
+        """
+        {CYCLERY} lr-range {wildcards.group:q} \
+            --expect {params.runs} \
+            --workers {threads} \
+            --output {output:q} \
+            --log {log:q}
+        """

@@ -1,0 +1,31 @@
+"""The report.
+
+Needs: the evidence of every selected paper. Makes: {results}/{tier}/report/index.html (one file,
+opens from disk) and report.tex; report.pdf beside them where a LaTeX is installed.
+"""
+
+
+rule report:
+    """Render verdicts, tables and figures."""
+    input:
+        PLAN.evidence_files(),
+    output:
+        html=report(
+            f"{RESULTS}/report/index.html",
+            caption="../report/report.rst",
+            category="Report",
+        ),
+        tex=f"{RESULTS}/report/report.tex",
+    log:
+        f"{RESULTS}/logs/report.log",
+    conda:
+        "../envs/report.yaml"
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    shell:
+        """
+        {CYCLERY} report {input:q} \
+            --output {output.html:q} \
+            --log {log:q}
+        """
