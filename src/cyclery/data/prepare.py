@@ -1,0 +1,263 @@
+"""Preparation: raw files to one safetensors file and a small manifest that vouches for it.
+
+The large file holds ``images`` (uint8 [N, C, H, W]) and ``labels`` (int64 [N]); a row's position is
+its id for ever: official training rows first, then official test rows, in file order. The manifest
+is what a workflow declares; the large file can be remade from it at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyclery.files import lock, write_atomic
+from cyclery.data.raw import open_raw
+from cyclery.data.readers import READERS
+from cyclery.data.registry import Dataset, get
+from cyclery.errors import UserError
+
+Arrays = dict[str, NDArray[Any]]
+Manifest = dict[str, Any]
+
+_FIELDS: dict[str, type] = {
+    "name": str,
+    "identity": str,
+    "content_sha256": str,
+    "file": str,
+    "n_train": int,
+    "n_test": int,
+    "classes": int,
+    "shape": list,
+    "max_value": int,
+    "mean": list,
+    "std": list,
+    "source": str,
+}
+
+
+def prepare(name: str, folder: Path, manifest_path: Path, search: Sequence[Path] = ()) -> Manifest:
+    """Make `folder`/<name>.safetensors and its manifest, or keep them where they are in order.
+
+    Downloads are kept in `folder`/raw/<name>. Two processes that prepare one dataset at once are
+    safe: the second waits, and takes what the first made.
+
+    Args:
+        name: A dataset of the registry.
+        folder: Where the large file goes.
+        manifest_path: Where the manifest (JSON) goes.
+        search: Folders that may hold the raw files already.
+
+    Returns:
+        The manifest: name, identity, content_sha256, file (relative to the manifest's folder),
+        n_train, n_test, classes, shape [C, H, W], max_value, source, and mean [C] and std [C] of
+        the official training rows after division by max_value.
+
+    Raises:
+        UserError: an unknown name, a raw file that is missing or wrong, or a disk that is full.
+    """
+    dataset = get(name)
+    path = folder / f"{name}.safetensors"
+    with lock(_lock_path(path)):
+        with suppress(UserError):  # absent, stale or damaged: made anew below
+            manifest = read_manifest(manifest_path)
+            if _data_path(manifest_path, manifest).resolve() == path.resolve():
+                _open(manifest_path, manifest)
+                return manifest
+        arrays, source = _make(dataset, path, search)
+        manifest = _describe(dataset, arrays, source)
+        manifest["file"] = os.path.relpath(path, manifest_path.parent)
+        write_atomic(manifest_path, (json.dumps(manifest, indent=2) + "\n").encode())
+    return manifest
+
+
+def open_prepared(manifest_path: Path) -> tuple[Manifest, Arrays]:
+    """Return the manifest and the arrays ``images`` and ``labels``, verified; remake nothing.
+
+    Raises:
+        UserError: a file is missing, truncated or not what the manifest says, with the remedy.
+    """
+    manifest = read_manifest(manifest_path)
+    return manifest, _open(manifest_path, manifest)
+
+
+def load_or_remake(manifest_path: Path, search: Sequence[Path] = ()) -> tuple[Manifest, Arrays]:
+    """Like `open_prepared`, but make the large file again where it is absent.
+
+    The manifest is never rewritten, so nothing downstream of it becomes stale.
+    """
+    manifest = read_manifest(manifest_path)
+    path = _data_path(manifest_path, manifest)
+    if not path.exists():
+        with lock(_lock_path(path)):
+            if not path.exists():  # nobody made it while this process waited
+                dataset = get(manifest["name"])
+                arrays, _ = _make(dataset, path, search, manifest["content_sha256"])
+                return manifest, arrays
+    return manifest, _open(manifest_path, manifest)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Return a manifest that is whole and belongs to this version's registry, without the data."""
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; prepare the dataset to make it.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(manifest, dict):
+        raise _damaged(path, "not a JSON object")
+    for key, kind in _FIELDS.items():
+        if not isinstance(manifest.get(key), kind):
+            raise _damaged(path, f"{key} is missing or no {kind.__name__}")
+    dataset = get(manifest["name"])
+    if manifest["identity"] != dataset.identity:
+        raise _damaged(path, f"identity {manifest['identity']} where {dataset.identity} belongs")
+    sizes = (manifest["n_train"], manifest["n_test"], manifest["classes"], manifest["max_value"])
+    shape = tuple(manifest["shape"])
+    if (*sizes, shape) != (
+        dataset.train,
+        dataset.test,
+        dataset.classes,
+        dataset.max_value,
+        dataset.shape,
+    ):
+        raise _damaged(path, "its sizes are not those of the dataset")
+    if dataset.content_sha256 not in (None, manifest["content_sha256"]):
+        raise _damaged(path, f"content_sha256 is not {dataset.content_sha256}")
+    return manifest
+
+
+def content_sha256(arrays: Arrays) -> str:
+    """Return the SHA-256 (hex) of names, types, shapes and values, whatever the file format."""
+    total = hashlib.sha256()
+    for name in ("images", "labels"):
+        array = arrays[name]
+        kind = array.dtype.newbyteorder("<")
+        total.update(f"{name} {kind.str} {list(array.shape)}\n".encode())
+        total.update(np.ascontiguousarray(array, dtype=kind).data)
+    return total.hexdigest()
+
+
+def _make(
+    dataset: Dataset, path: Path, search: Sequence[Path], expected: str | None = None
+) -> tuple[Arrays, str]:
+    """Write the large file from the raw files; return its arrays and where they came from."""
+    from safetensors.numpy import save
+
+    for stale in path.parent.glob(f".{path.name}.*.part"):
+        stale.unlink(missing_ok=True)  # left by a killed process: this one holds the lock
+    with open_raw(dataset, path.parent / "raw" / dataset.name, search) as (streams, source):
+        images, labels = READERS[dataset.layout](dataset, streams)
+    _check(dataset, images, labels)
+    arrays: Arrays = {"images": images, "labels": labels}
+    content = content_sha256(arrays)
+    for pinned in (dataset.content_sha256, expected):
+        if pinned not in (None, content):
+            raise UserError(
+                f"{dataset.name}: the prepared data has SHA-256 {content}, expected {pinned}. "
+                "Remove the dataset's manifest and prepare it again."
+            )
+    write_atomic(path, save(arrays))
+    return arrays, source
+
+
+def _check(dataset: Dataset, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+    """Refuse arrays that are not what the registry says of the dataset."""
+    rows = dataset.train + dataset.test
+    if images.shape != (rows, *dataset.shape) or labels.shape != (rows,):
+        raise UserError(
+            f"{dataset.name}: read images {images.shape} and labels {labels.shape} where "
+            f"{rows} rows of {dataset.shape} belong."
+        )
+    if labels.min() < 0 or labels.max() >= dataset.classes or images.max() > dataset.max_value:
+        raise UserError(
+            f"{dataset.name}: a label is not in 0 to {dataset.classes - 1}, or a pixel is above "
+            f"{dataset.max_value}."
+        )
+
+
+def _describe(dataset: Dataset, arrays: Arrays, source: str) -> Manifest:
+    """Return the manifest, its ``file`` still empty."""
+    mean, std = _moments(arrays["images"][: dataset.train], dataset.max_value)
+    return {
+        "name": dataset.name,
+        "identity": dataset.identity,
+        "content_sha256": content_sha256(arrays),
+        "file": "",
+        "n_train": dataset.train,
+        "n_test": dataset.test,
+        "classes": dataset.classes,
+        "shape": list(dataset.shape),
+        "max_value": dataset.max_value,
+        "mean": mean,
+        "std": std,
+        "source": source,
+    }
+
+
+def _moments(images: NDArray[np.uint8], max_value: int) -> tuple[list[float], list[float]]:
+    """Return mean and population standard deviation per channel of pixels over `max_value`.
+
+    From counts of the 256 values: exact whatever the number of pixels, and without a float copy.
+    """
+    values = np.arange(256) / max_value
+    means, stds = [], []
+    for channel in range(images.shape[1]):
+        counts = np.zeros(256, dtype=np.int64)
+        for start in range(0, len(images), 4096):
+            block = images[start : start + 4096, channel].ravel()
+            counts += np.bincount(block, minlength=256)
+        share = counts / counts.sum()
+        mean = float(share @ values)
+        means.append(mean)
+        stds.append(float(np.sqrt(share @ (values - mean) ** 2)))
+    return means, stds
+
+
+def _open(manifest_path: Path, manifest: Manifest) -> Arrays:
+    """Load the large file and hold it against its manifest."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = _data_path(manifest_path, manifest)
+    try:
+        arrays: Arrays = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; prepare {manifest['name']} again.") from None
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise _damaged(path, str(error)) from error
+    if set(arrays) != {"images", "labels"}:
+        raise _damaged(path, f"it holds {sorted(arrays)} where images and labels belong")
+    content = content_sha256(arrays)
+    if content != manifest["content_sha256"]:
+        expected = manifest["content_sha256"]
+        raise _damaged(path, f"its SHA-256 is {content}, the manifest says {expected}")
+    return arrays
+
+
+def _damaged(path: Path, what: str) -> UserError:
+    """Return the error for a file that cannot be trusted, with the remedy."""
+    return UserError(
+        f"{path} is damaged or out of date: {what}. Delete it and prepare the dataset again."
+    )
+
+
+def _data_path(manifest_path: Path, manifest: Manifest) -> Path:
+    """Return where the large file is; manifests hold it relative to themselves.
+
+    By the words of the path alone: `..` behind a link to another disk would lead elsewhere.
+    """
+    return Path(os.path.normpath(manifest_path.parent.absolute() / str(manifest["file"])))
+
+
+def _lock_path(path: Path) -> Path:
+    """Return the lock beside the large file."""
+    return path.with_name(f".{path.name}.lock")

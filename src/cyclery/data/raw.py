@@ -1,0 +1,204 @@
+"""Raw files: found on this machine or downloaded, and never used unverified."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import io
+import shutil
+import socket
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import BinaryIO
+
+from cyclery.files import digest, disk_errors, is_full, megabytes, replace
+from cyclery.data.registry import Dataset, RawFile
+from cyclery.errors import UserError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_TIMEOUT = 60.0  # seconds without a byte before a server counts as gone
+
+
+class _Bad(Exception):
+    """A raw file that is not what the registry says; the message says in what."""
+
+
+def package_folder(dataset: Dataset) -> Path | None:
+    """Return where an installed Python package keeps the raw files, without importing it."""
+    if dataset.package is None:
+        return None
+    _, module, inside = dataset.package
+    spec = find_spec(module)
+    return None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
+
+
+def system_folders(dataset: Dataset) -> list[Path]:
+    """Return the folders where a system or environment package may have put the raw files."""
+    if dataset.shared is None:
+        return []
+    prefixes = dict.fromkeys([sys.prefix, sys.base_prefix, "/usr/local", "/usr"])
+    return [Path(prefix) / "share" / "datasets" / dataset.shared for prefix in prefixes]
+
+
+@contextmanager
+def open_raw(
+    dataset: Dataset, kept: Path, search: Sequence[Path] = ()
+) -> Iterator[tuple[list[BinaryIO], str]]:
+    """Open every raw file of a dataset, verified, and say where they came from.
+
+    Looked at in turn: the folders of `search` (and a folder of the dataset's name in them), the
+    Python package that carries the files, `kept` (earlier downloads), the system's shared data.
+    What none of them has is downloaded into `kept`. The caller holds the lock of the dataset.
+
+    Raises:
+        UserError: a file is nowhere and cannot be downloaded, or no copy has the right checksum.
+    """
+    with ExitStack() as stack:
+        streams, sources = [], []
+        for raw in dataset.files:
+            stream, source = _open_one(dataset, raw, kept, search)
+            streams.append(stack.enter_context(stream))
+            sources.append(source)
+        yield streams, ", ".join(dict.fromkeys(sources))
+
+
+def _open_one(
+    dataset: Dataset, raw: RawFile, kept: Path, search: Sequence[Path]
+) -> tuple[BinaryIO, str]:
+    """Open one verified raw file and say in words where it came from."""
+    complaints = []
+    for folder, source in _candidates(dataset, kept, search):
+        # A gzipped file may have been unpacked by whoever put it there.
+        for name in dict.fromkeys([raw.name, raw.name.removesuffix(".gz")]):
+            path = folder / name
+            if not path.is_file():
+                continue
+            try:
+                return _open_verified(path, raw), source
+            except (_Bad, OSError) as error:
+                complaints.append(f"{path} was passed over: {error}.")
+    if not raw.urls:
+        raise UserError(_missing(dataset, raw, complaints))
+    return _download(raw, kept, complaints)
+
+
+def _candidates(dataset: Dataset, kept: Path, search: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield the folders to look in, each with its name in the manifest."""
+    for folder in search:
+        yield folder, "local files"
+        yield folder / dataset.name, "local files"
+    package = package_folder(dataset)
+    if package is not None and dataset.package is not None:
+        yield package, f"Python package {dataset.package[0]}"
+    yield kept, "download"
+    for folder in system_folders(dataset):
+        yield folder, "system package"
+
+
+def _missing(dataset: Dataset, raw: RawFile, complaints: Sequence[str]) -> str:
+    """Say what to do about a file that can only come from a Python package."""
+    remedy = ""
+    if dataset.package is not None:
+        remedy = f" Install the Python package {dataset.package[0]}, which carries it."
+    return " ".join([f"{raw.name} of {dataset.name} was not found.{remedy}", *complaints])
+
+
+def _open_verified(path: Path, raw: RawFile) -> BinaryIO:
+    """Open a file whose content has the pinned SHA-256; what is read is what was verified."""
+    stream: BinaryIO = path.open("rb")
+    try:
+        if raw.gzipped:
+            content = stream.read()
+            stream.close()
+            stream = io.BytesIO(_unpack(content))
+        (sha256,), size = digest(stream, "sha256")
+        if sha256 != raw.sha256:
+            what = "unpacked content" if raw.gzipped else "file"
+            raise _Bad(
+                f"expected SHA-256 {raw.sha256} of the {what}, got {sha256} over {size} bytes"
+            )
+        stream.seek(0)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def _unpack(content: bytes) -> bytes:
+    """Return what a gzip file holds, or the content itself where it is not packed."""
+    if not content.startswith(_GZIP_MAGIC):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (EOFError, OSError, zlib.error) as error:
+        raise _Bad(f"a truncated or damaged gzip file of {len(content)} bytes ({error})") from error
+
+
+def _download(raw: RawFile, kept: Path, complaints: list[str]) -> tuple[BinaryIO, str]:
+    """Download a file into `kept`, under its name only once it is verified; else keep nothing."""
+    for stale in kept.glob(f".{raw.name}.*.part"):
+        # Left by a killed process: the caller's lock says that nobody writes there now.
+        shutil.rmtree(stale, ignore_errors=True)
+    for url in raw.urls:
+        with disk_errors(kept / raw.name, raw.bytes):
+            kept.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=f".{raw.name}.", suffix=".part", dir=kept))
+        try:
+            _fetch(url, part, raw)
+            _check_download(part / raw.name, raw)
+            with ExitStack() as stack:
+                stream = stack.enter_context(_open_verified(part / raw.name, raw))
+                with disk_errors(kept / raw.name, raw.bytes):
+                    replace(part / raw.name, kept / raw.name)
+                stack.pop_all()
+            return stream, "download"
+        except _Bad as error:
+            complaints.append(f"{url}: {error}.")
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    size = "" if raw.bytes is None else f" ({megabytes(raw.bytes)})"
+    raise UserError(
+        " ".join(
+            [
+                f"could not get {raw.name}{size}.",
+                *complaints,
+                "Nothing of a failed download was kept; run the same command again to download it "
+                f"again, or put the file into {kept}.",
+            ]
+        )
+    )
+
+
+def _fetch(url: str, folder: Path, raw: RawFile) -> None:
+    """Download `url` into a folder with torchvision, which honours proxies and mirrors."""
+    try:
+        # Imports torch, so only here: most preparations download nothing.
+        from torchvision.datasets.utils import download_url
+    except ImportError as error:
+        raise UserError(f"downloading {raw.name} needs torchvision: {error}.") from error
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_TIMEOUT)  # torchvision sets none and would wait for ever
+    try:
+        download_url(url, str(folder), filename=raw.name)
+    except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
+        if is_full(error):
+            with disk_errors(folder.parent / raw.name, raw.bytes):
+                raise
+        raise _Bad(f"the download failed ({error or type(error).__name__})") from error
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _check_download(path: Path, raw: RawFile) -> None:
+    """Compare a finished download with the size and MD5 that its authors publish."""
+    with path.open("rb") as stream:
+        (md5,), size = digest(stream, "md5")
+    if raw.md5 is not None and md5 != raw.md5:
+        short = raw.bytes is not None and size < raw.bytes
+        cut = f"; truncated at {size} of {raw.bytes} bytes" if short else f" over {size} bytes"
+        raise _Bad(f"expected MD5 {raw.md5}, got {md5}{cut}")

@@ -1,0 +1,119 @@
+"""Files that are whole or absent: atomic writes, a lock between processes, clear disk errors."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from cyclery.errors import UserError
+
+_BLOCK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Return whether the disk or the quota is full."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+@contextmanager
+def disk_errors(path: Path, size: int | None = None) -> Iterator[None]:
+    """Turn an operating system's refusal to write `path` (of `size` bytes) into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            need = "" if size is None else f" It needs {megabytes(size)}."
+            raise UserError(
+                f"no space on disk to write {path}.{need} Nothing half-written was kept; "
+                "free some space and run the same command again."
+            ) from error
+        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+def megabytes(size: int) -> str:
+    """Return a size in bytes as text in MB, rounded up so that it is never 0."""
+    return f"{max(1, -(-size // 1_000_000))} MB"
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write `path` so that it is whole or as it was before, also after a crash or on a full disk.
+
+    The content goes to a temporary name in the same folder, to the disk, and only then to its name.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with disk_errors(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                os.fchmod(stream.fileno(), 0o666 & ~_umask())
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def replace(temporary: Path, path: Path) -> None:
+    """Give a complete file its name and make the renaming itself survive a crash."""
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # Some network file systems cannot sync a folder; the renaming has been done all the same.
+        with suppress(OSError):
+            os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _umask() -> int:
+    """Return the umask, which can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+class Busy(Exception):
+    """Another process holds the lock."""
+
+
+@contextmanager
+def lock(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold `path` locked against other processes; wait for whoever holds it, or raise Busy.
+
+    The system frees the lock when its process ends, however it ends. The empty file stays:
+    removing it would let a third process lock a new file of the same name beside a waiting second.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with disk_errors(path):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                raise Busy from None
+        yield
+    finally:
+        os.close(handle)
+
+
+def digest(stream: BinaryIO, *algorithms: str) -> tuple[list[str], int]:
+    """Return the hex checksums of the rest of a stream by each algorithm, and its size."""
+    hashes = [hashlib.new(name, usedforsecurity=False) for name in algorithms]
+    size = 0
+    while block := stream.read(_BLOCK):
+        size += len(block)
+        for each in hashes:
+            each.update(block)
+    return [each.hexdigest() for each in hashes], size
