@@ -235,7 +235,7 @@ def _train(options: argparse.Namespace) -> int:
 
 def _jobs(options: argparse.Namespace) -> None:
     from cyclery.jobs import part_jobs
-    from cyclery.store import write_atomic
+    from cyclery.files import write_atomic
 
     jobs = part_jobs(_load(options), options.part)
     write_atomic(options.output, json.dumps(jobs, indent=1, sort_keys=True))
@@ -269,7 +269,7 @@ def _report(options: argparse.Namespace) -> None:
 
 def _docs(options: argparse.Namespace) -> int:
     from cyclery.config.docs import documents
-    from cyclery.store import write_atomic
+    from cyclery.files import write_atomic
 
     stale = [
         path

@@ -9,62 +9,16 @@ of itself, and one that does not match is set aside and made again.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cyclery.errors import UserError
+from cyclery.files import Busy, digest, lock, write_atomic
 
 log = logging.getLogger(__name__)
-
-
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
-
-    A full disk or a read-only folder raises a UserError and leaves nothing behind.
-    """
-    payload = data.encode() if isinstance(data, str) else data
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise disk_error(path, error) from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(payload)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError):
-            raise disk_error(path, error) from error
-        raise
-
-
-# Read once, since reading it means setting it and other threads would see that.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
-
-
-def disk_error(path: Path, error: OSError) -> UserError:
-    """Return the message for a failed write to ``path``."""
-    remedies = {
-        errno.ENOSPC: "no space is left on the disk; free some and repeat the command",
-        errno.EDQUOT: "the disk quota is used up; free some space and repeat the command",
-        errno.EROFS: "the file system is read-only; set `results` to a folder that can be written",
-        errno.EACCES: "permission denied; set `results` to a folder that can be written",
-    }
-    return UserError(f"{path}: {remedies.get(error.errno or 0, error.strerror)}")
 
 
 def seal(record: dict[str, Any]) -> dict[str, Any]:
@@ -89,14 +43,7 @@ def _content_digest(body: dict[str, Any]) -> str:
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
-        return _hash_stream(stream)
-
-
-def _hash_stream(stream: Any) -> str:
-    state = sha256()
-    while block := stream.read(1 << 20):
-        state.update(block)
-    return state.hexdigest()
+        return digest(stream, "sha256")[0][0]
 
 
 class Store:
@@ -135,14 +82,14 @@ class Store:
         """Move a damaged file out of the way, so that what it held is made again."""
         aside = path.with_name(f"{path.name}.damaged")
         with contextlib.suppress(FileNotFoundError):
-            os.replace(path, aside)
+            path.replace(aside)
             log.warning("%s: %s; kept as %s and made again", path, reason, aside.name)
 
     def write(self, key: str, record: dict[str, Any]) -> dict[str, Any]:
         """Seal and write a run's record; its resume point is no longer needed."""
         sealed = seal({**record, "key": key})
-        text = json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False)
-        write_atomic(self.folder(key) / "record.json", text + "\n")
+        text = json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n"
+        write_atomic(self.folder(key) / "record.json", text)
         self.resume(key).unlink(missing_ok=True)
         return sealed
 
@@ -152,16 +99,8 @@ class Store:
 
         The lock is the kernel's, so a process that dies, however it dies, releases it.
         """
-        folder = self.folder(key)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stream = (folder / "lock").open("w")
-        except OSError as error:
-            raise disk_error(folder, error) from error
-        with stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-                return
-            yield True
+            with lock(self.folder(key) / "lock", wait):
+                yield True
+        except Busy:
+            yield False

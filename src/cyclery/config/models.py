@@ -63,14 +63,14 @@ def _rate(value: Any) -> Any:
 QuantityField = Annotated[
     Any,
     BeforeValidator(_quantity),
-    WithJsonSchema({"$ref": "#/$defs/Quantity"}),
+    WithJsonSchema({"x-ref": "Quantity"}),
 ]
 
 
 RateField = Annotated[
     Any,
     BeforeValidator(_rate),
-    WithJsonSchema({"anyOf": [{"const": "range"}, {"$ref": "#/$defs/Quantity"}]}),
+    WithJsonSchema({"anyOf": [{"const": "range"}, {"x-ref": "Quantity"}]}),
 ]
 
 

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cyclery.errors import UserError
-from cyclery.store import Store, file_sha256, write_atomic
+from cyclery.files import write_atomic
+from cyclery.store import Store, file_sha256
 
 if TYPE_CHECKING:
     from cyclery.engine.run import Run

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from cyclery import __version__
 from cyclery.errors import UserError
-from cyclery.store import Store, file_sha256, write_atomic
+from cyclery.files import write_atomic
+from cyclery.store import Store, file_sha256
 
 if TYPE_CHECKING:
     import torch
