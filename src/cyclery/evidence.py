@@ -1,0 +1,151 @@
+"""Build the evidence of one part (a paper, an experiment, a claim): all that the report reads.
+
+Inputs are plain dicts; the caller resolves plan and schedules. An experiment is
+
+    {"id", "title", "description", "command", "selection_rule", "settings": {label: text},
+     "arms": [{"id", "label", "role", "own_definition", "runs": {seed: run key},
+               "schedules": {quantity: {"epoch": [...], "value": [...]}}}]}
+
+Figures of arms and curves stay in the records' own unit (accuracies are fractions); effects,
+margins and intervals of comparisons are in percentage points for accuracies. Numbers are finite
+or null, and nothing is rounded but inside sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cyclery import summaries
+from cyclery.metrics_derived import value
+from cyclery.pairs import Json, Records, collect, unequal_images
+from cyclery.files import write_atomic
+from cyclery.summaries import tidy
+from cyclery.verdicts import judge, not_tested
+
+__all__ = ["build", "clean", "tidy", "write_csv"]
+
+SCHEMA = 1
+
+
+def build(
+    tier: str, part: str, paper: Json, experiments: Sequence[Json], claims: Sequence[Json],
+    records: Records, plan: Mapping[str, Any] | None = None, ranges: Sequence[Json] = (),
+    printed: Sequence[Json] = (), *, title: str | None = None,
+    only: Collection[str] | None = None, made: str | None = None,
+) -> Json:  # fmt: skip
+    """Return the evidence, ready for JSON; the same for the same input, but for ``made``.
+
+    Args:
+        tier: name of the tier.
+        part: name of the part.
+        paper: id, title, authors, year, arxiv, venue, summary, deviations.
+        experiments: see the module.
+        claims: all claims of the paper, since together they are the family of the correction.
+        records: records by run key; those that are missing are reported as not run.
+        plan: ``{"claim_seconds": {claim: seconds}}``, estimates for claims not tested here.
+        ranges: range tests, passed on.
+        printed: printed figures, passed on.
+        title: heading of the part, by default the paper's title.
+        only: the claims to show; the others are judged (they belong to the family), not shown.
+        made: time stamp, by default now.
+    """
+    seconds = (plan or {}).get("claim_seconds") or {}
+    judged = judge(claims, tier, experiments, records, seconds)
+    frame = tidy(experiments, records, _derived(claims, tier))
+    budgets = _budgets(claims, tier, experiments, records)
+    shown = [_experiment(e, frame, records, budgets.get(e["id"], [])) for e in experiments]
+    warned = [f"{e['id']}: {text}" for e in shown for text in e["warnings"]]
+    evidence = {
+        "schema": SCHEMA, "tier": tier, "part": part, "title": title or paper["title"],
+        "paper": paper,
+        "claims": [claim for claim in judged if only is None or claim["id"] in only],
+        "experiments": shown, "ranges": list(ranges), "printed": list(printed),
+        "provenance": _provenance(frame, records, warned, made),
+    }  # fmt: skip
+    found: Json = clean(evidence)
+    return found
+
+
+def _experiment(
+    experiment: Json, frame: pd.DataFrame, records: Records, budgets: list[str]
+) -> Json:
+    rows = frame[frame["experiment"] == experiment["id"]]
+    return {
+        "id": experiment["id"], "title": experiment.get("title") or experiment["id"],
+        "description": experiment.get("description") or "",
+        "selection_rule": experiment.get("selection_rule") or "last checkpoint",
+        "command": experiment.get("command") or "", "settings": experiment.get("settings") or {},
+        "arms": summaries.arms(experiment, rows, records),
+        "curves": summaries.curves(experiment, records),
+        "schedules": summaries.schedules(experiment),
+        "warnings": summaries.warnings(experiment, rows, records) + budgets,
+    }  # fmt: skip
+
+
+def _derived(claims: Sequence[Json], tier: str) -> list[str]:
+    """Return the derived metrics that tested claims name, for the tables of the arms."""
+    names = {
+        name
+        for claim in claims
+        if not_tested(claim, tier) is None
+        for comparison in claim["comparisons"]
+        for name in (comparison.get("metric"), comparison.get("against_metric"))
+    }
+    return sorted(name for name in names if name)
+
+
+def _budgets(
+    claims: Sequence[Json], tier: str, experiments: Sequence[Json], records: Records
+) -> dict[str, list[str]]:
+    """Return, by experiment, the comparisons whose arms saw different numbers of samples."""
+    index = {experiment["id"]: experiment for experiment in experiments}
+    out: dict[str, list[str]] = {}
+    for claim in claims:
+        for comparison in claim.get("comparisons") or [] if not not_tested(claim, tier) else []:
+            odd = unequal_images(comparison, collect(comparison, index, records), records)
+            if odd:
+                out.setdefault(comparison["experiment"], []).append(f"{claim['id']}: {odd}.")
+    return out
+
+
+def _provenance(
+    frame: pd.DataFrame, records: Records, warned: Sequence[str], made: str | None
+) -> Json:
+    """Return where the numbers come from. A run that experiments share counts once."""
+    used = [records[key] for key in sorted(set(frame["key"])) if key in records]
+    versions = {tuple(sorted((r.get("versions") or {}).items())) for r in used}
+    totals = {name: sum(value(r, name) or 0 for r in used) for name in ("seconds", "images")}
+    return {
+        "commits": sorted({str(r["commit"]) for r in used if r.get("commit")}),
+        "versions": [dict(found) for found in sorted(versions)],
+        "devices": sorted({str(r["device"]) for r in used if r.get("device")}),
+        "seeds": sorted({int(seed) for seed in frame["seed"]}),
+        "records": len(used), "diverged": sum(r.get("status") == "diverged" for r in used),
+        "seconds": totals["seconds"], "images": int(totals["images"]), "warnings": list(warned),
+        "made": made or datetime.now(UTC).isoformat(timespec="seconds"),
+    }  # fmt: skip
+
+
+def clean(value: Any) -> Any:
+    """Return plain JSON values: numpy's and tuples converted, numbers that are not finite None."""
+    if isinstance(value, Mapping):
+        return {str(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return clean(value.tolist())
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    return value
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a tidy table; the bytes depend on the table only, and appear all at once."""
+    write_atomic(path, frame.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,82 @@
+"""All parameters of a module as one vector, all gradients as another.
+
+One vector makes optimisers, clipping and averaging of weights a few kernels instead of a few per
+parameter. Shapes: P is the length of the vector, padding included.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+ALIGN = 16  # elements, so that every tensor starts on a 64-byte boundary
+
+
+class Flat:
+    """The trainable parameters of a module as views of one fp32 vector, their gradients too.
+
+    Weights (ndim > 1) come first; ``decay_end`` is where biases and normalisation parameters
+    (ndim <= 1) begin. Padding is zero and stays zero. Gradients must be cleared by `zero_grad`
+    only: a module's own ``zero_grad`` would drop the views.
+
+    Args:
+        module: its parameters must be float32 and on one device; frozen ones are left alone.
+        channels_last: store 4-D parameters in channels-last order.
+    """
+
+    def __init__(self, module: nn.Module, *, channels_last: bool = False) -> None:
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        wrong = [f"{name} ({p.dtype})" for name, p in named if p.dtype != torch.float32]
+        if wrong or not named:
+            raise ValueError(f"need float32 parameters, found {', '.join(wrong) or 'none'}")
+        named.sort(key=lambda pair: pair[1].ndim <= 1)
+        self.params: dict[str, nn.Parameter] = dict(named)
+        self._slots: dict[str, tuple[torch.Size, tuple[int, ...], int]] = {}
+        self.decay_end = offset = 0
+        for name, p in named:
+            last = channels_last and p.ndim == 4
+            form = torch.channels_last if last else torch.contiguous_format
+            strides = torch.empty(p.shape, device="meta", memory_format=form).stride()
+            self._slots[name] = (p.shape, strides, offset)
+            offset += -(-p.numel() // ALIGN) * ALIGN
+            if p.ndim > 1:
+                self.decay_end = offset
+        self.data = torch.zeros(offset, device=named[0][1].device)
+        self.grad = torch.zeros_like(self.data)
+        values, grads = self.views(self.data), self.views(self.grad)
+        for name, p in named:
+            values[name].copy_(p.data)
+            p.data = values[name]
+            p.grad = grads[name]
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def views(self, vector: Tensor) -> dict[str, Tensor]:
+        """Return each parameter's part of a vector [P] in the parameter's shape and strides."""
+        return {
+            name: vector.as_strided(shape, strides, vector.storage_offset() + offset)
+            for name, (shape, strides, offset) in self._slots.items()
+        }
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero; the parameters keep their views."""
+        self.grad.zero_()
+
+
+def grad_norm(flat: Flat) -> Tensor:
+    """Return the 2-norm of all gradients as a 0-dim tensor."""
+    return torch.linalg.vector_norm(flat.grad)
+
+
+def clip_(flat: Flat, max_norm: Tensor, norm: Tensor | None = None) -> Tensor:
+    """Scale the gradients down to ``max_norm`` where their norm exceeds it.
+
+    Equal to `torch.nn.utils.clip_grad_norm_`; ``norm`` saves computing it where it is known.
+
+    Returns:
+        1.0 where this step was clipped, else 0.0, as a 0-dim tensor.
+    """
+    factor = max_norm / ((grad_norm(flat) if norm is None else norm) + 1e-6)
+    flat.grad.mul_(factor.clamp(max=1.0))
+    return (factor < 1).to(torch.float32)

@@ -1,0 +1,331 @@
+"""Gather what the evidence of a part is built from: plan, records, range tests, printed figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from cyclery import evidence, lrrange, schedules
+from cyclery.config.check import RANGE_ARM
+from cyclery.config.models import Claim
+from cyclery.errors import UserError
+from cyclery.overview import claim_seconds
+from cyclery.plan import ArmPlan, Plan, RangePlan, comparison_arms, planned_seeds
+from cyclery.files import write_atomic
+from cyclery.store import is_sealed
+
+Record = dict[str, Any]
+# Points of a schedule plot; more cannot be seen.
+POINTS = 240
+
+
+def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
+    """Write the evidence of a part, and its tidy table."""
+    folder = plan.project.results / plan.tier
+    runs = read_records(
+        folder / "records" / f"{shard.id}.jsonl" for shard in plan.part_shards(part)
+    )
+    groups = [group for group in plan.groups(part) if plan.ranges(group)]
+    sweeps = read_records(folder / "lr-range" / f"{group}.jsonl" for group in groups)
+    paper_name, _, name = part.partition(".")
+    paper = plan.project.papers[paper_name]
+    experiments = [
+        _experiment(plan, paper_name, experiment, part, runs, sweeps)
+        for experiment in dict.fromkeys(exp for _, exp, _ in plan.part_arms(part))
+    ]
+    claims = [_claim(plan, key, claim) for key, claim in paper.claims.items()]
+    tests = {test.key: test for group in groups for test in plan.ranges(group)}
+    found = evidence.build(
+        plan.tier,
+        part,
+        {
+            "id": paper_name,
+            **paper.model_dump(
+                include={"title", "authors", "year", "arxiv", "venue", "summary", "deviations"}
+            ),
+        },
+        experiments,
+        claims,
+        runs | _range_records(tests.values(), sweeps),
+        {"claim_seconds": claim_seconds(plan, paper_name)},
+        [_range_evidence(test, sweeps) for test in tests.values()],
+        read_printed(plan.project.root / "config" / "reported" / f"{paper_name}.csv"),
+        only=_only(paper.claims, name) if name else None,
+    )
+    write_atomic(output, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    if table is not None:
+        evidence.write_csv(evidence.tidy(experiments, runs), table)
+
+
+def read_records(paths: Iterable[Path]) -> dict[str, Record]:
+    """Return the records in files of one a line, by run key; a UserError names a damaged line."""
+    records: dict[str, Record] = {}
+    for path in paths:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); delete it and repeat") from None
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            if not is_sealed(record):
+                raise UserError(
+                    f"{path}, line {number}: the record was cut or altered; delete the file and "
+                    "repeat the command: what the run store holds is not trained again"
+                )
+            records[record["key"]] = record
+    return records
+
+
+def read_printed(path: Path) -> list[dict[str, Any]]:
+    """Return the figures that a paper prints; a figure that could not be read has value None."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        rows = [{key: value or None for key, value in row.items()} for row in csv.DictReader(stream)]
+    for number, row in enumerate(rows, 2):
+        for key in ("value", "std", "runs"):
+            try:
+                row[key] = None if row.get(key) is None else float(str(row[key]))  # type: ignore[assignment]
+            except ValueError:
+                raise UserError(
+                    f"{path}, line {number}: {key} must be a number or empty (found {row[key]!r})"
+                ) from None
+    return rows
+
+
+def _claim(plan: Plan, name: str, claim: Claim) -> dict[str, Any]:
+    dumped = claim.model_dump(mode="json")
+    planned = planned_seeds(claim, plan.tier, plan.project.tier.seeds)
+    return {**dumped, "id": name, "planned_seeds": planned}
+
+
+def _only(claims: dict[str, Claim], name: str) -> set[str]:
+    """Return the claims that an experiment or a claim by this name shows."""
+    used = {
+        key
+        for key, claim in claims.items()
+        if any(comparison.experiment == name for comparison in claim.comparisons)
+    }
+    return {name} if name in claims else used
+
+
+def _experiment(
+    plan: Plan, paper: str, name: str, part: str, runs: dict[str, Record], sweeps: dict[str, Record]
+) -> dict[str, Any]:
+    declared = plan.project.papers[paper].experiments[name]
+    arms, chosen = [], []
+    for exp, arm_name in ((e, a) for _, e, a in plan.part_arms(part)):
+        if exp != name:
+            continue
+        trials = plan.trials(paper, name, arm_name)
+        arm, tuned = _chosen(trials, plan.project.seeds, runs)
+        chosen.append(arm)
+        spec = declared.arms[arm_name]
+        arms.append(
+            {
+                "id": arm_name,
+                "label": spec.label or arm_name,
+                "role": spec.role,
+                "own_definition": spec.own_definition,
+                "runs": {seed: arm.key(seed) for seed in range(plan.project.seeds)},
+                "tuned": tuned,
+                "schedules": _schedules(arm, runs),
+            }
+        )
+    test = next((arm.range for arm in chosen if arm.range), None)
+    if test and _speaks_of_range(plan, paper, name):
+        keys = {seed: test.run_key(seed) for seed in test.seeds}
+        arms.append({"id": RANGE_ARM, "label": "range test", "role": "method", "runs": keys,
+                     "own_definition": None, "tuned": None, "schedules": {}})  # fmt: skip
+    _drop_common_schedules(arms)
+    return {
+        "id": name,
+        "title": declared.title,
+        "description": declared.description,
+        "command": f"snakemake --cores all {paper}.{name} --config tier={plan.tier} "
+        f"seeds={plan.project.seeds}",
+        "selection_rule": "last checkpoint",
+        "settings": _settings(chosen),
+        "not_run": declared.tiers[plan.tier].not_run,
+        "arms": arms,
+    }
+
+
+def _chosen(
+    trials: tuple[ArmPlan, ...], seeds: int, runs: dict[str, Record]
+) -> tuple[ArmPlan, dict[str, Any] | None]:
+    """Return the trial with the best mean validation accuracy, and how it was chosen."""
+    if len(trials) == 1:
+        return trials[0], None
+    scores = []
+    for trial in trials:
+        found = [runs.get(trial.key(seed), {}).get("final", {}) for seed in range(seeds)]
+        values = [final["val_accuracy"] for final in found if "val_accuracy" in final]
+        # A trial that diverged for a seed is no setting to recommend.
+        scores.append(fmean(values) if len(values) == seeds else -math.inf)
+    best = max(range(len(trials)), key=scores.__getitem__)
+    return trials[best], {
+        "trials": [
+            {"factors": trial.factors, "val_accuracy": score if math.isfinite(score) else None}
+            for trial, score in zip(trials, scores, strict=True)
+        ],
+        "chosen": trials[best].factors,
+    }
+
+
+def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:
+    return any(
+        comparison.experiment == experiment
+        and RANGE_ARM in (comparison.arm, *comparison_arms(comparison))
+        for claim in plan.project.papers[paper].claims.values()
+        for comparison in claim.comparisons
+    )
+
+
+def _schedules(arm: ArmPlan, runs: dict[str, Record]) -> dict[str, dict[str, list[float]]]:
+    """Return every quantity of an arm over the epochs, thinned out for a plot; seed 0 stands."""
+    specs = dict(arm.settings["schedules"])
+    batches = schedules.epoch_batches(specs.pop("batch"), arm.settings["epochs"])
+    clock, steps = schedules.clock_for(batches, arm.cost["samples"])
+    taken = ((runs.get(arm.key(0)) or {}).get("inputs") or {}).get("range")
+    if any(schedules.words(spec) for spec in specs.values()) and not taken:
+        return {}
+    bounds = (taken["base"], taken["max"]) if taken else None
+    shown = np.unique(np.linspace(0, clock.updates - 1, min(POINTS, clock.updates)).astype(int))
+    within = (shown - np.concatenate([[0], np.cumsum(steps)])[clock.epoch[shown]]) / steps[
+        clock.epoch[shown]
+    ]
+    epochs = [float(e) for e in clock.epoch[shown] + within]
+    found = {
+        name: {
+            "epoch": epochs,
+            "value": [float(v) for v in schedules.column(spec, clock, 0, bounds)[shown]],
+        }
+        for name, spec in specs.items()
+    }
+    if len(set(batches.tolist())) > 1:
+        found["batch"] = {
+            "epoch": epochs,
+            "value": [float(batches[e]) for e in clock.epoch[shown]],
+        }
+    return found
+
+
+def _drop_common_schedules(arms: list[dict[str, Any]]) -> None:
+    """Keep the quantities that move in some arm or differ between arms: the rest is settings."""
+    names = sorted({name for arm in arms for name in arm["schedules"]})
+    for name in names:
+        values = [arm["schedules"][name]["value"] for arm in arms if name in arm["schedules"]]
+        if all(len(set(v)) == 1 and v[0] == values[0][0] for v in values):
+            for arm in arms:
+                arm["schedules"].pop(name, None)
+
+
+def _settings(arms: list[ArmPlan]) -> dict[str, str]:
+    """Return the settings that all arms share, in words; those that differ say so."""
+    shown = {
+        "dataset": lambda s: s["dataset"]["name"],
+        "training samples": lambda s: str(s["samples"]),
+        "split": lambda s: _words({k: v for k, v in s["split"].items() if v not in (None, 0)}),
+        "network": lambda s: _component(s["model"]),
+        "method": lambda s: _component(s["method"]),
+        "optimiser": lambda s: _component(s["optimiser"]),
+        "augmentation": lambda s: "; ".join(_words(op) for op in s["augment"]) or "none",
+        "epochs": lambda s: str(s["epochs"]),
+        "updates": lambda s: str(s["updates"]),
+        "batch": lambda s: _schedule(s["schedules"]["batch"]),
+        "precision": lambda s: s["precision"],
+        "threads per run": lambda s: str(s["threads"]),
+    }
+    quantities = sorted({q for arm in arms for q in arm.settings["schedules"]} - {"batch"})
+    texts: dict[str, str] = {}
+    full = [{**arm.settings, **arm.cost} for arm in arms]
+    for name, text in shown.items():
+        found = list(dict.fromkeys(text(settings) for settings in full))
+        texts[name] = found[0] if len(found) == 1 else "differs by arm"
+    for quantity in quantities:
+        specs = [s["schedules"].get(quantity) for s in full]
+        found = list(dict.fromkeys("none" if s is None else _schedule(s) for s in specs))
+        texts[quantity.replace("_", " ")] = found[0] if len(found) == 1 else "differs by arm"
+    return texts
+
+
+def _component(value: dict[str, Any]) -> str:
+    settings = _words(value["settings"])
+    return f"{value['name']} ({settings})" if settings else str(value["name"])
+
+
+def _words(value: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_flat(item)}" for key, item in value.items() if item is not None)
+
+
+def _flat(item: Any) -> str:
+    if isinstance(item, dict):
+        return _words(item)
+    return "-".join(_flat(v) for v in item) if isinstance(item, list) else f"{item}"
+
+
+def _schedule(spec: dict[str, Any]) -> str:
+    if spec["kind"] == "constant":
+        return f"{spec['value']:g}"
+    rest = {k: v for k, v in spec.items() if k not in ("kind", "of", "stages", "clock")}
+    return f"{spec['kind']} ({_words(rest)})" if rest else str(spec["kind"])
+
+
+# Range tests.
+
+
+def _range_records(tests: Iterable[RangePlan], sweeps: dict[str, Record]) -> dict[str, Record]:
+    """Return sweeps as records with figures that a claim can be about (OWN DEFINITION).
+
+    ``range_deviation`` is the distance of a seed's upper bound from their geometric mean, in
+    decades.
+    """
+    found = {}
+    for test in tests:
+        records = {key: sweeps[key] for key in map(test.run_key, test.seeds) if key in sweeps}
+        logs = {
+            key: (math.log10(r["bounds"]["base"] or 1e-12), math.log10(r["bounds"]["max"]))
+            for key, r in records.items()
+        }
+        centre = fmean(high for _, high in logs.values()) if logs else 0.0
+        for key, (base, high) in logs.items():
+            figures = {"log10_base": base, "log10_max": high, "range_deviation": abs(high - centre)}
+            found[key] = {**records[key], "final": figures, "curve": {}}
+    return found
+
+
+def _range_evidence(test: RangePlan, sweeps: dict[str, Record]) -> dict[str, Any]:
+    found = [(seed, sweeps[test.run_key(seed)]) for seed in test.seeds
+             if test.run_key(seed) in sweeps]  # fmt: skip
+    combined = lrrange.combine([record["bounds"] for _, record in found]) if found else {}
+    names = sorted({name for _, record in found for name in record["readings"]})
+    readings = {}
+    for name in names:
+        values = [record["readings"].get(name) for _, record in found]
+        known = [value for value in values if value]
+        readings[name] = math.exp(fmean(map(math.log, known))) if known else None
+    longest = max((record["lr"] for _, record in found), key=len, default=[])
+    return {
+        "key": test.key,
+        "label": test.label,
+        "settings": {"sweep": test.settings["sweep"], "epochs": str(test.settings["epochs"])},
+        "seeds": [seed for seed, _ in found],
+        "lr": longest,
+        "accuracy": [record["accuracy"] for _, record in found],
+        "loss": [record["loss"] for _, record in found],
+        "base": combined.get("base"),
+        "max": combined.get("max"),
+        "readings": readings,
+        "flags": sorted({flag for _, record in found for flag in record["bounds"]["flags"]}),
+    }

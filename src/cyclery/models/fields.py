@@ -1,0 +1,107 @@
+"""Read plain settings into a frozen dataclass, or say exactly what is wrong with them.
+
+The training process reads networks and augmentations with this; it knows neither pydantic nor
+torch. Each field carries its own limits in its metadata: ``low`` and ``high`` are inclusive,
+``above`` is exclusive; for a tuple they hold for every element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from functools import cache
+from math import isfinite
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from cyclery.errors import UserError, choices, nearest
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
+_LIMITS = {"above": "above", "low": "at least", "high": "at most"}
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the evaluated annotations; evaluating them anew for every cell would be felt."""
+    return get_type_hints(kind)
+
+
+def parse(kind: type[T], given: Mapping[str, Any], where: str) -> T:
+    """Return ``kind(**given)`` with lists made tuples and whole numbers made floats where meant.
+
+    ``where`` names the place in messages. Raises a UserError for an unknown or missing key, a
+    value of the wrong type, and a number outside the limits of its field.
+    """
+    known = {f.name: f for f in fields(kind)}
+    for key in given:
+        if key not in known:
+            raise UserError(
+                f"{where}: unknown key {key!r}.{nearest(key, known)} "
+                f"Allowed: {choices(known) or 'none'}."
+            )
+    values = {}
+    for name, field in known.items():
+        if name in given:
+            place = f"{where}.{name}"
+            values[name] = _convert(given[name], _hints(kind)[name], place)
+            _check_limits(values[name], field.metadata, place)
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise UserError(f"{where}: key {name!r} is missing; it has no default.")
+    return kind(**values)
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """Return ``value`` as the annotation ``hint`` wants it; a UserError where it does not fit."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in args:
+            return None
+        return _convert(value, next(arg for arg in args if arg is not NoneType), where)
+    if origin is Literal:
+        if value in args:
+            return value
+        raise UserError(
+            f"{where}: must be one of {choices(args)} (found {value!r}).{nearest(value, args)}"
+        )
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = args[:1] * len(value) if args[-1] is Ellipsis else args
+        if len(kinds) == len(value):
+            return tuple(_convert(v, k, where) for v, k in zip(value, kinds, strict=True))
+    elif hint in (bool, str):
+        if isinstance(value, hint):
+            return value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if hint is int and isinstance(value, int):
+            return value
+        if hint is float and isfinite(value):
+            return float(value)
+    raise UserError(f"{where}: must be {_describe(hint)} (found {value!r:.80}).")
+
+
+def _describe(hint: Any) -> str:
+    args = get_args(hint)
+    if get_origin(hint) is tuple:
+        if args[-1] is Ellipsis:
+            return f"a list, each element {_describe(args[0])}"
+        return f"a list of {len(args)}, each element {_describe(args[0])}"
+    return _WORDS.get(hint, "text")
+
+
+def _check_limits(value: Any, limits: Mapping[str, Any], where: str) -> None:
+    if isinstance(value, tuple):
+        for element in value:
+            _check_limits(element, limits, where)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        above, low, high = (limits.get(name) for name in _LIMITS)
+        if (
+            (low is not None and value < low)
+            or (high is not None and value > high)
+            or (above is not None and value <= above)
+        ):
+            allowed = [f"{text} {limits[name]}" for name, text in _LIMITS.items() if name in limits]
+            raise UserError(f"{where}: must be {' and '.join(allowed)} (found {value}).")

@@ -1,0 +1,220 @@
+"""Turn one declared comparison into differences paired by seed, with all that was left out.
+
+A pair enters only if both runs are done, belong to this seed and have a finite metric; each pair
+that does not is named with the reason. What was drawn independently is the unit: seeds whose runs
+share a parent checkpoint (a teacher, say) count once, by the mean of their differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from cyclery.metrics_derived import Record, shown, smaller_is_better, value
+
+Json = dict[str, Any]
+Records = Mapping[str, Record]
+LISTED = 4
+
+
+@dataclass
+class Pairs:
+    """The data of one comparison; differences are oriented so that the claim is positive.
+
+    ``missing`` says why there are no data at all (``undeclared``: the tier does not run the arms),
+    ``problem`` why those that there are cannot be tested.
+    """
+
+    seeds: list[int] = field(default_factory=list)
+    differences: list[float] = field(default_factory=list)
+    keys: list[list[str | None]] = field(default_factory=list)
+    units: list[list[int]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    chosen: str | None = None
+    arms: list[tuple[str, str]] = field(default_factory=list)
+    missing: str | None = None
+    undeclared: bool = False
+    problem: str | None = None
+
+    @property
+    def by_unit(self) -> list[float]:
+        """Return one difference per independent unit."""
+        by_seed = dict(zip(self.seeds, self.differences, strict=True))
+        return [fmean(by_seed[seed] for seed in unit) for unit in self.units]
+
+
+def runs_of(arm: Json) -> dict[int, str]:
+    """Return an arm's run keys by seed, in order of the seeds."""
+    return {int(seed): key for seed, key in sorted(arm["runs"].items(), key=lambda i: int(i[0]))}
+
+
+def diverged_at(record: Record) -> int | None:
+    """Return the update at which a run stopped being finite."""
+    found = record.get("diverged_step", record.get("diverged_update"))
+    return None if found is None else int(found)
+
+
+def fault(key: str | None, seed: int, records: Records) -> str | None:
+    """Say why a run cannot be used, or None where it can."""
+    record = records.get(key) if key else None
+    if record is None:
+        return "is not run"
+    if record.get("status") == "diverged":
+        return f"diverged at step {diverged_at(record)}"
+    if record.get("status") != "done":
+        return "has a record that is not of a finished run"
+    # A record filed under another run's name would put a wrong number into the table.
+    found = record.get("key", key), (record.get("settings") or {}).get("seed", seed)
+    return None if found == (key, seed) else "has the record of another run"
+
+
+def _usable(arm: Json, metric: str, records: Records) -> tuple[dict[int, float], dict[int, str]]:
+    """Return an arm's metric by seed, and the reason for every seed without one."""
+    values: dict[int, float] = {}
+    faults: dict[int, str] = {}
+    for seed, key in runs_of(arm).items():
+        why = fault(key, seed, records)
+        found = None if why else shown(records[key], metric)
+        if found is not None:
+            values[seed] = found
+        else:
+            faults[seed] = f"'{arm['id']}' " + (why or f"has no finite {metric}")
+    return values, faults
+
+
+def _any_record(arm: Json, records: Records) -> bool:
+    return any(key in records for key in arm["runs"].values())
+
+
+def _choose(arms: Sequence[Json], by: str, records: Records) -> tuple[str | None, str]:
+    """Return the best of several arms by the mean of a validation metric, or why none is.
+
+    Compared on the seeds common to all. An arm with diverged runs is no tuned control: it is
+    chosen only if every arm has some. Of equal arms the first declared one is taken.
+    """
+    absent = [arm["id"] for arm in arms if not _any_record(arm, records)]
+    if absent:
+        return None, f"the best control is unknown: no run of {', '.join(absent)}"
+
+    def diverged(arm: Json) -> bool:
+        return any(records.get(k, {}).get("status") == "diverged" for k in arm["runs"].values())
+
+    steady = [arm for arm in arms if not diverged(arm)] or list(arms)
+    tables = [_usable(arm, by, records)[0] for arm in steady]
+    common = set.intersection(*(set(table) for table in tables))
+    if not common:
+        return None, f"the best control is unknown: no seed has {by} in all of them"
+    sign = -1 if smaller_is_better(by) else 1
+    means = [sign * fmean(table[seed] for seed in sorted(common)) for table in tables]
+    set_aside = [arm["id"] for arm in arms if arm not in steady]
+    note = f"{', '.join(set_aside)} set aside for diverged runs" if set_aside else ""
+    return steady[means.index(max(means))]["id"], note
+
+
+def collect(comparison: Json, experiments: Mapping[str, Json], records: Records) -> Pairs:
+    """Return the paired differences of a declared comparison.
+
+    ``against`` is the name of an arm, ``{"best_of": [...], "by": metric}`` or
+    ``{"constant": number}`` (in the unit of the comparison).
+    """
+    name, arm_name, against = comparison["experiment"], comparison["arm"], comparison["against"]
+    best = isinstance(against, Mapping) and "best_of" in against
+    constant = isinstance(against, Mapping) and not best
+    others = list(against["best_of"]) if best else [] if constant else [against]
+    pairs = Pairs()
+    if name not in experiments:
+        pairs.missing, pairs.undeclared = f"experiment '{name}' is not run at this tier", True
+        return pairs
+    arms = {arm["id"]: arm for arm in experiments[name]["arms"]}
+    for wanted in [arm_name, *others]:
+        if wanted not in arms:
+            pairs.missing = f"arm '{wanted}' of '{name}' is not run at this tier"
+            pairs.undeclared = True
+            return pairs
+    pairs.arms = [(name, wanted) for wanted in dict.fromkeys([arm_name, *others])]
+    without = [arm for _, arm in pairs.arms if not _any_record(arms[arm], records)]
+    if len(without) == len(pairs.arms) or (without and not best) or arm_name in without:
+        pairs.missing = f"no run of {', '.join(repr(arm) for arm in without)} yet"
+        return pairs
+    if best:
+        pairs.chosen, note = _choose(
+            [arms[other] for other in others], against.get("by", "val_accuracy"), records
+        )
+        if pairs.chosen is None:
+            pairs.problem = note
+            return pairs
+        pairs.left_out += [note] if note else []
+        others = [pairs.chosen]
+    other = arms[others[0]] if others else None
+    _pair(pairs, comparison, arms[arm_name], other, records)
+    return pairs
+
+
+def _pair(pairs: Pairs, comparison: Json, arm: Json, other: Json | None, records: Records) -> None:
+    """Fill in the differences of one arm against another, or against a constant."""
+    metric = comparison.get("metric") or "test_accuracy"
+    other_metric = comparison.get("against_metric") or metric
+    mine, faults = _usable(arm, metric, records)
+    mine_keys = runs_of(arm)
+    if other is None:
+        constant = float(comparison["against"]["constant"])
+        theirs, their_keys = dict.fromkeys(mine, constant), dict.fromkeys(mine, "")
+    else:
+        theirs, more = _usable(other, other_metric, records)
+        their_keys = runs_of(other)
+        faults |= {seed: why for seed, why in more.items() if seed not in faults}
+        for here, there, who in ((mine_keys, their_keys, other), (their_keys, mine_keys, arm)):
+            faults |= {s: f"'{who['id']}' has no such seed" for s in here if s not in there}
+    sign = -1.0 if comparison.get("lower_is_better") else 1.0
+    for seed in sorted(mine.keys() & theirs.keys()):
+        pairs.seeds.append(seed)
+        pairs.differences.append(sign * (mine[seed] - theirs[seed]))
+        pairs.keys.append([mine_keys[seed], their_keys[seed] or None])
+    same = [seed for seed, (a, b) in zip(pairs.seeds, pairs.keys, strict=True) if a == b]
+    if same and metric == other_metric:
+        pairs.problem = "both arms are the same runs, so there is nothing to compare"
+    pairs.units = _units(pairs, records)
+    pairs.left_out += _listed(faults)
+
+
+def _units(pairs: Pairs, records: Records) -> list[list[int]]:
+    """Group the seeds whose runs share a parent, directly or through another seed."""
+    groups: list[tuple[set[str], list[int]]] = []
+    for seed, keys in zip(pairs.seeds, pairs.keys, strict=True):
+        parents: set[str] = set()
+        for key in filter(None, keys):
+            used = (records[key].get("inputs") or {}).get("parents") or {}
+            parents |= {str(parent["key"]) for parent in used.values()}
+        joined = [group for group in groups if group[0] & parents]
+        groups = [group for group in groups if not group[0] & parents]
+        members = sorted([seed, *(s for group in joined for s in group[1])])
+        groups.append((parents.union(*(group[0] for group in joined)), members))
+    return sorted(members for _, members in groups)
+
+
+def _listed(faults: Mapping[int, str]) -> list[str]:
+    """Return one line per reason, with its seeds; long lists end with their number."""
+    by_reason: dict[str, list[int]] = {}
+    for seed, why in sorted(faults.items()):
+        by_reason.setdefault(why, []).append(seed)
+    lines = []
+    for why, seeds in by_reason.items():
+        text = ", ".join(map(str, seeds[:LISTED]))
+        text += f" and {len(seeds) - LISTED} more" if len(seeds) > LISTED else ""
+        lines.append(f"seed{'s' if len(seeds) > 1 else ''} {text}: {why}")
+    return lines
+
+
+def unequal_images(comparison: Json, pairs: Pairs, records: Records) -> str | None:
+    """Say by how much the budgets of the two arms differ, if they do and it is not declared."""
+    if comparison.get("unequal_budget") or comparison.get("against_metric"):
+        return None
+    both = [(value(records[a], "images"), value(records[b], "images")) for a, b in pairs.keys
+            if a and b]  # fmt: skip
+    odd = [(a, b) for a, b in both if a and b and abs(a - b) > 0.01 * max(a, b)]
+    if not odd:
+        return None
+    a, b = odd[0]
+    return f"'{comparison['arm']}' saw {a:.0f} samples and its comparator {b:.0f} in the same seed"

@@ -1,0 +1,135 @@
+"""One-line reasons for verdicts, in words. The only place of the evidence that rounds numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cyclery.stats import MOST_SEEDS, POWER
+
+Json = dict[str, Any]
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that reads best."""
+    for size, name in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def amount(x: float, unit: str) -> str:
+    """Return a signed effect with its unit."""
+    return f"{x:+.2f} pp" if unit == "pp" else f"{x:+.3g}"
+
+
+def probability(p: float) -> str:
+    """Return a p-value after its relation sign."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def _effect(row: Json) -> str:
+    """Return the effect with the interval that decides."""
+    level, ci = (90, row["ci90"]) if row["test"] == "equivalence" else (95, row["ci95"])
+    low, high = (amount(x, row["unit"]).removesuffix(" pp") for x in ci)
+    return f"{amount(row['effect'], row['unit'])} ({level} % interval {low} to {high})"
+
+
+def _count(row: Json, planned: int | None, samples: int) -> str:
+    """Return the number of pairs, or of what was drawn independently."""
+    if row["pooled"]:
+        k = row["pooled"]["k"]
+        text = f"{k} experiment{'s' if k > 1 else ''}, at least n = {row['n']}"
+    elif row["units"]:
+        text = f"n = {row['n']} parents of {samples} seeds"
+    else:
+        text = f"n = {row['n']}"
+    return f"{text} of {planned} planned" if planned else text
+
+
+def _bound(row: Json) -> str:
+    """Name the margin."""
+    margin = amount(row["margin"], row["unit"]).lstrip("+")
+    if row["test"] == "superiority":
+        return "zero" if row["margin"] == 0 else f"the margin of {margin}"
+    return f"+/-{margin}" if row["test"] == "equivalence" else f"-{margin}"
+
+
+def _open(row: Json, problem: str | None, samples: int) -> str:
+    """Say why a comparison is open."""
+    if problem:
+        return problem
+    if samples == 0:
+        return "no usable pair of runs"
+    if row["n"] < 2:
+        shared = "all seeds share one parent" if samples > 1 else "one pair has no spread"
+        return f"{shared}: at least 2 are needed"
+    if row["ci95"] is None:
+        same = amount(row["effect"], row["unit"])
+        return f"all {row['n']} differences are {same}, so their spread cannot be estimated"
+    return ""
+
+
+def _settling(row: Json) -> str:
+    """Say what would settle an open comparison."""
+    if row["seeds_to_settle"] is None:
+        if row["pooled"]:
+            return "more seeds alone would not settle it at this effect and spread"
+        return f"more than {MOST_SEEDS} seeds would be needed at this effect and spread"
+    time = duration(row["seconds_to_settle"]) if row["seconds_to_settle"] else "little time"
+    return (
+        f"about {row['seeds_to_settle']} seeds ({time} more) would settle it "
+        f"at this effect and spread ({POWER:.0%} power)"
+    )
+
+
+def comparison(
+    row: Json, missing: str | None, problem: str | None, planned: int | None, family: int,
+    samples: int,
+) -> str:  # fmt: skip
+    """Return the reason of one judged comparison."""
+    if missing:
+        return f"{missing[0].upper()}{missing[1:]}."
+    count, why = _count(row, planned, samples), _open(row, problem, samples)
+    if why:
+        text = f"{why[0].upper()}{why[1:]}; {count}."
+    elif row["verdict"] == "reproduced":
+        text = f"{_effect(row)}; Holm-adjusted p {probability(row['p_holm'])}, {count}."
+    elif row["verdict"] == "contradicted":
+        side = "outside" if row["test"] == "equivalence" else "below"
+        text = f"{_effect(row)} lies {side} {_bound(row)}; {count}."
+    else:
+        ci = row["ci90"] if row["test"] == "equivalence" else row["ci95"]
+        edge = row["margin"] if row["test"] == "superiority" else -row["margin"]
+        clears = ci[0] > edge and (row["test"] != "equivalence" or ci[1] < row["margin"])
+        if clears:
+            p = f"Holm-adjusted p {probability(row['p_holm'])} over {family} tests"
+            text = f"{_effect(row)} clears {_bound(row)}, but {p}"
+        else:
+            spans = "is neither inside nor outside" if row["test"] == "equivalence" else "spans"
+            text = f"{_effect(row)} {spans} {_bound(row)}"
+        text += f"; {count}; {_settling(row)}."
+    return text + (f" Left out: {'; '.join(row['left_out'])}." if row["left_out"] else "")
+
+
+def claim(judged: Json, rows: Sequence[Json]) -> str:
+    """Return the reason of a judged claim: that of its comparison, or a tally."""
+    if len(rows) == 1:
+        return str(rows[0]["reason"])
+    order = ("reproduced", "contradicted", "inconclusive", "not run")
+    verdicts = [row["verdict"] for row in rows]
+    tally = ", ".join(f"{verdicts.count(v)} {v}" for v in order if v in verdicts)
+    text = f"Of {len(rows)} comparisons: {tally}."
+    if judged["verdict"] == "partly":
+        missed = [f"{row['label']} ({row['verdict']})" for row in rows
+                  if row["verdict"] != "reproduced"]  # fmt: skip
+        text += f" Not reproduced: {'; '.join(missed)}."
+    if "inconclusive" in verdicts:
+        planned = f" of {judged['planned_seeds']} planned" if judged["planned_seeds"] else ""
+        text += f" n = {judged['n']}{planned};"
+        if judged["seeds_to_settle"] is None:
+            text += " no estimate of the seeds that would settle the rest."
+        else:
+            time = duration(judged["seconds_to_settle"] or 0.0)
+            text += f" about {judged['seeds_to_settle']} seeds ({time} more) would settle the rest."
+    return text

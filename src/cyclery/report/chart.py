@@ -1,0 +1,189 @@
+"""What every figure shares: size, palette, ticks, and the labels at the ends of lines.
+
+One unit is one point; a figure is 300 wide, so that it reads at full size on a phone and three
+stand side by side on a desktop. Arms carry a letter and a colour of `PALETTE`, the same in tables
+and figures. Panels are placed by hand, because layout engines cost more than drawing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.ticker import MaxNLocator
+
+from cyclery.report.model import compact
+
+# Okabe-Ito without its yellow, which cannot be read on white, and with a grey.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+GRID = "#D0D3D8"
+INK = "#000000"
+WIDTH, LEFT, RIGHT = 300.0, 34.0, 30.0
+HEAD, FOOT = 15.0, 16.0  # over a panel for its heading, under it for its ticks
+_RC = {
+    "font.family": "DejaVu Sans", "font.size": 8.5, "text.parse_math": False, "axes.linewidth": 0.7,
+    "svg.fonttype": "none", "svg.hashsalt": "cyclery", "pdf.fonttype": 3, "path.simplify": True,
+    "pdf.compression": 6, "lines.solid_capstyle": "round", "lines.solid_joinstyle": "round",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with the words that stand for it where it cannot be seen."""
+
+    slug: str
+    title: str
+    description: str
+    figure: Figure
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Set the look and the determinism of every figure drawn or saved inside."""
+    with matplotlib.rc_context(_RC):
+        yield
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """Return the code points that the figures' font can draw."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+
+
+def drawable(text: str, limit: int = 60) -> str:
+    """Return a text cut to `limit`, with a box for every character the font lacks."""
+    flat = " ".join(text.split())
+    flat = flat if len(flat) <= limit else flat[: limit - 1] + "\u2026"
+    return "".join(c if ord(c) in _glyphs() else "\u25a1" for c in flat)
+
+
+def colour(index: int) -> str:
+    """Return the colour of the arm at this position."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def dash(index: int) -> Any:
+    """Return the dash pattern of the arm at this position: solid until colours repeat."""
+    return DASHES[index // len(PALETTE) % len(DASHES)]
+
+
+def floats(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return numbers as float64, null as NaN (matplotlib leaves a gap there)."""
+    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+
+
+def span(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
+    """Return the finite range of some values, widened by a share of it."""
+    found = floats(values)
+    found = found[np.isfinite(found)]
+    if not found.size:
+        return 0.0, 1.0
+    low, high = float(found.min()), float(found.max())
+    extra = pad * (high - low) or 0.05 * abs(high) or 1.0
+    return low - extra, high + extra
+
+
+class Page:
+    """A figure that panels of the given heights are added to from the top down."""
+
+    def __init__(self, heights: Sequence[float]) -> None:
+        self.height = self._top = sum(heights) + (HEAD + FOOT) * len(heights) + 9.0
+        self.figure = Figure(figsize=(WIDTH / 72, self.height / 72), dpi=72)
+        self.figure.patch.set_visible(False)
+
+    def panel(
+        self, height: float, head: str, x: tuple[float, float], y: tuple[float, float] | None
+    ) -> Axes:
+        """Add axes of this height under a heading; `y` None leaves the vertical axis out."""
+        self._top -= HEAD
+        left = LEFT if y else 8.0
+        width = WIDTH - left - (RIGHT if y else 8.0)
+        box = (left / WIDTH, (self._top - height) / self.height, width / WIDTH)
+        ax = self.figure.add_axes((*box, height / self.height))
+        self.figure.text(
+            1 / WIDTH, (self._top + 4) / self.height, drawable(head), fontweight="bold"
+        )
+        self._top -= height + FOOT
+        ax.patch.set_visible(False)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.set(xlim=x, ylim=y or (0, 1))
+        ax.tick_params(length=2.5, width=0.7, pad=2)
+        ax.tick_params(axis="y", length=0)
+        ax.set_axisbelow(True)
+        set_ticks(ax, "x", x)
+        set_ticks(ax, "y", y)
+        if y:
+            ax.grid(axis="y", color=GRID, linewidth=0.6)
+        return ax
+
+    def foot(self, ax: Axes, text: str) -> None:
+        """Name the horizontal axis under the last panel."""
+        ax.set_xlabel(text, labelpad=1)
+
+
+def set_ticks(ax: Axes, axis: str, limits: tuple[float, float] | None) -> None:
+    """Put a few round ticks within the limits, or none."""
+    places: list[float] = []
+    if limits:
+        found = MaxNLocator(nbins=4 if axis == "y" else 6, steps=[1, 2, 2.5, 5, 10])
+        slack = 1e-9 * (limits[1] - limits[0])
+        places = [
+            float(v)
+            for v in found.tick_values(*limits)
+            if limits[0] - slack <= v <= limits[1] + slack
+        ]
+    labels = [compact(round(v, 12)) for v in places]
+    (ax.set_xticks if axis == "x" else ax.set_yticks)(places, labels)
+
+
+def log_ticks(ax: Axes, limits: tuple[float, float]) -> None:
+    """Make the horizontal axis logarithmic with a tick at every decade inside."""
+    ax.set_xscale("log")
+    ax.set_xlim(*limits)
+    first, last = np.ceil(np.log10(limits[0]) - 1e-9), np.floor(np.log10(limits[1]) + 1e-9)
+    places = [10.0**p for p in np.arange(first, last + 1)]
+    ax.set_xticks(places, [compact(v) for v in places])
+    ax.minorticks_off()
+
+
+def spread(places: Sequence[float], gap: float) -> list[float]:
+    """Return sorted places moved as little as possible to lie at least `gap` apart in 0..1.
+
+    Neighbours that are too near become one block around their mean; blocks that then meet merge.
+    """
+    blocks: list[tuple[float, int]] = []  # (centre, members)
+    for place in places:
+        centre, size = place, 1
+        while True:
+            half = gap * (size - 1) / 2
+            centre = min(max(centre, half), max(1 - half, half))
+            if not blocks or blocks[-1][0] + gap * (blocks[-1][1] - 1) / 2 + gap <= centre - half:
+                break
+            before, count = blocks.pop()
+            centre = (centre * size + before * count) / (size + count)
+            size += count
+        blocks.append((centre, size))
+    return [
+        centre + gap * (i - (size - 1) / 2) for centre, size in blocks for i in range(size)
+    ]
+
+
+def end_labels(ax: Axes, height: float, labels: list[tuple[float, str, str]]) -> None:
+    """Write (value, text, colour) at the right ends of lines in a panel of this height."""
+    low, high = ax.get_ylim()
+    found = sorted(((v - low) / (high - low), t, c) for v, t, c in labels if np.isfinite(v))
+    places = spread([min(max(p, 0.0), 1.0) for p, _, _ in found], 8.5 / height)
+    for place, (_, text, shade) in zip(places, found, strict=True):
+        ax.text(
+            1.015, place, text, color=shade, transform=ax.transAxes, va="center_baseline",
+            fontweight="bold",
+        )  # fmt: skip

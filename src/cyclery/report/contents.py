@@ -1,0 +1,150 @@
+"""The report's tables: what each one holds, as instances of the one table model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cyclery.report.intervals import digits_for, interval_text
+from cyclery.report.model import (
+    VERDICTS, amount, compact, duration, is_share, letter, metric_name, number
+)  # fmt: skip
+from cyclery.report.tables import Cell, Column, Estimate, Kind, Table
+
+Json = dict[str, Any]
+
+
+def _estimate(metric: Json | None, scale: float) -> Estimate | None:
+    """Return one metric of an arm as an estimate in table units."""
+    if not metric or metric.get("mean") is None:
+        return None
+    low, high = metric.get("ci95") or (None, None)
+    if low is None or high is None:
+        return Estimate(metric["mean"] * scale)
+    return Estimate(metric["mean"] * scale, low * scale, high * scale)
+
+
+def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Table:
+    """Return the table of an experiment's arms; `extra` are further metrics that claims use."""
+    metrics = ["test_accuracy", "val_accuracy", "test_nll", "test_ece"]
+    metrics += [m for m in extra if m not in metrics]
+    columns = [Column("", "key"), Column("Arm", weight=2.4), Column("Role", weight=0.9)]
+    columns += [Column("n", "number", 0)]
+    for name in metrics:
+        share = is_share(name)
+        head = metric_name(name).replace("accuracy", "acc.").capitalize()
+        head = head.replace("nll", "NLL").replace("ece", "ECE").removeprefix("Test ")
+        head = "Test acc." if name == "test_accuracy" else head
+        kind: Kind = "number" if name == "val_accuracy" else "estimate"
+        digits = 2 if share else 3
+        columns.append(Column(head + (" (%)" if share else ""), kind, digits))
+    columns += [Column("Images", "right"), Column("Time", "right")]
+    rows: list[list[Cell]] = []
+    notes = list(notes)
+    for place, arm in enumerate(experiment["arms"]):
+        label = arm["label"] or arm["id"]
+        if arm["own_definition"]:
+            label += " †"
+            notes.append(f"† {letter(place)}, own definition: {arm['own_definition']}")
+        for one in arm["diverged"]:
+            notes.append(f"{letter(place)}: seed {one['seed']} diverged at step {one['step']}.")
+        row: list[Cell] = [place, label, arm["role"], arm["n"]]
+        for name in metrics:
+            found = _estimate(arm["metrics"].get(name), 100.0 if is_share(name) else 1.0)
+            row.append(found.mean if found and name == "val_accuracy" else found)
+        row += [amount(arm["images"]), duration(arm["seconds"])]
+        rows.append([None if c == "\u2013" else c for c in row])
+    title = experiment["title"] or experiment["id"]
+    return Table(slug, f"{title}: arms", columns, rows, notes).trimmed()
+
+
+def settling(claim: Json) -> str:
+    """Return what would settle a claim: further seeds and the time they take here."""
+    seeds, seconds = claim["seeds_to_settle"], claim["seconds_to_settle"]
+    parts = [f"{seeds} seeds"] if seeds is not None else []
+    return ", ".join([*parts, duration(seconds)] if seconds is not None else parts)
+
+
+def board(slug: str, paper: Json) -> Table:
+    """Return a paper's verdicts as a table (the page has its own board)."""
+    rows: list[list[Cell]] = []
+    for claim in paper["claims"]:
+        found = [c for c in claim["comparisons"] if c["effect"] is not None]
+        effect = _effect(found[0]) if len(found) == 1 else f"{len(found)} comparisons"
+        mark = " †" if claim["own_definition"] else ""
+        said = f"{claim['statement']}{mark} {claim['reason']}".strip()
+        seeds = f"{claim['n']}/{claim['planned_seeds'] or '?'}"
+        rows.append([
+            claim["verdict"], claim["id"], said, effect if found else "", seeds,
+            settling(claim) if claim["verdict"] in VERDICTS[3:] else "", claim["tier"],
+        ])  # fmt: skip
+    columns = [
+        Column("Verdict", "verdict"), Column("Claim", weight=0.75), Column("Statement", weight=3.2),
+        Column("Effect", weight=1.15), Column("Seeds", "right"), Column("To settle", weight=0.9),
+        Column("Tier", weight=0.6),
+    ]  # fmt: skip
+    notes = ["Effect with 95 % interval, positive in the claim's favour. Seeds: used/planned."]
+    notes += [
+        f"† {c['id']}, own definition: {c['own_definition']}"
+        for c in paper["claims"] if c["own_definition"]
+    ]  # fmt: skip
+    return Table(slug, f"{paper['name']}: verdicts", columns, rows, notes).trimmed()
+
+
+def _effect(item: Json) -> str:
+    text = number(item["effect"], digits_for(item), sign=True)
+    return " ".join(filter(None, (text, item["unit"], interval_text(item))))
+
+
+def comparisons(slug: str, paper: Json) -> Table:
+    """Return every comparison of a paper with its test, interval and p."""
+    columns = [
+        Column("Claim", weight=0.7), Column("Comparison", weight=2.2), Column("Metric"),
+        Column("Test, margin", weight=0.95), Column("Effect", weight=1.2),
+        Column("p (Holm)", "number", 3), Column("n", "number", 0), Column("Verdict", "verdict"),
+    ]  # fmt: skip
+    rows: list[list[Cell]] = [
+        [claim["id"], item["says_label"], metric_name(item["metric"]), item["says_test"],
+         _effect(item), item["p_holm"], item["n"], item["verdict"]]
+        for claim in paper["claims"] for item in claim["comparisons"]
+    ]  # fmt: skip
+    return Table(slug, f"{paper['name']}: comparisons", columns, rows).trimmed()
+
+
+def printed(slug: str, paper: Json) -> Table:
+    """Return the figures that a paper prints, with where each was read."""
+    columns = [
+        Column("Where", weight=0.8), Column("Data", weight=0.9), Column("Network", weight=0.9),
+        Column("Method", weight=1.5), Column("Metric", weight=1.0), Column("Printed", weight=0.9),
+        Column("Source", weight=1.4), Column("How", weight=0.6),
+    ]  # fmt: skip
+    rows: list[list[Cell]] = []
+    for item in paper["printed"]:
+        value = "printed value not read"
+        if item["value"] is not None:
+            value = _plain(item["value"])
+            value += f" ± {_plain(item['std'])}" if item["std"] is not None else ""
+            value += f" ({item['runs']} runs)" if item["runs"] is not None else ""
+        data = ", ".join(str(x) for x in (item["dataset"], item["labels"]) if x not in ("", None))
+        texts = (item["table"], data, item["architecture"], item["method"], item["metric"], value,
+                 item["source"], item["confidence"])  # fmt: skip
+        rows.append([str(t) for t in texts])
+    notes = ["How: read in the source named, or recalled from memory. Never mixed into our figures."]
+    return Table(slug, f"{paper['name']}: what the paper prints", columns, rows, notes).trimmed()
+
+
+def _plain(value: Any) -> str:
+    """Return a printed figure as it was stored, with a true minus."""
+    return str(value).replace("-", "\u2212")
+
+
+def readings(slug: str, test: Json, notes: list[str]) -> Table:
+    """Return the bounds of a range test beside the automated readings, numbered as in the plot."""
+    rows: list[list[Cell]] = [
+        ["", "base (lower bound)", compact(test["base"])],
+        ["", "max (upper bound)", compact(test["max"])],
+    ]
+    for i, (name, value) in enumerate(test["readings"].items()):
+        shown = compact(value) if isinstance(value, int | float) else value or "\u2013"
+        rows.append([str(i + 1), name.replace("_", " "), str(shown)])
+    columns = [Column("#", "right"), Column("Reading"), Column("Learning rate", "right")]
+    return Table(slug, f"Range test, {test['label']}: readings", columns, rows, notes)

@@ -1,0 +1,210 @@
+"""The figures of an experiment and of a range test, each drawn once with matplotlib."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cyclery.report.chart import (
+    INK, Chart, Page, colour, dash, drawable, end_labels, floats, log_ticks, set_ticks, span
+)
+from cyclery.report.intervals import digits_for
+from cyclery.report.model import compact, is_share, letter, metric_name, number
+
+Json = dict[str, Any]
+
+
+def _order(name: str) -> tuple[int, str]:
+    first = ("test_accuracy", "val_accuracy", "test_balanced_accuracy")
+    return (first.index(name) if name in first else len(first), name)
+
+
+def _epochs(found: list[Json]) -> tuple[float, float]:
+    """Return the first and last epoch of some curves, never equal."""
+    low = min(c["epoch"][0] for c in found)
+    high = max(c["epoch"][-1] for c in found)
+    return float(low), float(high if high > low else low + 1)
+
+
+def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart | None:
+    """Draw every logged quantity over the epochs: the mean of the seeds with its band."""
+    place = {arm["id"]: i for i, arm in enumerate(arms)}
+    found = [c for c in found if c["arm"] in place and c["epoch"] and c["mean"]]
+    names = sorted({c["metric"] for c in found}, key=_order)
+    if not names:
+        return None
+    page = Page([74] * len(names))
+    x = _epochs(found)
+    for name in names:
+        scale = 100.0 if is_share(name) else 1.0
+        lines = []
+        for curve in (c for c in found if c["metric"] == name):
+            size = min(len(curve["epoch"]), len(curve["mean"]))
+            mean = scale * floats(curve["mean"][:size])
+            bounds = [scale * floats(curve[k]) for k in ("low", "high")]
+            lines.append((place[curve["arm"]], floats(curve["epoch"][:size]), mean, bounds))
+        late = x[0] + 0.1 * (x[1] - x[0])  # the first climb would flatten what differs
+        shown = [
+            v for _, epoch, mean, bounds in lines for part in (mean, *bounds)
+            if part.size == epoch.size for v in part[epoch >= late]
+        ]  # fmt: skip
+        ax = page.panel(74, metric_name(name) + (" (%)" if scale > 1 else ""), x, span(shown))
+        for i, epoch, mean, (low, high) in lines:
+            if low.size == high.size == epoch.size:
+                ax.fill_between(epoch, low, high, color=colour(i), alpha=0.16, linewidth=0)
+            ax.plot(epoch, mean, color=colour(i), linestyle=dash(i), linewidth=1.3)
+        end_labels(ax, 74, [(float(m[-1]), letter(i), colour(i)) for i, _, m, _ in lines])
+    page.foot(ax, "epoch")
+    text = (
+        f"{', '.join(map(metric_name, names))} by epoch: mean of the seeds with its 95 % band, "
+        "vertical axis fitted to the last 90 % of the run."
+    )
+    return Chart(slug, f"{title}: learning curves", text, page.figure)
+
+
+def _same(found: list[Json], place: dict[str, int]) -> list[tuple[list[int], Json]]:
+    """Group the schedules that are equal: arms that share a line share its label."""
+    groups: dict[tuple[Any, ...], tuple[list[int], Json]] = {}
+    for item in found:
+        key = (tuple(item["epoch"]), tuple(item["value"]))
+        groups.setdefault(key, ([], item))[0].append(place[item["arm"]])
+    return list(groups.values())
+
+
+def schedules(
+    slug: str, title: str, found: list[Json], arms: list[Json]
+) -> tuple[Chart | None, list[str]]:
+    """Draw each quantity that changes or differs between arms; return the others as words."""
+    place = {arm["id"]: i for i, arm in enumerate(arms)}
+    found = [s for s in found if s["arm"] in place and s["epoch"] and s["value"]]
+    panels, constant = [], []
+    for name in sorted({s["quantity"] for s in found}):
+        groups = _same([s for s in found if s["quantity"] == name], place)
+        values = [v for _, item in groups for v in item["value"]]
+        if len(set(values)) == 1 and len({a for i, _ in groups for a in i}) == len(arms):
+            constant.append(f"{metric_name(name)} {compact(values[0])}")
+        else:
+            panels.append((name, groups, values))
+    if not panels:
+        return None, constant
+    page = Page([61] * len(panels))
+    x = _epochs(found)
+    for name, groups, values in panels:
+        ax = page.panel(61, metric_name(name), x, span(values))
+        labels = []
+        for members, item in groups:
+            size = min(len(item["epoch"]), len(item["value"]))
+            ax.plot(
+                floats(item["epoch"][:size]), floats(item["value"][:size]),
+                color=INK if len(members) == len(arms) > 1 else colour(members[0]),
+                linestyle=dash(members[0]), linewidth=1.2,
+            )  # fmt: skip
+            text = "all" if len(members) == len(arms) > 1 else " ".join(map(letter, members[:3]))
+            text += "\u2026" if 3 < len(members) < len(arms) else ""
+            labels.append((floats(item["value"])[-1], text, INK if text == "all" else colour(members[0])))
+        end_labels(ax, 61, labels)
+    page.foot(ax, "epoch")
+    text = f"{', '.join(metric_name(n) for n, _, _ in panels)} by epoch, per arm."
+    return Chart(slug, f"{title}: schedules", text, page.figure), constant
+
+
+def _letters(item: Json, place: dict[str, int]) -> str:
+    """Return the two arms' keys as a difference: A minus E."""
+    pair = (item["arm"], item["chosen"] or item["against"])
+    if not all(isinstance(name, str) and name in place for name in pair):
+        return ""
+    return " \u2212 ".join(letter(place[name]) for name in pair) + "  "
+
+
+def paired(slug: str, title: str, items: list[Json], arms: list[Json]) -> Chart | None:
+    """Draw each comparison's difference per seed as a dot, with the mean and its 95 % interval."""
+    place = {arm["id"]: i for i, arm in enumerate(arms)}
+    items = [c for c in items if any(d is not None for d in c["differences"])]
+    units = sorted({c["unit"] for c in items})
+    if not items:
+        return None
+    by_unit = [(unit, [c for c in items if c["unit"] == unit]) for unit in units]
+    page = Page([31 * len(rows) for _, rows in by_unit])
+    for unit, rows in by_unit:
+        values = [0.0, *(d for c in rows for d in c["differences"])]
+        values += [v for c in rows for v in c["ci95"] or []]
+        ax = page.panel(
+            31 * len(rows), f"difference ({unit})" if unit else "difference", span(values), None
+        )
+        ax.set_ylim(len(rows), 0)
+        for row, item in enumerate(rows):
+            shade = colour(place.get(item["arm"], 6))
+            found = floats(item["differences"])
+            offset = 0.66 + 0.1 * (np.arange(found.size) % 3 - 1)
+            ax.vlines(0, row + 0.42, row + 0.9, color=INK, linewidth=0.8)
+            ax.plot(found, row + offset, "o", color=shade, markersize=3.6, alpha=0.55, mew=0)
+            if item["ci95"]:
+                ax.plot(item["ci95"], [row + 0.66] * 2, color=INK, linewidth=1.6)
+            if item["effect"] is not None:
+                ax.plot(item["effect"], row + 0.66, "D", color=INK, markersize=4)
+            ax.text(
+                0, row + 0.08, drawable(f"{item['claim']}  {_letters(item, place)}{item['says_label']}", 64), va="top",
+                transform=ax.get_yaxis_transform(), fontsize=7.8,
+            )  # fmt: skip
+    text = "Each seed's difference (dot), mean (diamond), 95 % interval (bar)."
+    return Chart(slug, f"{title}: paired differences", text, page.figure)
+
+
+def _median(rows: list[Any], size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the median over seeds at each rate, NaN where no seed has a value."""
+    table = np.full((max(len(rows), 1), size), np.nan)
+    for line, row in zip(table, rows, strict=False):
+        found = floats(row)[:size]
+        line[: found.size] = found
+    out = np.full(size, np.nan)
+    some = np.isfinite(table).any(axis=0)
+    out[some] = np.nanmedian(table[:, some], axis=0)
+    return out
+
+
+def range_test(slug: str, test: Json) -> Chart | None:
+    """Draw accuracy and loss against the rate: seeds thin, their median bold, bounds shaded."""
+    rates = floats(test["lr"])
+    order = np.isfinite(rates)
+    panels = [(n, [r for r in test[n] if r]) for n in ("accuracy", "loss") if any(test[n])]
+    if not panels or order.sum() < 2:
+        return None
+    low, high = float(np.nanmin(rates)), float(np.nanmax(rates))
+    log = low > 0
+    x = (low, high) if log else span([low, high], 0.02)
+    page = Page([74] * len(panels))
+    for name, rows in panels:
+        scale = 100.0 if name == "accuracy" else 1.0
+        middle = scale * _median(rows, rates.size)
+        limits = span([*middle, 0.0]) if scale > 1 else span(_calm(middle))
+        ax = page.panel(74, f"{name} (%)" if scale > 1 else name, x, limits)
+        if log:
+            log_ticks(ax, x)
+        for row in rows:
+            line = scale * floats(row)[: rates.size]
+            ax.plot(rates[: line.size], line, color=colour(6), linewidth=0.5, alpha=0.6)
+        ax.plot(rates, middle, color=colour(0), linewidth=1.5)
+        if test["base"] is not None and test["max"] is not None:
+            ax.axvspan(test["base"], test["max"], color=colour(5), alpha=0.18, linewidth=0)
+            for bound in (test["base"], test["max"]):
+                ax.axvline(bound, color=colour(0), linewidth=0.9, dashes=(3, 2))
+        for i, value in enumerate(test["readings"].values()):
+            if name == panels[-1][0] and isinstance(value, int | float) and x[0] <= value <= x[1]:
+                ax.axvline(value, color=INK, linewidth=0.6, dashes=(1, 1.5))
+                ax.text(
+                    value, 1.01, str(i + 1), transform=ax.get_xaxis_transform(), ha="center",
+                    fontsize=7.5,
+                )  # fmt: skip
+    page.foot(ax, "learning rate (log)" if log else "learning rate")
+    text = (
+        f"Range test over learning rates {compact(low)} to {compact(high)}, {len(test['seeds'])} "
+        f"seeds: bounds {compact(test['base'])} and {compact(test['max'])}."
+    )
+    return Chart(slug, f"Range test: {test['label']}", text, page.figure)
+
+
+def _calm(loss: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
+    """Return a loss curve cut at 1.5 times its start, so that a blow-up does not flatten it."""
+    found = loss[np.isfinite(loss)]
+    return [float(v) for v in found if v <= 1.5 * found[0]]

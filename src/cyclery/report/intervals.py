@@ -1,0 +1,110 @@
+"""Small interval plots: where an effect, its interval, zero and the margin lie on a strip.
+
+All places are per cent of the strip's width, so that one SVG stretches to any column.
+"""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import Any
+
+from cyclery.report.model import compact, number
+
+Json = dict[str, Any]
+
+
+def _marks(comparison: Json) -> list[float]:
+    """Return the margins as places on the effect's axis."""
+    margin = comparison["margin"] or 0.0
+    if comparison["test"] == "equivalence":
+        return [-margin, margin]
+    return [-margin if comparison["test"] == "non-inferiority" else margin] if margin else []
+
+
+def _numbers(comparison: Json) -> list[float]:
+    """Return every finite end that a plot of this comparison should show."""
+    ends = comparison["ci95"] or []
+    effect = comparison["effect"]
+    return [*ends, *_marks(comparison), *([] if effect is None else [effect])]
+
+
+def domain(comparisons: list[Json], centred: bool = False) -> tuple[float, float]:
+    """Return the axis for some comparisons: zero is inside; `centred` puts it in the middle.
+
+    A centred axis ends at three times the median reach: one wild interval must not flatten the
+    others (it is drawn cut, with an arrow).
+    """
+    reach = [max(map(abs, found)) for item in comparisons if (found := _numbers(item))]
+    if centred:
+        limit = min(max(reach, default=1.0), 3 * median(reach)) if reach else 1.0
+        limit = (limit or max(reach) or 1.0) * 1.05
+        return -limit, limit
+    values = [0.0, *(v for item in comparisons for v in _numbers(item))]
+    low, high = min(values), max(values)
+    pad = 0.08 * (high - low) or 1.0
+    return low - pad, high + pad
+
+
+def strip(comparison: Json, axis: tuple[float, float]) -> Json | None:
+    """Return the places of one comparison's marks, or None where it has no effect."""
+    if comparison["effect"] is None:
+        return None
+    low, high = axis
+
+    def place(value: float) -> float:
+        return round(min(max(100 * (value - low) / (high - low), 1.0), 99.0), 2)
+
+    ends = comparison["ci95"] or [comparison["effect"]] * 2
+    marks = sorted(_marks(comparison))
+    return {
+        "zero": place(0.0),
+        "low": place(ends[0]),
+        "high": place(ends[1]),
+        "dot": place(comparison["effect"]),
+        "dot_cut": not low <= comparison["effect"] <= high,
+        "cut_low": ends[0] < low,
+        "cut_high": ends[1] > high,
+        "inner": [place(v) for v in comparison["ci90"]]
+        if comparison["ci90"] and comparison["test"] == "equivalence"
+        else None,
+        "margins": [place(v) for v in marks if low <= v <= high],
+        "zone": [place(v) for v in marks] if len(marks) == 2 else None,
+        "says": effect_text(comparison),
+    }
+
+
+def ticks(axis: tuple[float, float]) -> list[Json]:
+    """Return three to five round places on an axis, zero among them."""
+    low, high = axis
+    for step in (s * 10.0**p for p in range(-6, 7) for s in (1, 2, 5)):
+        first, last = -int(-low / step), int(high / step)
+        if last - first <= 4:
+            values = [k * step for k in range(first, last + 1)]
+            return [
+                {"place": round(100 * (v - low) / (high - low), 2), "text": compact(round(v, 9))}
+                for v in values
+            ]
+    return []
+
+
+def digits_for(comparison: Json) -> int:
+    """Return how many decimals an effect needs: two for points, more for small units."""
+    reach = max(map(abs, _numbers(comparison)), default=1.0)
+    return 2 if comparison["unit"] == "pp" or reach >= 1 else 4
+
+
+def interval_text(comparison: Json, level: str = "ci95") -> str:
+    """Return an interval in brackets, or nothing where there is none."""
+    ends = comparison[level]
+    if not ends:
+        return ""
+    digits = digits_for(comparison)
+    return f"[{number(ends[0], digits, sign=True)}, {number(ends[1], digits, sign=True)}]"
+
+
+def effect_text(comparison: Json) -> str:
+    """Return effect, unit and 95 % interval in one line."""
+    if comparison["effect"] is None:
+        return "no effect measured"
+    effect = number(comparison["effect"], digits_for(comparison), sign=True)
+    return " ".join(filter(None, (effect, comparison["unit"], interval_text(comparison))))

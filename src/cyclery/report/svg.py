@@ -1,0 +1,83 @@
+"""From a matplotlib figure to an inline SVG that follows the page: colours, fonts, unique ids."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from io import BytesIO
+
+from markupsafe import Markup
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+from cyclery.report.chart import GRID, PALETTE, Chart
+
+_LONG = re.compile(r"-?\d+\.\d{3,}")
+_ID = re.compile(r' id="([^"]*)"')
+_REFERENCE = re.compile(r'(url\(#|href="#)([^")]+)')
+_FONT = re.compile(r" font-family: '[^;\"]*;| transform=\"rotate\(-0 [^\"]*\"")
+_COLOURS = {
+    **{shade.lower(): f"var(--s{i})" for i, shade in enumerate(PALETTE)},
+    GRID.lower(): "var(--grid)",
+    "#000000": "currentColor",
+}
+_COLOUR = re.compile("|".join(_COLOURS), re.IGNORECASE)
+
+
+def _short(match: re.Match[str]) -> str:
+    """Round a coordinate to 1/10 point: half of the file is digits that nobody sees."""
+    return f"{float(match[0]):.1f}".rstrip("0").rstrip(".")
+
+
+def _flat(body: str) -> str:
+    """Drop the groups that carry no attribute: matplotlib wraps every artist in several."""
+    kept: list[bool] = []
+
+    def turn(match: re.Match[str]) -> str:
+        if match[0] == "</g>":
+            return "</g>" if kept.pop() else ""
+        if match[0].endswith("/>"):
+            return ""
+        kept.append(match[0] != "<g>")
+        return match[0] if kept[-1] else ""
+
+    return re.sub(r"<g(?: [^>]*)?/?>|</g>", turn, body)
+
+
+def pdf(chart: Chart) -> bytes:
+    """Return the figure as a PDF that depends on nothing but its content."""
+    out = BytesIO()
+    FigureCanvasPdf(chart.figure).print_pdf(out, metadata={"CreationDate": None})
+    return out.getvalue()
+
+
+def inline(chart: Chart) -> Markup:
+    """Return the figure as an SVG element for the page.
+
+    Ids that nothing refers to go; the others are prefixed by the chart's slug, for two inline
+    figures must not share one. Black becomes the text colour and the palette becomes the page's
+    variables, so one drawing serves light and dark.
+    """
+    out = BytesIO()
+    FigureCanvasSVG(chart.figure).print_svg(out, metadata={"Date": None})
+    text = out.getvalue().decode("utf-8")
+    body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
+    box = re.search(r'viewBox="([^"]+)"', text)
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
+    body = _LONG.sub(_short, body)
+    used = {name for _, name in _REFERENCE.findall(body)}
+    body = _ID.sub(lambda m: f' id="{chart.slug}-{m[1]}"' if m[1] in used else "", body)
+    body = _REFERENCE.sub(lambda m: f"{m[1]}{chart.slug}-{m[2]}", body)
+    body = body.replace("xlink:href", "href")
+    body = _FONT.sub("", body)
+    body = _COLOUR.sub(lambda m: _COLOURS[m[0].lower()], body)
+    body = _flat(body)
+    body = re.sub(r"<defs>\s*</defs>", "", re.sub(r"\s*\n\s*", " ", body))
+    return Markup(
+        f'<svg class="figure" viewBox="{box[1] if box else "0 0 300 200"}" role="img" '
+        f'aria-labelledby="{chart.slug}-t {chart.slug}-d"><title id="{chart.slug}-t">'
+        f'{escape(chart.title)}</title><desc id="{chart.slug}-d">{escape(chart.description)}'
+        f"</desc>{body}</svg>"
+    )

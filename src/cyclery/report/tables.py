@@ -1,0 +1,143 @@
+"""One table model with two renderings: HTML for the page, booktabs for LaTeX.
+
+A cell is a text, a number, an `Estimate`, an arm's key (its position) or None for a dash; the
+column says how to show it. Nothing here escapes by hand: both templates escape every value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import floor, log10
+from typing import Any, Literal
+
+from cyclery.report.chart import colour
+from cyclery.report.model import letter, number
+
+Json = dict[str, Any]
+Kind = Literal["text", "number", "estimate", "right", "key", "verdict"]
+LONG = 24  # rows; a longer table breaks across pages in LaTeX and cannot float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval, in the units of the table."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def half(self) -> float | None:
+        """Half the interval's width, or None without an interval."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    def even(self, digits: int) -> bool:
+        """Tell whether the interval is symmetric to the digits shown."""
+        if self.low is None or self.high is None:
+            return True
+        return abs(self.high + self.low - 2 * self.mean) <= 10.0**-digits
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its header, how its cells are shown, and its share of LaTeX's free width."""
+
+    header: str
+    kind: Kind = "text"
+    digits: int = 2
+    weight: float = 1.0
+
+
+Cell = str | float | Estimate | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with the notes that belong under it. `slug` is its file name and label."""
+
+    slug: str
+    caption: str
+    columns: list[Column]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+
+    def present(self, index: int) -> list[Cell]:
+        """Return the cells of a column that hold something."""
+        return [row[index] for row in self.rows if row[index] not in (None, "")]
+
+    def trimmed(self) -> Table:
+        """Return the table without the columns that are empty throughout."""
+        keep = [i for i in range(len(self.columns)) if self.present(i)]
+        rows = [[row[i] for i in keep] for row in self.rows]
+        return Table(self.slug, self.caption, [self.columns[i] for i in keep], rows, self.notes)
+
+    def brackets(self, index: int) -> bool:
+        """Tell whether an estimate column needs [low, high], because one is lopsided."""
+        digits = self.columns[index].digits
+        return any(isinstance(c, Estimate) and not c.even(digits) for c in self.present(index))
+
+    def view(self) -> Json:
+        """Return what the HTML template shows: texts and arms' keys, with their classes."""
+        rows = [[self._html(i, cell) for i, cell in enumerate(row)] for row in self.rows]
+        return {"table": self, "rows": rows}
+
+    def _html(self, index: int, cell: Cell) -> Json:
+        column = self.columns[index]
+        if column.kind == "key" and isinstance(cell, int):
+            return {"kind": "key", "text": letter(cell), "index": cell % 7}
+        if isinstance(cell, Estimate):
+            main = number(cell.mean, column.digits)
+            if cell.half is None or cell.low is None or cell.high is None:
+                return {"kind": "estimate", "text": main, "extra": ""}
+            ends = f"[{number(cell.low, column.digits)}, {number(cell.high, column.digits)}]"
+            extra = ends if self.brackets(index) else f"± {number(cell.half, column.digits)}"
+            return {"kind": "estimate", "text": main, "extra": extra}
+        if isinstance(cell, str):
+            return {"kind": column.kind, "text": cell}
+        return {"kind": column.kind, "text": number(cell, column.digits)}
+
+    def tex_view(self) -> Json:
+        """Return what the LaTeX template shows: column specification, headers, rows of cells."""
+        weights = [c.weight for c in self.columns if c.kind == "text"]
+        share = len(weights) / sum(weights) if weights else 1.0
+        specs = [self._spec(i, share) for i in range(len(self.columns))]
+        rows = [[self._tex(i, cell) for i, cell in enumerate(row)] for row in self.rows]
+        return {"table": self, "spec": specs, "rows": rows, "long": len(self.rows) > LONG,
+                "free": bool(weights)}  # fmt: skip
+
+    def _spec(self, index: int, share: float) -> str:
+        column = self.columns[index]
+        if column.kind == "text":
+            width = f"\\hsize={column.weight * share:.3f}\\hsize\\linewidth=\\hsize"
+            return f">{{{width}\\raggedright\\arraybackslash}}X"
+        if column.kind in ("key", "verdict"):
+            return "l"
+        if column.kind == "right" or (column.kind == "estimate" and self.brackets(index)):
+            return "r"
+        cells = self.present(index)
+        values = [c.mean if isinstance(c, Estimate) else c for c in cells]
+        numbers = [v for v in values if isinstance(v, int | float)]
+        whole = max((1 + floor(log10(max(abs(v), 1))) for v in numbers), default=1)
+        minus = "-" if any(v < 0 for v in numbers) else ""
+        halves = [c.half for c in cells if isinstance(c, Estimate) and c.half is not None]
+        width = max((len(_uncertainty(h, column.digits)) for h in halves), default=0)
+        return f"S[table-format={minus}{whole}.{column.digits}{f'({width})' if width else ''}]"
+
+    def _tex(self, index: int, cell: Cell) -> Json:
+        """Return one cell: its way of being set (see the template) and its text."""
+        column = self.columns[index]
+        if column.kind == "key" and isinstance(cell, int):
+            return {"way": "key", "text": letter(cell), "shade": colour(cell).lstrip("#")}
+        if isinstance(cell, Estimate) and not self.brackets(index):
+            half = "" if cell.half is None else f"({_uncertainty(cell.half, column.digits)})"
+            return {"way": "number", "text": f"{cell.mean:.{column.digits}f}{half}"}
+        if isinstance(cell, int | float) and column.kind == "number":
+            return {"way": "number", "text": f"{cell:.{column.digits}f}"}
+        shown = self._html(index, cell)
+        text = " ".join(filter(None, (shown["text"], shown.get("extra", ""))))
+        return {"way": "braced" if column.kind in ("number", "estimate") else "plain", "text": text}
+
+
+def _uncertainty(half: float, digits: int) -> str:
+    """Return an uncertainty in units of the last digit, as siunitx reads it: 0.34 is 34."""
+    return f"{round(half * 10**digits)}"

@@ -1,0 +1,278 @@
+"""What the templates show of the evidence: texts, strips, tables and charts, decided here.
+
+The templates only place things; every number is formatted and every sentence made in Python, so
+the page and the LaTeX document cannot disagree.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import chain
+from typing import Any
+
+from cyclery.report import contents, figures
+from cyclery.report.chart import Chart
+from cyclery.report.intervals import (
+    digits_for, domain, effect_text, interval_text, strip, ticks
+)  # fmt: skip
+from cyclery.report.model import (
+    DECIDED, VERDICTS, Slugs, amount, duration, metric_name, number, seed_list
+)  # fmt: skip
+from cyclery.report.tables import Column, Table
+
+Json = dict[str, Any]
+_ARXIV = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
+
+
+def _list(words: list[str]) -> str:
+    """Join words as a sentence does: a, b and c."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def summary(counts: Counter[str], papers: int, tier: str) -> str:
+    """Say in two sentences how many claims there are and how many the tier could decide."""
+    total = sum(counts.values())
+    if not total:
+        return "There is no claim to judge yet."
+    decided = sum(counts[v] for v in DECIDED)
+    said = _list([f"{counts[v]} {v}" for v in DECIDED if counts[v]])
+    words = f"Of {_plural(total, 'claim')} in {_plural(papers, 'paper')}, the {tier} tier "
+    words += f"could decide {decided}: {said}." if decided else "could decide none."
+    rest = [f"{counts[v]} {verb}" for v, verb in
+            (("inconclusive", "stay inconclusive"), ("not run", "were not run")) if counts[v]]  # fmt: skip
+    return f"{words} {_list(rest)}." if rest else words
+
+
+def scope(tier: str) -> str:
+    """Say what a verdict of this tier is about."""
+    if tier == "paper":
+        return "Each verdict is about the paper tier: the papers' own data and budgets, run here."
+    return (
+        f"A verdict at {tier} is about {tier} only: its data, networks and budget. It says "
+        "nothing yet about the claim at the paper's own scale."
+    )
+
+
+def _test_text(item: Json) -> str:
+    margin = f"{number(abs(item['margin'] or 0), digits_for(item))} {item['unit']}".strip()
+    if item["test"] == "equivalence":
+        return f"equivalence within ±{margin}"
+    if item["test"] == "non-inferiority":
+        return f"non-inferior by at most {margin}"
+    return f"{item['test']}, margin {margin}" if item["margin"] else item["test"]
+
+
+def _comparison(item: Json, board_axis: tuple[float, float] | None) -> Json:
+    label = item["label"] or f"{item['arm']} against {item['against']}"
+    p = item["p_holm"] if item["p_holm"] is not None else item["p"]
+    shown = "< 0.001" if p is not None and p < 0.001 else f"= {number(p, 3)}"
+    return {
+        **item,
+        "says_label": label + (f" (chosen: {item['chosen']})" if item["chosen"] else ""),
+        "says_effect": f"{number(item['effect'], digits_for(item), sign=True)} {item['unit']}",
+        "says_ci": interval_text(item),
+        "says_test": _test_text(item),
+        "says_p": f"p {shown}" + (" (Holm)" if item["p_holm"] is not None else "")
+        if p is not None else "",
+        "board": strip(item, board_axis or domain([item], centred=True)),
+        "verdict": item["verdict"] or "inconclusive",
+    }  # fmt: skip
+
+
+def _groups(items: list[Json]) -> list[Json]:
+    """Group a claim's comparisons by unit: each group shares one axis and its ticks."""
+    out = []
+    for unit in dict.fromkeys(item["unit"] for item in items):
+        group = [item for item in items if item["unit"] == unit]
+        some = [item for item in group if item["effect"] is not None]
+        axis = domain(some)
+        names = list(dict.fromkeys(metric_name(item["metric"]) for item in group))
+        for item in group:
+            item["card"] = strip(item, axis)
+        words = f"difference in {names[0]}" if len(names) == 1 else "difference"
+        out.append({"rows": group, "ticks": ticks(axis) if some else [],
+                    "axis": f"{words} ({unit})" if unit else words})  # fmt: skip
+    return out
+
+
+def _trace(slug: str, item: Json) -> Table | None:
+    """Return the table of seeds, differences and run keys behind a comparison."""
+    rows: list[list[Any]] = []
+    for place, seed in enumerate(item["seeds"]):
+        difference = item["differences"][place] if place < len(item["differences"]) else None
+        keys = item["keys"][place] if place < len(item["keys"]) else []
+        texts = [str(k)[:12] for k in keys] if isinstance(keys, list) else []
+        rows.append([str(seed), difference, *(texts + ["", ""])[:2]])
+    unit = f" ({item['unit']})" if item["unit"] else ""
+    columns = [Column("Seed", "right"), Column(f"Difference{unit}", "number", digits_for(item)),
+               Column("Run"), Column("Against run")]  # fmt: skip
+    return Table(slug, item["says_label"], columns, rows).trimmed() if rows else None
+
+
+def claim(raw: Json, slugs: Slugs, axis: tuple[float, float]) -> Json:
+    """Return one claim as the board and its card show it."""
+    items = [_comparison(c, axis if c["unit"] == "pp" else None) for c in raw["comparisons"]]
+    measured = [c for c in items if c["effect"] is not None]
+    slug = slugs.make("claim", raw["id"])
+    open_ = raw["verdict"] not in DECIDED
+    settle = contents.settling(raw) if open_ else ""
+    planned = raw["planned_seeds"]
+    seeds = f"{raw['n']} of {planned} planned seeds" if planned else f"{raw['n']} seeds"
+    facts = [raw["source"], f"{raw['tier']} tier", seeds, settle and f"to settle here: {settle}"]
+    effect = f"{len(measured)} comparisons" if measured else "\u2013"
+    traces = [_trace(slugs.make(slug, "trace"), c) for c in items]
+    return {
+        **raw, "slug": slug, "comparisons": items, "groups": _groups(items),
+        "says_effect": effect_text(measured[0]) if len(measured) == 1 else effect,
+        "says_settle": settle, "facts": [f for f in facts if f],
+        "traces": [t.view() for t in traces if t],
+    }  # fmt: skip
+
+
+def _provenance_notes(part: Json) -> list[str]:
+    """Return device, versions and commit in the words that stand under every table."""
+    facts = part["provenance"]
+    versions = [
+        ", ".join(f"{k} {v}" for k, v in one.items()) for one in facts["versions"]
+    ]  # fmt: skip
+    found = (("Device", facts["devices"]), ("Versions", versions), ("Commit", facts["commits"]))
+    return [f"{k}: {'; '.join(str(v)[:160] for v in values)}." for k, values in found if values]
+
+
+def _charts(found: list[Chart | None]) -> list[Json]:
+    return [
+        {"slug": c.slug, "title": c.title, "caption": c.description[:1].upper() + c.description[1:], "chart": c} for c in found if c
+    ]
+
+
+def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: str) -> Json:
+    """Return one experiment with its table and figures; `claims` are those of its paper."""
+    slug = slugs.make(prefix, raw["id"].removeprefix(f"{prefix}-"))
+    items = [
+        {**c, "claim": one["id"]}
+        for one in claims for c in one["comparisons"]
+        if c["experiment"] == raw["id"] and one["part"] == part["part"]
+    ]  # fmt: skip
+    seeds = chain.from_iterable(
+        m.get("seeds") or [] for a in raw["arms"] for m in a["metrics"].values() if m
+    )
+    notes = [f"Selection: {raw['selection_rule'] or 'not stated'}. Seeds: {seed_list(seeds)}."]
+    notes += ["Mean ± half of the 95 % interval over seeds.", *_provenance_notes(part)]
+    used = [c["metric"] for c in items]
+    extra = [
+        m for m in dict.fromkeys(used)
+        if any((a["metrics"].get(m) or {}).get("mean") is not None for a in raw["arms"])
+    ]  # fmt: skip
+    table = contents.arms(slugs.make(slug, "arms"), raw, extra, [" ".join(notes)])
+    title = raw["title"] or raw["id"]
+    lines, constant = figures.schedules(
+        slugs.make(slug, "schedules"), title, raw["schedules"], raw["arms"]
+    )
+    charts = _charts([
+        figures.paired(slugs.make(slug, "paired"), title, items, raw["arms"]),
+        figures.curves(slugs.make(slug, "curves"), title, raw["curves"], raw["arms"]),
+        lines,
+    ])  # fmt: skip
+    settings = {k: str(v) for k, v in raw["settings"].items()}
+    if constant:
+        settings["Held constant in every arm"] = ", ".join(constant)
+    return {**raw, "slug": slug, "settings": settings, "charts": charts,
+            "table": table if raw["arms"] else None}  # fmt: skip
+
+
+def range_test(raw: Json, part: Json, slugs: Slugs, prefix: str) -> Json:
+    """Return one range test with its figure and readings."""
+    slug = slugs.make(prefix, "range", raw["label"])
+    notes = " ".join([f"Seeds: {seed_list(raw['seeds'])}.", *_provenance_notes(part)])
+    table = contents.readings(slugs.make(slug, "readings"), raw, [notes])
+    settings = {k: str(v) for k, v in raw["settings"].items()}
+    return {**raw, "slug": slug, "table": table, "settings": settings,
+            "charts": _charts([figures.range_test(slugs.make(slug, "plot"), raw)])}  # fmt: skip
+
+
+def _citation(paper: Json) -> str:
+    year = str(paper["year"]) if paper["year"] else ""
+    dated = re.search(r"\b(19|20)\d\d\b", paper["venue"])
+    venue = paper["venue"] if dated else f"{paper['venue']}, {year}"
+    parts = (paper["authors"], (venue if paper["venue"] else year).strip(", "))
+    return ". ".join(p.rstrip(".") for p in parts if p) + "."
+
+
+def paper(parts: list[Json], slugs: Slugs) -> Json:
+    """Return one paper from the parts of evidence about it."""
+    facts = next((p["paper"] for p in parts if p["paper"]["title"]), parts[0]["paper"])
+    name = (facts["id"] or parts[0]["part"] or "paper").upper()
+    slug = slugs.make(facts["id"] or parts[0]["part"] or "paper")
+    raw = [{**c, "tier": p["tier"], "part": p["part"]} for p in parts for c in p["claims"]]
+    axis = domain([c for one in raw for c in one["comparisons"] if c["unit"] == "pp"], centred=True)
+    claims = [claim(one, slugs, axis) for one in raw]
+    decided = sum(c["verdict"] in DECIDED for c in raw)
+    deviations = list(dict.fromkeys(d for p in parts for d in p["paper"]["deviations"]))
+    view = {
+        **facts, "name": name, "slug": slug, "claims": claims, "deviations": map(str, deviations),
+        "citation": _citation(facts), "tally": f"{decided} of {len(raw)} decided",
+        "link": f"https://arxiv.org/abs/{facts['arxiv']}"
+        if _ARXIV.fullmatch(str(facts["arxiv"])) else "",
+        "scale": f"strips span ±{number(axis[1], 1)} pp"
+        if any(c["board"] for one in claims for c in one["comparisons"]) else "",
+        "experiments": [experiment(e, p, claims, slugs, slug) for p in parts for e in p["experiments"]],
+        "ranges": [range_test(r, p, slugs, slug) for p in parts for r in p["ranges"]],
+        "printed": [row for p in parts for row in p["printed"]],
+    }  # fmt: skip
+    view["deviations"] = list(view["deviations"])
+    view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view) if raw else None
+    some = any(c["comparisons"] for c in claims)
+    view["comparison_table"] = (
+        contents.comparisons(slugs.make(slug, "comparisons"), view) if some else None
+    )
+    view["printed_table"] = (
+        contents.printed(slugs.make(slug, "printed"), view) if view["printed"] else None
+    )
+    return view
+
+
+def provenance(part: Json) -> Json:
+    """Return the provenance of one part as labelled facts."""
+    found = part["provenance"]
+    versions = [", ".join(f"{k} {v}" for k, v in one.items()) for one in found["versions"]]
+    warnings = list(found["warnings"])
+    if len(versions) > 1:
+        warnings.append(f"The runs mix {len(versions)} sets of library versions.")
+    records = f"{found['records']}, of which {found['diverged']} diverged"
+    facts = [
+        ("Tier", part["tier"]), ("Records", records), ("Seeds", seed_list(found["seeds"])),
+        ("Devices", "; ".join(map(str, found["devices"]))), ("Versions", "; ".join(versions)),
+        ("Commits", ", ".join(map(str, found["commits"]))),
+        ("Training time", duration(found["seconds"])), ("Images seen", amount(found["images"])),
+        ("Made", found["made"]),
+    ]  # fmt: skip
+    title = part["title"] or part["paper"]["title"] or part["part"]
+    return {"title": title, "warnings": warnings, "facts": [(k, str(v)) for k, v in facts if v],
+            "records": found["records"] or 0, "made": found["made"]}  # fmt: skip
+
+
+def report(evidence: list[Json], tier: str) -> Json:
+    """Return everything that the page and the LaTeX document show (figures not yet drawn out)."""
+    slugs = Slugs()
+    for taken in ("board", "provenance", "top"):
+        slugs.make(taken)
+    groups: dict[str, list[Json]] = {}
+    for part in evidence:
+        groups.setdefault(part["paper"]["id"] or part["part"], []).append(
+            part if part["tier"] else {**part, "tier": tier}
+        )
+    papers = [paper(parts, slugs) for parts in groups.values()]
+    counts = Counter(c["verdict"] for p in papers for c in p["claims"])
+    parts = [provenance(part) for group in groups.values() for part in group]
+    return {
+        "title": f"Which claims hold at the {tier} tier?",
+        "summary": summary(counts, len(papers), tier), "scope": scope(tier),
+        "counts": [(v, counts[v]) for v in VERDICTS], "total": sum(counts.values()),
+        "papers": papers, "provenance": parts, "records": sum(p["records"] for p in parts),
+        "made": max((str(p["made"]) for p in parts), default=""),
+    }  # fmt: skip

@@ -1,0 +1,201 @@
+"""Paired statistics: t tests against a margin, their intervals, Holm, power and pooling.
+
+Effects are oriented so that the claim is positive, and m is the margin. The three tests are
+
+- superiority: two-sided t test of effect = m, so that p < .05 exactly when the 95 % interval
+  excludes m;
+- equivalence: two one-sided t tests (Schuirmann 1987), p is the larger one, so that p < .05
+  exactly when the 90 % interval lies inside (-m, m);
+- non-inferiority: one-sided t test of effect <= -m.
+
+The t interval is the interval of the verdict at every n, because p and interval then agree. The
+bias-corrected and accelerated bootstrap interval (Efron 1987) is a second opinion from n = 10 on.
+A sample without an estimable spread (fewer than two differences, or all of them alike) has no
+interval, and p = 1: it can neither support nor refute a claim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from math import isfinite, sqrt
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
+
+Test: TypeAlias = Literal["superiority", "equivalence", "non-inferiority"]
+Interval: TypeAlias = tuple[float, float]
+Floats: TypeAlias = NDArray[np.float64]
+
+TESTS: tuple[Test, ...] = ("superiority", "equivalence", "non-inferiority")
+ALPHA = 0.05
+POWER = 0.8
+MOST_SEEDS = 10_000
+BOOTSTRAP_FROM = 10
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its standard error (None where the spread cannot be estimated)."""
+
+    effect: float
+    se: float | None
+    df: float
+    n: int
+    sd: float | None
+
+
+def estimate(values: ArrayLike) -> Estimate:
+    """Return the mean of one sample of finite values, here usually paired differences.
+
+    Differences that agree to 10 digits count as alike: subtracting accuracies leaves rounding
+    errors of 1e-16, and a t statistic made of those would be astronomical.
+
+    Raises:
+        ValueError: the sample is empty or not finite.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not x.size or not np.isfinite(x).all():
+        raise ValueError("an estimate needs at least one value, all finite")
+    n = int(x.size)
+    if n < 2:
+        return Estimate(float(x[0]), None, 0, n, None)
+    if np.ptp(x) <= 1e-10 * max(1.0, float(np.abs(x).max())):
+        return Estimate(float(x[0]), None, n - 1, n, 0.0)
+    sd = float(x.std(ddof=1))
+    return Estimate(float(x.mean()), sd / sqrt(n), n - 1, n, sd)
+
+
+@cache
+def _quantile(probability: float, df: float) -> float:
+    """Return the quantile of the t law."""
+    return float(special.stdtrit(df, probability))
+
+
+def _tail(t: float, df: float) -> float:
+    """Return the probability of more than t under the t law."""
+    return float(special.stdtr(df, -t))
+
+
+def interval(est: Estimate, level: float = 0.95) -> Interval | None:
+    """Return the two-sided t interval, or None without a standard error."""
+    if est.se is None:
+        return None
+    half = _quantile((1 + level) / 2, est.df) * est.se
+    return est.effect - half, est.effect + half
+
+
+def p_value(est: Estimate, test: Test, margin: float = 0.0) -> float:
+    """Return the p-value of one test (see the module); 1 without a standard error."""
+    if est.se is None:
+        return 1.0
+    above, below = (est.effect + margin) / est.se, (est.effect - margin) / est.se
+    if test == "superiority":
+        return 2 * _tail(abs(below), est.df)
+    if test == "equivalence":
+        return max(_tail(above, est.df), _tail(-below, est.df))
+    return _tail(above, est.df)
+
+
+def bca(values: ArrayLike, level: float = 0.95, resamples: int = 2000) -> Interval | None:
+    """Return the BCa bootstrap interval of the mean, always the same for the same values.
+
+    None below 10 values, where resampling does not know the tails, and where all are alike.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.size < BOOTSTRAP_FROM or estimate(x).se is None:
+        return None
+    result = stats.bootstrap(
+        (x,), np.mean, confidence_level=level, n_resamples=resamples, method="BCa",
+        vectorized=True, rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    low, high = float(result.low), float(result.high)
+    return (low, high) if isfinite(low) and isfinite(high) else None
+
+
+def holm(p: Sequence[float], family: int | None = None) -> list[float]:
+    """Return Holm's step-down adjusted p-values, in the given order.
+
+    Args:
+        p: p-values that were computed.
+        family: number of comparisons declared; those without a p-value count as p = 1.
+    """
+    size = max(len(p), family or 0)
+    adjusted, running = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        running = max(running, min(1.0, (size - rank) * p[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+@cache
+def _spread_nodes(df: int) -> tuple[Floats, Floats]:
+    """Return s / sigma at Gauss-Legendre nodes of its probability, with their weights."""
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    ratio = np.sqrt(stats.chi2.ppf((nodes + 1) / 2, df) / df)
+    return np.asarray(ratio, dtype=np.float64), weights / 2
+
+
+def _chance(n: int, low: float, high: float, alpha: float) -> float:
+    """Return the chance that a one-sided level-alpha interval clears both of two bounds.
+
+    Given s, the mean is normal, so the noncentral t integral has one dimension. ``low`` and
+    ``high`` are the distances of the true effect from the bounds, in standard deviations;
+    infinite where there is no such bound.
+    """
+    ratio, weights = _spread_nodes(n - 1)
+    reach = _quantile(1 - alpha, n - 1) * ratio
+    inside = stats.norm.cdf(low * sqrt(n) - reach) - stats.norm.cdf(reach - high * sqrt(n))
+    return float(np.clip(inside, 0, 1) @ weights)
+
+
+def power(
+    n: int, effect: float, sd: float, margin: float, test: Test, alpha: float = ALPHA
+) -> float:
+    """Return the probability of "reproduced" with n normal pairs, true effect and sd given.
+
+    ``alpha`` is the level that p must reach, e.g. .05 over the size of a Holm family; the
+    interval of the verdict stays the one at .05.
+    """
+    above, below = (effect + margin) / sd, (effect - margin) / sd
+    if test == "superiority":
+        return _chance(n, below, np.inf, alpha / 2)
+    if test == "equivalence":
+        return _chance(n, above, -below, alpha)
+    return _chance(n, above, np.inf, min(alpha, ALPHA / 2))
+
+
+def seeds_to_settle(
+    effect: float, sd: float | None, margin: float, test: Test, alpha: float = ALPHA,
+    wanted: float = POWER, cap: int = MOST_SEEDS,
+) -> int | None:  # fmt: skip
+    """Return the pairs that decide the claim, for or against, if effect and sd are the truth.
+
+    None where no number up to ``cap`` gives the wanted power: the effect lies at the bound, or
+    too near to it, or the spread is unknown.
+    """
+    if not sd:
+        return None
+    holds = abs(effect) < margin if test == "equivalence" else effect > margin
+    if test == "non-inferiority":
+        holds = effect > -margin
+
+    def chance(n: int) -> float:
+        if holds:
+            return power(n, effect, sd, margin, test, alpha)
+        # A contradiction is read off the interval alone: no Holm correction makes it harder.
+        if test == "equivalence":
+            return _chance(n, (abs(effect) - margin) / sd, np.inf, ALPHA)
+        bound = margin if test == "superiority" else -margin
+        return _chance(n, (bound - effect) / sd, np.inf, ALPHA / 2)
+
+    if chance(cap) < wanted:
+        return None
+    low, high = 1, cap
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if chance(middle) >= wanted else (middle, high)
+    return high

@@ -1,0 +1,202 @@
+"""Tables, curves and warnings of one experiment, from its arms and records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cyclery import stats
+from cyclery.metrics_derived import OWN, Record, curve, value
+from cyclery.pairs import Json, Records, diverged_at, fault, runs_of
+
+HEAD = ("experiment", "arm", "seed", "key", "status")
+TAIL = ("images", "updates", "seconds", "device", "commit")
+
+
+def tidy(
+    experiments: Sequence[Json], records: Records, metrics: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return one row per experiment, arm and seed, in declared order.
+
+    Columns: experiment, arm, seed, key, status (``done``, ``diverged``, ``missing``, or
+    ``invalid`` where the record is of another run), every scalar of the finals and the derived
+    ``metrics`` as fractions (NaN where there is none), images, updates, seconds, device, commit.
+    """
+    rows: list[Json] = []
+    finals: set[str] = set(metrics) - set(OWN)
+    for experiment in experiments:
+        for arm in experiment["arms"]:
+            for seed, key in runs_of(arm).items():
+                head = {"experiment": experiment["id"], "arm": arm["id"], "seed": seed, "key": key}
+                rows.append(head | _cells(key, seed, records, finals, metrics))
+    columns = [*HEAD, *sorted(finals), *TAIL]
+    frame = pd.DataFrame(rows, columns=pd.Index(columns))
+    numbers = [*sorted(finals), "images", "updates", "seconds"]
+    return frame.astype(dict.fromkeys(numbers, "float64"))
+
+
+def _cells(key: str, seed: int, records: Records, finals: set[str], metrics: Sequence[str]) -> Json:
+    """Return the cells of one run, and add the names of its finals to ``finals``."""
+    record = records.get(key)
+    if record is None:
+        return {"status": "missing"}
+    why = fault(key, seed, records)
+    if why and record.get("status") != "diverged":
+        return {"status": "invalid"}
+    cells: Json = {"status": record["status"], "device": record.get("device"),
+                   "commit": record.get("commit")}  # fmt: skip
+    cells |= {name: value(record, name) for name in ("images", "updates", "seconds")}
+    if record["status"] == "done":
+        scalars = [name for name, x in (record.get("final") or {}).items()
+                   if x is None or isinstance(x, int | float)]  # fmt: skip
+        finals.update(scalars)
+        cells |= {name: value(record, name) for name in [*scalars, *metrics]}
+    return cells
+
+
+def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
+    """Return the table of an experiment's arms; figures are over its finished runs."""
+    out = []
+    metrics = [c for c in frame.columns if c not in (*HEAD, *TAIL)]
+    groups = dict(list(frame.groupby("arm", sort=False)))
+    for arm in experiment["arms"]:
+        rows = groups.get(arm["id"], frame.iloc[:0])
+        done = rows[rows["status"] == "done"]
+        broken = rows[rows["status"] == "diverged"]
+        means = done[["images", "updates", "seconds"]].mean()
+        figures = {name: _figure(done[["seed", name]].dropna()) for name in metrics}
+        out.append({
+            "id": arm["id"], "label": arm.get("label") or arm["id"],
+            "role": arm.get("role") or "control", "own_definition": arm.get("own_definition"),
+            "n": len(done),
+            "diverged": [{"seed": int(seed), "step": diverged_at(records[key])}
+                         for seed, key in zip(broken["seed"], broken["key"], strict=True)],
+            "metrics": {name: figure for name, figure in figures.items() if figure},
+            **{str(name): float(mean) for name, mean in means.items()},
+            "keys": [*rows["key"][rows["status"] != "missing"]],
+        })  # fmt: skip
+    return out
+
+
+def _figure(column: pd.DataFrame) -> Json | None:
+    """Return mean, spread, interval and values of one metric of one arm."""
+    values = [float(x) for x in column.iloc[:, 1]]
+    if not values:
+        return None
+    est = stats.estimate(values)
+    return {"mean": est.effect, "sd": est.sd, "ci95": stats.interval(est), "values": values,
+            "seeds": [int(seed) for seed in column["seed"]]}  # fmt: skip
+
+
+def curves(experiment: Json, records: Records) -> list[Json]:
+    """Return the mean and 95 % t band across seeds of every arm's evaluation curves.
+
+    Only finished runs; at each epoch only those with a finite value there. ``n`` is the number of
+    runs; bounds are None where fewer than two have a value.
+    """
+    out = []
+    for arm in experiment["arms"]:
+        runs = [records[key] for seed, key in runs_of(arm).items()
+                if fault(key, seed, records) is None]  # fmt: skip
+        names = sorted({name for run in runs for name in run.get("curve") or {}
+                        if name.startswith(("test_", "val_"))})  # fmt: skip
+        for name in names:
+            band = _band([curve(run, name) for run in runs])
+            if band:
+                out.append({"arm": arm["id"], "metric": name, **band})
+    return out
+
+
+def _band(runs: Sequence[tuple[list[int], list[Any]]]) -> Json | None:
+    """Return epoch, mean, low, high and n of several curves."""
+    epochs = sorted({epoch for at, _ in runs for epoch in at})
+    place = {epoch: i for i, epoch in enumerate(epochs)}
+    table = np.full((len(runs), len(epochs)), np.nan)
+    for row, (at, values) in zip(table, runs, strict=True):
+        row[[place[epoch] for epoch in at]] = [np.nan if v is None else float(v) for v in values]
+    table[~np.isfinite(table)] = np.nan
+    kept = [i for i in range(len(epochs)) if np.isfinite(table[:, i]).any()]
+    if not kept:
+        return None
+    columns = [table[np.isfinite(table[:, i]), i] for i in kept]
+    found = [stats.estimate(column) for column in columns]
+    bands = [(est.effect, est.effect) if est.sd == 0 else stats.interval(est) or (None, None)
+             for est in found]  # fmt: skip
+    return {"epoch": [epochs[i] for i in kept], "mean": [est.effect for est in found],
+            "low": [low for low, _ in bands], "high": [high for _, high in bands],
+            "n": len(runs)}  # fmt: skip
+
+
+def schedules(experiment: Json) -> list[Json]:
+    """Return the schedules of all arms as a list."""
+    return [
+        {"quantity": quantity, "arm": arm["id"], "epoch": list(points["epoch"]),
+         "value": list(points["value"])}
+        for arm in experiment["arms"]
+        for quantity, points in sorted((arm.get("schedules") or {}).items())
+    ]  # fmt: skip
+
+
+def _mixed(records: Sequence[Record]) -> list[str]:
+    """Name what should be one and the same in an experiment, and is not."""
+
+    def content(record: Record) -> object:
+        found = (record.get("inputs") or {}).get("dataset")
+        return found.get("content_sha256") if isinstance(found, Mapping) else found
+
+    def setting(name: str) -> Any:
+        return lambda r: json.dumps((r.get("settings") or {}).get(name), sort_keys=True)
+
+    checks = {
+        "devices": lambda r: r.get("device"),
+        "torch versions": lambda r: (r.get("versions") or {}).get("torch"),
+        "cyclery versions": lambda r: (r.get("versions") or {}).get("cyclery"),
+        "commits": lambda r: r.get("commit"),
+        "contents of the dataset": content,
+        "datasets": setting("dataset"),
+        "splits": setting("split"),
+        "precisions": setting("precision"),
+    }
+    out = []
+    for name, read in checks.items():
+        found = sorted({str(read(record)) for record in records})
+        if len(found) > 1:
+            out.append(f"Mixed {name}: {', '.join(found)}.")
+    return out
+
+
+def _seeds(arm: str, seeds: Sequence[int], what: str) -> str:
+    text = ", ".join(map(str, sorted(seeds)))
+    return f"{arm}: seed{'s' if len(seeds) > 1 else ''} {text} {what}."
+
+
+def warnings(experiment: Json, frame: pd.DataFrame, records: Records) -> list[str]:
+    """Return what a reader of the experiment's tables must know about their data."""
+    used = {key: records[key] for key in frame["key"] if key in records}
+    out = _mixed([used[key] for key in sorted(used)])
+    everywhere = {int(seed) for seed in frame["seed"]}
+    metrics = [c for c in frame.columns if c not in (*HEAD, *TAIL)]
+    reported = {"missing": "not run", "invalid": "left out, the record is of another run",
+                "diverged": "diverged and left out"}  # fmt: skip
+    for arm, rows in frame.groupby("arm", sort=False):
+        lacking = everywhere - {int(seed) for seed in rows["seed"]}
+        if lacking:
+            out.append(_seeds(str(arm), sorted(lacking), "not planned, other arms have them"))
+        twice = rows["seed"][rows["key"].duplicated(keep=False)]
+        if len(twice):
+            out.append(_seeds(str(arm), [int(s) for s in twice], "are one and the same run"))
+        for status, what in reported.items():
+            seeds = [int(seed) for seed in rows["seed"][rows["status"] == status]]
+            if seeds:
+                out.append(_seeds(str(arm), seeds, what))
+        done = rows[rows["status"] == "done"]
+        finals = {name for key in done["key"] for name in records[key].get("final") or {}}
+        for name in sorted(finals.intersection(metrics)):
+            seeds = [int(seed) for seed in done["seed"][done[name].isna()]]
+            if seeds:
+                out.append(_seeds(str(arm), seeds, f"without a finite {name}"))
+    return out

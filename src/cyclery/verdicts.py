@@ -1,0 +1,187 @@
+"""The one rule for verdicts: declared comparisons and records in, judged claims out.
+
+p is Holm-adjusted over every comparison of every claim that the paper declares as tested at the
+tier; a comparison without data counts in that family with p = 1, so verdicts do not get easier
+while data are missing. A pooled claim is one test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cyclery import reasons, stats
+from cyclery.cases import Case, Labels, blank, compare, pooled
+from cyclery.pairs import Json, Records
+from cyclery.stats import ALPHA, Interval, Test
+
+
+def supports(test: Test, margin: float, ci95: Interval, ci90: Interval) -> bool:
+    """Tell whether the interval lies where the claim says."""
+    if test == "equivalence":
+        return -margin < ci90[0] and ci90[1] < margin
+    return ci95[0] > (margin if test == "superiority" else -margin)
+
+
+def refutes(test: Test, margin: float, ci95: Interval, ci90: Interval) -> bool:
+    """Tell whether the interval lies wholly where the claim says it does not."""
+    if test == "equivalence":
+        return ci90[0] > margin or ci90[1] < -margin
+    return ci95[1] < (margin if test == "superiority" else -margin)
+
+
+def decide(
+    test: Test, margin: float, ci95: Interval | None, ci90: Interval | None, p: float
+) -> str:
+    """Return the verdict of one comparison.
+
+    Args:
+        test: the declared test.
+        margin: the declared margin, in the unit of the intervals.
+        ci95: two-sided 95 % interval of the oriented effect; None without an estimable spread.
+        ci90: its 90 % interval.
+        p: Holm-adjusted p-value.
+    """
+    if ci95 is None or ci90 is None:
+        return "inconclusive"
+    if p < ALPHA and supports(test, margin, ci95, ci90):
+        return "reproduced"
+    return "contradicted" if refutes(test, margin, ci95, ci90) else "inconclusive"
+
+
+def combine(verdicts: Sequence[str], firm: bool) -> str:
+    """Return the verdict of a claim that needs all of its comparisons.
+
+    Without a reproduced comparison, one contradicted by chance must not decide among many: the
+    claim is contradicted if all that have data are, or if one is ``firm``, that is contradicted
+    by its interval at .05 over the number of comparisons.
+    """
+    reproduced = verdicts.count("reproduced")
+    if reproduced:
+        return "reproduced" if reproduced == len(verdicts) else "partly"
+    judged = [verdict for verdict in verdicts if verdict != "not run"]
+    if not judged:
+        return "not run"
+    if firm or all(verdict == "contradicted" for verdict in judged):
+        return "contradicted"
+    return "inconclusive"
+
+
+def _firmly_refuted(case: Case, comparisons: int) -> bool:
+    """Tell whether the interval corrected for the number of comparisons contradicts."""
+    ci95 = case.interval(1 - ALPHA / comparisons)
+    ci90 = case.interval(1 - 2 * ALPHA / comparisons)
+    if ci95 is None or ci90 is None:
+        return False
+    return refutes(case.test, case.row["margin"], ci95, ci90)
+
+
+def _rule(cases: Sequence[Case]) -> None:
+    """Judge one family of tests in place."""
+    raw = [case.p_value() for case in cases]
+    for case, p, adjusted in zip(cases, raw, stats.holm(raw), strict=True):
+        row = case.row
+        ci95, ci90 = case.interval(0.95), case.interval(0.90)
+        row |= {"ci95": ci95, "ci90": ci90}
+        if ci95 is not None:
+            row |= {"p": p, "p_holm": adjusted}
+        row["verdict"] = decide(case.test, row["margin"], ci95, ci90, adjusted)
+        if case.missing:
+            row["verdict"] = "not run"
+        if row["verdict"] == "inconclusive":
+            case.settle(ALPHA / len(cases))
+        row["reason"] = reasons.comparison(
+            row, case.missing, case.problem, case.planned, len(cases), case.samples
+        )
+
+
+def not_tested(claim: Json, tier: str) -> str | None:
+    """Return why a claim is not tested at a tier, or None where it is."""
+    given = claim.get("not_run") or {}
+    reason = given.get(tier) or given.get("all")
+    tiers = claim.get("tiers")
+    if reason or (tiers is not None and tier not in tiers):
+        return reason or f"declared for the tiers {', '.join(tiers or []) or 'none'}"
+    return None if claim.get("comparisons") else "no comparison is declared"
+
+
+def judge(
+    claims: Sequence[Json], tier: str, experiments: Sequence[Json], records: Records,
+    claim_seconds: Mapping[str, float] | None = None,
+) -> list[Json]:  # fmt: skip
+    """Return the judged claims of one paper at one tier, in declared order.
+
+    Args:
+        claims: all claims of the paper: together they are the family of Holm's correction.
+        tier: the tier.
+        experiments: the paper's experiments, arms with their run keys by seed.
+        records: records by run key.
+        claim_seconds: estimated time of the claims that are not tested here.
+    """
+    index = {experiment["id"]: experiment for experiment in experiments}
+    labels = {(name, arm["id"]): arm.get("label") or arm["id"]
+              for name, experiment in index.items() for arm in experiment["arms"]}  # fmt: skip
+    drafts: list[tuple[Json, list[Case], list[Case]]] = []
+    family: list[Case] = []
+    for claim in claims:
+        members: list[Case] = []
+        mean: list[Case] = []
+        if not_tested(claim, tier) is None:
+            members = [compare(c, index, records, labels) for c in claim["comparisons"]]
+            mean = [pooled(members)] if claim.get("pooled") else []
+            for case in members + mean:
+                case.planned = _planned(claim, tier)
+            family += mean or members
+        drafts.append((claim, members, mean))
+    _rule(family)
+    out = []
+    for claim, members, mean in drafts:
+        if mean:
+            _rule(members)  # described beside the mean; corrected among themselves
+        out.append(_claim(claim, tier, members, mean, labels, claim_seconds or {}))
+    return out
+
+
+def _planned(claim: Json, tier: str) -> int | None:
+    found = claim.get("planned_seeds") or (claim.get("seeds") or {}).get(tier)
+    return int(found) if found else None
+
+
+def _claim(
+    claim: Json, tier: str, members: Sequence[Case], mean: Sequence[Case],
+    labels: Labels, claim_seconds: Mapping[str, float],
+) -> Json:  # fmt: skip
+    """Return one judged claim from its judged comparisons."""
+    deciding = list(mean or members)
+    rows = [case.row for case in deciding]
+    out: Json = {
+        "id": claim["id"], "statement": claim["statement"], "source": claim.get("source") or None,
+        "own_definition": claim.get("own_definition"), "note": claim.get("note") or None,
+        "planned_seeds": _planned(claim, tier), "n": 0, "seeds_to_settle": None,
+        "seconds_to_settle": None, "comparisons": [case.row for case in [*mean, *members]],
+    }  # fmt: skip
+    if not deciding:
+        reason = not_tested(claim, tier)
+        rows = [{**blank(c, labels), "reason": reason} for c in claim.get("comparisons") or []]
+        return out | {"verdict": "not run", "reason": reason, "comparisons": rows,
+                      "seconds_to_settle": claim_seconds.get(claim["id"])}  # fmt: skip
+    firm = any(_firmly_refuted(case, len(deciding)) for case in deciding)
+    out["verdict"] = combine([row["verdict"] for row in rows], firm)
+    out["n"] = min((row["n"] for row in rows if row["n"]), default=0)
+    out |= _to_settle(deciding)
+    out["reason"] = reasons.claim(out, rows)
+    return out
+
+
+def _to_settle(cases: Sequence[Case]) -> dict[str, Any]:
+    """Return the seeds and seconds that settle every open comparison; None if one cannot be."""
+    open_cases = [case for case in cases if case.row["verdict"] == "inconclusive"]
+    needed = [case.row["seeds_to_settle"] for case in open_cases]
+    if not needed or None in needed:
+        return {}
+    seconds: dict[tuple[str, str], float] = {}
+    for case in open_cases:
+        extra = case.row["seeds_to_settle"] - case.samples
+        for arm, cost in case.costs.items():  # an arm of two comparisons is trained once
+            seconds[arm] = max(seconds.get(arm, 0.0), extra * cost)
+    return {"seeds_to_settle": max(needed), "seconds_to_settle": sum(seconds.values())}
