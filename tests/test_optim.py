@@ -320,6 +320,8 @@ def test_settings_are_documented_and_checked() -> None:
         build("adamm", flat)
     with pytest.raises(UserError, match=r"dampening: 0\.1 is not allowed with nesterov"):
         build("sgd", flat, {"dampening": 0.1})
+    with pytest.raises(UserError, match=r"beta2: must be < 1\.0 \(found 1\.0\)"):
+        build("adam", flat, {"beta2": 1.0})
     settings = SETTINGS["adam"](beta2=0.9)
     assert build("adam", flat, settings).settings.beta2 == 0.9
 

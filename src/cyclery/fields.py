@@ -1,8 +1,9 @@
 """Read plain settings into a frozen dataclass, or say exactly what is wrong with them.
 
 Methods, networks, optimisers and augmentations are read with this, by planning and by the training
-process, which knows no pydantic. Each field carries its own limits in its metadata: ``low`` and ``high`` are inclusive,
-``above`` is exclusive; for a tuple they hold for every element.
+process, which knows no pydantic. Each field carries its own limits in its metadata: ``low`` and
+``high`` are inclusive, ``above`` and ``below`` are exclusive; for a tuple they hold for every
+element.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from cyclery.errors import UserError, choices, nearest
 T = TypeVar("T")
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
-_LIMITS = {"above": "above", "low": "at least", "high": "at most"}
+_LIMITS = {"above": "above", "low": "at least", "high": "at most", "below": "below"}
 
 # ``get_type_hints`` evaluates every annotation anew, which a graph of many cells would feel.
 _hints = cache(get_type_hints)
@@ -98,11 +99,12 @@ def check_limits(value: Any, limits: Mapping[str, Any], where: str) -> None:
         for element in value:
             check_limits(element, limits, where)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        above, low, high = (limits.get(name) for name in _LIMITS)
+        above, low, high, below = (limits.get(name) for name in _LIMITS)
         if (
             (low is not None and value < low)
             or (high is not None and value > high)
             or (above is not None and value <= above)
+            or (below is not None and value >= below)
         ):
             allowed = [f"{text} {limits[name]}" for name, text in _LIMITS.items() if name in limits]
             raise UserError(f"{where}: must be {' and '.join(allowed)} (found {value}).")

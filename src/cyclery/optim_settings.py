@@ -7,7 +7,7 @@ A field's metadata holds ``doc`` and the limits of its value: ``low`` and ``high
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from cyclery.errors import UserError
@@ -19,7 +19,18 @@ _EPS: dict[str, Any] = {"doc": "added to the denominator", "above": 0.0}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sgd:
+class _Settings:
+    """Refuses a share of 1 or more, with which a running mean would never move."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            found, limit = getattr(self, item.name), item.metadata.get("below")
+            if limit is not None and found >= limit:
+                raise UserError(f"{item.name}: must be < {limit} (found {found})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sgd(_Settings):
     """Stochastic gradient descent with momentum."""
 
     nesterov: bool = field(
@@ -42,6 +53,7 @@ class Sgd:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.nesterov and self.dampening:
             raise UserError(
                 f"dampening: {self.dampening} is not allowed with nesterov: true; "
@@ -50,7 +62,7 @@ class Sgd:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adam:
+class Adam(_Settings):
     """Adam with L2 added to the gradient; the momentum schedule is its beta1."""
 
     beta2: float = field(default=0.999, metadata=_BETA2)
@@ -58,7 +70,7 @@ class Adam:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdamW:
+class AdamW(_Settings):
     """Adam with decoupled weight decay; the momentum schedule is its beta1."""
 
     beta2: float = field(default=0.999, metadata=_BETA2)
@@ -66,7 +78,7 @@ class AdamW:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RmsProp:
+class RmsProp(_Settings):
     """RMSprop with momentum after scaling, and L2."""
 
     alpha: float = field(default=0.99, metadata=_BETA2)
@@ -74,14 +86,14 @@ class RmsProp:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaGrad:
+class AdaGrad(_Settings):
     """AdaGrad with L2; it has no momentum, whose schedule it ignores."""
 
     eps: float = field(default=1e-10, metadata=_EPS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaDelta:
+class AdaDelta(_Settings):
     """AdaDelta with L2; it has no momentum, whose schedule it ignores."""
 
     rho: float = field(default=0.9, metadata=_BETA2)

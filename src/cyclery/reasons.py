@@ -44,7 +44,9 @@ def _count(row: Json, planned: int | None, samples: int) -> str:
         text = f"n = {row['n']} parents of {samples} seeds"
     else:
         text = f"n = {row['n']}"
-    return f"{text} of {planned} planned" if planned else text
+    if not planned:
+        return text
+    return f"{text} of {planned} planned" if row["n"] <= planned else f"{text} ({planned} planned)"
 
 
 def _bound(row: Json) -> str:
@@ -79,7 +81,7 @@ def _settling(row: Json) -> str:
     time = duration(row["seconds_to_settle"]) if row["seconds_to_settle"] else "little time"
     return (
         f"about {row['seeds_to_settle']} seeds ({time} more) would settle it "
-        f"at this effect and spread ({POWER:.0%} power)"
+        f"at this effect and spread ({100 * POWER:.0f} % power)"
     )
 
 

@@ -7,7 +7,9 @@ and nothing is read but ``config/``.
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,16 @@ from cyclery.plan import Plan, digest
 MOST_WORKERS = 64
 
 
+def prefer_this_python() -> None:
+    """Let jobs find this environment's Python even where it is not activated.
+
+    An environment of `--use-conda` is activated inside the job, so it comes before this one.
+    """
+    here = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join([here, *(p for p in path if p != here)])
+
+
 class Graph:
     """The graph of one project at one tier. Paths are relative to the project's root."""
 
@@ -31,10 +43,11 @@ class Graph:
         self.results = f"{self.config.results}/{plan.tier}"
         self.data = self.config.data
         # Handed to every command, so that a job sees the configuration that was planned.
+        # Braces are doubled, because Snakemake formats the command.
         self.overrides = " ".join(
             f"--set {shlex.quote(f'{key}={json.dumps(value)}')}"
             for key, value in sorted(overrides.items())
-        )
+        ).replace("{", "{{").replace("}", "}}")
 
     @classmethod
     def load(cls, root: Path, config: Mapping[str, Any]) -> Graph:

@@ -18,16 +18,16 @@ rule evidence:
         f"{RESULTS}/logs/evidence/{{part}}.log",
     conda:
         "../envs/report.yaml"
-    params:
-        claims=lambda wildcards: PLAN.part_digest(wildcards.part),
     resources:
         mem_mb=4000,
         runtime="30m",
+    params:
+        claims=lambda wildcards: PLAN.part_digest(wildcards.part),
     shell:
-        """
-        {CYCLERY} evidence {wildcards.part:q} \
-            --expect {params.claims} \
-            --output {output.evidence:q} \
-            --table {output.table:q} \
-            --log {log:q}
-        """
+        cyclery("""
+            evidence {wildcards.part:q} \
+                --expect {params.claims} \
+                --output {output.evidence:q} \
+                --table {output.table:q} \
+                --log {log:q}
+            """)

@@ -5,28 +5,37 @@ rules ask it for. The package does the thinking; a rule is paths, parameters, re
 command line.
 """
 
-import os
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 try:
-    from cyclery.workflow import Graph
+    from cyclery.errors import UserError
+    from cyclery.workflow import Graph, prefer_this_python
 except ModuleNotFoundError as missing:
     raise WorkflowError(
         f"{missing}. Snakemake must run in an environment that has the package cyclery: "
         "`make reproduce` sets one up, or `pip install -e .` adds it to this one."
     )
 
-# Jobs find this environment's Python even where it is not activated; conda's comes before it.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+prefer_this_python()
 
-PLAN = Graph.load(Path(workflow.basedir), config)
+try:
+    PLAN = Graph.load(Path(workflow.basedir), config)
+except UserError as mistake:
+    # One message and no traceback, before any job.
+    print(f"cyclery: {mistake}", file=sys.stderr)
+    sys.exit(2)
+
 RESULTS = PLAN.results
-CYCLERY = f"python -m cyclery {PLAN.overrides}"
 
 
 def evidence(part):
     """What says of a part whether its claims held."""
     return f"{RESULTS}/evidence/{part}.json"
+
+
+def cyclery(command):
+    """One command of the package, with the configuration that was planned."""
+    return f"python -m cyclery {PLAN.overrides} {command.strip()}"

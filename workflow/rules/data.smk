@@ -14,14 +14,14 @@ rule prepare:
         f"{PLAN.data}/{{dataset}}.log",
     conda:
         "../envs/train.yaml"
-    params:
-        identity=lambda wildcards: PLAN.identity(wildcards.dataset),
     resources:
         mem_mb=4000,
         runtime="30m",
+    params:
+        identity=lambda wildcards: PLAN.identity(wildcards.dataset),
     shell:
-        """
-        {CYCLERY} prepare {wildcards.dataset:q} \
-            --output {output:q} \
-            --log {log:q}
-        """
+        cyclery("""
+            prepare {wildcards.dataset:q} \
+                --output {output:q} \
+                --log {log:q}
+            """)

@@ -18,17 +18,17 @@ rule lr_range:
     conda:
         "../envs/train.yaml"
     threads: PLAN.threads
-    params:
-        runs=lambda wildcards: PLAN.range_digest(wildcards.group),
     resources:
         gpu=PLAN.gpus,
         mem_mb=4000,
         runtime="1h",
+    params:
+        runs=lambda wildcards: PLAN.range_digest(wildcards.group),
     shell:
-        """
-        {CYCLERY} lr-range {wildcards.group:q} \
-            --expect {params.runs} \
-            --workers {threads} \
-            --output {output:q} \
-            --log {log:q}
-        """
+        cyclery("""
+            lr-range {wildcards.group:q} \
+                --expect {params.runs} \
+                --workers {threads} \
+                --output {output:q} \
+                --log {log:q}
+            """)

@@ -24,8 +24,8 @@ rule report:
         mem_mb=4000,
         runtime="30m",
     shell:
-        """
-        {CYCLERY} report {input:q} \
-            --output {output.html:q} \
-            --log {log:q}
-        """
+        cyclery("""
+            report {input:q} \
+                --output {output.html:q} \
+                --log {log:q}
+            """)

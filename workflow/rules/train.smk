@@ -21,17 +21,17 @@ rule train:
     conda:
         "../envs/train.yaml"
     threads: PLAN.threads
-    params:
-        runs=lambda wildcards: PLAN.shard_digest(wildcards.group, wildcards.shard),
     resources:
         gpu=PLAN.gpus,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        runs=lambda wildcards: PLAN.shard_digest(wildcards.group, wildcards.shard),
     shell:
-        """
-        {CYCLERY} train {wildcards.group:q}/{wildcards.shard:q} \
-            --expect {params.runs} \
-            --workers {threads} \
-            --output {output:q} \
-            --log {log:q}
-        """
+        cyclery("""
+            train {wildcards.group:q}/{wildcards.shard:q} \
+                --expect {params.runs} \
+                --workers {threads} \
+                --output {output:q} \
+                --log {log:q}
+            """)

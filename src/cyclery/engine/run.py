@@ -67,7 +67,9 @@ class Table:
         device: torch.device,
     ) -> None:
         specs = dict(settings["schedules"])
-        batches = schedules.epoch_batches(specs.pop("batch"), settings["epochs"])
+        batches = schedules.epoch_batches(
+            specs.pop("batch"), settings["epochs"], settings["seed"]
+        )
         self.clock, self.steps = schedules.clock_for(batches, samples)
         self.batches = [int(b) for b in batches]
         self.names = sorted(specs)

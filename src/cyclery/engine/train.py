@@ -258,7 +258,7 @@ class Trainer:
             path = self.store.checkpoint(job["key"])
             save_weights(run.weights(), path)
             outcome["checkpoint_sha256"] = file_sha256(path)
-        log.info("%s: %s in %.1f s", job["label"], outcome["status"], outcome["seconds"])
+        log.debug("%s: %s in %.1f s", job["label"], outcome["status"], outcome["seconds"])
         return outcome | {"curve": run.curve, "images": run.images, "updates": run.updates}
 
     def _prepare_torch(self) -> torch.device:

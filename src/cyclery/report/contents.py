@@ -35,7 +35,7 @@ def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Tab
         head = head.replace("nll", "NLL").replace("ece", "ECE").removeprefix("Test ")
         head = "Test acc." if name == "test_accuracy" else head
         kind: Kind = "number" if name == "val_accuracy" else "estimate"
-        digits = 2 if share else 3
+        digits = 2 if share else 4 if "ece" in name else 3
         columns.append(Column(head + (" (%)" if share else ""), kind, digits))
     columns += [Column("Images", "right"), Column("Time", "right")]
     rows: list[list[Cell]] = []
@@ -137,6 +137,9 @@ def _plain(value: Any) -> str:
     return str(value).replace("-", "\u2212")
 
 
+_READINGS = {"minimum_10": "minimum / 10"}
+
+
 def readings(slug: str, test: Json, notes: list[str]) -> Table:
     """Return the bounds of a range test beside the automated readings, numbered as in the plot."""
     rows: list[list[Cell]] = [
@@ -145,6 +148,7 @@ def readings(slug: str, test: Json, notes: list[str]) -> Table:
     ]
     for i, (name, value) in enumerate(test["readings"].items()):
         shown = compact(value) if isinstance(value, int | float) else value or "\u2013"
-        rows.append([str(i + 1), name.replace("_", " "), str(shown)])
+        words = _READINGS.get(name, name.replace("_", " "))
+        rows.append([str(i + 1), words, str(shown)])
     columns = [Column("#", "right"), Column("Reading"), Column("Learning rate", "right")]
     return Table(slug, f"Range test, {test['label']}: readings", columns, rows, notes)

@@ -156,7 +156,7 @@ def amount(value: float | None) -> str:
         return "\u2013"
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
         if value >= limit:
-            return f"{value / (1e3 if unit == 'k' else limit):.3g} {unit}"
+            return f"{value / (1e3 if unit == 'k' else limit):.3g}\u00a0{unit}"
     return f"{value:.0f}"
 
 
@@ -167,8 +167,8 @@ def duration(seconds: float | None) -> str:
     for limit, size, unit in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
         if seconds < limit:
             value = seconds / size
-            return f"{value:.1f} {unit}" if value < 10 and size > 1 else f"{value:.0f} {unit}"
-    return f"{seconds / 86400:.1f} days"
+            return f"{value:.1f}\u00a0{unit}" if value < 10 and size > 1 else f"{value:.0f}\u00a0{unit}"
+    return f"{seconds / 86400:.1f}\u00a0days"
 
 
 def seed_list(seeds: Iterable[Any]) -> str:

@@ -13,6 +13,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from cyclery.report.chart import GRID, PALETTE, Chart
 
 _LONG = re.compile(r"-?\d+\.\d{3,}")
+_NOISE = re.compile(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", re.DOTALL)
+_TAG = re.compile(r"<[^>]+>")
 _ID = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r'(url\(#|href="#)([^")]+)')
 _FONT = re.compile(r" font-family: '[^;\"]*;| transform=\"rotate\(-0 [^\"]*\"")
@@ -51,30 +53,30 @@ def pdf(chart: Chart) -> bytes:
     return out.getvalue()
 
 
+def _tag(tag: str, slug: str, used: set[str]) -> str:
+    """Return one tag with short coordinates, the page's colours and ids of its own."""
+    tag = _LONG.sub(_short, tag)
+    tag = _ID.sub(lambda m: f' id="{slug}-{m[1]}"' if m[1] in used else "", tag)
+    tag = _REFERENCE.sub(lambda m: f"{m[1]}{slug}-{m[2]}", tag).replace("xlink:href", "href")
+    return _COLOUR.sub(lambda m: _COLOURS[m[0].lower()], _FONT.sub("", tag))
+
+
 def inline(chart: Chart) -> Markup:
     """Return the figure as an SVG element for the page.
 
     Ids that nothing refers to go; the others are prefixed by the chart's slug, for two inline
     figures must not share one. Black becomes the text colour and the palette becomes the page's
-    variables, so one drawing serves light and dark.
+    variables, so one drawing serves light and dark. Only tags are touched, never their text.
     """
     out = BytesIO()
     FigureCanvasSVG(chart.figure).print_svg(out, metadata={"Date": None})
     text = out.getvalue().decode("utf-8")
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     box = re.search(r'viewBox="([^"]+)"', text)
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
-    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
-    body = _LONG.sub(_short, body)
+    body = _NOISE.sub("", body)
     used = {name for _, name in _REFERENCE.findall(body)}
-    body = _ID.sub(lambda m: f' id="{chart.slug}-{m[1]}"' if m[1] in used else "", body)
-    body = _REFERENCE.sub(lambda m: f"{m[1]}{chart.slug}-{m[2]}", body)
-    body = body.replace("xlink:href", "href")
-    body = _FONT.sub("", body)
-    body = _COLOUR.sub(lambda m: _COLOURS[m[0].lower()], body)
-    body = _flat(body)
-    body = re.sub(r"<defs>\s*</defs>", "", re.sub(r"\s*\n\s*", " ", body))
+    body = _TAG.sub(lambda m: _tag(m[0], chart.slug, used), body)
+    body = re.sub(r"<defs>\s*</defs>", "", _flat(re.sub(r"\s*\n\s*", " ", body)))
     return Markup(
         f'<svg class="figure" viewBox="{box[1] if box else "0 0 300 200"}" role="img" '
         f'aria-labelledby="{chart.slug}-t {chart.slug}-d"><title id="{chart.slug}-t">'

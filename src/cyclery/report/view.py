@@ -140,7 +140,7 @@ def _provenance_notes(part: Json) -> list[str]:
     versions = [
         ", ".join(f"{k} {v}" for k, v in one.items()) for one in facts["versions"]
     ]  # fmt: skip
-    found = (("Device", facts["devices"]), ("Versions", versions), ("Commit", facts["commits"]))
+    found = (("Device", facts["devices"]), ("Versions", versions), ("Commit", [str(c)[:12] for c in facts["commits"]]))
     return [f"{k}: {'; '.join(str(v)[:160] for v in values)}." for k, values in found if values]
 
 

@@ -1,0 +1,70 @@
+"""Made-up records, arms and claims for the tests of verdicts and evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Json = dict[str, Any]
+Records = dict[str, Json]
+
+
+def key(experiment: str, arm: str, seed: int) -> str:
+    return f"{experiment}-{arm}-{seed}"
+
+
+def record(name: str, seed: int, accuracy: float, **changes: Any) -> Json:
+    """Return a finished run's record; accuracy is a fraction, also of the validation split."""
+    made: Json = {
+        "schema": 1, "key": name, "status": "done",
+        "settings": {"seed": seed, "epochs": 4, "dataset": {"name": "digits", "identity": "d"},
+                     "split": {"labels": 200}, "precision": "fp32"},
+        "inputs": {"dataset": {"content_sha256": "c"}, "range": None, "parents": {}},
+        "curve": {"epoch": [1, 2, 3, 4], "train_loss": [2.0, 1.0, 0.5, 0.25],
+                  "eval_epoch": [2, 4], "test_accuracy": [accuracy / 2, accuracy],
+                  "val_accuracy": [accuracy / 2, accuracy]},
+        "final": {"test_accuracy": accuracy, "val_accuracy": accuracy, "test_nll": 0.2,
+                  "test_class_accuracy": [accuracy] * 2, "train_class_count": [10, 10]},
+        "images": 800, "updates": 16, "seconds": 2.0, "images_per_second": 400.0,
+        "device": "CPU", "versions": {"python": "3.11", "torch": "2.14.1", "cyclery": "0.1.0"},
+        "commit": "abc", "started": "2026-01-01T00:00:00+00:00", "sha256": "s",
+    }  # fmt: skip
+    for name, value in changes.items():
+        made[name] = {**made[name], **value} if name in ("final", "settings", "inputs") else value
+    return made
+
+
+def experiment(
+    name: str, values: Mapping[str, Sequence[float | None]], records: Records, **changes: Any
+) -> Json:
+    """Return an experiment whose arms have these test accuracies in pp, and file their records.
+
+    None leaves the seed without a record.
+    """
+    arms = []
+    for arm, column in values.items():
+        runs = {seed: key(name, arm, seed) for seed in range(len(column))}
+        for seed, value in enumerate(column):
+            if value is not None:
+                records[runs[seed]] = record(runs[seed], seed, value / 100, **changes)
+        arms.append({"id": arm, "label": arm.upper(), "role": "method", "own_definition": None,
+                     "runs": runs, "schedules": {"lr": {"epoch": [0, 1], "value": [0.1, 0.0]}}})  # fmt: skip
+    return {"id": name, "title": name.title(), "description": "", "command": f"make {name}",
+            "selection_rule": "last checkpoint", "settings": {"Dataset": "digits"},
+            "arms": arms}  # fmt: skip
+
+
+def diverge(records: Records, name: str, step: int = 7) -> None:
+    """Turn a record into that of a diverged run."""
+    records[name] |= {"status": "diverged", "diverged_step": step, "final": {}}
+
+
+def comparison(against: Any = "b", **changes: Any) -> Json:
+    return {"experiment": "e", "arm": "a", "against": against, "metric": "test_accuracy",
+            "test": "superiority", "margin": 0.0, **changes}  # fmt: skip
+
+
+def claim(*comparisons: Json, name: str = "C-1", **changes: Any) -> Json:
+    return {"id": name, "statement": "A beats B.", "source": "Table 1", "own_definition": None,
+            "planned_seeds": 5, "tiers": ["smoke"], "not_run": {},
+            "comparisons": list(comparisons), **changes}  # fmt: skip

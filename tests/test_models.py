@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+import types
+from dataclasses import asdict, fields
+
+import pytest
+import torch
+from torch import nn
+
+from cyclery.errors import UserError
+from cyclery.models import SETTINGS, build, check
+from cyclery.models.layers import Dropout, norm_2d, use_generator
+from cyclery.models.resnet import Subsample, Survival
+
+DIGITS, FASHION, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
+SMALL = {
+    "bn_mlp": {"hidden": [16, 8]},
+    "small_cnn": {"width": 4},
+    "resnet": {"depth": 8},
+    "resnet18": {},
+    "wrn": {"depth": 10, "width": 1},
+    "stochastic_depth": {"depth": 14, "p_last": 0.5},
+    "densenet": {"depth": 10, "growth": 4},
+}
+
+
+def small(name: str, shape=DIGITS, classes: int = 10, seed: int = 0, **settings) -> nn.Module:
+    torch.manual_seed(seed)
+    return build(name, {**SMALL[name], **settings}, shape, classes)
+
+
+def parameters(name: str, settings: dict, shape=CIFAR, classes: int = 10) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in build(name, settings, shape, classes).parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "count", "millions"),
+    [
+        # He et al. 2016, table 6.
+        ("resnet", {"depth": 20}, 269_722, "0.27"),
+        ("resnet", {"depth": 32}, 464_154, "0.46"),
+        ("resnet", {"depth": 44}, 658_586, "0.66"),
+        ("resnet", {"depth": 56}, 853_018, "0.85"),
+        ("resnet", {"depth": 110}, 1_727_962, "1.7"),
+        ("stochastic_depth", {"depth": 110}, 1_727_962, "1.7"),
+        ("resnet18", {}, 11_173_962, "11.17"),
+        # Zagoruyko and Komodakis 2016, table 4; WRN-28-2 as in the semi-supervised literature.
+        ("wrn", {"depth": 28, "width": 2}, 1_467_610, "1.47"),
+        ("wrn", {"depth": 40, "width": 4}, 8_949_210, "8.9"),
+        ("wrn", {"depth": 16, "width": 8}, 10_961_370, "11.0"),
+        ("wrn", {"depth": 28, "width": 10}, 36_479_194, "36.5"),
+        # Huang et al. 2017, table 2.
+        ("densenet", {"depth": 40, "growth": 12, "bc": False}, 1_019_722, "1.0"),
+        ("densenet", {"depth": 100, "growth": 12, "bc": False}, 6_979_642, "7.0"),
+        ("densenet", {"depth": 100, "growth": 12}, 769_162, "0.8"),
+        ("densenet", {"depth": 250, "growth": 24}, 15_324_406, "15.3"),
+        ("densenet", {"depth": 190, "growth": 40}, 25_624_430, "25.6"),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(name, settings, count, millions):
+    assert parameters(name, settings) == count
+    digits = len(millions.partition(".")[2])
+    assert f"{count / 1e6:.{digits}f}" == millions
+
+
+@pytest.mark.parametrize(("name", "count"), [("alexnet", 61_100_840), ("googlenet", 6_624_904)])
+def test_torchvision_networks_have_the_documented_counts(name, count):
+    pytest.importorskip("torchvision")
+    assert parameters(name, {}, (3, 224, 224), 1000) == count
+
+
+@pytest.mark.parametrize("shape", [DIGITS, FASHION, CIFAR], ids=str)
+@pytest.mark.parametrize("name", SMALL)
+def test_forward_shape_and_gradient_of_every_parameter(name, shape):
+    net = small(name, shape, 7, **({"p_last": 1.0} if name == "stochastic_depth" else {}))
+    x = torch.randn(4, *shape)
+    logits = net(x)
+    assert logits.shape == (4, 7)
+    logits.square().sum().backward()
+    still = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()]
+    assert still == []
+    assert torch.equal(net.eval()(x), net.head(net.features(x)))
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("name", ["small_cnn", "resnet", "resnet18", "wrn"])
+def test_group_and_layer_norm_keep_images_apart(name, norm):
+    net = small(name, norm=norm)
+    x = torch.randn(3, *DIGITS)
+    assert not [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    torch.testing.assert_close(net(x)[1:2], net(x[1:2]), rtol=1e-4, atol=1e-5)
+
+
+def test_norms_have_the_stated_groups():
+    groups = {c: norm_2d("group", c).num_groups for c in (2, 12, 16, 32, 64, 160, 640)}
+    assert groups == {2: 1, 12: 1, 16: 4, 32: 8, 64: 16, 160: 8, 640: 16}
+    assert norm_2d("layer", 64).num_groups == 1
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+@pytest.mark.parametrize("name", ["bn_mlp", "small_cnn"])
+def test_activation_is_the_one_asked_for(name, activation):
+    kinds = {type(m) for m in small(name, activation=activation).modules()}
+    assert (nn.Sigmoid in kinds, nn.ReLU in kinds) == (activation == "sigmoid", activation == "relu")
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_initial_weights_follow_the_seed_alone(name):
+    first, again, other = (small(name, seed=seed).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_copy_and_a_reload_compute_the_same(name):
+    net = small(name).eval()
+    x = torch.randn(2, *DIGITS)
+    other = small(name, seed=5).eval()
+    other.load_state_dict(net.state_dict())
+    assert torch.equal(net(x), copy.deepcopy(net)(x))
+    assert torch.equal(net(x), other(x))
+
+
+def test_convolutions_start_at_he_scale():
+    torch.manual_seed(0)
+    net = build("resnet18", {}, CIFAR, 10)
+    for weight in (m.weight for m in net.modules() if isinstance(m, nn.Conv2d)):
+        expected = (2 / (weight.shape[0] * weight[0, 0].numel())) ** 0.5
+        assert weight.std().item() == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("name", [*SMALL, "alexnet", "googlenet"])
+def test_a_training_pass_never_asks_the_host(name):
+    # On the meta device there are no values, so any branch on one, or any read, fails.
+    if name in ("alexnet", "googlenet"):
+        pytest.importorskip("torchvision")
+    shape = CIFAR if name in SMALL else (3, 64, 64)
+    with torch.device("meta"):
+        net = build(name, SMALL.get(name, {}), shape, 10)
+        net(torch.empty(2, *shape)).sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_option_a_shortcut_subsamples_and_pads_channels():
+    x = torch.randn(2, 3, 5, 5)
+    out = Subsample(2, 4)(x)
+    assert out.shape == (2, 7, 3, 3)
+    assert torch.equal(out[:, :3], x[:, :, ::2, ::2])
+    assert not out[:, 3:].any()
+
+
+def copy_in_order(source: nn.Module, target: nn.Module) -> None:
+    """Copy weights between networks whose layers come in the same order under other names."""
+    ours, theirs = target.state_dict(), source.state_dict()
+    pairs = list(zip(sorted_last(ours, "head"), sorted_last(theirs, "classifier"), strict=True))
+    assert [ours[a].shape for a, _ in pairs] == [theirs[b].shape for _, b in pairs]
+    target.load_state_dict({a: theirs[b] for a, b in pairs})
+
+
+def sorted_last(state: dict, head: str) -> list[str]:
+    return sorted(state, key=lambda key: key.startswith(head))
+
+
+def test_resnet18_equals_torchvision_with_a_small_stem():
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    reference = models.resnet18(num_classes=10)
+    reference.conv1 = nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    reference.maxpool = nn.Identity()
+    net = small("resnet18", CIFAR)
+    copy_in_order(reference.eval(), net.eval())
+    x = torch.randn(2, *CIFAR)
+    torch.testing.assert_close(net(x), reference(x), rtol=1e-4, atol=1e-5)
+
+
+def test_densenet_bc_equals_torchvision_with_a_small_stem():
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    reference = models.DenseNet(6, (3, 3, 3), num_init_features=12, num_classes=10)
+    features = nn.Sequential(*[m for n, m in reference.features.named_children() if n != "pool0"])
+    features[0] = nn.Conv2d(3, 12, 3, 1, 1, bias=False)
+    del features[1:3]  # torchvision's stem also has a norm and a ReLU, the CIFAR network has not.
+    reference.features = features
+    net = build("densenet", {"depth": 22, "growth": 6}, CIFAR, 10)
+    copy_in_order(reference.eval(), net.eval())
+    x = torch.randn(2, *CIFAR)
+    torch.testing.assert_close(net(x), reference(x), rtol=1e-4, atol=1e-5)
+
+
+def test_wide_block_is_pre_activation():
+    net = small("wrn", DIGITS, width=2).eval()
+    widen, last = net.body[1], net.body[3]
+    x = torch.randn(2, 16, 8, 8)
+    active = torch.relu(widen.norm1(x))
+    expected = widen.conv2(torch.relu(widen.norm2(widen.conv1(active)))) + widen.project(active)
+    torch.testing.assert_close(widen(x), expected)
+    assert last.project is not None and last(torch.randn(2, 64, 4, 4)).shape == (2, 128, 2, 2)
+
+
+def test_survival_falls_linearly_to_p_last():
+    survival = Survival(4, 0.5)
+    assert survival.probability.tolist() == pytest.approx([0.875, 0.75, 0.625, 0.5])
+    assert torch.equal(torch.stack(survival.eval()()), survival.probability)
+
+
+def test_survival_draws_whole_batches_at_its_rates():
+    torch.manual_seed(0)
+    survival = Survival(4, 0.5)
+    draws = torch.stack([torch.stack(survival()) for _ in range(4000)])
+    assert set(draws.unique().tolist()) == {0.0, 1.0}
+    assert draws.mean(0).tolist() == pytest.approx(survival.probability.tolist(), abs=0.03)
+
+
+def test_stochastic_depth_weighs_the_residual_branches():
+    net = small("stochastic_depth", p_last=0.5)
+    plain = small("resnet", depth=14)
+    plain.load_state_dict(net.state_dict())
+    x = torch.randn(2, *DIGITS)
+    for block, p in zip(plain.eval().blocks, net.survival.probability, strict=True):
+        block.residual[-1].weight.data *= p
+        block.residual[-1].bias.data *= p
+    torch.testing.assert_close(net.eval()(x), plain(x))
+
+
+def test_stochastic_depth_that_always_survives_is_a_resnet():
+    net, plain = small("stochastic_depth", p_last=1.0), small("resnet", depth=14)
+    x = torch.randn(2, *DIGITS)
+    assert torch.equal(net(x), plain(x))
+
+
+def test_a_dropped_block_passes_its_shortcut_and_no_gradient():
+    net = small("stochastic_depth")
+    block = net.blocks[0]
+    x = torch.rand(2, 16, 8, 8)
+    out = block(x, torch.zeros(()))
+    assert torch.equal(out, x)
+    out.sum().backward()
+    assert not any(p.grad.any() for p in block.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"), [("stochastic_depth", {}), ("wrn", {"dropout": 0.5})]
+)
+def test_noise_follows_the_run_generator_alone(name, settings):
+    net = small(name, **settings)
+    use_generator(net, torch.Generator().manual_seed(7))
+    x = torch.randn(4, *DIGITS)
+    first = [net(x) for _ in range(4)]
+    use_generator(net, torch.Generator().manual_seed(7))
+    torch.manual_seed(123)  # Another run in the same process draws from torch's own generator.
+    assert all(torch.equal(a, net(x)) for a in first)
+    assert any(not torch.equal(first[0], other) for other in first[1:])
+
+
+def test_dropout_keeps_the_mean_and_rests_in_evaluation():
+    torch.manual_seed(0)
+    drop, x = Dropout(0.3), torch.ones(100_000)
+    out = drop(x)
+    assert out.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert out.mean().item() == pytest.approx(1, abs=0.01)
+    assert drop.eval()(x) is x
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_are_documented_and_survive_json(name):
+    checked = check(name, {})
+    assert checked == check(name, json.loads(json.dumps(asdict(checked))))
+    assert type(checked).__doc__ and all(f.metadata["doc"] for f in fields(checked))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("resnet", {"depth": 21}, r"model resnet\.depth: must be 6n \+ 2, such as .*found 21"),
+        ("resnet", {"depth": 2}, r"found 2\)"),
+        ("resnet", {"dept": 20}, r"unknown key 'dept'\. Did you mean 'depth'\? Allowed: depth, norm"),
+        ("resnet", {"norm": "bach"}, r"one of batch, group, layer \(found 'bach'\)\. Did you mean"),
+        ("resnet18", {"depth": 18}, r"unknown key 'depth'.*Allowed: norm"),
+        ("wrn", {"depth": 20}, r"wrn\.depth: must be 6n \+ 4"),
+        ("wrn", {"width": 0}, r"wrn\.width: must be at least 1 \(found 0\)"),
+        ("wrn", {"width": 2.5}, r"wrn\.width: must be a whole number \(found 2\.5\)"),
+        ("wrn", {"width": True}, r"must be a whole number \(found True\)"),
+        ("wrn", {"dropout": -0.1}, r"at least 0 and at most 0\.9 \(found -0\.1\)"),
+        ("wrn", {"dropout": float("nan")}, r"must be a number \(found nan\)"),
+        ("stochastic_depth", {"p_last": 0}, r"p_last: must be above 0\.0 and at most 1\.0"),
+        ("densenet", {"depth": 41}, r"densenet with bc\.depth: must be 6n \+ 4"),
+        ("densenet", {"depth": 41, "bc": False}, r"densenet without bc\.depth: must be 3n \+ 4"),
+        ("densenet", {"bc": "yes"}, r"must be true or false \(found 'yes'\)"),
+        ("bn_mlp", {"hidden": []}, r"hidden: must list at least one layer"),
+        ("bn_mlp", {"hidden": [64, -1]}, r"hidden: must be at least 1 \(found -1\)"),
+        ("bn_mlp", {"hidden": 64}, r"must be a list, each element a whole number \(found 64\)"),
+        ("reznet", {}, r"unknown model 'reznet'\. Did you mean 'resnet'\? Models: alexnet"),
+    ],
+)
+def test_wrong_settings_are_named(name, settings, message):
+    with pytest.raises(UserError, match=message):
+        check(name, settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("alexnet", CIFAR, r"alexnet: needs images of at least 63 x 63 pixels \(found 3 channels"),
+        ("alexnet", (1, 224, 224), r"needs images of 3 channels \(found 1 channels of 224 x 224\)"),
+        ("googlenet", FASHION, r"needs images of 3 channels"),
+        ("small_cnn", (1, 3, 8), r"at least 4 x 4 pixels \(found 1 channels of 3 x 8\)"),
+    ],
+)
+def test_images_that_do_not_fit_are_named(name, shape, message):
+    for refuse in (lambda: check(name, {}, shape), lambda: build(name, {}, shape, 10)):
+        with pytest.raises(UserError, match=message):
+            refuse()
+
+
+@pytest.mark.parametrize("name", ["alexnet", "googlenet"])
+def test_smallest_images_of_torchvision_networks(name):
+    pytest.importorskip("torchvision")
+    side = SETTINGS[name].MIN_SIDE
+    torch.manual_seed(0)
+    net = build(name, {}, (3, side, side), 5)
+    assert net(torch.randn(2, 3, side, side)).shape == (2, 5)
+    assert not [m for m in net.modules() if isinstance(m, nn.Dropout)]
+    assert [m for m in net.modules() if isinstance(m, Dropout)]
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "shape"),
+    [("tresnet_m", "timm", CIFAR), ("alexnet", "torchvision", (3, 64, 64))],
+)
+def test_a_missing_package_is_named_with_the_remedy(name, package, shape, monkeypatch):
+    for module in [m for m in sys.modules if m.partition(".")[0] == package] + [package]:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"'{name}' needs the package {package}.*pip install"):
+        build(name, {}, shape, 10)
+
+
+def test_tresnet_is_asked_of_timm(monkeypatch):
+    asked = {}
+
+    def create_model(name, **settings):
+        asked.update(settings, name=name)
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(3072, 10))
+
+    monkeypatch.setitem(sys.modules, "timm", types.SimpleNamespace(create_model=create_model))
+    net = build("tresnet_m", {}, CIFAR, 10)
+    assert asked == {"name": "tresnet_m", "pretrained": False, "num_classes": 10, "in_chans": 3}
+    assert isinstance(net[1], Dropout)
+
+
+def test_checking_needs_no_torch():
+    code = (
+        "import sys; from cyclery.models import check; from cyclery import augment_settings as a;"
+        "check('wrn', {'depth': 28}, (3, 32, 32)); a.check([{'op': 'flip'}]);"
+        "heavy = {'torch', 'numpy', 'pydantic', 'torchvision'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
