@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## list the targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Settings: TIER=smoke|desk|paper  PAPER=clr  SEEDS=20  CORES=4  PYTHON=python3.12  ARGS='...'"
+	@echo "  Settings: TIER=smoke|desk|paper  PAPER=clr  SEEDS=20  TARGET=clr.CLR-2  CORES=4  PYTHON=python3.12"
 	@echo "  Example:  make reproduce PAPER=clr SEEDS=20"
 
 setup: $(READY) ## make .venv from the lock (the other targets do it when needed)
@@ -41,8 +41,9 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-reproduce: $(READY) ## run a tier (TIER), or one paper of it (PAPER), and say where the report is
-	$(BIN)/snakemake --cores $(CORES) $(or $(PAPER),report) --config tier=$(TIER)$(if $(SEEDS), seeds=$(SEEDS))
+reproduce: $(READY) ## run a tier, or one paper of it, to the report, and say where it is
+	$(BIN)/snakemake --cores $(CORES) $(or $(TARGET),report) --config tier=$(TIER) \
+	  $(if $(PAPER),"papers=[$(PAPER)]") $(if $(SEEDS),seeds=$(SEEDS))
 	@report=results/$(TIER)/report/index.html; test ! -e $$report || echo "Report: $(CURDIR)/$$report"
 
 plan: $(READY) ## say what would run: cells, runs, steps, time, disk, what is done

@@ -47,8 +47,9 @@ def experiment(
         for seed, value in enumerate(column):
             if value is not None:
                 records[runs[seed]] = record(runs[seed], seed, value / 100, **changes)
+        lr = {"epoch": [0, 1], "value": [0.1, 0.0]}
         arms.append({"id": arm, "label": arm.upper(), "role": "method", "own_definition": None,
-                     "runs": runs, "schedules": {"lr": {"epoch": [0, 1], "value": [0.1, 0.0]}}})  # fmt: skip
+                     "runs": runs, "schedules": {"lr": lr}})  # fmt: skip
     return {"id": name, "title": name.title(), "description": "", "command": f"make {name}",
             "selection_rule": "last checkpoint", "settings": {"Dataset": "digits"},
             "arms": arms}  # fmt: skip

@@ -48,8 +48,8 @@ def test_evidence_has_the_agreed_keys() -> None:
                           "ranges", "printed", "provenance"]  # fmt: skip
     assert (made["tier"], made["part"], made["title"]) == ("smoke", "p", "A paper")
     [found] = made["claims"]
-    assert {"id", "statement", "source", "own_definition", "verdict", "reason", "planned_seeds", "n",
-            "seeds_to_settle", "seconds_to_settle", "comparisons"} <= set(found)  # fmt: skip
+    assert {"id", "statement", "source", "own_definition", "verdict", "reason", "planned_seeds",
+            "n", "seeds_to_settle", "seconds_to_settle", "comparisons"} <= set(found)  # fmt: skip
     [row] = found["comparisons"]
     assert {"label", "experiment", "arm", "against", "chosen", "metric", "unit", "test", "margin",
             "effect", "ci95", "ci90", "p", "p_holm", "n", "sd", "verdict", "reason", "seeds",
@@ -57,7 +57,7 @@ def test_evidence_has_the_agreed_keys() -> None:
     assert isinstance(row["ci95"], list)
     [exp] = made["experiments"]
     assert set(exp) == {"id", "title", "description", "selection_rule", "command", "settings",
-                        "arms", "curves", "schedules", "warnings"}  # fmt: skip
+                        "not_run", "arms", "curves", "schedules", "warnings"}  # fmt: skip
     assert (exp["selection_rule"], exp["command"]) == ("last checkpoint", "make e")
     assert exp["schedules"][0] == {"quantity": "lr", "arm": "a", "epoch": [0, 1], "value": [0.1, 0]}
     assert made["ranges"] == [{"key": "r"}] and made["printed"][0]["value"] is None
@@ -224,6 +224,18 @@ def test_diverged_update_is_understood_too() -> None:
     records[key("e", "a", 1)] |= {"status": "diverged", "diverged_update": 5, "final": {}}
     [exp] = build(exps, records)["experiments"]
     assert exp["arms"][0]["diverged"] == [{"seed": 1, "step": 5}]
+
+
+def test_range_tests_have_seeds_of_their_own() -> None:
+    exps, records = setting()
+    exps[0] |= {"not_run": {"d": "Too slow."}}
+    exps[0]["arms"][0]["tuned"] = {"chosen": {"lr": 2.0}}
+    sweep = experiment("e", {"range": [50.0]}, records)["arms"][0]
+    records[key("e", "range", 0)]["kind"] = "range"
+    exps[0]["arms"].append(sweep)
+    [exp] = build(exps, records)["experiments"]
+    assert exp["warnings"] == [] and exp["not_run"] == {"d": "Too slow."}
+    assert [arm["tuned"] for arm in exp["arms"]] == [{"chosen": {"lr": 2.0}}, None, None]
 
 
 def test_unequal_budgets_are_named_unless_declared() -> None:

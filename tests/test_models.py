@@ -106,7 +106,10 @@ def test_norms_have_the_stated_groups():
 @pytest.mark.parametrize("name", ["bn_mlp", "small_cnn"])
 def test_activation_is_the_one_asked_for(name, activation):
     kinds = {type(m) for m in small(name, activation=activation).modules()}
-    assert (nn.Sigmoid in kinds, nn.ReLU in kinds) == (activation == "sigmoid", activation == "relu")
+    assert (nn.Sigmoid in kinds, nn.ReLU in kinds) == (
+        activation == "sigmoid",
+        activation == "relu",
+    )
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -278,7 +281,11 @@ def test_settings_are_documented_and_survive_json(name):
     [
         ("resnet", {"depth": 21}, r"model resnet\.depth: must be 6n \+ 2, such as .*found 21"),
         ("resnet", {"depth": 2}, r"found 2\)"),
-        ("resnet", {"dept": 20}, r"unknown key 'dept'\. Did you mean 'depth'\? Allowed: depth, norm"),
+        (
+            "resnet",
+            {"dept": 20},
+            r"unknown key 'dept'\. Did you mean 'depth'\? Allowed: depth, norm",
+        ),
         ("resnet", {"norm": "bach"}, r"one of batch, group, layer \(found 'bach'\)\. Did you mean"),
         ("resnet18", {"depth": 18}, r"unknown key 'depth'.*Allowed: norm"),
         ("wrn", {"depth": 20}, r"wrn\.depth: must be 6n \+ 4"),

@@ -178,9 +178,12 @@ def test_seeds_to_settle_counts_contradiction_and_gives_up() -> None:
     assert (stats.seeds_to_settle(0.2, 0.5, 0.0, "superiority", alpha=0.001) or 0) > (up or inf)
     assert stats.seeds_to_settle(0.9, 0.5, 0.5, "equivalence") is not None
     assert stats.seeds_to_settle(-0.9, 0.5, 0.5, "non-inferiority") is not None
-    for effect, margin, test in ((0.3, 0.3, "superiority"), (0.5, 0.5, "equivalence"),
-                                 (-0.5, 0.5, "non-inferiority"), (1e-4, 0.0, "superiority")):  # fmt: skip
-        assert stats.seeds_to_settle(effect, 1.0, margin, test) is None  # type: ignore[arg-type]
+    hopeless: list[tuple[float, float, stats.Test]] = [
+        (0.3, 0.3, "superiority"), (0.5, 0.5, "equivalence"), (-0.5, 0.5, "non-inferiority"),
+        (1e-4, 0.0, "superiority"),
+    ]  # fmt: skip
+    for effect, margin, test in hopeless:
+        assert stats.seeds_to_settle(effect, 1.0, margin, test) is None
     assert stats.seeds_to_settle(0.2, None, 0.0, "superiority") is None
 
 

@@ -535,8 +535,8 @@ def test_pooled_claim_with_gaps() -> None:
     assert found["reason"].startswith("The mean over all needs data of g")
     [found] = judge([pooled_claim()], "smoke", exps, {})
     assert found["verdict"] == "not run"
-    mixed = claim(comparison(experiment="e"),
-                  comparison(experiment="f", test="equivalence", margin=1.0), pooled=True)  # fmt: skip
+    other = comparison(experiment="f", test="equivalence", margin=1.0)
+    mixed = claim(comparison(experiment="e"), other, pooled=True)
     [found] = judge([mixed], "smoke", exps, records)
     assert "no common mean" in found["reason"]
 

@@ -23,7 +23,7 @@ from cyclery.models.settings import Shape
 # The coefficients of an image in one round, and how many numbers each is (shear and move: x, y).
 _PARTS = {
     "autocontrast": 1,
-    "brightness": 1,
+    "scale": 1,
     "contrast": 1,
     "colour": 1,
     "sharpness": 1,
@@ -36,13 +36,14 @@ _PARTS = {
 }
 
 # What each op writes into them at magnitude 10; "warped" marks the ops that sample the image anew.
-# Coordinates run from -1 to 1, so a move by 0.3 of the side is 0.6, and the pixels come from where
-# the image moves away.
+# Brightness, contrast, colour and sharpness are all ``x + a (x - blank)``; "scale" is the part that
+# multiplies x. Coordinates run from -1 to 1, so a move by 0.3 of the side is 0.6, and the pixels
+# come from where the image moves away.
 _FULL: dict[str, dict[str, tuple[float, ...]]] = {
     "identity": {},
     "autocontrast": {"autocontrast": (1.0,)},
-    "brightness": {"brightness": (0.9,)},
-    "contrast": {"contrast": (0.9,)},
+    "brightness": {"scale": (0.9,)},
+    "contrast": {"scale": (0.9,), "contrast": (0.9,)},
     "sharpness": {"sharpness": (0.9,)},
     "posterize": {"posterize": (4.0,)},
     "solarize": {"solarize": (1.0,)},
@@ -51,7 +52,7 @@ _FULL: dict[str, dict[str, tuple[float, ...]]] = {
     "shear_y": {"shear": (0.0, 0.3), "warped": (1.0,)},
     "translate_x": {"move": (-0.6, 0.0), "warped": (1.0,)},
     "translate_y": {"move": (0.0, -0.6), "warped": (1.0,)},
-    "colour": {"colour": (0.9,)},
+    "colour": {"scale": (0.9,), "colour": (0.9,)},
 }
 _UNSIGNED = ("autocontrast", "posterize", "solarize", "warped")
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as in PIL
@@ -69,7 +70,7 @@ class RandomOps(Stage):
     fixed: Tensor | None
     x: Tensor
     y: Tensor
-    grey: Tensor
+    grey: Tensor | None
 
     def __init__(self, op: RandAugment, shape: Shape, max_value: int) -> None:
         super().__init__()
@@ -84,8 +85,7 @@ class RandomOps(Stage):
         # Pixel centres, -1 and 1 being the outer edges of the image.
         self.constant("x", (torch.arange(width) * 2 + 1) / width - 1)
         self.constant("y", ((torch.arange(height) * 2 + 1) / height - 1)[:, None])
-        weights = _GREY if self.colour else [1 / shape[0]] * shape[0]
-        self.constant("grey", torch.tensor(weights).view(-1, 1, 1))
+        self.constant("grey", torch.tensor(_GREY)[:, None, None] if self.colour else None)
 
     def forward(self, x: Tensor, u: Tensor, magnitude: Tensor | None) -> Tensor:
         """Return float32 images in 0..max_value, not normalised."""
@@ -93,68 +93,78 @@ class RandomOps(Stage):
         work = torch.empty_like(x)
         magnitude = magnitude if self.fixed is None else self.fixed
         assert magnitude is not None  # The pipeline has checked it.
-        strength = magnitude.clamp(0, 10) / 10
-        rows = (u * len(self.table)).long()
-        for index in range(self.rounds):
-            amounts = self.table.index_select(0, rows[:, index]).mul_(strength)
-            parts = torch.split(amounts, list(_PARTS.values()), 1)
-            part = dict(zip(_PARTS, parts, strict=True))
-            x = self._warp(self._tone(x, part, work), part)
+        for part in self._rounds(u, magnitude.clamp(0, 10) / 10):
+            x = self._levels(self._tone(x, part, work), part, work)
+            warped = F.grid_sample(x, part["grid"].permute(0, 2, 3, 1), align_corners=False)
+            x.lerp_(warped, part["warped"])
         return x
 
-    def _tone(self, x: Tensor, part: dict[str, Tensor], work: Tensor) -> Tensor:
-        """Apply the photometric ops to ``x`` in place; where none was drawn it stays the same.
+    def _rounds(self, u: Tensor, strength: Tensor) -> list[dict[str, Tensor]]:
+        """Return what each round does, all that does not depend on the images.
 
-        Brightness, contrast, colour and sharpness are ``x + a (x - blank)`` with their own blank
-        image. ``work``, as large as ``x``, is overwritten: fresh memory for every step would cost
-        more than the arithmetic.
+        Every value is [B, columns, 1, 1] but the grid, [B, 2, H, W]. All rounds are computed at
+        once: on small images the number of calls is what costs.
+        """
+        rows = (u.t() * len(self.table)).long().flatten()
+        amounts = self.table.index_select(0, rows).mul_(strength)
+        amounts = amounts.view(self.rounds, len(u), *amounts.shape[1:])
+        parts = torch.split(amounts, list(_PARTS.values()), 2)
+        part = dict(zip(_PARTS, parts, strict=True))
+        part["grid"] = self._grid(part.pop("rotate"), part.pop("shear"), part.pop("move"))
+        part["threshold"] = torch.rsub(part.pop("solarize"), 1).mul_(self.max_value + 1)
+        bits = part.pop("posterize").round()
+        part["step"] = bits.exp2().mul_(self.level)
+        part["cut"] = (bits > 0).float()
+        part["warped"] = (part["warped"] > 0).float()
+        by_round = zip(*(value.unbind() for value in part.values()), strict=True)
+        return [dict(zip(part, values, strict=True)) for values in by_round]
+
+    def _grid(self, angle: Tensor, shear: Tensor, move: Tensor) -> Tensor:
+        """Return where each pixel comes from, [rounds, B, 2, H, W], -1 and 1 being the edges.
+
+        The pixel at (x, y) comes from ``to_x * x + to_y * y + centre``, each a pair (x, y).
+        Rotation is about the centre and shear about the top left corner, as in PIL.
+        """
+        cos, sin = angle.cos(), angle.sin()
+        across, down = torch.split(shear, 1, 2)
+        to_x = torch.cat((cos, torch.add(down, sin, alpha=1 / self.ratio)), 2)
+        to_y = torch.cat((torch.sub(across, sin, alpha=self.ratio), cos), 2)
+        return to_x * self.x + (to_y * self.y).add_(shear + move)
+
+    def _tone(self, x: Tensor, part: dict[str, Tensor], work: Tensor) -> Tensor:
+        """Apply all but the geometric ops and ``_levels`` to ``x``, in place.
+
+        Where none of them was drawn, ``x`` stays the same to the last bit. ``work``, as large as
+        ``x``, is overwritten: fresh memory for every step would cost more than the arithmetic.
         """
         low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        mean = x.mean((2, 3), keepdim=True)
         stretch = part["autocontrast"] * (high > low)
         gain = self.max_value / (high - low).clamp_(min=self.level)
-        mean = (x.mean((2, 3), keepdim=True) * self.grey).sum(1, keepdim=True)
-        scale = (gain - 1).mul_(stretch) + (1 + part["brightness"] + part["contrast"])
-        offset = (stretch * low * gain).add_(part["contrast"] * mean).neg_()
         shade = None
-        if self.colour:
-            scale.add_(part["colour"])
+        if self.grey is not None:
+            mean = (mean * self.grey).sum(1, keepdim=True)
             shade = _shade(x)
         detail = None if self.small else _detail(x, work)
-        x.mul_(scale).add_(offset)
+        # x + stretch ((x - low) gain - x) + a (x - mean)
+        lift = (stretch * low * gain).addcmul_(part["contrast"], mean)
+        x.mul_((gain - 1).mul_(stretch).add_(part["scale"]).add_(1)).sub_(lift)
         if shade is not None:
             x.addcmul_(part["colour"], shade, value=-1)
         if detail is not None:
             x[:, :, 1:-1, 1:-1].addcmul_(part["sharpness"], detail)
-        return self._cut_levels(x.clamp_(0, self.max_value), part, work)
+        return x.clamp_(0, self.max_value)
 
-    def _cut_levels(self, x: Tensor, part: dict[str, Tensor], work: Tensor) -> Tensor:
-        """Solarise and posterise ``x`` in place.
+    def _levels(self, x: Tensor, part: dict[str, Tensor], work: Tensor) -> Tensor:
+        """Solarise and posterise ``x``, in place.
 
-        Masks are multiplied in, not selected with ``torch.where``, which is five times slower here.
+        Masks are multiplied in, not selected with ``torch.where``, which is several times slower
+        on a CPU.
         """
-        threshold = (1 - part["solarize"]) * (self.max_value + 1)
-        over = torch.ge(x, threshold, out=work)
+        over = torch.ge(x, part["threshold"], out=work)
         x.addcmul_(over, x, value=-2).add_(over, alpha=self.max_value)
-        bits = part["posterize"].round()
-        step = bits.exp2().mul_(self.level)
-        lost = torch.div(x, step, out=work).floor_().mul_(step).sub_(x)
-        return x.addcmul_((bits > 0).float(), lost)
-
-    def _warp(self, x: Tensor, part: dict[str, Tensor]) -> Tensor:
-        """Sample each image through its own affine map; where none was drawn it stays the same.
-
-        The pixel at (x, y) comes from ``to_x * x + to_y * y + centre``, each a pair (x, y) with
-        -1 and 1 at the edges. Rotation is about the centre and shear about the top left corner,
-        as in PIL.
-        """
-        shear = part["shear"]
-        cos, sin = part["rotate"].cos(), part["rotate"].sin()
-        to_x = torch.cat((cos, torch.add(shear[:, 1:], sin, alpha=1 / self.ratio)), 1)
-        to_y = torch.cat((torch.sub(shear[:, :1], sin, alpha=self.ratio), cos), 1)
-        centre = shear + part["move"]
-        grid = to_x * self.x + (to_y * self.y + centre)
-        warped = F.grid_sample(x, grid.permute(0, 2, 3, 1), align_corners=False)
-        return x.lerp_(warped, (part["warped"] > 0).float())
+        lost = torch.div(x, part["step"], out=work).floor_().mul_(part["step"]).sub_(x)
+        return x.addcmul_(part["cut"], lost)
 
 
 def _table(ops: Sequence[str], ratio: float) -> Tensor:

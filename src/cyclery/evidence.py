@@ -6,6 +6,8 @@ Inputs are plain dicts; the caller resolves plan and schedules. An experiment is
      "arms": [{"id", "label", "role", "own_definition", "runs": {seed: run key},
                "schedules": {quantity: {"epoch": [...], "value": [...]}}}]}
 
+with, optionally, ``not_run`` (arms left out and why) and an arm's ``tuned``, both passed on.
+
 Figures of arms and curves stay in the records' own unit (accuracies are fractions); effects,
 margins and intervals of comparisons are in percentage points for accuracies. Numbers are finite
 or null, and nothing is rounded but inside sentences.
@@ -23,9 +25,9 @@ import numpy as np
 import pandas as pd
 
 from cyclery import summaries
+from cyclery.files import write_atomic
 from cyclery.metrics_derived import value
 from cyclery.pairs import Json, Records, collect, unequal_images
-from cyclery.files import write_atomic
 from cyclery.summaries import tidy
 from cyclery.verdicts import judge, not_tested
 
@@ -82,6 +84,7 @@ def _experiment(
         "description": experiment.get("description") or "",
         "selection_rule": experiment.get("selection_rule") or "last checkpoint",
         "command": experiment.get("command") or "", "settings": experiment.get("settings") or {},
+        "not_run": experiment.get("not_run") or {},
         "arms": summaries.arms(experiment, rows, records),
         "curves": summaries.curves(experiment, records),
         "schedules": summaries.schedules(experiment),

@@ -77,7 +77,7 @@ def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
                          for seed, key in zip(broken["seed"], broken["key"], strict=True)],
             "metrics": {name: figure for name, figure in figures.items() if figure},
             **{str(name): float(mean) for name, mean in means.items()},
-            "keys": [*rows["key"][rows["status"] != "missing"]],
+            "keys": [*rows["key"][rows["status"] != "missing"]], "tuned": arm.get("tuned"),
         })  # fmt: skip
     return out
 
@@ -178,6 +178,11 @@ def warnings(experiment: Json, frame: pd.DataFrame, records: Records) -> list[st
     """Return what a reader of the experiment's tables must know about their data."""
     used = {key: records[key] for key in frame["key"] if key in records}
     out = _mixed([used[key] for key in sorted(used)])
+    # Range tests have seeds of their own.
+    trained = np.array(
+        [used.get(key, {}).get("kind") != "range" for key in frame["key"]], dtype=bool
+    )
+    frame = frame.loc[trained]
     everywhere = {int(seed) for seed in frame["seed"]}
     metrics = [c for c in frame.columns if c not in (*HEAD, *TAIL)]
     reported = {"missing": "not run", "invalid": "left out, the record is of another run",

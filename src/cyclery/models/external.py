@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from cyclery.errors import UserError
 from cyclery.models.layers import Dropout
@@ -27,6 +27,17 @@ def _imported(package: str, network: str) -> Any:
         ) from error
 
 
+class PoolTo(nn.AdaptiveAvgPool2d):
+    """Adaptive mean pooling that leaves maps of the right size alone.
+
+    So AlexNet on 224x224 images has no step whose backward pass is not deterministic on CUDA.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the maps [B, C, *output_size]."""
+        return input if input.shape[-2:] == self.output_size else super().forward(input)
+
+
 def _with_own_dropout(model: nn.Module) -> nn.Module:
     for parent in list(model.modules()):
         for name, child in parent.named_children():
@@ -38,7 +49,9 @@ def _with_own_dropout(model: nn.Module) -> nn.Module:
 def alexnet(settings: AlexNet, shape: Shape, classes: int) -> nn.Module:
     """Return torchvision's AlexNet with random weights."""
     models = _imported("torchvision.models", "alexnet")
-    return _with_own_dropout(models.alexnet(num_classes=classes))
+    network = models.alexnet(num_classes=classes)
+    network.avgpool = PoolTo(network.avgpool.output_size)
+    return _with_own_dropout(network)
 
 
 def googlenet(settings: GoogLeNet, shape: Shape, classes: int) -> nn.Module:

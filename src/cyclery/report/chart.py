@@ -172,9 +172,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
             centre = (centre * size + before * count) / (size + count)
             size += count
         blocks.append((centre, size))
-    return [
-        centre + gap * (i - (size - 1) / 2) for centre, size in blocks for i in range(size)
-    ]
+    return [centre + gap * (i - (size - 1) / 2) for centre, size in blocks for i in range(size)]
 
 
 def end_labels(ax: Axes, height: float, labels: list[tuple[float, str, str]]) -> None:

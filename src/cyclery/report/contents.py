@@ -31,7 +31,9 @@ def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Tab
     columns += [Column("n", "number", 0)]
     for name in metrics:
         share = is_share(name)
-        head = metric_name(name).replace("accuracy", "acc.").capitalize()
+        head = (
+            metric_name(name).replace("accuracy", "acc.").replace("validation", "val.").capitalize()
+        )
         head = head.replace("nll", "NLL").replace("ece", "ECE").removeprefix("Test ")
         head = "Test acc." if name == "test_accuracy" else head
         kind: Kind = "number" if name == "val_accuracy" else "estimate"
@@ -78,9 +80,9 @@ def board(slug: str, paper: Json) -> Table:
             settling(claim) if claim["verdict"] in VERDICTS[3:] else "", claim["tier"],
         ])  # fmt: skip
     columns = [
-        Column("Verdict", "verdict"), Column("Claim", weight=0.75), Column("Statement", weight=3.2),
-        Column("Effect", weight=1.15), Column("Seeds", "right"), Column("To settle", weight=0.9),
-        Column("Tier", weight=0.6),
+        Column("Verdict", "verdict"), Column("Claim", weight=0.65), Column("Statement", weight=3.0),
+        Column("Effect", weight=1.15), Column("Seeds", "right"), Column("To settle", weight=0.8),
+        Column("Tier", weight=0.5),
     ]  # fmt: skip
     notes = ["Effect with 95 % interval, positive in the claim's favour. Seeds: used/planned."]
     notes += [
@@ -128,7 +130,9 @@ def printed(slug: str, paper: Json) -> Table:
         texts = (item["table"], data, item["architecture"], item["method"], item["metric"], value,
                  item["source"], item["confidence"])  # fmt: skip
         rows.append([str(t) for t in texts])
-    notes = ["How: read in the source named, or recalled from memory. Never mixed into our figures."]
+    notes = [
+        "How: read in the source named, or recalled from memory. Never mixed into our figures."
+    ]
     return Table(slug, f"{paper['name']}: what the paper prints", columns, rows, notes).trimmed()
 
 

@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 
 from cyclery.report.chart import (
-    INK, Chart, Page, colour, dash, drawable, end_labels, floats, log_ticks, set_ticks, span
+    INK,
+    Chart,
+    Page,
+    colour,
+    dash,
+    drawable,
+    end_labels,
+    floats,
+    log_ticks,
+    set_ticks,
+    span,
 )
 from cyclery.report.intervals import digits_for
 from cyclery.report.model import compact, is_share, letter, metric_name, number
@@ -102,7 +112,9 @@ def schedules(
             )  # fmt: skip
             text = "all" if len(members) == len(arms) > 1 else " ".join(map(letter, members[:3]))
             text += "\u2026" if 3 < len(members) < len(arms) else ""
-            labels.append((floats(item["value"])[-1], text, INK if text == "all" else colour(members[0])))
+            labels.append(
+                (floats(item["value"])[-1], text, INK if text == "all" else colour(members[0]))
+            )
         end_labels(ax, 61, labels)
     page.foot(ax, "epoch")
     text = f"{', '.join(metric_name(n) for n, _, _ in panels)} by epoch, per arm."

@@ -99,7 +99,8 @@ def interval_text(comparison: Json, level: str = "ci95") -> str:
     if not ends:
         return ""
     digits = digits_for(comparison)
-    return f"[{number(ends[0], digits, sign=True)}, {number(ends[1], digits, sign=True)}]"
+    low, high = (number(end, digits, sign=True) for end in ends)
+    return f"[{low},\u00a0{high}]"
 
 
 def effect_text(comparison: Json) -> str:

@@ -167,7 +167,11 @@ def duration(seconds: float | None) -> str:
     for limit, size, unit in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
         if seconds < limit:
             value = seconds / size
-            return f"{value:.1f}\u00a0{unit}" if value < 10 and size > 1 else f"{value:.0f}\u00a0{unit}"
+            return (
+                f"{value:.1f}\u00a0{unit}"
+                if value < 10 and size > 1
+                else f"{value:.0f}\u00a0{unit}"
+            )
     return f"{seconds / 86400:.1f}\u00a0days"
 
 

@@ -15,7 +15,13 @@ from cyclery.report.model import letter, number
 
 Json = dict[str, Any]
 Kind = Literal["text", "number", "estimate", "right", "key", "verdict"]
-LONG = 24  # rows; a longer table breaks across pages in LaTeX and cannot float
+LONG = 40  # printed lines; a longer table breaks across pages in LaTeX and cannot float
+CUT = 400  # characters of a LaTeX cell: a row cannot break across pages
+
+_TONES = {  # dark enough for text on white
+    "reproduced": "00614A", "contradicted": "993A00", "partly": "005A8F", "inconclusive": "465160",
+    "not run": "55606F",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,8 +108,20 @@ class Table:
         share = len(weights) / sum(weights) if weights else 1.0
         specs = [self._spec(i, share) for i in range(len(self.columns))]
         rows = [[self._tex(i, cell) for i, cell in enumerate(row)] for row in self.rows]
-        return {"table": self, "spec": specs, "rows": rows, "long": len(self.rows) > LONG,
+        return {"table": self, "spec": specs, "rows": rows, "long": self._lines() > LONG,
                 "free": bool(weights)}  # fmt: skip
+
+    def _lines(self) -> float:
+        """Estimate the printed lines in LaTeX, some 75 characters being free for texts."""
+        total = sum(c.weight for c in self.columns if c.kind == "text") or 1.0
+        return sum(
+            max(
+                (min(len(cell), CUT) * total / (75 * column.weight) // 1 + 1)
+                if column.kind == "text" and isinstance(cell, str) else 1.0
+                for column, cell in zip(self.columns, row, strict=True)
+            )
+            for row in self.rows
+        )  # fmt: skip
 
     def _spec(self, index: int, share: float) -> str:
         column = self.columns[index]
@@ -128,6 +146,8 @@ class Table:
         column = self.columns[index]
         if column.kind == "key" and isinstance(cell, int):
             return {"way": "key", "text": letter(cell), "shade": colour(cell).lstrip("#")}
+        if column.kind == "verdict" and cell in _TONES:
+            return {"way": "key", "text": cell, "shade": _TONES[str(cell)]}
         if isinstance(cell, Estimate) and not self.brackets(index):
             half = "" if cell.half is None else f"({_uncertainty(cell.half, column.digits)})"
             return {"way": "number", "text": f"{cell.mean:.{column.digits}f}{half}"}
@@ -135,7 +155,7 @@ class Table:
             return {"way": "number", "text": f"{cell:.{column.digits}f}"}
         shown = self._html(index, cell)
         text = " ".join(filter(None, (shown["text"], shown.get("extra", ""))))
-        return {"way": "braced" if column.kind in ("number", "estimate") else "plain", "text": text}
+        return {"way": "text", "text": text if len(text) <= CUT else text[: CUT - 1] + "\u2026"}
 
 
 def _uncertainty(half: float, digits: int) -> str:

@@ -108,12 +108,10 @@ def _commands(build: str) -> tuple[str, list[str], int] | None:
     safe = ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape"]
     options: dict[str, tuple[list[str], int]] = {
         "tectonic": (["--untrusted", "--keep-logs", "--chatter=minimal", "--outdir", build], 1),
-        "latexmk": (["-pdf", "-quiet", f"-outdir={build}",
-                     f"-pdflatex=pdflatex {' '.join(safe)} %O %S"], 1),
         "pdflatex": ([*safe, f"-output-directory={build}"], _PASSES),
     }  # fmt: skip
     for name, (arguments, passes) in options.items():
-        if shutil.which(name) and (name != "latexmk" or shutil.which("pdflatex")):
+        if shutil.which(name):
             return name, [name, *arguments, "report.tex"], passes
     return None
 
@@ -128,7 +126,7 @@ def compile_pdf(out_dir: Path) -> Path | None:
         found = _commands(build)
         if found is None:
             log.warning(
-                "No LaTeX found (tectonic, latexmk or pdflatex): %s is written, the PDF is not.",
+                "No LaTeX found (tectonic or pdflatex): %s is written, the PDF is not.",
                 out_dir / "report.tex",
             )
             return None
@@ -148,7 +146,7 @@ def compile_pdf(out_dir: Path) -> Path | None:
             if done.returncode:
                 said = said or (done.stdout + done.stderr).decode("utf-8", "replace")
                 raise UserError(f"{name} failed on {out_dir}/report.tex:\n{_last_lines(said)}")
-            if "Rerun" not in said.replace("Package: rerunfilecheck", ""):
+            if not re.search("Rerun (to get|LaTeX)", said):
                 break
         (Path(build) / "report.log").replace(out_dir / "report.log")
         (Path(build) / "report.pdf").replace(out_dir / "report.pdf")

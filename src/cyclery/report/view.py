@@ -43,8 +43,12 @@ def summary(counts: Counter[str], papers: int, tier: str) -> str:
     said = _list([f"{counts[v]} {v}" for v in DECIDED if counts[v]])
     words = f"Of {_plural(total, 'claim')} in {_plural(papers, 'paper')}, the {tier} tier "
     words += f"could decide {decided}: {said}." if decided else "could decide none."
-    rest = [f"{counts[v]} {verb}" for v, verb in
-            (("inconclusive", "stay inconclusive"), ("not run", "were not run")) if counts[v]]  # fmt: skip
+    endings = {
+        "inconclusive": ("stays", "stay", "inconclusive"),
+        "not run": ("was", "were", "not run"),
+    }
+    rest = [f"{counts[v]} {one if counts[v] == 1 else more} {end}"
+            for v, (one, more, end) in endings.items() if counts[v]]  # fmt: skip
     return f"{words} {_list(rest)}." if rest else words
 
 
@@ -140,14 +144,36 @@ def _provenance_notes(part: Json) -> list[str]:
     versions = [
         ", ".join(f"{k} {v}" for k, v in one.items()) for one in facts["versions"]
     ]  # fmt: skip
-    found = (("Device", facts["devices"]), ("Versions", versions), ("Commit", [str(c)[:12] for c in facts["commits"]]))
+    found = (
+        ("Device", facts["devices"]),
+        ("Versions", versions),
+        ("Commit", [str(c)[:12] for c in facts["commits"]]),
+    )
     return [f"{k}: {'; '.join(str(v)[:160] for v in values)}." for k, values in found if values]
 
 
 def _charts(found: list[Chart | None]) -> list[Json]:
     return [
-        {"slug": c.slug, "title": c.title, "caption": c.description[:1].upper() + c.description[1:], "chart": c} for c in found if c
+        {
+            "slug": c.slug,
+            "title": c.title,
+            "caption": c.description[:1].upper() + c.description[1:],
+            "chart": c,
+        }
+        for c in found
+        if c
     ]
+
+
+def _columns(charts: list[Json]) -> list[list[Json]]:
+    """Deal charts to the two columns of a LaTeX page, each to the shorter one."""
+    columns: tuple[list[Json], list[Json]] = ([], [])
+    heights = [0.0, 0.0]
+    for item in sorted(charts, key=lambda c: -c["chart"].figure.get_figheight()):
+        shorter = heights.index(min(heights))
+        columns[shorter].append(item)
+        heights[shorter] += item["chart"].figure.get_figheight() + 0.6  # inches of caption
+    return [column for column in columns if column]
 
 
 def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: str) -> Json:
@@ -182,7 +208,7 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
     if constant:
         settings["Held constant in every arm"] = ", ".join(constant)
     return {**raw, "slug": slug, "settings": settings, "charts": charts,
-            "table": table if raw["arms"] else None}  # fmt: skip
+            "columns": _columns(charts), "table": table if raw["arms"] else None}  # fmt: skip
 
 
 def range_test(raw: Json, part: Json, slugs: Slugs, prefix: str) -> Json:
@@ -195,12 +221,13 @@ def range_test(raw: Json, part: Json, slugs: Slugs, prefix: str) -> Json:
             "charts": _charts([figures.range_test(slugs.make(slug, "plot"), raw)])}  # fmt: skip
 
 
-def _citation(paper: Json) -> str:
+def _citation(paper: Json) -> list[str]:
+    """Return authors and venue with year, apart: either may run from right to left."""
     year = str(paper["year"]) if paper["year"] else ""
     dated = re.search(r"\b(19|20)\d\d\b", paper["venue"])
     venue = paper["venue"] if dated else f"{paper['venue']}, {year}"
     parts = (paper["authors"], (venue if paper["venue"] else year).strip(", "))
-    return ". ".join(p.rstrip(".") for p in parts if p) + "."
+    return [p.rstrip(".") + "." for p in parts if p]
 
 
 def paper(parts: list[Json], slugs: Slugs) -> Json:

@@ -1,0 +1,324 @@
+"""The whole graph through Snakemake, on copies of the repository with a tiny paper."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TIER = {
+    "title": "tiny",
+    "seeds": 2,
+    "block": 2,
+    "shard_by": "paper",
+    "base": {
+        "dataset": "digits",
+        "split": {"test": 200, "validation": 100, "labels": 100},
+        "model": {"name": "bn_mlp", "hidden": [16]},
+        "lr": 0.1,
+        "batch": 50,
+        "epochs": 5,
+        "evaluations": 1,
+    },
+}
+PAPER = {
+    "title": "A tiny paper",
+    "authors": "Nobody",
+    "year": 2026,
+    "summary": "Says little.",
+    "experiments": {
+        "main": {
+            "title": "main",
+            "tiers": {"smoke": {}},
+            "range": {"low": 0.001, "high": 3, "epochs": 10, "points": 20},
+            "arms": {
+                "plain": {"role": "baseline"},
+                "smooth": {"method": {"name": "supervised", "label_smoothing": 0.1}},
+                "range": {"lr": "range", "role": "method"},
+            },
+        },
+        # Its baseline is the same run as main/plain.
+        "other": {
+            "title": "other",
+            "tiers": {"smoke": {}},
+            "arms": {"plain": {"role": "baseline"}, "fast": {"lr": 0.2}},
+        },
+    },
+    "claims": {
+        "T-1": {
+            "statement": "the range test helps",
+            "comparisons": [{"experiment": "main", "arm": "range", "against": "plain"}],
+        },
+        "T-2": {
+            "statement": "faster is better",
+            "comparisons": [{"experiment": "other", "arm": "fast", "against": "plain"}],
+        },
+        "T-3": {"statement": "it scales", "not_run": {"all": "needs a larger machine"}},
+    },
+}
+
+
+class Copy:
+    """A copy of the repository's graph with one tiny paper."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+        for name in ("Snakefile", "workflow", "profiles", "src"):
+            source = ROOT / name
+            if source.is_dir():
+                shutil.copytree(
+                    source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+                )
+            else:
+                shutil.copy(source, folder / name)
+        self.paper = json.loads(json.dumps(PAPER))
+        self.tier = json.loads(json.dumps(TIER))
+        self.write("config/config.yaml", {"tier": "smoke", "device": "cpu"})
+        self.save()
+
+    def write(self, path: str, data: object) -> None:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(yaml.safe_dump(data, sort_keys=False))
+
+    def save(self) -> None:
+        self.write("config/tiers/smoke.yaml", self.tier)
+        self.write("config/papers/tiny.yaml", self.paper)
+
+    def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
+        environment = {**os.environ, "PYTHONPATH": str(self.root / "src")}
+        return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments], environment
+
+    def snakemake(self, *arguments: str, expect: int = 0) -> str:
+        command, environment = self.command(*arguments)
+        done = subprocess.run(
+            command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=300
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == expect, output[-4000:]
+        return output
+
+    def trained(self) -> int:
+        """Return how many runs the newest log of every training job says were trained."""
+        total = 0
+        for log in (self.root / "results/smoke/logs/records").rglob("*.log"):
+            found = re.search(r"(\d+) to train", log.read_text())
+            total += int(found[1]) if found else 0
+        return total
+
+    def forget_logs(self) -> None:
+        for log in (self.root / "results/smoke/logs/records").rglob("*.log"):
+            log.unlink()
+
+    def figures(self) -> dict[str, object]:
+        """Return what must be identical between two reproductions, by run key."""
+        found = {}
+        for path in (self.root / "results/store").rglob("record.json"):
+            record = json.loads(path.read_text())
+            found[record["key"]] = [
+                record.get(name) for name in ("status", "curve", "final", "bounds", "accuracy")
+            ]
+        return found
+
+    def evidence(self) -> dict[str, dict[str, object]]:
+        data = json.loads((self.root / "results/smoke/evidence/tiny.json").read_text())
+        return {claim["id"]: claim for claim in data["claims"]}
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path)
+
+
+def test_graph_from_data_to_report_and_what_retrains(copy: Copy) -> None:
+    copy.snakemake("report")
+    # Two experiments of five arms, of which two are one run, with two seeds each.
+    assert copy.trained() == 8
+    claims = copy.evidence()
+    assert claims["T-1"]["n"] == claims["T-2"]["n"] == 2
+    assert claims["T-3"]["verdict"] == "not run"
+    assert claims["T-3"]["reason"] == "needs a larger machine"
+    page = (copy.root / "results/smoke/report/index.html").read_text()
+    assert "T-1" in page and "needs a larger machine" in page
+    first = copy.figures()
+
+    assert "Nothing to be done" in copy.snakemake("report")
+
+    # A comment in a method re-runs nothing.
+    method = copy.root / "src/cyclery/methods/supervised.py"
+    method.write_text(method.read_text() + "\n# A remark.\n")
+    assert "Nothing to be done" in copy.snakemake("report")
+
+    # One arm's setting retrains that arm's runs only.
+    copy.forget_logs()
+    copy.paper["experiments"]["other"]["arms"]["fast"]["lr"] = 0.3
+    copy.save()
+    copy.snakemake("report")
+    assert copy.trained() == 2
+
+    # A label says something else and trains nothing.
+    copy.forget_logs()
+    copy.paper["experiments"]["other"]["arms"]["fast"]["label"] = "the fast arm"
+    copy.save()
+    copy.snakemake("report")
+    assert copy.trained() == 0
+    assert "the fast arm" in (copy.root / "results/smoke/report/index.html").read_text()
+
+    # More seeds train the new block only: four different arms, two more seeds.
+    copy.forget_logs()
+    copy.snakemake("report", "--config", "seeds=4")
+    assert copy.trained() == 8
+    assert copy.evidence()["T-1"]["n"] == 4
+
+    # A change of what the method computes retrains its runs.
+    copy.forget_logs()
+    method.write_text(method.read_text().replace("VERSION = 1", "VERSION = 2"))
+    copy.snakemake("report")
+    assert copy.trained() == 8
+
+    # From nothing, the same figures come out.
+    method.write_text(method.read_text().replace("VERSION = 2", "VERSION = 1"))
+    copy.paper["experiments"]["other"]["arms"]["fast"] = {"lr": 0.2}
+    copy.save()
+    shutil.rmtree(copy.root / "results")
+    copy.snakemake("report")
+    assert copy.figures() == first
+
+
+def test_a_paper_is_one_yaml_and_a_method_one_file(copy: Copy) -> None:
+    (copy.root / "src/cyclery/methods/squared_error.py").write_text(
+        '''"""A method that a newcomer adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cyclery.lazy import F
+from cyclery.schedules import Quantity
+
+VERSION = 1
+TITLE = "Squared error"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Its settings."""
+
+    weight: Quantity = 1.0
+
+
+def step(models, batch, row, settings, generator):
+    """Return the weighted Brier score."""
+    logits = models["main"](batch.x)
+    target = F.one_hot(batch.y, logits.shape[1]).float()
+    error = (logits.softmax(1) - target).square().sum(1).mean()
+    return row["weight"] * error, {"brier": error}
+'''
+    )
+    (copy.root / "config/papers/brier.yaml").write_text(
+        """
+title: Squared error
+authors: A. Newcomer
+year: 2026
+summary: Squared error is as good as cross-entropy.
+experiments:
+  main:
+    title: Squared error and cross-entropy
+    tiers: {smoke: {}}
+    arms:
+      brier: {role: method, method: {name: squared_error, weight: {kind: cycle, easy: 1, hard: 4}}}
+      cross-entropy: {role: baseline}
+claims:
+  N-1:
+    statement: Squared error is better than cross-entropy.
+    comparisons: [{experiment: main, arm: brier, against: cross-entropy}]
+"""
+    )
+    copy.snakemake("report")
+    data = json.loads((copy.root / "results/smoke/evidence/brier.json").read_text())
+    assert data["claims"][0]["id"] == "N-1" and data["claims"][0]["n"] == 2
+    assert "Squared error is better" in (copy.root / "results/smoke/report/index.html").read_text()
+
+
+def test_named_targets(copy: Copy) -> None:
+    copy.snakemake("tiny.T-2")
+    assert copy.trained() == 4
+    assert not (copy.root / "results/smoke/report").exists()
+    copy.forget_logs()
+    # The paper's shard finds what the claim's shard has trained.
+    copy.snakemake("tiny")
+    assert copy.trained() == 4
+
+
+def test_a_bad_configuration_stops_before_any_job(copy: Copy) -> None:
+    copy.tier["base"]["epoch"] = copy.tier["base"].pop("epochs")
+    copy.save()
+    output = copy.snakemake("report", expect=2)
+    assert "smoke.yaml: base: unknown key 'epoch'. Did you mean 'epochs'?" in output
+    assert "Traceback" not in output and not (copy.root / "results").exists()
+
+
+def test_kill_at_any_moment_loses_nothing(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> None:
+    copy.tier["base"]["epochs"] = 60
+    copy.save()
+    calm = Copy(tmp_path_factory.mktemp("calm"))
+    calm.tier, calm.paper = copy.tier, copy.paper
+    calm.save()
+    calm.snakemake("tiny")
+    copy.write("config/config.yaml", {"tier": "smoke", "device": "cpu", "resume_seconds": 0})
+    command, environment = copy.command("tiny")
+    for delay in (3.0, 5.0, 6.5):
+        process = subprocess.Popen(
+            command, cwd=copy.root, env=environment, start_new_session=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(delay)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        # A killed Snakemake leaves its lock, as users know.
+        copy.snakemake("--unlock", "tiny")
+    copy.snakemake("tiny")
+    assert copy.figures() == calm.figures()
+
+
+def test_two_snakemakes_at_once(copy: Copy) -> None:
+    command, environment = copy.command("tiny")
+    pair = [
+        subprocess.Popen(
+            command, cwd=copy.root, env=environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=300)[0] for process in pair]
+    codes = sorted(process.returncode for process in pair)
+    # One works; the other is told that the directory is locked, or that nothing is left to do.
+    assert codes[0] == 0, outputs
+    if codes[1]:
+        assert any("lock" in output.lower() for output in outputs), outputs
+    assert copy.evidence()["T-1"]["n"] == 2
+
+
+@pytest.mark.slow
+def test_three_thousand_cells_are_planned_quickly(copy: Copy) -> None:
+    # Not timed here: benchmarks/planning.py does. This proves that the plan comes out whole.
+    copy.tier |= {"shard_by": "experiment", "cells_per_job": 1, "seeds": 50, "block": 5}
+    arms = {f"a{i}": {"lr": 0.001 * (i + 1)} for i in range(300)}
+    copy.paper["experiments"] = {
+        "grid": {"title": "grid", "tiers": {"smoke": {}}, "arms": arms}
+    }
+    copy.paper["claims"] = {"T-3": PAPER["claims"]["T-3"]}
+    copy.save()
+    output = copy.snakemake("-n", "--quiet", "rules", "--", "tiny")
+    assert re.search(r"train\s+3000", output), output[-2000:]
