@@ -24,7 +24,7 @@ from cyclery.data import registry
 from cyclery.data.prepare import prepare
 from cyclery.engine import ENGINE_VERSION
 from cyclery.engine.run import Data, Run
-from cyclery.engine.train import Trainer, _set_up_torch
+from cyclery.engine.train import Trainer
 from cyclery.fields import plain
 from cyclery.store import Store
 
@@ -60,7 +60,6 @@ def _remove_at_exit(folder: Path) -> None:
 def data() -> Data:
     """Return the digits on the CPU."""
     trainer = Trainer(Store(Path(os.devnull)), {"digits": manifest()}, device="cpu")
-    _set_up_torch(CPU)
     return trainer.data({"dataset": {"name": "digits"}}, CPU)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,7 @@ class Run:
     ) -> None:
         seed = settings["seed"]
         self.settings, self.data, self.device = settings, data, device
+        set_arithmetic(settings, device)
         manifest = data.manifest
         chosen = splits.split(
             data.labels.cpu().numpy(),
@@ -293,6 +295,20 @@ class Run:
         if self.settings["precision"] == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+
+def set_arithmetic(settings: dict[str, Any], device: torch.device) -> None:
+    """Make the process compute as the settings say: threads, determinism, no TensorFloat-32."""
+    if device.type == "cpu":
+        # A run's last bits depend on its threads, so they never follow the job's cores.
+        torch.set_num_threads(settings["threads"])
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(settings["deterministic"])
+    torch.backends.cudnn.deterministic = settings["deterministic"]
+    torch.backends.cudnn.benchmark = not settings["deterministic"]
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def evaluation_epochs(settings: dict[str, Any]) -> set[int]:

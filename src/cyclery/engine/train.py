@@ -137,7 +137,7 @@ class Trainer:
         return record
 
     def _train_missing(self, jobs: list[Job], records: dict[str, Record | None]) -> None:
-        device = self._prepare_torch()
+        device = self._device()
         # Read once, before processes share the memory.
         for job in jobs:
             self.data(job["settings"], device)
@@ -190,7 +190,7 @@ class Trainer:
             if record is not None:
                 return record
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            device = self._prepare_torch()
+            device = self._device()
             data = self.data(job["settings"], device)
             if job["kind"] == "range":
                 record = self._sweep(job, data, device)
@@ -261,7 +261,7 @@ class Trainer:
         log.debug("%s: %s in %.1f s", job["label"], outcome["status"], outcome["seconds"])
         return outcome | {"curve": run.curve, "images": run.images, "updates": run.updates}
 
-    def _prepare_torch(self) -> torch.device:
+    def _device(self) -> torch.device:
         import torch
 
         wanted = self.device
@@ -272,9 +272,10 @@ class Trainer:
                 "device: cuda is configured, but torch sees no GPU; set `device: cpu`, or install "
                 "a build of torch for this GPU"
             )
-        device = torch.device(wanted)
-        _set_up_torch(device)
-        return device
+        if wanted == "cpu":
+            # Processes are forked later, and a pool of threads does not survive that.
+            torch.set_num_threads(1)
+        return torch.device(wanted)
 
     def data(self, settings: dict[str, Any], device: torch.device) -> Data:
         """Return the prepared dataset on the device, reading it once; re-made where it is absent."""
@@ -289,19 +290,6 @@ class Trainer:
             images, labels = (torch.as_tensor(arrays[key]) for key in ("images", "labels"))
             self._data[name] = Data(images, labels.long(), manifest).to(device)
         return self._data[name]
-
-
-def _set_up_torch(device: torch.device) -> None:
-    """Make arithmetic mean the same everywhere; runs set what they vary."""
-    import torch
-
-    if device.type == "cpu":
-        # A run's numbers depend on its threads, so they never follow the job's cores.
-        torch.set_num_threads(1)
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
 
 
 def _log_epoch(job: Job, run: Run, seconds: float) -> None:

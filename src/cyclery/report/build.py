@@ -6,7 +6,6 @@ Nothing here depends on the clock or on the machine: the same evidence gives the
 from __future__ import annotations
 
 import os
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,14 +32,12 @@ def _pages() -> Environment:
 def _write(path: Path, data: str | bytes) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:60]}-", dir=path.parent)
+    new = path.with_name(f".{path.name[:60]}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as out:
-            out.write(data.encode("utf-8") if isinstance(data, str) else data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        new.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
+        new.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise
 
 

@@ -29,7 +29,7 @@ GRID = "#D0D3D8"
 INK = "#000000"
 WIDTH, LEFT, RIGHT = 300.0, 34.0, 30.0
 HEAD, FOOT = 15.0, 16.0  # over a panel for its heading, under it for its ticks
-_RC = {
+_RC: Any = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "text.parse_math": False, "axes.linewidth": 0.7,
     "svg.fonttype": "none", "svg.hashsalt": "cyclery", "pdf.fonttype": 3, "path.simplify": True,
     "pdf.compression": 6, "lines.solid_capstyle": "round", "lines.solid_joinstyle": "round",

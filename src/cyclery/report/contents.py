@@ -6,7 +6,14 @@ from typing import Any
 
 from cyclery.report.intervals import digits_for, interval_text
 from cyclery.report.model import (
-    VERDICTS, amount, compact, duration, is_share, letter, metric_name, number
+    VERDICTS,
+    amount,
+    compact,
+    duration,
+    is_share,
+    letter,
+    metric_name,
+    number,
 )  # fmt: skip
 from cyclery.report.tables import Cell, Column, Estimate, Kind, Table
 

@@ -16,11 +16,9 @@ from cyclery.report.chart import (
     end_labels,
     floats,
     log_ticks,
-    set_ticks,
     span,
 )
-from cyclery.report.intervals import digits_for
-from cyclery.report.model import compact, is_share, letter, metric_name, number
+from cyclery.report.model import compact, is_share, letter, metric_name
 
 Json = dict[str, Any]
 
@@ -66,8 +64,9 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
             ax.plot(epoch, mean, color=colour(i), linestyle=dash(i), linewidth=1.3)
         end_labels(ax, 74, [(float(m[-1]), letter(i), colour(i)) for i, _, m, _ in lines])
     page.foot(ax, "epoch")
+    words = ", ".join(map(metric_name, names))
     text = (
-        f"{', '.join(map(metric_name, names))} by epoch: mean of the seeds with its 95 % band, "
+        f"{words[:1].upper()}{words[1:]} by epoch: mean of the seeds with its 95 % band, "
         "vertical axis fitted to the last 90 % of the run."
     )
     return Chart(slug, f"{title}: learning curves", text, page.figure)
@@ -117,7 +116,8 @@ def schedules(
             )
         end_labels(ax, 61, labels)
     page.foot(ax, "epoch")
-    text = f"{', '.join(metric_name(n) for n, _, _ in panels)} by epoch, per arm."
+    words = ", ".join(metric_name(name) for name, _, _ in panels)
+    text = f"{words[:1].upper()}{words[1:]} by epoch, per arm."
     return Chart(slug, f"{title}: schedules", text, page.figure), constant
 
 
@@ -155,8 +155,9 @@ def paired(slug: str, title: str, items: list[Json], arms: list[Json]) -> Chart 
                 ax.plot(item["ci95"], [row + 0.66] * 2, color=INK, linewidth=1.6)
             if item["effect"] is not None:
                 ax.plot(item["effect"], row + 0.66, "D", color=INK, markersize=4)
+            words = f"{item['claim']}  {_letters(item, place)}{item['says_label']}"
             ax.text(
-                0, row + 0.08, drawable(f"{item['claim']}  {_letters(item, place)}{item['says_label']}", 64), va="top",
+                0, row + 0.08, drawable(words, 64), va="top",
                 transform=ax.get_yaxis_transform(), fontsize=7.8,
             )  # fmt: skip
     text = "Each seed's difference (dot), mean (diamond), 95 % interval (bar)."

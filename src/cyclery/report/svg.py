@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from html import escape
 from io import BytesIO
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -46,10 +47,16 @@ def _flat(body: str) -> str:
     return re.sub(r"<g(?: [^>]*)?/?>|</g>", turn, body)
 
 
+def _print(canvas: Any, chart: Chart, out: BytesIO, metadata: dict[str, None]) -> None:
+    """Draw a chart through one of matplotlib's canvases, whose printers carry no types."""
+    printer = canvas(chart.figure)
+    (printer.print_pdf if canvas is FigureCanvasPdf else printer.print_svg)(out, metadata=metadata)
+
+
 def pdf(chart: Chart) -> bytes:
     """Return the figure as a PDF that depends on nothing but its content."""
     out = BytesIO()
-    FigureCanvasPdf(chart.figure).print_pdf(out, metadata={"CreationDate": None})
+    _print(FigureCanvasPdf, chart, out, {"CreationDate": None})
     return out.getvalue()
 
 
@@ -69,7 +76,7 @@ def inline(chart: Chart) -> Markup:
     variables, so one drawing serves light and dark. Only tags are touched, never their text.
     """
     out = BytesIO()
-    FigureCanvasSVG(chart.figure).print_svg(out, metadata={"Date": None})
+    _print(FigureCanvasSVG, chart, out, {"Date": None})
     text = out.getvalue().decode("utf-8")
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     box = re.search(r'viewBox="([^"]+)"', text)

@@ -138,8 +138,8 @@ class Table:
         whole = max((1 + floor(log10(max(abs(v), 1))) for v in numbers), default=1)
         minus = "-" if any(v < 0 for v in numbers) else ""
         halves = [c.half for c in cells if isinstance(c, Estimate) and c.half is not None]
-        width = max((len(_uncertainty(h, column.digits)) for h in halves), default=0)
-        return f"S[table-format={minus}{whole}.{column.digits}{f'({width})' if width else ''}]"
+        spread = max((len(_uncertainty(h, column.digits)) for h in halves), default=0)
+        return f"S[table-format={minus}{whole}.{column.digits}{f'({spread})' if spread else ''}]"
 
     def _tex(self, index: int, cell: Cell) -> Json:
         """Return one cell: its way of being set (see the template) and its text."""

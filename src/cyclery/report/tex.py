@@ -35,8 +35,10 @@ _SPECIAL = {
     # After a row's end, TeX would read these as the options of \\\\.
     "[": "{[}", "]": "{]}", "*": "{*}",
     "\u2212": r"\ensuremath{-}", "\u2013": "{--}", "\u2014": "{---}", "\u2026": r"\dots{}",
-    "\u00d7": r"\ensuremath{\times}", "\u00b1": r"\ensuremath{\pm}", "\u00b7": r"\textperiodcentered{}",
-    "\u2264": r"\ensuremath{\leq}", "\u2265": r"\ensuremath{\geq}", "\u2248": r"\ensuremath{\approx}",
+    "\u00d7": r"\ensuremath{\times}", "\u00b1": r"\ensuremath{\pm}",
+    "\u00b7": r"\textperiodcentered{}",
+    "\u2264": r"\ensuremath{\leq}", "\u2265": r"\ensuremath{\geq}",
+    "\u2248": r"\ensuremath{\approx}",
     "\u2260": r"\ensuremath{\neq}", "\u2192": r"\ensuremath{\to}", "\u221e": r"\ensuremath{\infty}",
     "\u00b0": r"\textdegree{}", "\u00b5": r"\textmu{}", "\u03bc": r"\textmu{}", "\u00a0": "~",
     "\u202f": r"\,", "\u2009": r"\,", "\u00a7": r"\S{}", "\u2020": r"\ensuremath{^\dagger}",

@@ -13,13 +13,9 @@ from typing import Any
 
 from cyclery.report import contents, figures
 from cyclery.report.chart import Chart
-from cyclery.report.intervals import (
-    digits_for, domain, effect_text, interval_text, strip, ticks
-)  # fmt: skip
-from cyclery.report.model import (
-    DECIDED, VERDICTS, Slugs, amount, duration, metric_name, number, seed_list
-)  # fmt: skip
-from cyclery.report.tables import Column, Table
+from cyclery.report.claims import claim
+from cyclery.report.intervals import domain
+from cyclery.report.model import DECIDED, VERDICTS, Slugs, amount, duration, number, seed_list
 
 Json = dict[str, Any]
 _ARXIV = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
@@ -62,80 +58,8 @@ def scope(tier: str) -> str:
     )
 
 
-def _test_text(item: Json) -> str:
-    margin = f"{number(abs(item['margin'] or 0), digits_for(item))} {item['unit']}".strip()
-    if item["test"] == "equivalence":
-        return f"equivalence within ±{margin}"
-    if item["test"] == "non-inferiority":
-        return f"non-inferior by at most {margin}"
-    return f"{item['test']}, margin {margin}" if item["margin"] else item["test"]
-
-
-def _comparison(item: Json, board_axis: tuple[float, float] | None) -> Json:
-    label = item["label"] or f"{item['arm']} against {item['against']}"
-    p = item["p_holm"] if item["p_holm"] is not None else item["p"]
-    shown = "< 0.001" if p is not None and p < 0.001 else f"= {number(p, 3)}"
-    return {
-        **item,
-        "says_label": label + (f" (chosen: {item['chosen']})" if item["chosen"] else ""),
-        "says_effect": f"{number(item['effect'], digits_for(item), sign=True)} {item['unit']}",
-        "says_ci": interval_text(item),
-        "says_test": _test_text(item),
-        "says_p": f"p {shown}" + (" (Holm)" if item["p_holm"] is not None else "")
-        if p is not None else "",
-        "board": strip(item, board_axis or domain([item], centred=True)),
-        "verdict": item["verdict"] or "inconclusive",
-    }  # fmt: skip
-
-
-def _groups(items: list[Json]) -> list[Json]:
-    """Group a claim's comparisons by unit: each group shares one axis and its ticks."""
-    out = []
-    for unit in dict.fromkeys(item["unit"] for item in items):
-        group = [item for item in items if item["unit"] == unit]
-        some = [item for item in group if item["effect"] is not None]
-        axis = domain(some)
-        names = list(dict.fromkeys(metric_name(item["metric"]) for item in group))
-        for item in group:
-            item["card"] = strip(item, axis)
-        words = f"difference in {names[0]}" if len(names) == 1 else "difference"
-        out.append({"rows": group, "ticks": ticks(axis) if some else [],
-                    "axis": f"{words} ({unit})" if unit else words})  # fmt: skip
-    return out
-
-
-def _trace(slug: str, item: Json) -> Table | None:
-    """Return the table of seeds, differences and run keys behind a comparison."""
-    rows: list[list[Any]] = []
-    for place, seed in enumerate(item["seeds"]):
-        difference = item["differences"][place] if place < len(item["differences"]) else None
-        keys = item["keys"][place] if place < len(item["keys"]) else []
-        texts = [str(k)[:12] for k in keys] if isinstance(keys, list) else []
-        rows.append([str(seed), difference, *(texts + ["", ""])[:2]])
-    unit = f" ({item['unit']})" if item["unit"] else ""
-    columns = [Column("Seed", "right"), Column(f"Difference{unit}", "number", digits_for(item)),
-               Column("Run"), Column("Against run")]  # fmt: skip
-    return Table(slug, item["says_label"], columns, rows).trimmed() if rows else None
-
-
-def claim(raw: Json, slugs: Slugs, axis: tuple[float, float]) -> Json:
-    """Return one claim as the board and its card show it."""
-    items = [_comparison(c, axis if c["unit"] == "pp" else None) for c in raw["comparisons"]]
-    measured = [c for c in items if c["effect"] is not None]
-    slug = slugs.make("claim", raw["id"])
-    open_ = raw["verdict"] not in DECIDED
-    settle = contents.settling(raw) if open_ else ""
-    planned = raw["planned_seeds"]
-    seeds = f"{raw['n']} of {planned} planned seeds" if planned else f"{raw['n']} seeds"
-    facts = [raw["source"], f"{raw['tier']} tier", seeds, settle and f"to settle here: {settle}"]
-    effect = f"{len(measured)} comparisons" if measured else "\u2013"
-    traces = [_trace(slugs.make(slug, "trace"), c) for c in items]
-    return {
-        **raw, "slug": slug, "comparisons": items, "groups": _groups(items),
-        "says_effect": effect_text(measured[0]) if len(measured) == 1 else effect,
-        "says_settle": settle, "facts": [f for f in facts if f],
-        "traces": [t.view() for t in traces if t],
-    }  # fmt: skip
+def _pairs(versions: Json) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _provenance_notes(part: Json) -> list[str]:
@@ -247,7 +171,9 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
         if _ARXIV.fullmatch(str(facts["arxiv"])) else "",
         "scale": f"strips span ±{number(axis[1], 1)} pp"
         if any(c["board"] for one in claims for c in one["comparisons"]) else "",
-        "experiments": [experiment(e, p, claims, slugs, slug) for p in parts for e in p["experiments"]],
+        "experiments": [
+            experiment(e, p, claims, slugs, slug) for p in parts for e in p["experiments"]
+        ],
         "ranges": [range_test(r, p, slugs, slug) for p in parts for r in p["ranges"]],
         "printed": [row for p in parts for row in p["printed"]],
     }  # fmt: skip
@@ -266,7 +192,7 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
 def provenance(part: Json) -> Json:
     """Return the provenance of one part as labelled facts."""
     found = part["provenance"]
-    versions = [", ".join(f"{k} {v}" for k, v in one.items()) for one in found["versions"]]
+    versions = [_pairs(one) for one in found["versions"]]
     warnings = list(found["warnings"])
     if len(versions) > 1:
         warnings.append(f"The runs mix {len(versions)} sets of library versions.")

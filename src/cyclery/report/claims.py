@@ -1,0 +1,99 @@
+"""Claims as the board and the cards show them: words, strips on a shared axis, traces to runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cyclery.report.contents import settling
+from cyclery.report.intervals import (
+    digits_for,
+    domain,
+    effect_text,
+    interval_text,
+    strip,
+    ticks,
+)
+from cyclery.report.model import DECIDED, Slugs, metric_name, number
+from cyclery.report.tables import Column, Table
+
+Json = dict[str, Any]
+
+
+def _test_text(item: Json) -> str:
+    margin = f"{number(abs(item['margin'] or 0), digits_for(item))} {item['unit']}".strip()
+    if item["test"] == "equivalence":
+        return f"equivalence within ±{margin}"
+    if item["test"] == "non-inferiority":
+        return f"non-inferior by at most {margin}"
+    return f"{item['test']}, margin {margin}" if item["margin"] else item["test"]
+
+
+def _comparison(item: Json, board_axis: tuple[float, float] | None, default: str) -> Json:
+    """Return one comparison with its texts; `default` is its verdict where it states none."""
+    label = item["label"] or f"{item['arm']} against {item['against']}"
+    p = item["p_holm"] if item["p_holm"] is not None else item["p"]
+    shown = "< 0.001" if p is not None and p < 0.001 else f"= {number(p, 3)}"
+    return {
+        **item,
+        "says_label": label + (f" (chosen: {item['chosen']})" if item["chosen"] else ""),
+        "says_effect": f"{number(item['effect'], digits_for(item), sign=True)} {item['unit']}",
+        "says_ci": interval_text(item),
+        "says_test": _test_text(item),
+        "says_p": f"p {shown}" + (" (Holm)" if item["p_holm"] is not None else "")
+        if p is not None else "",
+        "board": strip(item, board_axis or domain([item], centred=True)),
+        "verdict": item["verdict"] or default,
+    }  # fmt: skip
+
+
+def _groups(items: list[Json]) -> list[Json]:
+    """Group a claim's comparisons by unit: each group shares one axis and its ticks."""
+    out = []
+    for unit in dict.fromkeys(item["unit"] for item in items):
+        group = [item for item in items if item["unit"] == unit]
+        some = [item for item in group if item["effect"] is not None]
+        axis = domain(some)
+        names = list(dict.fromkeys(metric_name(item["metric"]) for item in group))
+        for item in group:
+            item["card"] = strip(item, axis)
+        words = f"difference in {names[0]}" if len(names) == 1 else "difference"
+        out.append({"rows": group, "ticks": ticks(axis) if some else [],
+                    "axis": f"{words} ({unit})" if unit else words})  # fmt: skip
+    return out
+
+
+def _trace(slug: str, item: Json) -> Table | None:
+    """Return the table of seeds, differences and run keys behind a comparison."""
+    rows: list[list[Any]] = []
+    for place, seed in enumerate(item["seeds"]):
+        difference = item["differences"][place] if place < len(item["differences"]) else None
+        keys = item["keys"][place] if place < len(item["keys"]) else []
+        texts = [str(k)[:12] for k in keys] if isinstance(keys, list) else []
+        rows.append([str(seed), difference, *[*texts, "", ""][:2]])
+    unit = f" ({item['unit']})" if item["unit"] else ""
+    columns = [Column("Seed", "right"), Column(f"Difference{unit}", "number", digits_for(item)),
+               Column("Run"), Column("Against run")]  # fmt: skip
+    return Table(slug, item["says_label"], columns, rows).trimmed() if rows else None
+
+
+def claim(raw: Json, slugs: Slugs, axis: tuple[float, float]) -> Json:
+    """Return one claim as the board and its card show it."""
+    default = raw["verdict"] if len(raw["comparisons"]) == 1 else "inconclusive"
+    items = [
+        _comparison(c, axis if c["unit"] == "pp" else None, default) for c in raw["comparisons"]
+    ]
+    measured = [c for c in items if c["effect"] is not None]
+    slug = slugs.make("claim", raw["id"])
+    open_ = raw["verdict"] not in DECIDED
+    settle = settling(raw) if open_ else ""
+    planned = raw["planned_seeds"]
+    seeds = f"{raw['n']} of {planned} planned seeds" if planned else f"{raw['n']} seeds"
+    facts = [raw["source"], f"{raw['tier']} tier", seeds, settle and f"to settle here: {settle}"]
+    effect = f"{len(measured)} comparisons" if measured else "\u2013"
+    traces = [_trace(slugs.make(slug, "trace"), c) for c in items]
+    return {
+        **raw, "slug": slug, "comparisons": items, "groups": _groups(items),
+        "says_effect": effect_text(measured[0]) if len(measured) == 1 else effect,
+        "says_settle": settle, "facts": [f for f in facts if f],
+        "traces": [t.view() for t in traces if t],
+    }  # fmt: skip
