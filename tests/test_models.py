@@ -315,6 +315,7 @@ def test_wrong_settings_are_named(name, settings, message):
         ("alexnet", CIFAR, r"alexnet: needs images of at least 63 x 63 pixels \(found 3 channels"),
         ("alexnet", (1, 224, 224), r"needs images of 3 channels \(found 1 channels of 224 x 224\)"),
         ("googlenet", FASHION, r"needs images of 3 channels"),
+        ("tresnet_m", (3, 33, 40), r"sides that are multiples of 4 \(found 33 x 40\)"),
         ("small_cnn", (1, 3, 8), r"at least 4 x 4 pixels \(found 1 channels of 3 x 8\)"),
     ],
 )
@@ -333,6 +334,14 @@ def test_smallest_images_of_torchvision_networks(name):
     assert net(torch.randn(2, 3, side, side)).shape == (2, 5)
     assert not [m for m in net.modules() if isinstance(m, nn.Dropout)]
     assert [m for m in net.modules() if isinstance(m, Dropout)]
+
+
+def test_alexnet_pools_only_maps_of_another_size():
+    pytest.importorskip("torchvision")
+    pool = build("alexnet", {}, (3, 64, 64), 5).avgpool
+    right, small_map = torch.randn(1, 2, 6, 6), torch.randn(1, 2, 3, 3)
+    assert pool(right) is right
+    assert torch.equal(pool(small_map), nn.functional.adaptive_avg_pool2d(small_map, 6))
 
 
 @pytest.mark.parametrize(

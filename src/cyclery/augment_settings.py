@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from cyclery.errors import UserError, choices, nearest
-from cyclery.models.fields import parse
+from cyclery.fields import parse
 from cyclery.models.settings import Shape
 
 RANDAUGMENT_OPS = (

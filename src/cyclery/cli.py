@@ -39,6 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             log.debug("%s", error)
         print(f"cyclery: {error}", file=sys.stderr)
         return 2
+    except Exception as error:
+        # A mistake of ours. A job keeps the traceback in its log; by hand it is shown.
+        if not options.log:
+            raise
+        log.debug("unexpected error", exc_info=True)
+        print(f"cyclery: unexpected {type(error).__name__}: {error}; details in {options.log}",
+              file=sys.stderr)  # fmt: skip
+        return 1
     except KeyboardInterrupt:
         print("cyclery: stopped", file=sys.stderr)
         return 130
@@ -234,8 +242,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _jobs(options: argparse.Namespace) -> None:
-    from cyclery.jobs import part_jobs
     from cyclery.files import write_atomic
+    from cyclery.jobs import part_jobs
 
     jobs = part_jobs(_load(options), options.part)
     write_atomic(options.output, json.dumps(jobs, indent=1, sort_keys=True))
@@ -253,7 +261,8 @@ def _evidence(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from cyclery.config.load import load
-    from cyclery.report.build import build, compile_pdf
+    from cyclery.report.build import build
+    from cyclery.report.tex import compile_pdf
 
     evidence = []
     for path in options.evidence:

@@ -16,9 +16,9 @@ from cyclery import evidence, lrrange, schedules
 from cyclery.config.check import RANGE_ARM
 from cyclery.config.models import Claim
 from cyclery.errors import UserError
+from cyclery.files import write_atomic
 from cyclery.overview import claim_seconds
 from cyclery.plan import ArmPlan, Plan, RangePlan, comparison_arms, planned_seeds
-from cyclery.files import write_atomic
 from cyclery.store import is_sealed
 
 Record = dict[str, Any]

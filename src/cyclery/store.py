@@ -69,12 +69,13 @@ class Store:
         path = self.folder(key) / "record.json"
         try:
             record = json.loads(path.read_bytes())
+            # ValueError also where a number is NaN, which no record of ours holds.
+            if is_sealed(record) and record.get("key") == key:
+                return dict(record)
         except FileNotFoundError:
             return None
         except (ValueError, OSError):
-            record = None
-        if is_sealed(record) and record["key"] == key:
-            return dict(record)
+            pass
         self.set_aside(path, "the record was cut or altered")
         return None
 
@@ -86,11 +87,15 @@ class Store:
             log.warning("%s: %s; kept as %s and made again", path, reason, aside.name)
 
     def write(self, key: str, record: dict[str, Any]) -> dict[str, Any]:
-        """Seal and write a run's record; its resume point is no longer needed."""
+        """Seal and write a run's record; its resume point is no longer needed.
+
+        The caller holds the run's lock, so half-written files are those of killed processes.
+        """
         sealed = seal({**record, "key": key})
         text = json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n"
         write_atomic(self.folder(key) / "record.json", text)
-        self.resume(key).unlink(missing_ok=True)
+        for needless in (self.resume(key), *self.folder(key).glob(".*.part")):
+            needless.unlink(missing_ok=True)
         return sealed
 
     @contextlib.contextmanager

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclery.files import lock, write_atomic
 from cyclery.data.raw import open_raw
 from cyclery.data.readers import READERS
 from cyclery.data.registry import Dataset, get
 from cyclery.errors import UserError
+from cyclery.files import lock, write_atomic
 
 Arrays = dict[str, NDArray[Any]]
 Manifest = dict[str, Any]

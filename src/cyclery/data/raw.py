@@ -16,9 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
-from cyclery.files import digest, disk_errors, is_full, megabytes, replace
 from cyclery.data.registry import Dataset, RawFile
 from cyclery.errors import UserError
+from cyclery.files import digest, disk_errors, is_full, megabytes, replace
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _TIMEOUT = 60.0  # seconds without a byte before a server counts as gone

@@ -25,6 +25,9 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of prepared datasets")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--workers", type=int, default=1, help="processes on a CPU")
+    parser.add_argument(
+        "--resume-seconds", type=float, default=30.0, help="how often unfinished runs are saved"
+    )
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="cyclery: %(message)s")
     trainer = Trainer(
@@ -32,6 +35,7 @@ def main() -> int:
         manifests={name: options.data / f"{name}.json" for name in DATASETS},
         device=options.device,
         workers=options.workers,
+        resume_seconds=options.resume_seconds,
     )
     try:
         trainer.train(json.loads(options.jobs.read_bytes()))

@@ -61,11 +61,11 @@ def save_state(run: Run, path: Path, stamp: str, seconds: float) -> None:
     state = run.state()
     head = {
         "stamp": stamp,
-        "sha256": _digest(state),
         "epoch": str(run.epoch),
         "curve": json.dumps(run.curve),
         "seconds": str(seconds),
     }
+    head["sha256"] = _digest(state, head)
     write_atomic(path, safetensors.torch.save(state, metadata=head))
 
 
@@ -80,7 +80,7 @@ def read_state(path: Path, stamp: str, store: Store) -> ResumePoint | None:
         with safe_open(path, "pt") as stream:
             head = stream.metadata() or {}
             state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        if head["sha256"] != _digest(state):
+        if head.pop("sha256") != _digest(state, head):
             raise ValueError("its content does not match its digest")
         if head["stamp"] != stamp:
             log.info("%s: made from other inputs; starting afresh", path)
@@ -93,9 +93,9 @@ def read_state(path: Path, stamp: str, store: Store) -> ResumePoint | None:
         return None
 
 
-def _digest(state: dict[str, Tensor]) -> str:
-    total = sha256()
+def _digest(state: dict[str, Tensor], head: dict[str, str]) -> str:
+    total = sha256(json.dumps(head, sort_keys=True).encode())
     for name, value in sorted(state.items()):
-        total.update(name.encode())
+        total.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
         total.update(value.contiguous().flatten().view(torch.uint8).numpy())
     return total.hexdigest()

@@ -23,12 +23,13 @@ from cyclery.data import splits
 from cyclery.engine.metrics import figures
 from cyclery.engine.stream import Stream, derive, generator
 from cyclery.errors import UserError
+from cyclery.models.layers import use_generator
 
 EVALUATION_BATCH = 1000
 
 
 class Diverged(Exception):
-    """A loss or logged scalar of a run stopped being finite."""
+    """A loss, a logged scalar or the output of a run stopped being finite."""
 
     def __init__(self, update: int) -> None:
         super().__init__(f"not finite at update {update}")
@@ -143,6 +144,9 @@ class Run:
         )
         # Extra draws of the method, and dropout inside networks, never touch the stream's.
         self.generator = generator(seed, "method", device)
+        self.noise = generator(seed, "network", device)
+        use_generator(net, self.noise)
+        # Networks of other packages can only draw from torch's own generator.
         torch.manual_seed(derive(seed, "network"))
 
         self.epoch = 0
@@ -153,13 +157,14 @@ class Run:
 
     @property
     def updates(self) -> int:
-        """Updates of the whole run."""
+        """Updates of the whole run, those to come included."""
         return self.table.clock.updates
 
     @property
     def images(self) -> int:
-        """Samples that the whole run trains on, with repetition."""
-        return sum(int(s) * b for s, b in zip(self.table.steps, self.table.batches, strict=True))
+        """Samples that the run has trained on so far, with repetition."""
+        done = zip(self.table.steps[: self.epoch], self.table.batches, strict=False)
+        return sum(int(steps) * size for steps, size in done)
 
     @property
     def finished(self) -> bool:
@@ -212,7 +217,11 @@ class Run:
         return self._trace[first:last].double().cpu().numpy()
 
     def evaluate(self, part: str) -> dict[str, Any]:
-        """Return the figures on the ids of ``part`` (train, validation or test), in eval mode."""
+        """Return the figures on the ids of ``part`` (train, validation or test), in eval mode.
+
+        Diverged where the network's output is not finite: the last update can do it, after the
+        last loss was seen.
+        """
         ids, net = self.ids[part], self.models["main"]
         net.eval()
         logits = []
@@ -222,29 +231,35 @@ class Run:
                 x = self.plain(images)
                 logits.append(net(x.contiguous(memory_format=self.format)).float())
         net.train()
-        return figures(torch.cat(logits), self.data.labels.index_select(0, ids))
+        found = figures(torch.cat(logits), self.data.labels.index_select(0, ids))
+        if not math.isfinite(found["nll"]):
+            raise Diverged(int(self.update) - 1)
+        return found
 
     def evaluate_on_the_way(self) -> None:
         """Append an evaluation to the curve if this epoch is one of the run's evaluation points."""
         if self.epoch not in evaluation_epochs(self.settings):
             return
+        found = self._figures()
         self.curve["eval_epoch"].append(self.epoch)
-        for part, prefix in (("validation", "val"), ("test", "test")):
-            if len(self.ids[part]):
-                found = self.evaluate(part)
-                for name in ("accuracy", "nll"):
-                    self.curve.setdefault(f"{prefix}_{name}", []).append(found[name])
+        for name in ("val_accuracy", "val_nll", "test_accuracy", "test_nll"):
+            if name in found:
+                self.curve.setdefault(name, []).append(found[name])
 
     def final(self) -> dict[str, Any]:
         """Return the figures of the last state: the selection rule is the last checkpoint."""
+        count = torch.bincount(
+            self.data.labels[self.ids["train"]], minlength=self.data.manifest["classes"]
+        )
+        return {**self._figures(), "train_class_count": count.tolist()}
+
+    def _figures(self) -> dict[str, Any]:
+        """Return the figures on the validation and the test set, by ``val_`` and ``test_`` names."""
         result: dict[str, Any] = {}
         for part, prefix in (("validation", "val"), ("test", "test")):
             if len(self.ids[part]):
                 result |= {f"{prefix}_{k}": v for k, v in self.evaluate(part).items()}
-        count = torch.bincount(
-            self.data.labels[self.ids["train"]], minlength=self.data.manifest["classes"]
-        )
-        return {**result, "train_class_count": count.tolist()}
+        return result
 
     def weights(self) -> dict[str, Tensor]:
         """Return copies of the main network's parameters and buffers, by name, contiguous."""
@@ -257,6 +272,7 @@ class Run:
             "flat": self.flat.data,
             "update": self.update,
             "method_generator": self.generator.get_state(),
+            "network_generator": self.noise.get_state(),
             "cpu_rng": torch.get_rng_state(),
             **{f"stream.{k}": v for k, v in self.stream.state().items()},
             **{f"optimiser.{k}": v for k, v in self.optimiser.state().items()},
@@ -279,6 +295,7 @@ class Run:
             for name, tensor in targets.items():
                 tensor.copy_(state[name])
         self.generator.set_state(state["method_generator"])
+        self.noise.set_state(state["network_generator"])
         self.stream.load_state(
             {k.removeprefix("stream."): v for k, v in state.items() if k.startswith("stream.")}
         )

@@ -1,9 +1,9 @@
 """A stream of training samples on the device, paired across arms by the seed.
 
-Order and weak augmentation each have a generator of their own, seeded from the seed and the
-purpose and never from the arm. The random numbers of an epoch are drawn at its start, for every
-position: so two arms see the same samples in the same weak views whatever their batch sizes are
-and whatever else their methods draw.
+The order, and each number that weak augmentation takes, have a generator of their own, seeded from
+the seed and the purpose and never from the arm. The random numbers of an epoch are drawn at its
+start, for every position: so two arms see the same samples in the same weak views whatever their
+batch sizes are, whatever else their methods draw and whatever augmentation follows in one of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Stream:
         self._ids = ids.cpu()
         # The order is drawn on the CPU, where it is the same for every device.
         self.order_generator = generator(seed, "order")
-        self.weak_generator = generator(seed, "weak", device)
+        self.weak_generators = [generator(seed, f"weak/{c}", device) for c in range(columns)]
         self._order = torch.empty(len(ids), dtype=torch.int64, device=device)
         self._noise = torch.empty(len(ids), columns, device=device)
         self._cursor = torch.zeros(1, dtype=torch.int64, device=device)
@@ -46,8 +46,8 @@ class Stream:
         """Draw the order and the numbers of an epoch; not part of a captured step."""
         permutation = torch.randperm(len(self._ids), generator=self.order_generator)
         self._order.copy_(self._ids[permutation])
-        if self._noise.shape[1]:
-            self._noise.uniform_(generator=self.weak_generator)
+        for column, drawn in zip(self._noise.unbind(1), self.weak_generators, strict=True):
+            column.uniform_(generator=drawn)
         self._cursor.zero_()
 
     def take(self, size: int) -> tuple[Tensor, Tensor]:
@@ -59,12 +59,13 @@ class Stream:
 
     def state(self) -> dict[str, Tensor]:
         """Return the generators' states at the end of an epoch."""
-        return {
-            "order_generator": self.order_generator.get_state(),
-            "weak_generator": self.weak_generator.get_state(),
-        }
+        return {name: drawn.get_state() for name, drawn in self._generators().items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue where ``state`` was taken."""
-        self.order_generator.set_state(state["order_generator"].cpu())
-        self.weak_generator.set_state(state["weak_generator"].cpu())
+        for name, drawn in self._generators().items():
+            drawn.set_state(state[name].cpu())
+
+    def _generators(self) -> dict[str, torch.Generator]:
+        weak = {f"weak_{c}": drawn for c, drawn in enumerate(self.weak_generators)}
+        return {"order": self.order_generator, **weak}

@@ -7,19 +7,26 @@ distances, and the bounds are read off by ``cyclery.lrrange``.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
 from cyclery import lrrange
-from cyclery.engine.run import Data, Run
+from cyclery.engine.run import Data, Diverged, Run
 
 
-def sweep(settings: dict[str, Any], data: Data, device: torch.device) -> dict[str, Any]:
+def sweep(
+    settings: dict[str, Any],
+    data: Data,
+    device: torch.device,
+    pause: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Run one sweep and return its curve and its readings.
 
     The sweep ends early where the loss stops being finite: what was seen until then is read.
+    ``pause`` is called at every reading; what it raises ends the sweep without a result.
     """
     run = Run(settings, data, device)
     sizes = [
@@ -34,12 +41,18 @@ def sweep(settings: dict[str, Any], data: Data, device: torch.device) -> dict[st
         if update in per_epoch:
             run.stream.begin_epoch()
         run.step(size)
-        if (update + 1) % every == 0:
-            losses = run.trace(update + 1 - every, update + 1)[:, 0]
+        done = update + 1
+        if done % every == 0:
+            pause()
+            losses = run.trace(done - every, done)[:, 0]
+            try:
+                held_out = run.evaluate("validation")["accuracy"]
+            except Diverged:
+                break
             if not np.isfinite(losses).all():
                 break
             lr.append(float(run.table.columns["lr"][update]))
-            accuracy.append(run.evaluate("validation")["accuracy"])
+            accuracy.append(held_out)
             loss.append(float(losses.mean()))
     high = float(run.table.columns["lr"].max())
     classes = data.manifest["classes"]
@@ -53,6 +66,6 @@ def sweep(settings: dict[str, Any], data: Data, device: torch.device) -> dict[st
             name: value if value is not None and math.isfinite(value) else None
             for name, value in readings.items()
         },
-        "images": sum(sizes),
-        "updates": len(sizes),
+        "images": sum(sizes[:done]),
+        "updates": done,
     }

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from cyclery.engine.run import Data, Run
 
 log = logging.getLogger(__name__)
+# Between two questions whether another process still trains a run.
+ASK_AGAIN_SECONDS = 0.2
 Job = dict[str, Any]
 Record = dict[str, Any]
 
@@ -64,13 +66,16 @@ class Trainer:
         found: dict[str, Any] = {"dataset": self._manifest(settings)["content_sha256"]}
         found["parents"] = {}
         for name, key in sorted(settings.get("parents", {}).items()):
-            record = self.store.read(key)
-            if record is None or record.get("checkpoint_sha256") is None:
+            record = self.store.read(key) or {}
+            trained = record.get("status") == "done"
+            if not record or (trained and record.get("checkpoint_sha256") is None):
                 raise UserError(
                     f"{job['label']}: its parent {name!r} (run {key}) has no finished checkpoint "
                     "in the run store; train it first."
                 )
-            found["parents"][name] = {"key": key, "sha256": record["checkpoint_sha256"]}
+            # A parent that diverged has no weights, so its children are not trained.
+            sha256 = record["checkpoint_sha256"] if trained else None
+            found["parents"][name] = {"key": key, "sha256": sha256}
         found["range"] = self._range(job) if job.get("range_runs") else None
         return found
 
@@ -118,54 +123,61 @@ class Trainer:
 
     def train(self, jobs: list[Job]) -> list[Record]:
         """Return the records of all jobs, in order, training those that are missing."""
-        records = {job["key"]: self.finished(job) for job in jobs}
-        missing = {job["key"]: job for job in jobs if records[job["key"]] is None}
+        records: dict[str, Record] = {}
+        rounds: list[list[Job]] = []
+        missing: set[str] = set()
+        for ready in _rounds(jobs):
+            # What needs a missing run is looked at again once that run is there.
+            found = {j["key"]: None if needs(j) & missing else self.finished(j) for j in ready}
+            records |= {key: record for key, record in found.items() if record is not None}
+            rounds.append([job for job in ready if job["key"] not in records])
+            missing |= {job["key"] for job in rounds[-1]}
         log.info(
             "%d runs: %d in the store, %d to train",
+            len(records) + len(missing),
             len(records),
-            len(records) - len(missing),
             len(missing),
         )
         if missing:
             with _stopping():
-                self._train_missing(list(missing.values()), records)
-        return [self._known(records[job["key"]]) for job in jobs]
+                self._train_missing(rounds, records)
+        return [records[job["key"]] for job in jobs]
 
-    @staticmethod
-    def _known(record: Record | None) -> Record:
-        assert record is not None, "every job has a record once training returns"
-        return record
-
-    def _train_missing(self, jobs: list[Job], records: dict[str, Record | None]) -> None:
+    def _train_missing(self, rounds: list[list[Job]], records: dict[str, Record]) -> None:
         device = self._device()
+        every = [job for jobs in rounds for job in jobs]
         # Read once, before processes share the memory.
-        for job in jobs:
+        for job in every:
             self.data(job["settings"], device)
-        progress = Progress(len(jobs), sum(job["images"] for job in jobs), self.progress_seconds)
-        workers = min(self.workers, len(jobs)) if device.type == "cpu" else 1
-        # Runs that another process is training come last, and are waited for.
-        for wait in (False, True):
-            waiting = []
-            results = (
-                self._in_processes(jobs, wait, workers)
-                if workers > 1
-                else ((job, self.train_one(job, wait)) for job in jobs)
-            )
-            for job, record in results:
-                if record is None:
-                    waiting.append(job)
-                else:
-                    records[job["key"]] = record
-                    progress.done(job, record)
-            jobs = waiting
+        progress = Progress(len(every), sum(j["images"] for j in every), self.progress_seconds)
+        for jobs in rounds:
+            # Runs that another process is training come last, and are waited for.
+            for wait in (False, True):
+                waiting = []
+                for job, record in self._train_all(jobs, wait, device):
+                    if record is None:
+                        waiting.append(job)
+                    else:
+                        records[job["key"]] = record
+                        progress.done(job, record)
+                jobs = waiting
 
-    def _in_processes(
-        self, jobs: list[Job], wait: bool, workers: int
+    def _train_all(
+        self, jobs: list[Job], wait: bool, device: torch.device
     ) -> Iterator[tuple[Job, Record | None]]:
+        """Train jobs that need nothing of one another; yields each when it is done."""
+        # A single job goes to a process too: a process that has computed cannot fork safely.
+        if jobs and self.workers > 1 and device.type == "cpu":
+            yield from self._in_processes(jobs, wait)
+        else:
+            for job in jobs:
+                yield job, self.train_one(job, wait)
+
+    def _in_processes(self, jobs: list[Job], wait: bool) -> Iterator[tuple[Job, Record | None]]:
         """Share the jobs among forked processes, which have torch and the data already."""
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(workers, context, initializer=_die_with_parent) as pool:
-            futures = {pool.submit(self.train_one, job, wait): job for job in jobs}
+        context, workers = multiprocessing.get_context("fork"), min(self.workers, len(jobs))
+        with ProcessPoolExecutor(workers, context, _start_worker, (self,)) as pool:
+            futures = {pool.submit(_train_in_worker, job, wait): job for job in jobs}
             try:
                 for future in as_completed(futures):
                     yield futures[future], future.result()
@@ -182,7 +194,7 @@ class Trainer:
 
     def train_one(self, job: Job, wait: bool) -> Record | None:
         """Train one job under its lock; None where another process has it and ``wait`` is off."""
-        with self.store.lock(job["key"], wait) as held:
+        with self._hold(job["key"], wait) as held:
             if not held:
                 return None
             inputs = self.inputs(job)
@@ -192,7 +204,9 @@ class Trainer:
             started = datetime.now(UTC).isoformat(timespec="seconds")
             device = self._device()
             data = self.data(job["settings"], device)
-            if job["kind"] == "range":
+            if any(parent["sha256"] is None for parent in inputs["parents"].values()):
+                record = _never_trained(job)
+            elif job["kind"] == "range":
                 record = self._sweep(job, data, device)
             else:
                 record = self._run(job, data, device, inputs)
@@ -209,11 +223,22 @@ class Trainer:
             }
             return self.store.write(job["key"], record)
 
+    @contextlib.contextmanager
+    def _hold(self, key: str, wait: bool) -> Iterator[bool]:
+        """Hold a run's lock; waits for it by asking again, so that a signal can end the waiting."""
+        while True:
+            with self.store.lock(key, wait=False) as held:
+                if held or not wait:
+                    yield held
+                    return
+            _stop_if_asked()
+            time.sleep(ASK_AGAIN_SECONDS)
+
     def _sweep(self, job: Job, data: Data, device: torch.device) -> Record:
         from cyclery.engine.sweep import sweep
 
         began = time.monotonic()
-        found = sweep(job["settings"], data, device)
+        found = sweep(job["settings"], data, device, _stop_if_asked)
         return {"status": "done", **found, "seconds": time.monotonic() - began}
 
     def _run(
@@ -229,8 +254,9 @@ class Trainer:
             parent = inputs["parents"][settings["init"]]
             weights = load_weights(self.store.checkpoint(parent["key"]), parent["sha256"])
         run = Run(settings, data, device, bounds, weights)
-        # What the state is made from; a resume point of anything else is not used.
-        stamp = sha256(json.dumps([job["key"], inputs], sort_keys=True).encode()).hexdigest()
+        # What the state is made from and by; a resume point of anything else is not used.
+        made = [job["key"], inputs, device.type, versions()["torch"]]
+        stamp = sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
         resume, spent = self.store.resume(job["key"]), 0.0
         if point := read_state(resume, stamp, self.store):
             run.load_state(point.state, point.epoch, point.curve)
@@ -247,8 +273,7 @@ class Trainer:
                 if _STOP or (not run.finished and now - saved >= self.resume_seconds):
                     save_state(run, resume, stamp, spent + now - began)
                     saved = now
-                if _STOP:
-                    raise Stopped
+                _stop_if_asked()
             outcome["final"] = run.final()
         except Diverged as diverged:
             outcome |= {"status": "diverged", "diverged_step": diverged.update}
@@ -259,7 +284,8 @@ class Trainer:
             save_weights(run.weights(), path)
             outcome["checkpoint_sha256"] = file_sha256(path)
         log.debug("%s: %s in %.1f s", job["label"], outcome["status"], outcome["seconds"])
-        return outcome | {"curve": run.curve, "images": run.images, "updates": run.updates}
+        seen = {"images": run.images, "updates": int(run.update)}
+        return outcome | {"curve": run.curve, **seen}
 
     def _device(self) -> torch.device:
         import torch
@@ -292,9 +318,33 @@ class Trainer:
         return self._data[name]
 
 
+def needs(job: Job) -> set[str]:
+    """Return the keys of the runs that must be there before this job: parents, range tests."""
+    return {*job["settings"].get("parents", {}).values(), *job.get("range_runs", [])}
+
+
+def _rounds(jobs: list[Job]) -> Iterator[list[Job]]:
+    """Yield the jobs in rounds: each needs only rounds before it, and runs that are not listed."""
+    left = {job["key"]: job for job in jobs}
+    while left:
+        ready = [job for job in left.values() if not needs(job) & left.keys()]
+        assert ready, "a run key is a hash over its parents' keys, so there is no circle"
+        yield ready
+        for job in ready:
+            del left[job["key"]]
+
+
+def _never_trained(job: Job) -> Record:
+    """Return the outcome of a run whose parent diverged: it diverged before its first update."""
+    log.warning("%s: not trained, because its parent diverged", job["label"])
+    curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}
+    return {"status": "diverged", "diverged_step": 0, "final": {}, "curve": curve,
+            "images": 0, "updates": 0, "seconds": 0.0}  # fmt: skip
+
+
 def _log_epoch(job: Job, run: Run, seconds: float) -> None:
     curve, epochs = run.curve, run.settings["epochs"]
-    rate = run.images * run.epoch / epochs / max(seconds, 1e-9)
+    rate = run.images / max(seconds, 1e-9)
     evaluated = ""
     if curve["eval_epoch"] and curve["eval_epoch"][-1] == run.epoch and "val_accuracy" in curve:
         evaluated = f", validation {100 * curve['val_accuracy'][-1]:.2f} %"
@@ -348,6 +398,11 @@ def duration(seconds: float) -> str:
 _STOP: list[int] = []
 
 
+def _stop_if_asked() -> None:
+    if _STOP:
+        raise Stopped
+
+
 @contextlib.contextmanager
 def _stopping() -> Iterator[None]:
     """Turn SIGTERM and SIGINT (a preempted node, Ctrl-C) into a stop at the next epoch's end."""
@@ -364,6 +419,19 @@ def _stopping() -> Iterator[None]:
         _STOP.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+# The trainer of a worker: inherited by forking, so that its data are not sent with every job.
+_TRAINER: list[Trainer] = []
+
+
+def _start_worker(trainer: Trainer) -> None:
+    _die_with_parent()
+    _TRAINER.append(trainer)
+
+
+def _train_in_worker(job: Job, wait: bool) -> Record | None:
+    return _TRAINER[0].train_one(job, wait)
 
 
 def _die_with_parent() -> None:

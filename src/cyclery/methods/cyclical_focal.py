@@ -64,7 +64,11 @@ def class_weights(
     gamma_neg: torch.Tensor,
 ) -> torch.Tensor:
     """Return w [B, K] from probabilities p [B, K] and the boolean one-hot target [B, K]."""
-    low = torch.where(hot, (1 - p) ** gamma_pos, p**gamma_neg)
+    # Where p is exactly 0 or 1 the slope of a power below 1 is infinite, and infinity times the
+    # zero that follows it is not a number. The floor changes no value that can be told from 0.
+    floor = torch.finfo(p.dtype).tiny
+    miss, p_low = (1 - p).clamp_min(floor), p.clamp_min(floor)
+    low = torch.where(hot, miss**gamma_pos, p_low**gamma_neg)
     high = torch.where(hot, (1 + p) ** gamma_hc, 1.0)
     return (1 - eta) * low + eta * high
 

@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cyclery.errors import UserError, choices, nearest
+from cyclery.fields import parse
 from cyclery.models import settings as _settings
-from cyclery.models.fields import parse
 from cyclery.models.settings import ModelSettings, Shape
 
 if TYPE_CHECKING:

@@ -190,3 +190,12 @@ class TResNetM(ModelSettings):
 
     FILE = "external"
     MIN_SIDE = 32
+
+    def check_shape(self, shape: Shape, where: str) -> None:
+        """Raise a UserError where the stem cannot fold the image into blocks of 4 x 4 pixels."""
+        super().check_shape(shape, where)
+        if shape[1] % 4 or shape[2] % 4:
+            raise UserError(
+                f"{where}: needs images with sides that are multiples of 4 "
+                f"(found {shape[1]} x {shape[2]})."
+            )

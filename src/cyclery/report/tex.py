@@ -29,7 +29,7 @@ class Tex(str):
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\symbol{34}",
     "`": r"\textasciigrave{}", "\u2019": "'", "\u2018": "`",
     "\u201c": "``", "\u201d": "''",
     # After a row's end, TeX would read these as the options of \\\\.
@@ -42,7 +42,7 @@ _SPECIAL = {
     "\u2260": r"\ensuremath{\neq}", "\u2192": r"\ensuremath{\to}", "\u221e": r"\ensuremath{\infty}",
     "\u00b0": r"\textdegree{}", "\u00b5": r"\textmu{}", "\u03bc": r"\textmu{}", "\u00a0": "~",
     "\u202f": r"\,", "\u2009": r"\,", "\u00a7": r"\S{}", "\u2020": r"\ensuremath{^\dagger}",
-    "\u207b": r"\textsuperscript{\ensuremath{-}}", "\u25a1": r"\ensuremath{\Box}",
+    "\u207b": r"\textsuperscript{\ensuremath{-}}",
 }  # fmt: skip
 _SPECIAL |= {c: rf"\textsuperscript{{{i}}}" for i, c in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 _SPECIAL |= {
@@ -73,7 +73,9 @@ def _char(char: str) -> str:
     base = unicodedata.normalize("NFD", char)
     if base[0] != char and all(unicodedata.combining(c) for c in base[1:]):
         return _char(base[0])
-    return "" if unicodedata.combining(char) else rf"\allowbreak{{\scriptsize<U+{ord(char):04X}>}}"
+    if unicodedata.combining(char):
+        return ""
+    return rf"\allowbreak{{\scriptsize\textless{{}}U+{ord(char):04X}\textgreater{{}}}}"
 
 
 def escape(value: Any) -> str:
@@ -124,6 +126,7 @@ def compile_pdf(out_dir: Path) -> Path | None:
     Raises `UserError` with the end of the log if LaTeX fails. No shell escape, no questions; the
     build happens beside the report and only the finished PDF is moved in.
     """
+    out_dir = out_dir.resolve()  # LaTeX runs inside it
     with tempfile.TemporaryDirectory(prefix=".tex-", dir=out_dir) as build:
         found = _commands(build)
         if found is None:
