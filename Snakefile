@@ -5,7 +5,7 @@ Runtime settings live in profiles/, what to run in config/.
 
     snakemake --cores all                      every selected paper, to the report
     snakemake --cores all clr                  one paper
-    snakemake --cores all clr.policies         one experiment of it
+    snakemake --cores all clr.staged         one experiment of it
     snakemake --cores all clr.CLR-2            one claim of it
     snakemake --cores all --config tier=desk seeds=20
 """

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from functools import cache
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from cyclery import methods
@@ -185,3 +190,18 @@ def start(jobs: list[Json], root: Path, *options: str) -> subprocess.Popen[str]:
         env={**os.environ, "PYTHONPATH": str(source)}, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
+
+
+def use_step(monkeypatch: pytest.MonkeyPatch, step: Callable[..., Any]) -> None:
+    """Let every run take its loss from ``step``, which gets the supervised step first."""
+    declared = methods.load("supervised")
+    made = replace(declared, step=partial(step, declared.step))
+    monkeypatch.setattr(methods, "load", lambda name: made)
+
+
+def forked(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
+    """Start a function in a process of its own, which has torch and the digits already."""
+    data()
+    process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
+    process.start()
+    return process

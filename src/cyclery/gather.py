@@ -277,7 +277,8 @@ def _flat(item: Any) -> str:
 
 def _schedule(spec: dict[str, Any]) -> str:
     if spec["kind"] == "constant":
-        return f"{spec['value']:g}"
+        value = spec["value"]
+        return value if isinstance(value, str) else f"{value:g}"
     rest = {k: v for k, v in spec.items() if k not in ("kind", "of", "stages", "clock")}
     return f"{spec['kind']} ({_words(rest)})" if rest else str(spec["kind"])
 

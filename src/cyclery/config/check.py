@@ -114,7 +114,7 @@ def _comparison(paper: Paper, comparison: Comparison) -> list[str]:
                 "validation metric such as val_accuracy"
             )
     for metric in metrics:
-        base, at, fraction = metric.partition("@")
+        base, at, fraction = metric.removeprefix("log:").partition("@")
         if base not in METRICS:
             problems.append(
                 f"metric: unknown metric {metric!r}.{nearest(base, METRICS)} "

@@ -1,5 +1,7 @@
 """Train a file of jobs with nothing but numpy, torch and safetensors installed.
 
+The jobs are those that `cyclery jobs` writes on another machine:
+
     python -m cyclery.engine jobs.json --store results/store --data results/data
 """
 

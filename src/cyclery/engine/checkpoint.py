@@ -97,5 +97,5 @@ def _digest(state: dict[str, Tensor], head: dict[str, str]) -> str:
     total = sha256(json.dumps(head, sort_keys=True).encode())
     for name, value in sorted(state.items()):
         total.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        total.update(value.contiguous().flatten().view(torch.uint8).numpy())
+        total.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()

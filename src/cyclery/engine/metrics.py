@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 BINS = 15
 
 
-def figures(logits: Tensor, y: Tensor) -> dict[str, float | list[float | None]]:
+def figures(logits: Tensor, y: Tensor) -> dict[str, Any]:
     """Return accuracy, balanced accuracy, NLL (nats), calibration error and accuracy per class.
 
     ``logits`` [N, K] and ``y`` [N]. Balanced accuracy is the mean over the classes that occur.
@@ -29,7 +31,9 @@ def figures(logits: Tensor, y: Tensor) -> dict[str, float | list[float | None]]:
         "balanced_accuracy": float(known.mean()),
         "nll": float(F.cross_entropy(logits, y)),
         "ece": float(calibration_error(confidence, correct)),
-        "class_accuracy": [v if n else None for v, n in zip(per_class, count.tolist(), strict=True)],
+        "class_accuracy": [
+            v if n else None for v, n in zip(per_class, count.tolist(), strict=True)
+        ],
     }
 
 

@@ -69,9 +69,7 @@ class Table:
         device: torch.device,
     ) -> None:
         specs = dict(settings["schedules"])
-        batches = schedules.epoch_batches(
-            specs.pop("batch"), settings["epochs"], settings["seed"]
-        )
+        batches = schedules.epoch_batches(specs.pop("batch"), settings["epochs"], settings["seed"])
         self.clock, self.steps = schedules.clock_for(batches, samples)
         self.batches = [int(b) for b in batches]
         self.names = sorted(specs)
@@ -121,9 +119,7 @@ class Run:
             _start_from(net, weights)
         self.models: dict[str, nn.Module] = {"main": net.to(device)}
         # Convolutions of several channels are faster with channels last on a GPU.
-        self.format = (
-            torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        )
+        self.format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
         net.to(memory_format=self.format).train()
         self.flat = optim.Flat(net, channels_last=self.format is torch.channels_last)
         optimiser = settings["optimiser"]
@@ -254,7 +250,7 @@ class Run:
         return {**self._figures(), "train_class_count": count.tolist()}
 
     def _figures(self) -> dict[str, Any]:
-        """Return the figures on the validation and the test set, by ``val_`` and ``test_`` names."""
+        """Return the figures on the validation and test sets, as ``val_`` and ``test_``."""
         result: dict[str, Any] = {}
         for part, prefix in (("validation", "val"), ("test", "test")):
             if len(self.ids[part]):

@@ -10,21 +10,23 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import multiprocessing
-import os
-import platform
-import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclery import __version__
+from cyclery.engine.machine import device_name, versions
+from cyclery.engine.processes import (
+    Stopped,
+    asked_to_stop,
+    in_processes,
+    stop_if_asked,
+    stopping,
+)
+from cyclery.engine.progress import Progress, duration
 from cyclery.errors import UserError
 from cyclery.files import write_atomic
 from cyclery.store import Store, file_sha256
@@ -34,15 +36,13 @@ if TYPE_CHECKING:
 
     from cyclery.engine.run import Data, Run
 
+__all__ = ["Stopped", "Trainer", "duration", "write_records"]
+
 log = logging.getLogger(__name__)
 # Between two questions whether another process still trains a run.
 ASK_AGAIN_SECONDS = 0.2
 Job = dict[str, Any]
 Record = dict[str, Any]
-
-
-class Stopped(Exception):
-    """The process was asked to stop; unfinished runs have saved where they are."""
 
 
 @dataclass
@@ -74,8 +74,8 @@ class Trainer:
                     "in the run store; train it first."
                 )
             # A parent that diverged has no weights, so its children are not trained.
-            sha256 = record["checkpoint_sha256"] if trained else None
-            found["parents"][name] = {"key": key, "sha256": sha256}
+            checkpoint = record["checkpoint_sha256"] if trained else None
+            found["parents"][name] = {"key": key, "sha256": checkpoint}
         found["range"] = self._range(job) if job.get("range_runs") else None
         return found
 
@@ -139,7 +139,7 @@ class Trainer:
             len(missing),
         )
         if missing:
-            with _stopping():
+            with stopping():
                 self._train_missing(rounds, records)
         return [records[job["key"]] for job in jobs]
 
@@ -168,29 +168,10 @@ class Trainer:
         """Train jobs that need nothing of one another; yields each when it is done."""
         # A single job goes to a process too: a process that has computed cannot fork safely.
         if jobs and self.workers > 1 and device.type == "cpu":
-            yield from self._in_processes(jobs, wait)
+            yield from in_processes(lambda job: self.train_one(job, wait), jobs, self.workers)
         else:
             for job in jobs:
                 yield job, self.train_one(job, wait)
-
-    def _in_processes(self, jobs: list[Job], wait: bool) -> Iterator[tuple[Job, Record | None]]:
-        """Share the jobs among forked processes, which have torch and the data already."""
-        context, workers = multiprocessing.get_context("fork"), min(self.workers, len(jobs))
-        with ProcessPoolExecutor(workers, context, _start_worker, (self,)) as pool:
-            futures = {pool.submit(_train_in_worker, job, wait): job for job in jobs}
-            try:
-                for future in as_completed(futures):
-                    yield futures[future], future.result()
-            except BrokenProcessPool:
-                raise UserError(
-                    "a training process was killed (out of memory?); what was finished is kept, "
-                    "repeat the command to go on"
-                ) from None
-            except BaseException:
-                for child in multiprocessing.active_children():
-                    child.terminate()
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
 
     def train_one(self, job: Job, wait: bool) -> Record | None:
         """Train one job under its lock; None where another process has it and ``wait`` is off."""
@@ -231,19 +212,17 @@ class Trainer:
                 if held or not wait:
                     yield held
                     return
-            _stop_if_asked()
+            stop_if_asked()
             time.sleep(ASK_AGAIN_SECONDS)
 
     def _sweep(self, job: Job, data: Data, device: torch.device) -> Record:
         from cyclery.engine.sweep import sweep
 
         began = time.monotonic()
-        found = sweep(job["settings"], data, device, _stop_if_asked)
+        found = sweep(job["settings"], data, device, stop_if_asked)
         return {"status": "done", **found, "seconds": time.monotonic() - began}
 
-    def _run(
-        self, job: Job, data: Data, device: torch.device, inputs: dict[str, Any]
-    ) -> Record:
+    def _run(self, job: Job, data: Data, device: torch.device, inputs: dict[str, Any]) -> Record:
         from cyclery.engine.checkpoint import load_weights, read_state, save_state, save_weights
         from cyclery.engine.run import Diverged, Run
 
@@ -270,10 +249,10 @@ class Trainer:
                 run.evaluate_on_the_way()
                 now = time.monotonic()
                 _log_epoch(job, run, spent + now - began)
-                if _STOP or (not run.finished and now - saved >= self.resume_seconds):
+                if asked_to_stop() or (not run.finished and now - saved >= self.resume_seconds):
                     save_state(run, resume, stamp, spent + now - began)
                     saved = now
-                _stop_if_asked()
+                stop_if_asked()
             outcome["final"] = run.final()
         except Diverged as diverged:
             outcome |= {"status": "diverged", "diverged_step": diverged.update}
@@ -304,7 +283,7 @@ class Trainer:
         return torch.device(wanted)
 
     def data(self, settings: dict[str, Any], device: torch.device) -> Data:
-        """Return the prepared dataset on the device, reading it once; re-made where it is absent."""
+        """Return the dataset on the device, reading it once; its file is re-made where absent."""
         from cyclery.data.prepare import load_or_remake
         from cyclery.engine.run import Data
 
@@ -350,123 +329,13 @@ def _log_epoch(job: Job, run: Run, seconds: float) -> None:
         evaluated = f", validation {100 * curve['val_accuracy'][-1]:.2f} %"
     log.debug(
         "%s: epoch %d/%d, loss %.4f%s, %.0f images/s",
-        job["label"], run.epoch, epochs, curve["train_loss"][-1], evaluated, rate,
+        job["label"],
+        run.epoch,
+        epochs,
+        curve["train_loss"][-1],
+        evaluated,
+        rate,
     )
-
-
-@dataclass
-class Progress:
-    """Says how far a list of jobs is, and how long the rest will take."""
-
-    total: int
-    images: int
-    every: float
-    _done: int = 0
-    _images: int = 0
-    _diverged: int = 0
-    _began: float = field(default_factory=time.monotonic)
-    _said: float = field(default_factory=time.monotonic)
-
-    def done(self, job: Job, record: Record) -> None:
-        """Count a finished job, and say so every few seconds and at the end."""
-        self._done += 1
-        self._images += job["images"]
-        self._diverged += record["status"] == "diverged"
-        now = time.monotonic()
-        if self._done < self.total and now - self._said < self.every:
-            return
-        self._said = now
-        left = (now - self._began) * (self.images - self._images) / max(self._images, 1)
-        log.info(
-            "%d of %d runs trained%s, %.0f images/s, about %s left",
-            self._done,
-            self.total,
-            f" ({self._diverged} diverged)" if self._diverged else "",
-            self._images / max(now - self._began, 1e-9),
-            duration(left),
-        )
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as people say it: ``40 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-# Set by a signal; read at the end of every epoch.
-_STOP: list[int] = []
-
-
-def _stop_if_asked() -> None:
-    if _STOP:
-        raise Stopped
-
-
-@contextlib.contextmanager
-def _stopping() -> Iterator[None]:
-    """Turn SIGTERM and SIGINT (a preempted node, Ctrl-C) into a stop at the next epoch's end."""
-
-    def stop(number: int, _frame: Any) -> None:
-        _STOP.append(number)
-        if multiprocessing.parent_process() is None and multiprocessing.active_children():
-            raise Stopped
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        _STOP.clear()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-# The trainer of a worker: inherited by forking, so that its data are not sent with every job.
-_TRAINER: list[Trainer] = []
-
-
-def _start_worker(trainer: Trainer) -> None:
-    _die_with_parent()
-    _TRAINER.append(trainer)
-
-
-def _train_in_worker(job: Job, wait: bool) -> Record | None:
-    return _TRAINER[0].train_one(job, wait)
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to end this process with its parent, so that kill -9 leaves no one training."""
-    if platform.system() == "Linux":
-        import ctypes
-
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name of the processor that computes."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"CPU {line.partition(':')[2].strip()}"
-    return f"CPU {platform.machine()}"
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that numbers may depend on."""
-    import numpy
-    import torch
-
-    return {
-        "cyclery": __version__,
-        "numpy": numpy.__version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-    }
 
 
 def write_records(path: Path, records: list[Record]) -> None:

@@ -49,8 +49,9 @@ def names() -> list[str]:
 def load(name: str) -> Method:
     """Import the method ``name``; a UserError names the methods there are."""
     if name not in names():
-        raise UserError(f"unknown method {name!r}.{nearest(name, names())} "
-                        f"Methods: {choices(names())}.")
+        raise UserError(
+            f"unknown method {name!r}.{nearest(name, names())} Methods: {choices(names())}."
+        )
     module = import_module(f"{__name__}.{name}")
     hints = get_type_hints(module.Settings, include_extras=True)
     return Method(

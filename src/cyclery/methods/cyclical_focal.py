@@ -48,7 +48,8 @@ class Settings:
         default=2.0, metadata={"doc": "focusing exponent on the other classes", "low": 0.0}
     )
     label_smoothing: float = field(
-        default=0.1, metadata={"doc": "applied after the weights are formed", "low": 0.0, "high": 1.0}
+        default=0.1,
+        metadata={"doc": "applied after the weights are formed", "low": 0.0, "high": 1.0},
     )
     control: Literal["none", "scale_matched", "mean_weight"] = field(
         default="none", metadata={"doc": "control losses of our own definition"}
@@ -87,7 +88,7 @@ def focal_loss(
     w = class_weights(
         log_p.exp(), hot, row["eta"], row["gamma_hc"], row["gamma_pos"], row["gamma_neg"]
     )
-    q = (1 - label_smoothing) * hot + label_smoothing / classes
+    q = (1 - label_smoothing) * hot.to(w.dtype) + label_smoothing / classes
     loss = -(q * w * log_p).sum(1).mean()
     if mean_weight:
         loss = loss / (w.detach() * hot).sum(1).mean()

@@ -24,7 +24,8 @@ class Settings:
     """Settings of the loss."""
 
     label_smoothing: float = field(
-        default=0.0, metadata={"doc": "probability spread evenly over all classes", "low": 0.0, "high": 1.0}
+        default=0.0,
+        metadata={"doc": "probability spread evenly over all classes", "low": 0.0, "high": 1.0},
     )
     temperature: Quantity = field(
         default=1.0, metadata={"doc": "divides the training logits", "above": 0.0}

@@ -13,7 +13,7 @@ from cyclery.report.intervals import (
     strip,
     ticks,
 )
-from cyclery.report.model import DECIDED, Slugs, metric_name, number
+from cyclery.report.model import DECIDED, Slugs, metric_name, number, typeset
 from cyclery.report.tables import Column, Table
 
 Json = dict[str, Any]
@@ -38,12 +38,32 @@ def _comparison(item: Json, board_axis: tuple[float, float] | None, default: str
         "says_label": label + (f" (chosen: {item['chosen']})" if item["chosen"] else ""),
         "says_effect": f"{number(item['effect'], digits_for(item), sign=True)} {item['unit']}",
         "says_ci": interval_text(item),
-        "says_test": _test_text(item),
+        "says_test": _test_text(item), "asides": _asides(item),
         "says_p": f"p {shown}" + (" (Holm)" if item["p_holm"] is not None else "")
         if p is not None else "",
         "board": strip(item, board_axis or domain([item], centred=True)),
         "verdict": item["verdict"] or default,
     }  # fmt: skip
+
+
+def _asides(item: Json) -> list[str]:
+    """Return what a reader must know beside the numbers: what was left out, how pairs were made."""
+    said = []
+    if item["effect"] is None and item["verdict"] != "not run":
+        said.append(typeset(item["reason"]))
+    if item["against_metric"]:
+        said.append(f"Compared with {metric_name(item['against_metric'])}.")
+    if item["bca95"]:
+        said.append(f"Bootstrap (BCa) interval {interval_text(item, 'bca95')}.")
+    if item["pooled"].get("k"):
+        said.append(f"Random-effects mean of {item['pooled']['k']} experiments.")
+    if item["units"]:
+        said.append(f"Seeds that share a parent count once: {len(item['units'])} units.")
+    if item["unequal_budget"]:
+        said.append(f"Unequal budgets: {item['unequal_budget']}.")
+    if item["left_out"]:
+        said.append(f"Left out: {'; '.join(map(str, item['left_out']))}.")
+    return [text for text in said if text]
 
 
 def _groups(items: list[Json]) -> list[Json]:
@@ -82,7 +102,9 @@ def claim(raw: Json, slugs: Slugs, axis: tuple[float, float]) -> Json:
     items = [
         _comparison(c, axis if c["unit"] == "pp" else None, default) for c in raw["comparisons"]
     ]
-    measured = [c for c in items if c["effect"] is not None]
+    # A pooled claim has one test, its mean; the members are described beside it.
+    deciding = [c for c in items if c["pooled"] or c["arm"] == "pooled"] or items
+    measured = [c for c in deciding if c["effect"] is not None]
     slug = slugs.make("claim", raw["id"])
     open_ = raw["verdict"] not in DECIDED
     settle = settling(raw) if open_ else ""
@@ -90,10 +112,13 @@ def claim(raw: Json, slugs: Slugs, axis: tuple[float, float]) -> Json:
     seeds = f"{raw['n']} of {planned} planned seeds" if planned else f"{raw['n']} seeds"
     facts = [raw["source"], f"{raw['tier']} tier", seeds, settle and f"to settle here: {settle}"]
     effect = f"{len(measured)} comparisons" if measured else "\u2013"
+    if len(measured) == 1:
+        effect = effect_text(measured[0]) + (", pooled" if measured[0]["pooled"] else "")
     traces = [_trace(slugs.make(slug, "trace"), c) for c in items]
     return {
         **raw, "slug": slug, "comparisons": items, "groups": _groups(items),
-        "says_effect": effect_text(measured[0]) if len(measured) == 1 else effect,
+        "says_effect": effect, "on_board": [c for c in deciding if c["board"]],
+        "reason": typeset(raw["reason"]),
         "says_settle": settle, "facts": [f for f in facts if f],
         "traces": [t.view() for t in traces if t],
     }  # fmt: skip

@@ -43,12 +43,16 @@ def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Tab
         )
         head = head.replace("nll", "NLL").replace("ece", "ECE").removeprefix("Test ")
         head = "Test acc." if name == "test_accuracy" else head
-        kind: Kind = "number" if name == "val_accuracy" else "estimate"
+        plain = name == "val_accuracy" or (name in ("test_nll", "test_ece") and len(metrics) > 4)
+        kind: Kind = "number" if plain else "estimate"
         digits = 2 if share else 4 if "ece" in name else 3
         columns.append(Column(head + (" (%)" if share else ""), kind, digits))
+    seen = {arm["images"] for arm in experiment["arms"] if arm["images"] is not None}
     columns += [Column("Images", "right"), Column("Time", "right")]
     rows: list[list[Cell]] = []
     notes = list(notes)
+    if len(seen) == 1:
+        notes.append(f"Every arm saw {amount(max(seen))} images a run.")
     for place, arm in enumerate(experiment["arms"]):
         label = arm["label"] or arm["id"]
         if arm["own_definition"]:
@@ -59,8 +63,13 @@ def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Tab
         row: list[Cell] = [place, label, arm["role"], arm["n"]]
         for name in metrics:
             found = _estimate(arm["metrics"].get(name), 100.0 if is_share(name) else 1.0)
-            row.append(found.mean if found and name == "val_accuracy" else found)
-        row += [amount(arm["images"]), duration(arm["seconds"])]
+            kind = columns[len(row)].kind
+            row.append(found.mean if found and kind == "number" else found)
+        if arm["tuned"]["trials"]:
+            values = ", ".join(f"{k} {v}" for k, v in arm["tuned"]["chosen"].items())
+            count = len(arm["tuned"]["trials"])
+            notes.append(f"{letter(place)}: best of {count} trials on validation: {values}.")
+        row += [amount(arm["images"]) if len(seen) > 1 else None, duration(arm["seconds"])]
         rows.append([None if c == "\u2013" else c for c in row])
     title = experiment["title"] or experiment["id"]
     return Table(slug, f"{title}: arms", columns, rows, notes).trimmed()
@@ -77,13 +86,11 @@ def board(slug: str, paper: Json) -> Table:
     """Return a paper's verdicts as a table (the page has its own board)."""
     rows: list[list[Cell]] = []
     for claim in paper["claims"]:
-        found = [c for c in claim["comparisons"] if c["effect"] is not None]
-        effect = _effect(found[0]) if len(found) == 1 else f"{len(found)} comparisons"
         mark = " †" if claim["own_definition"] else ""
         said = f"{claim['statement']}{mark} {claim['reason']}".strip()
         seeds = f"{claim['n']}/{claim['planned_seeds'] or '?'}"
         rows.append([
-            claim["verdict"], claim["id"], said, effect if found else "", seeds,
+            claim["verdict"], claim["id"], said, claim["says_effect"], seeds,
             settling(claim) if claim["verdict"] in VERDICTS[3:] else "", claim["tier"],
         ])  # fmt: skip
     columns = [
@@ -115,6 +122,7 @@ def comparisons(slug: str, paper: Json) -> Table:
         [claim["id"], item["says_label"], metric_name(item["metric"]), item["says_test"],
          _effect(item), item["p_holm"], item["n"], item["verdict"]]
         for claim in paper["claims"] for item in claim["comparisons"]
+        if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
     return Table(slug, f"{paper['name']}: comparisons", columns, rows).trimmed()
 
@@ -132,7 +140,7 @@ def printed(slug: str, paper: Json) -> Table:
         if item["value"] is not None:
             value = _plain(item["value"])
             value += f" ± {_plain(item['std'])}" if item["std"] is not None else ""
-            value += f" ({item['runs']} runs)" if item["runs"] is not None else ""
+            value += f" ({item['runs']:g} runs)" if item["runs"] is not None else ""
         data = ", ".join(str(x) for x in (item["dataset"], item["labels"]) if x not in ("", None))
         texts = (item["table"], data, item["architecture"], item["method"], item["metric"], value,
                  item["source"], item["confidence"])  # fmt: skip

@@ -40,6 +40,8 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
     place = {arm["id"]: i for i, arm in enumerate(arms)}
     found = [c for c in found if c["arm"] in place and c["epoch"] and c["mean"]]
     names = sorted({c["metric"] for c in found}, key=_order)
+    # The validation curve follows the test curve so closely that it would be the same picture.
+    names = [n for n in names if "test_" + n.removeprefix("val_") not in names or n[:4] != "val_"]
     if not names:
         return None
     page = Page([74] * len(names))

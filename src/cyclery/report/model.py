@@ -27,24 +27,26 @@ _COMPARISON: Json = {
     "label": "", "experiment": "", "arm": "", "against": "", "chosen": "", "metric": "",
     "unit": "", "test": "", "margin": 0.0, "effect": None, "ci95": _INTERVAL, "ci90": _INTERVAL,
     "p": None, "p_holm": None, "n": 0, "sd": None, "verdict": "", "reason": "", "seeds": [],
-    "differences": [], "keys": [],
+    "differences": [], "keys": [], "against_metric": "", "bca95": _INTERVAL, "units": [],
+    "left_out": [], "unequal_budget": "", "pooled": {},
 }  # fmt: skip
 _CLAIM: Json = {
     "id": "", "statement": "", "source": "", "own_definition": "", "verdict": "not run",
     "reason": "", "planned_seeds": None, "n": 0, "seeds_to_settle": None,
-    "seconds_to_settle": None, "comparisons": [_COMPARISON],
+    "seconds_to_settle": None, "note": "", "comparisons": [_COMPARISON],
 }  # fmt: skip
 _ARM: Json = {
     "id": "", "label": "", "role": "", "own_definition": "", "n": 0,
     "diverged": [{"seed": None, "step": None}], "metrics": {}, "images": None, "updates": None,
     "seconds": None, "keys": [],
+    "tuned": {"trials": [], "chosen": {}},
 }  # fmt: skip
 _EXPERIMENT: Json = {
     "id": "", "title": "", "description": "", "selection_rule": "", "command": "", "settings": {},
     "arms": [_ARM],
     "curves": [{"arm": "", "metric": "", "epoch": [], "mean": [], "low": [], "high": [], "n": 0}],
     "schedules": [{"quantity": "", "arm": "", "epoch": [], "value": []}],
-    "warnings": [],
+    "warnings": [], "not_run": {},
 }  # fmt: skip
 _EVIDENCE: Json = {
     "schema": SCHEMA, "tier": "", "part": "", "title": "",
@@ -207,6 +209,11 @@ def metric_name(name: str) -> str:
         return f"{words} at {float(share):.0%} of the run".replace("%", " %") if share else words
     except ValueError:
         return name
+
+
+def typeset(text: str) -> str:
+    """Return a sentence with true minus signs before its numbers."""
+    return re.sub(r"(?<![\w.-])-(?=\d)", MINUS, text)
 
 
 def letter(index: int) -> str:

@@ -65,6 +65,8 @@ def _tag(tag: str, slug: str, used: set[str]) -> str:
     tag = _LONG.sub(_short, tag)
     tag = _ID.sub(lambda m: f' id="{slug}-{m[1]}"' if m[1] in used else "", tag)
     tag = _REFERENCE.sub(lambda m: f"{m[1]}{slug}-{m[2]}", tag).replace("xlink:href", "href")
+    if ' d="' in tag and not re.search('[CQ]', tag):  # after M, pairs are lines without saying so
+        tag = tag.replace(" L ", " ").replace("M ", "M").replace(' "', '"')
     return _COLOUR.sub(lambda m: _COLOURS[m[0].lower()], _FONT.sub("", tag))
 
 
@@ -82,8 +84,9 @@ def inline(chart: Chart) -> Markup:
     box = re.search(r'viewBox="([^"]+)"', text)
     body = _NOISE.sub("", body)
     used = {name for _, name in _REFERENCE.findall(body)}
+    body = re.sub(r"\s*\n\s*", " ", body)
     body = _TAG.sub(lambda m: _tag(m[0], chart.slug, used), body)
-    body = re.sub(r"<defs>\s*</defs>", "", _flat(re.sub(r"\s*\n\s*", " ", body)))
+    body = re.sub(r"<defs>\s*</defs>", "", _flat(body))
     return Markup(
         f'<svg class="figure" viewBox="{box[1] if box else "0 0 300 200"}" role="img" '
         f'aria-labelledby="{chart.slug}-t {chart.slug}-d"><title id="{chart.slug}-t">'

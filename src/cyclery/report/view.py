@@ -113,12 +113,16 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
     )
     notes = [f"Selection: {raw['selection_rule'] or 'not stated'}. Seeds: {seed_list(seeds)}."]
     notes += ["Mean ± half of the 95 % interval over seeds.", *_provenance_notes(part)]
+    notes = [" ".join(notes)]
+    if raw["not_run"]:
+        absent = "; ".join(f"{name} ({why})" for name, why in raw["not_run"].items())
+        notes.append(f"Arms not run at this tier: {absent}.")
     used = [c["metric"] for c in items]
     extra = [
         m for m in dict.fromkeys(used)
         if any((a["metrics"].get(m) or {}).get("mean") is not None for a in raw["arms"])
     ]  # fmt: skip
-    table = contents.arms(slugs.make(slug, "arms"), raw, extra, [" ".join(notes)])
+    table = contents.arms(slugs.make(slug, "arms"), raw, extra, notes)
     title = raw["title"] or raw["id"]
     lines, constant = figures.schedules(
         slugs.make(slug, "schedules"), title, raw["schedules"], raw["arms"]
@@ -157,15 +161,19 @@ def _citation(paper: Json) -> list[str]:
 def paper(parts: list[Json], slugs: Slugs) -> Json:
     """Return one paper from the parts of evidence about it."""
     facts = next((p["paper"] for p in parts if p["paper"]["title"]), parts[0]["paper"])
-    name = (facts["id"] or parts[0]["part"] or "paper").upper()
     slug = slugs.make(facts["id"] or parts[0]["part"] or "paper")
     raw = [{**c, "tier": p["tier"], "part": p["part"]} for p in parts for c in p["claims"]]
+    # Claims carry the paper's short name: CLR-2.
+    prefixes = Counter(one["id"].split("-")[0] for one in raw if one["id"])
+    name = max(prefixes, key=prefixes.__getitem__, default=facts["id"] or parts[0]["part"])
     axis = domain([c for one in raw for c in one["comparisons"] if c["unit"] == "pp"], centred=True)
     claims = [claim(one, slugs, axis) for one in raw]
     decided = sum(c["verdict"] in DECIDED for c in raw)
     deviations = list(dict.fromkeys(d for p in parts for d in p["paper"]["deviations"]))
     view = {
-        **facts, "name": name, "slug": slug, "claims": claims, "deviations": map(str, deviations),
+        **facts, "name": name, "slug": slug, "claims": claims,
+        "tested": [c for c in claims if c["verdict"] != "not run"],
+        "untested": [c for c in claims if c["verdict"] == "not run"], "deviations": map(str, deviations),
         "citation": _citation(facts), "tally": f"{decided} of {len(raw)} decided",
         "link": f"https://arxiv.org/abs/{facts['arxiv']}"
         if _ARXIV.fullmatch(str(facts["arxiv"])) else "",

@@ -1,0 +1,93 @@
+"""Training in several processes, and stopping when asked to."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import platform
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from cyclery.errors import UserError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+# Set by a signal; asked for at the end of every epoch.
+_STOP: list[int] = []
+# What a worker calls: inherited by forking, so that no data are sent with a job.
+_FUNCTION: list[Callable[[Any], Any]] = []
+
+
+class Stopped(Exception):
+    """The process was asked to stop; unfinished runs have saved where they are."""
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[None]:
+    """Turn SIGTERM and SIGINT (a preempted node, Ctrl-C) into a stop at the next epoch's end."""
+
+    def stop(number: int, _frame: Any) -> None:
+        _STOP.append(number)
+        if multiprocessing.parent_process() is None and multiprocessing.active_children():
+            raise Stopped
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        _STOP.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def asked_to_stop() -> bool:
+    """Say whether a signal has come."""
+    return bool(_STOP)
+
+
+def stop_if_asked() -> None:
+    """Raise Stopped where a signal has come."""
+    if _STOP:
+        raise Stopped
+
+
+def in_processes(
+    function: Callable[[Job], Result], jobs: list[Job], workers: int
+) -> Iterator[tuple[Job, Result]]:
+    """Call ``function`` on every job in forked processes; yield each result when it is there.
+
+    The processes share the caller's memory as it is now: torch and the data are there already.
+    """
+    context, workers = multiprocessing.get_context("fork"), min(workers, len(jobs))
+    with ProcessPoolExecutor(workers, context, _start_worker, (function,)) as pool:
+        futures = {pool.submit(_call, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a training process was killed (out of memory?); what was finished is kept, "
+                "repeat the command to go on"
+            ) from None
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _start_worker(function: Callable[[Any], Any]) -> None:
+    _FUNCTION.append(function)
+    # End with the parent, however it ends: kill -9 must leave no one training.
+    if platform.system() == "Linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def _call(job: Any) -> Any:
+    return _FUNCTION[-1](job)

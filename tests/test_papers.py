@@ -1,0 +1,183 @@
+"""The papers as configured: claims of their cards, fair comparisons, and the cost of smoke."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from cyclery.config.check import RANGE_ARM, check
+from cyclery.config.load import load
+from cyclery.plan import ArmPlan, Plan, comparison_arms
+
+ROOT = Path(__file__).resolve().parent.parent
+TIERS = ("smoke", "desk", "paper")
+CLAIMS = {
+    "gct": [f"GCT-{n}" for n in range(1, 11)],
+    "cyclical-focal-loss": [f"CFL-{n}" for n in range(1, 10)],
+    "clr": [*(f"CLR-{n}" for n in range(1, 14)), "SC-1"],
+}
+COLUMNS = "paper,table,dataset,labels,architecture,method,metric,value,std,runs,source,confidence"
+# Claims of these experiments are about fewer iterations.
+UNEQUAL = {"staged", "super-full", "super-fifth"}
+
+each_paper = pytest.mark.parametrize("paper", CLAIMS)
+
+
+@pytest.fixture(scope="module", params=TIERS)
+def plan(request) -> Plan:
+    return check(load(ROOT, {"tier": request.param}))
+
+
+@pytest.fixture(scope="module")
+def smoke() -> Plan:
+    return check(load(ROOT, {"tier": "smoke"}))
+
+
+def arms_of(plan: Plan, paper: str, experiment: str) -> dict[str, ArmPlan]:
+    names = plan.arm_names(paper, experiment)
+    return {name: plan.trials(paper, experiment, name)[0] for name in names}
+
+
+def kinds(spec: object) -> list[dict]:
+    """Return all schedules in a normalised one, itself included."""
+    if isinstance(spec, list):
+        return [inner for item in spec for inner in kinds(item)]
+    if not isinstance(spec, dict):
+        return []
+    return [spec, *(inner for value in spec.values() for inner in kinds(value))]
+
+
+@each_paper
+def test_every_claim_of_the_card_is_there_in_its_order(paper: str) -> None:
+    claims = load(ROOT).papers[paper].claims
+    assert [name for name in claims if name in CLAIMS[paper]] == CLAIMS[paper]
+    for name, claim in claims.items():
+        assert any(name == known or name.startswith(f"{known}-") for known in CLAIMS[paper])
+        assert claim.statement.endswith("."), name
+        assert claim.source or claim.own_definition, name
+
+
+@each_paper
+def test_a_claim_has_all_of_its_arms_or_a_reason(plan: Plan, paper: str) -> None:
+    experiments = plan.experiments(paper)
+    for name, claim in plan.project.papers[paper].claims.items():
+        reason = claim.not_run.get("all") or claim.not_run.get(plan.tier)
+        if reason:
+            assert len(reason) > 15, f"{name}: {reason!r} says too little"
+            continue
+        for comparison in claim.comparisons:
+            assert comparison.experiment in experiments, (name, comparison.experiment)
+            running = {RANGE_ARM, *plan.arm_names(paper, comparison.experiment)}
+            assert {comparison.arm, *comparison_arms(comparison)} <= running, name
+
+
+@each_paper
+def test_arms_that_a_tier_leaves_out_have_a_reason(plan: Plan, paper: str) -> None:
+    for name, experiment in plan.experiments(paper).items():
+        left_out = set(experiment.arms) - set(plan.arm_names(paper, name))
+        assert set(experiment.tiers[plan.tier].not_run) == left_out, name
+
+
+@each_paper
+def test_arms_of_an_experiment_see_equal_numbers_of_images(plan: Plan, paper: str) -> None:
+    for name in plan.experiments(paper):
+        images = {arm.cost["images"] for arm in arms_of(plan, paper, name).values()}
+        assert len(images) == (2 if name in UNEQUAL else 1), name
+
+
+@each_paper
+def test_no_comparison_is_of_a_run_with_itself(plan: Plan, paper: str) -> None:
+    for name, claim in plan.project.papers[paper].claims.items():
+        for comparison in claim.comparisons:
+            if comparison.experiment not in plan.experiments(paper):
+                continue
+            arms = arms_of(plan, paper, comparison.experiment)
+            for other in comparison_arms(comparison):
+                if comparison.arm in arms and other in arms:
+                    same = arms[comparison.arm].digest == arms[other].digest
+                    assert not same or comparison.against_metric != comparison.metric, name
+
+
+@each_paper
+def test_arms_of_an_experiment_are_different_runs(plan: Plan, paper: str) -> None:
+    for name in plan.experiments(paper):
+        arms = arms_of(plan, paper, name)
+        assert len({arm.digest for arm in arms.values()}) == len(arms), name
+        labels = [plan.project.papers[paper].experiments[name].arms[arm].label for arm in arms]
+        assert len(set(labels)) == len(arms) and all(labels), name
+
+
+@each_paper
+def test_a_cycle_by_epoch_reaches_its_hardest_value(plan: Plan, paper: str) -> None:
+    for name in plan.experiments(paper):
+        for arm in arms_of(plan, paper, name).values():
+            for spec in kinds(arm.settings["schedules"]):
+                if spec.get("kind") == "cycle":
+                    epochs = arm.settings["epochs"] - spec["cooldown"]
+                    assert spec["cooldown"] or (epochs - 1) % 4 == 0, arm.id
+
+
+def test_cycles_of_the_length_experiment_end_with_the_run_and_are_read_there(plan: Plan) -> None:
+    for name, arm in arms_of(plan, "clr", "length").items():
+        half = arm.settings["schedules"]["lr"]["step_epochs"]
+        assert arm.settings["epochs"] % (2 * half) == 0, name
+    settings = arms_of(plan, "clr", "length")["step-4"].settings
+    epochs, points = settings["epochs"], settings["evaluations"]
+    read = {math.ceil(epochs * i / points) / epochs for i in range(1, points + 1)}
+    comparisons = plan.project.papers["clr"].claims["CLR-13"].comparisons
+    for comparison in comparisons[:2]:
+        end, peak = (
+            float(str(metric).partition("@")[2])
+            for metric in (comparison.metric, comparison.against_metric)
+        )
+        assert {end, peak} <= read
+        assert (end * epochs) % 8 == 0 and (peak * epochs) % 8 == 4
+
+
+@each_paper
+def test_smoke_stays_within_its_budget(smoke: Plan, paper: str) -> None:
+    runs = {trial.digest: trial for name in smoke.part_arms(paper) for trial in smoke.trials(*name)}
+    sweeps = {arm.range.key: arm.range for arm in runs.values() if arm.range}.values()
+    seeds = smoke.project.seeds
+    updates = seeds * sum(arm.cost["updates"] for arm in runs.values())
+    evaluations = seeds * sum(arm.settings["evaluations"] for arm in runs.values())
+    assert updates < 50_000
+    # On one core: 1 ms an update, 3 ms an evaluation, 15 ms a run, 0.3 s a sweep; augmentation
+    # and the cyclical focal loss cost more, which the margin holds.
+    cost = updates * 1e-3 + evaluations * 3e-3 + seeds * len(runs) * 15e-3
+    cost += 0.3 * sum(len(sweep.seeds) for sweep in sweeps)
+    assert cost < 65, f"{cost:.0f} core-seconds"
+
+
+def test_smoke_is_one_untuned_job_of_digits_per_paper(smoke: Plan) -> None:
+    assert (smoke.project.seeds, smoke.project.tier.tuning) == (5, False)
+    for paper in CLAIMS:
+        (shard,) = smoke.part_shards(paper)
+        for cell in shard.cells:
+            assert cell.seeds == tuple(range(5))
+            assert cell.arm.settings["dataset"]["name"] == "digits"
+            assert cell.arm.settings["model"]["name"] == "bn_mlp"
+
+
+def test_papers_share_their_baseline_runs(smoke: Plan) -> None:
+    first, second = (
+        {cell.arm.digest for shard in smoke.part_shards(paper) for cell in shard.cells}
+        for paper in ("gct", "cyclical-focal-loss")
+    )
+    assert len(first & second) >= 5
+
+
+@each_paper
+def test_printed_figures_name_their_source_and_confidence(paper: str) -> None:
+    path = ROOT / "config" / "reported" / f"{paper}.csv"
+    with path.open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        rows = list(reader)
+    assert reader.fieldnames == COLUMNS.split(",") and rows
+    for row in rows:
+        assert row["paper"] == paper and row["source"]
+        assert row["confidence"] in ("read", "memory")
+        assert not row["value"] or math.isfinite(float(row["value"]))
