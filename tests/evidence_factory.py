@@ -166,12 +166,40 @@ REASONS = {
 }
 
 
+def pooled_of(items: list[Json]) -> Json:
+    """Return the row of a pooled mean, as it stands before its members."""
+    return {
+        **items[0], "label": "pooled over 2 experiments", "experiment": "", "arm": "pooled",
+        "against": "all comparators", "chosen": None, "sd": None, "seeds": [], "differences": [],
+        "keys": [], "pooled": {"k": 2, "tau2": 0.0, "q": 1.0, "se": 0.1, "experiments": []},
+    }  # fmt: skip
+
+
 def claim_of(entry: tuple[str, str, str, str], experiment: str, seeds: list[int]) -> Json:
     """Return one claim with its comparisons."""
     name, statement, source, own = entry
     verdict = VERDICTS.get(name, "inconclusive")
     picks = [] if verdict == "not run" else [2, 3, 4] if verdict == "partly" else [4]
     picks = [2, 4] if name in {"CFL-3", "CLR-12"} else picks
+    picks = [1, 2, 3, 4, 5] if name == "GCT-10" else picks
+    items = [comparison(name, verdict, experiment, p, seeds) for p in picks]
+    if name == "GCT-10":
+        items = [pooled_of(items), *items]
+    if name == "GCT-2":
+        items[0].update(
+            left_out=["seed 7: diverged at step 3"], unequal_budget="a stated reason",
+            units=[[0, 1], [2, 3], [4]], bca95=[-1.0, 0.3], against_metric="val_accuracy",
+        )  # fmt: skip
+    if name == "GCT-5":
+        items[0].update(
+            effect=None, ci95=None, ci90=None, p=None, p_holm=None, differences=[], seeds=[],
+            keys=[], n=0, reason="-0.1 is no effect: too few seeds.",
+        )  # fmt: skip
+    if name == "CFL-4":
+        items[0]["metric"] = "minority_accuracy"
+        items.append({**items[0], "metric": "test_balanced_accuracy"})
+        items.append({**items[0], "metric": "test_accuracy@0.5"})
+        items.append({**items[0], "metric": "test_accuracy@1.0"})
     open_ = verdict in {"inconclusive", "not run"}
     return {
         "id": name, "statement": statement, "source": source or None,
@@ -179,7 +207,7 @@ def claim_of(entry: tuple[str, str, str, str], experiment: str, seeds: list[int]
         "verdict": verdict, "reason": REASONS[verdict], "planned_seeds": 5,
         "n": len(seeds) if picks else 0, "seeds_to_settle": 23 if open_ else None,
         "seconds_to_settle": 412.0 if verdict == "inconclusive" else 9100.0 if open_ else None,
-        "comparisons": [comparison(name, verdict, experiment, p, seeds) for p in picks],
+        "comparisons": items, "note": "The paper tests this on ImageNet." if own else None,
     }  # fmt: skip
 
 
@@ -207,9 +235,15 @@ def experiment_of(paper: str, number: int, title: str, arms: int, seeds: list[in
                 "val_accuracy": metric([v - 0.004 for v in values], seeds),
                 "test_nll": metric([0.16 + rng.random() / 50 for _ in seeds], seeds),
                 "test_ece": metric([0.02 + rng.random() / 200 for _ in seeds], seeds),
+                "minority_accuracy": metric([v - 0.02 for v in values], seeds),
+                "test_balanced_accuracy": metric([v - 0.01 for v in values], seeds),
+                "test_accuracy@0.5": metric([v - 0.01 for v in values], seeds),
+                "test_accuracy@1.0": metric(values, seeds),
             },
             "images": 41 * 997, "updates": 41 * 15, "seconds": 2.8 + rng.random(),
             "keys": [key(paper, number, name, s) for s in seeds],
+            "tuned": {"trials": [{"factors": {"lr": f}, "val_accuracy": 0.9} for f in (0.5, 1, 2)],
+                      "chosen": {"lr": 2}} if (a, number) == (4, 1) else None,
         })  # fmt: skip
         for quantity in ("test_accuracy", "train_loss"):
             grid = list(range(0, epochs, 4))
@@ -241,6 +275,7 @@ def experiment_of(paper: str, number: int, title: str, arms: int, seeds: list[in
                      "Epochs": "41", "Batch": "64", "Augmentation": "shift by 1"},
         "arms": arm_list, "curves": curves, "schedules": schedules,
         "warnings": ["Seed 3 of one arm diverged at step 118."] if number == 2 else [],
+        "not_run": {"easy-hard-easy-8": "full control set at desk"} if number == 0 else {},
     }  # fmt: skip
 
 

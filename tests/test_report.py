@@ -140,7 +140,21 @@ def test_every_claim_experiment_and_command_is_there(page: Page) -> None:
     assert text.count("Selection: last checkpoint. Seeds: 0\u20134.") == 6
     assert text.count("printed value not read") == 4
     assert "F: seed 3 diverged" not in text  # only the third experiment has one
-    assert "own definition: The order is ours." in text
+    assert "\u2020 B, own definition: The order is ours." in text
+    assert "E: best of 3 trials on validation: lr 2." in text
+    assert "Arms not run at this tier: easy-hard-easy-8 (full control set at desk)." in text
+    assert "Every arm saw 40.9\u00a0k images a run." in text
+
+
+def test_what_a_comparison_hides_is_said(page: Page) -> None:
+    text = " ".join(" ".join(page.texts).split())
+    for said in (
+        "Left out: seed 7: diverged at step 3.", "Unequal budgets: a stated reason.",
+        "Seeds that share a parent count once: 3 units.", "Compared with validation accuracy.",
+        "Bootstrap (BCa) interval [\u22121.00, +0.30].", "\u22120.1 is no effect: too few seeds.",
+        "Random-effects mean of 2 experiments.", ", pooled", "The paper tests this on ImageNet.",
+    ):  # fmt: skip
+        assert said in text, said
 
 
 def test_same_evidence_gives_the_same_bytes_and_stale_files_go(made: Path, tmp_path: Path) -> None:
@@ -320,7 +334,18 @@ def test_lopsided_intervals_are_shown_in_brackets_in_the_whole_column() -> None:
     even, odd = Estimate(1.0, 0.9, 1.1), Estimate(1.0, 0.5, 1.1)
     table = Table("t", "", [Column("x", "estimate")], [[even], [odd]])
     assert [row[0]["extra"] for row in table.view()["rows"]] == ["[0.90, 1.10]", "[0.50, 1.10]"]
-    assert table.tex_view()["spec"] == ["r"]
+    assert table.tex_view()["panels"][0]["spec"] == ["r"]
+
+
+def test_a_table_too_wide_for_a_page_is_set_in_panels() -> None:
+    columns = [Column("", "key"), Column("Arm"), *[Column(f"A metric {i}") for i in range(2)]]
+    columns += [Column(f"Measured thing {i}", "estimate") for i in range(9)]
+    row: list[Any] = [0, "arm", "x", "y", *[Estimate(96.0, 95.0, 97.0)] * 9]
+    panels = Table("t", "wide", columns, [row], lead=2).tex_view()["panels"]
+    assert len(panels) == 2
+    assert all(panel["headers"][1] == ["Arm"] for panel in panels)
+    assert sum(len(panel["headers"]) - 2 for panel in panels) == 11
+    assert len(Table("t", "wide", columns, [row]).tex_view()["panels"]) == 1
 
 
 def test_tables_longer_than_a_page_may_break() -> None:
@@ -366,11 +391,13 @@ def test_slugs_are_safe_and_unique(text: str) -> None:
         (model.amount(40877), "40.9\u00a0k"),
         (model.amount(None), "\u2013"),
         (model.duration(89), "89\u00a0s"),
+        (model.duration(0.34), "0.3\u00a0s"),
+        (model.typeset("-0.1 to -2, a-1, 3-4"), "\u22120.1 to \u22122, a-1, 3-4"),
         (model.duration(412), "6.9\u00a0min"),
         (model.duration(9100), "2.5\u00a0h"),
         (model.duration(200000), "2.3\u00a0days"),
         (model.seed_list([4, 0, 1, 2, 9, None]), "0\u20132, 4, 9"),
-        (model.metric_name("test_accuracy@0.875"), "test accuracy at 88 % of the run"),
+        (model.metric_name("test_accuracy@0.875"), "test accuracy at 88\u00a0% of the run"),
         (model.metric_name("a@b"), "a@b"),
         (model.letter(0) + model.letter(25) + model.letter(26), "AZAA"),
     ],

@@ -103,7 +103,11 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
                 fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise Busy from None
-        yield
+        try:
+            yield
+        finally:
+            # Closing alone would leave the lock to a child that was forked while it was held.
+            fcntl.flock(handle, fcntl.LOCK_UN)
     finally:
         os.close(handle)
 

@@ -28,7 +28,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.
 GRID = "#D0D3D8"
 INK = "#000000"
 WIDTH, LEFT, RIGHT = 300.0, 34.0, 30.0
-HEAD, FOOT = 15.0, 16.0  # over a panel for its heading, under it for its ticks
+HEAD, FOOT = 18.0, 16.0  # over a panel for its heading, under it for its ticks
 _RC: Any = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "text.parse_math": False, "axes.linewidth": 0.7,
     "svg.fonttype": "none", "svg.hashsalt": "cyclery", "pdf.fonttype": 3, "path.simplify": True,
@@ -110,7 +110,7 @@ class Page:
         box = (left / WIDTH, (self._top - height) / self.height, width / WIDTH)
         ax = self.figure.add_axes((*box, height / self.height))
         self.figure.text(
-            1 / WIDTH, (self._top + 4) / self.height, drawable(head), fontweight="bold"
+            1 / WIDTH, (self._top + 7) / self.height, drawable(head), fontweight="bold"
         )
         self._top -= height + FOOT
         ax.patch.set_visible(False)

@@ -15,7 +15,7 @@ from cyclery.report.model import (
     metric_name,
     number,
 )  # fmt: skip
-from cyclery.report.tables import Cell, Column, Estimate, Kind, Table
+from cyclery.report.tables import Cell, Column, Estimate, Table
 
 Json = dict[str, Any]
 
@@ -30,49 +30,70 @@ def _estimate(metric: Json | None, scale: float) -> Estimate | None:
     return Estimate(metric["mean"] * scale, low * scale, high * scale)
 
 
+def _metric_columns(metrics: list[str], wide: bool = False) -> list[Column]:
+    """Return a column per metric; calibration loses its interval in a wide table."""
+    columns = []
+    for name in metrics:
+        share = is_share(name)
+        head = metric_name(name).replace("accuracy", "acc.").replace("validation", "val.")
+        head = head if name == "test_accuracy" else head.removeprefix("test ")
+        plain = name == "val_accuracy" or (wide and not share)
+        digits = 2 if share else 4 if "ece" in name else 3
+        columns.append(
+            Column(
+                head[:1].upper() + head[1:] + (" (%)" if share else ""),
+                "number" if plain else "estimate",
+                digits,
+            )
+        )
+    return columns
+
+
+def _arm_notes(arms: list[Json]) -> list[str]:
+    """Return what stands under the table about single arms, equal definitions together."""
+    notes, own = [], dict[str, list[str]]()
+    for place, arm in enumerate(arms):
+        if arm["own_definition"]:
+            own.setdefault(arm["own_definition"], []).append(letter(place))
+        for one in arm["diverged"]:
+            notes.append(f"{letter(place)}: seed {one['seed']} diverged at step {one['step']}.")
+        if arm["tuned"]["trials"]:
+            values = ", ".join(f"{name} {value}" for name, value in arm["tuned"]["chosen"].items())
+            count = len(arm["tuned"]["trials"])
+            notes.append(f"{letter(place)}: best of {count} trials on validation: {values}.")
+    return [f"† {', '.join(who)}, own definition: {text}" for text, who in own.items()] + notes
+
+
+def _figures(arm: Json, metrics: list[str], columns: list[Column]) -> list[Cell]:
+    """Return an arm's cells for some metrics, means alone where the column holds numbers."""
+    cells: list[Cell] = []
+    for name, column in zip(metrics, columns, strict=False):
+        found = _estimate(arm["metrics"].get(name), 100.0 if is_share(name) else 1.0)
+        cells.append(found.mean if found and column.kind == "number" else found)
+    return cells
+
+
 def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Table:
     """Return the table of an experiment's arms; `extra` are further metrics that claims use."""
     metrics = ["test_accuracy", "val_accuracy", "test_nll", "test_ece"]
-    metrics += [m for m in extra if m not in metrics]
+    # At the end of the run a curve is the final figure, which has its column.
+    extra = [m for m in extra if m not in metrics and m.partition("@")[2] not in ("1", "1.0")]
     columns = [Column("", "key"), Column("Arm", weight=2.4), Column("Role", weight=0.9)]
-    columns += [Column("n", "number", 0)]
-    for name in metrics:
-        share = is_share(name)
-        head = (
-            metric_name(name).replace("accuracy", "acc.").replace("validation", "val.").capitalize()
-        )
-        head = head.replace("nll", "NLL").replace("ece", "ECE").removeprefix("Test ")
-        head = "Test acc." if name == "test_accuracy" else head
-        plain = name == "val_accuracy" or (name in ("test_nll", "test_ece") and len(metrics) > 4)
-        kind: Kind = "number" if plain else "estimate"
-        digits = 2 if share else 4 if "ece" in name else 3
-        columns.append(Column(head + (" (%)" if share else ""), kind, digits))
+    columns += [Column("n", "number", 0), *_metric_columns(metrics, bool(extra))]
+    columns += [Column("Images", "right"), Column("Time/run", "right"), *_metric_columns(extra)]
     seen = {arm["images"] for arm in experiment["arms"] if arm["images"] is not None}
-    columns += [Column("Images", "right"), Column("Time", "right")]
     rows: list[list[Cell]] = []
-    notes = list(notes)
-    if len(seen) == 1:
-        notes.append(f"Every arm saw {amount(max(seen))} images a run.")
     for place, arm in enumerate(experiment["arms"]):
-        label = arm["label"] or arm["id"]
-        if arm["own_definition"]:
-            label += " †"
-            notes.append(f"† {letter(place)}, own definition: {arm['own_definition']}")
-        for one in arm["diverged"]:
-            notes.append(f"{letter(place)}: seed {one['seed']} diverged at step {one['step']}.")
+        label = (arm["label"] or arm["id"]) + (" †" if arm["own_definition"] else "")
         row: list[Cell] = [place, label, arm["role"], arm["n"]]
-        for name in metrics:
-            found = _estimate(arm["metrics"].get(name), 100.0 if is_share(name) else 1.0)
-            kind = columns[len(row)].kind
-            row.append(found.mean if found and kind == "number" else found)
-        if arm["tuned"]["trials"]:
-            values = ", ".join(f"{k} {v}" for k, v in arm["tuned"]["chosen"].items())
-            count = len(arm["tuned"]["trials"])
-            notes.append(f"{letter(place)}: best of {count} trials on validation: {values}.")
+        row += _figures(arm, metrics, columns[len(row) :])
         row += [amount(arm["images"]) if len(seen) > 1 else None, duration(arm["seconds"])]
+        row += _figures(arm, extra, columns[len(row) :])
         rows.append([None if c == "\u2013" else c for c in row])
+    same = [f"Every arm saw {amount(max(seen))} images a run."] if len(seen) == 1 else []
     title = experiment["title"] or experiment["id"]
-    return Table(slug, f"{title}: arms", columns, rows, notes).trimmed()
+    all_notes = [*notes, *same, *_arm_notes(experiment["arms"])]
+    return Table(slug, f"{title}: arms", columns, rows, all_notes, lead=2).trimmed()
 
 
 def settling(claim: Json) -> str:

@@ -169,11 +169,7 @@ def duration(seconds: float | None) -> str:
     for limit, size, unit in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
         if seconds < limit:
             value = seconds / size
-            return (
-                f"{value:.1f}\u00a0{unit}"
-                if value < 10 and size > 1
-                else f"{value:.0f}\u00a0{unit}"
-            )
+            return f"{value:.{1 if value < 10 else 0}f}\u00a0{unit}"
     return f"{seconds / 86400:.1f}\u00a0days"
 
 
@@ -206,7 +202,9 @@ def metric_name(name: str) -> str:
     base, _, share = name.partition("@")
     words = _NAMES.get(base, base.replace("_", " "))
     try:
-        return f"{words} at {float(share):.0%} of the run".replace("%", " %") if share else words
+        return (
+            f"{words} at {float(share):.0%} of the run".replace("%", "\u00a0%") if share else words
+        )
     except ValueError:
         return name
 

@@ -18,7 +18,8 @@ _NOISE = re.compile(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?--
 _TAG = re.compile(r"<[^>]+>")
 _ID = re.compile(r' id="([^"]*)"')
 _REFERENCE = re.compile(r'(url\(#|href="#)([^")]+)')
-_FONT = re.compile(r" font-family: '[^;\"]*;| transform=\"rotate\(-0 [^\"]*\"")
+# The page's style sheet sets these.
+_FONT = re.compile(r"font-size: 8.5px; ?|font-family: '[^;\"]*; ?| transform=\"rotate\(-0 [^\"]*\"")
 _COLOURS = {
     **{shade.lower(): f"var(--s{i})" for i, shade in enumerate(PALETTE)},
     GRID.lower(): "var(--grid)",
@@ -65,7 +66,7 @@ def _tag(tag: str, slug: str, used: set[str]) -> str:
     tag = _LONG.sub(_short, tag)
     tag = _ID.sub(lambda m: f' id="{slug}-{m[1]}"' if m[1] in used else "", tag)
     tag = _REFERENCE.sub(lambda m: f"{m[1]}{slug}-{m[2]}", tag).replace("xlink:href", "href")
-    if ' d="' in tag and not re.search('[CQ]', tag):  # after M, pairs are lines without saying so
+    if ' d="' in tag and not re.search("[CQ]", tag):  # after M, pairs are lines without saying so
         tag = tag.replace(" L ", " ").replace("M ", "M").replace(' "', '"')
     return _COLOUR.sub(lambda m: _COLOURS[m[0].lower()], _FONT.sub("", tag))
 
@@ -86,7 +87,7 @@ def inline(chart: Chart) -> Markup:
     used = {name for _, name in _REFERENCE.findall(body)}
     body = re.sub(r"\s*\n\s*", " ", body)
     body = _TAG.sub(lambda m: _tag(m[0], chart.slug, used), body)
-    body = re.sub(r"<defs>\s*</defs>", "", _flat(body))
+    body = re.sub(r">\s+<", "><", _flat(body)).replace("<defs></defs>", "")
     return Markup(
         f'<svg class="figure" viewBox="{box[1] if box else "0 0 300 200"}" role="img" '
         f'aria-labelledby="{chart.slug}-t {chart.slug}-d"><title id="{chart.slug}-t">'

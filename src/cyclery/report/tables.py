@@ -6,8 +6,9 @@ column says how to show it. Nothing here escapes by hand: both templates escape 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import floor, log10
+from textwrap import wrap
 from typing import Any, Literal
 
 from cyclery.report.chart import colour
@@ -16,6 +17,7 @@ from cyclery.report.model import letter, number
 Json = dict[str, Any]
 Kind = Literal["text", "number", "estimate", "right", "key", "verdict"]
 LONG = 40  # printed lines; a longer table breaks across pages in LaTeX and cannot float
+WIDE = 108  # characters of a line of 170 mm
 CUT = 400  # characters of a LaTeX cell: a row cannot break across pages
 
 _TONES = {  # dark enough for text on white
@@ -59,13 +61,18 @@ Cell = str | float | Estimate | None
 
 @dataclass(frozen=True)
 class Table:
-    """A table with the notes that belong under it. `slug` is its file name and label."""
+    """A table with the notes that belong under it. `slug` is its file name and label.
+
+    Where it is too wide for a page, LaTeX sets its columns in panels one under another, each with
+    the first `lead` columns; without a lead it stays whole.
+    """
 
     slug: str
     caption: str
     columns: list[Column]
     rows: list[list[Cell]]
     notes: list[str] = field(default_factory=list)
+    lead: int = 0
 
     def present(self, index: int) -> list[Cell]:
         """Return the cells of a column that hold something."""
@@ -73,9 +80,11 @@ class Table:
 
     def trimmed(self) -> Table:
         """Return the table without the columns that are empty throughout."""
-        keep = [i for i in range(len(self.columns)) if self.present(i)]
+        return self._pick([i for i in range(len(self.columns)) if self.present(i)])
+
+    def _pick(self, keep: list[int]) -> Table:
         rows = [[row[i] for i in keep] for row in self.rows]
-        return Table(self.slug, self.caption, [self.columns[i] for i in keep], rows, self.notes)
+        return replace(self, columns=[self.columns[i] for i in keep], rows=rows)
 
     def brackets(self, index: int) -> bool:
         """Tell whether an estimate column needs [low, high], because one is lopsided."""
@@ -103,13 +112,51 @@ class Table:
         return {"kind": column.kind, "text": number(cell, column.digits)}
 
     def tex_view(self) -> Json:
-        """Return what the LaTeX template shows: column specification, headers, rows of cells."""
+        """Return what the LaTeX template shows: the panels and whether they may break."""
+        panels = [self._pick(keep) for keep in self._panels()]
+        long = sum(panel._lines() for panel in panels) > LONG
+        return {"table": self, "long": long, "panels": [panel._panel() for panel in panels]}
+
+    def _panel(self) -> Json:
+        """Return one panel: column specification, headers in lines, rows of cells."""
         weights = [c.weight for c in self.columns if c.kind == "text"]
         share = len(weights) / sum(weights) if weights else 1.0
-        specs = [self._spec(i, share) for i in range(len(self.columns))]
-        rows = [[self._tex(i, cell) for i, cell in enumerate(row)] for row in self.rows]
-        return {"table": self, "spec": specs, "rows": rows, "long": self._lines() > LONG,
-                "free": bool(weights)}  # fmt: skip
+        return {
+            "spec": [self._spec(i, share) for i in range(len(self.columns))],
+            "headers": [self._header(i) for i in range(len(self.columns))],
+            "rows": [[self._tex(i, cell) for i, cell in enumerate(row)] for row in self.rows],
+            "free": bool(weights),
+        }
+
+    def _panels(self) -> list[list[int]]:
+        """Return the columns of each panel, as many as fit beside the lead."""
+        everything = list(range(len(self.columns)))
+        if not self.lead or self._fits(everything):
+            return [everything]
+        lead, out = everything[: self.lead], [everything[: self.lead]]
+        for index in everything[self.lead :]:
+            if len(out[-1]) > self.lead and not self._fits([*out[-1], index]):
+                out.append(list(lead))
+            out[-1].append(index)
+        return out
+
+    def _fits(self, keep: list[int]) -> bool:
+        """Estimate whether these columns leave texts enough of a line, counted in characters."""
+        used = 0.0
+        for index in keep:
+            column = self.columns[index]
+            if column.kind == "text":
+                used += 11 * column.weight
+                continue
+            cells = [self._html(index, cell) for cell in self.present(index)]
+            widths = [len(f"{c['text']} {c.get('extra', '')}".strip()) for c in cells]
+            used += max([*map(len, self._header(index)), *widths]) + 1.7  # the gap
+        return used <= WIDE
+
+    def _header(self, index: int) -> list[str]:
+        """Return a header in lines: those over numbers are broken so as not to widen them."""
+        column = self.columns[index]
+        return [column.header] if column.kind == "text" else wrap(column.header, 12) or [""]
 
     def _lines(self) -> float:
         """Estimate the printed lines in LaTeX, some 75 characters being free for texts."""

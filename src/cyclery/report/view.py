@@ -173,7 +173,8 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
     view = {
         **facts, "name": name, "slug": slug, "claims": claims,
         "tested": [c for c in claims if c["verdict"] != "not run"],
-        "untested": [c for c in claims if c["verdict"] == "not run"], "deviations": map(str, deviations),
+        "untested": [c for c in claims if c["verdict"] == "not run"],
+        "deviations": [str(text) for text in deviations],
         "citation": _citation(facts), "tally": f"{decided} of {len(raw)} decided",
         "link": f"https://arxiv.org/abs/{facts['arxiv']}"
         if _ARXIV.fullmatch(str(facts["arxiv"])) else "",
@@ -185,7 +186,6 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
         "ranges": [range_test(r, p, slugs, slug) for p in parts for r in p["ranges"]],
         "printed": [row for p in parts for row in p["printed"]],
     }  # fmt: skip
-    view["deviations"] = list(view["deviations"])
     view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view) if raw else None
     some = any(c["comparisons"] for c in claims)
     view["comparison_table"] = (

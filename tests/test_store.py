@@ -1,0 +1,122 @@
+"""The run store: whole records or none, locks that die with their process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+import engine_factory as factory
+from cyclery.store import Store, file_sha256, is_sealed, seal
+
+KEY = "ab" * 12
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_a_record_comes_back_as_it_was_written(store):
+    sealed = store.write(KEY, {"status": "done", "curve": {"loss": [0.1, 1e-300]}, "none": None})
+    assert store.read(KEY) == sealed
+    assert sealed["key"] == KEY
+    assert is_sealed(sealed)
+    assert store.folder(KEY) == store.root / "ab" / KEY
+    assert store.read("cd" * 12) is None
+
+
+def test_a_seal_covers_every_value(store):
+    sealed = seal({"a": 1, "b": [0.5, None, "x"]})
+    assert is_sealed(sealed)
+    assert seal(sealed) == sealed
+    assert seal({"b": [0.5, None, "x"], "a": 1}) == sealed
+    for change in ({"a": 2}, {"b": [0.5000000000000001, None, "x"]}, {"c": 1}):
+        assert not is_sealed({**sealed, **change})
+    assert not is_sealed({"a": 1})
+    assert not is_sealed([])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace("0.75", "0.95"),
+        lambda text: text.replace("0.75", "NaN"),
+        lambda text: text.replace('"key"', '"yek"'),
+        lambda text: "\udcff",
+        lambda text: json.dumps(seal({"accuracy": 0.75})),
+        lambda text: json.dumps(seal({"accuracy": 0.75, "key": "another"})),
+    ],
+    ids=["cut", "empty", "list", "altered", "NaN", "key", "bytes", "no key", "other key"],
+)
+def test_a_damaged_record_is_set_aside_with_a_word(store, damage, caplog):
+    store.write(KEY, {"accuracy": 0.75})
+    path = store.folder(KEY) / "record.json"
+    damaged = damage(path.read_text()).encode(errors="surrogateescape")
+    path.write_bytes(damaged)
+    assert store.read(KEY) is None
+    assert not path.exists()
+    assert path.with_name("record.json.damaged").read_bytes() == damaged
+    assert str(path) in caplog.text
+    assert "cut or altered" in caplog.text
+    sealed = store.write(KEY, {"accuracy": 0.75})
+    assert store.read(KEY) == sealed
+
+
+def test_writing_a_record_clears_what_is_no_longer_needed(store):
+    store.folder(KEY).mkdir(parents=True)
+    store.resume(KEY).write_bytes(b"x")
+    (store.folder(KEY) / ".resume.safetensors.abc.part").write_bytes(b"left by kill -9")
+    store.checkpoint(KEY).write_bytes(b"kept")
+    store.write(KEY, {})
+    assert sorted(p.name for p in store.folder(KEY).iterdir()) == [
+        "checkpoint.safetensors", "record.json",
+    ]  # fmt: skip
+
+
+def test_a_record_that_is_no_json_is_not_written(store):
+    with pytest.raises(ValueError):
+        store.write(KEY, {"loss": float("nan")})
+    assert store.read(KEY) is None
+    assert not list(store.root.glob("**/record*"))
+
+
+def hold(store, ready):
+    with store.lock(KEY, wait=False) as held:
+        ready.write_text(str(held))
+        time.sleep(60)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_lock_is_another_processs_until_it_dies(store, tmp_path):
+    ready = tmp_path / "ready"
+    process = factory.forked(hold, store, ready)
+    wait_for(lambda: ready.exists() and ready.read_text())
+    assert ready.read_text() == "True"
+    with store.lock(KEY, wait=False) as held:
+        assert not held
+    with store.lock("cd" * 12, wait=False) as held:
+        assert held
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    with store.lock(KEY, wait=True) as held:
+        assert held
+
+
+def test_sha256_is_of_the_bytes(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_sha256(tmp_path / "abc") == expected
