@@ -14,7 +14,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from multiprocessing.process import BaseProcess
@@ -127,7 +129,8 @@ def everything(method: str, **changes: Any) -> Json:
     """Return settings of ``method`` with all that can vary varying, augmentation included."""
     augment = ({"op": "shift", "size": 1}, {"op": "flip"}, {"op": "randaugment", "n": 2})
     varying: Json = {
-        "augment": augment, "epochs": 5, "lr": {"kind": "triangular", "low": 0.01, "high": 0.1, "cycles": 2},
+        "augment": augment, "epochs": 5,
+        "lr": {"kind": "triangular", "low": 0.01, "high": 0.1, "cycles": 2},
         "momentum": cycle(0.95, 0.85), "weight_decay": cycle(8e-4, 2e-4),
         "weight_decay_norm": cycle(1e-4, 2e-4), "clip_norm": cycle(2.0, 0.5),
         "magnitude": cycle(0.0, 9.0), "batch": cycle(25, 50),
@@ -205,3 +208,36 @@ def forked(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
     process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
     process.start()
     return process
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Return once ``condition`` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def _hold(store: Store, key: str, ready: Path) -> None:
+    with store.lock(key, wait=False) as held:
+        ready.write_text(str(held))
+        time.sleep(60)
+
+
+@contextmanager
+def locked(store: Store, key: str) -> Iterator[None]:
+    """Let another process hold a run's lock; in the end it is killed.
+
+    Not this process: what it forks would inherit the lock.
+    """
+    ready = store.root / "held"
+    ready.parent.mkdir(parents=True, exist_ok=True)
+    process = forked(_hold, store, key, ready)
+    try:
+        wait_for(lambda: ready.exists() and ready.read_text())
+        assert ready.read_text() == "True"
+        yield
+    finally:
+        process.kill()
+        process.join()
+        ready.unlink()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import engine_factory as factory
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import engine_factory as factory
 from cyclery import methods, schedules
 from cyclery.engine.run import Diverged, Run, evaluation_epochs
 from cyclery.engine.stream import Stream, derive
@@ -218,9 +218,7 @@ def test_clipping_follows_its_schedule(monkeypatch):
 def test_temperature_divides_the_logits_of_its_update():
     def losses(temperature: Any) -> np.ndarray:
         # lr 0: the same weights throughout, so that only the temperature moves the loss.
-        run = factory.train(
-            factory.settings(epochs=5, lr=0.0, augment=(), temperature=temperature)
-        )
+        run = factory.train(factory.settings(epochs=5, lr=0.0, augment=(), temperature=temperature))
         return run.trace(0, run.updates)[:, 0].reshape(5, -1)
 
     cycled = losses(factory.cycle(0.5, 2.0))

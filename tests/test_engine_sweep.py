@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+import engine_factory as factory
 import pytest
 
-import engine_factory as factory
 from cyclery.engine.sweep import sweep
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
+import engine_factory as factory
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,6 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
-import engine_factory as factory
 from cyclery import methods, schedules
 from cyclery.errors import UserError
 from cyclery.methods import cyclical_focal, supervised
@@ -111,7 +111,10 @@ def test_cross_entropy_asymmetric_and_focal_loss_of_the_card(gammas, expected):
 def test_all_gammas_zero_is_smoothed_cross_entropy(eta, eps):
     z, y = torch.randn(20, 7, dtype=torch.float64), torch.arange(20) % 7
     assert torch.allclose(
-        focal(z, y, eps, eta, 0, 0, 0), F.cross_entropy(z, y, label_smoothing=eps), rtol=0, atol=1e-12
+        focal(z, y, eps, eta, 0, 0, 0),
+        F.cross_entropy(z, y, label_smoothing=eps),
+        rtol=0,
+        atol=1e-12,
     )
 
 
@@ -232,9 +235,7 @@ def test_supervised_is_cross_entropy_of_the_logits_over_the_temperature(temperat
     loss, _, gradient = step(supervised, settings, given_row, z, y)
     expected = z.clone().requires_grad_()
     F.cross_entropy(expected / temperature, y, label_smoothing=eps).backward()
-    assert torch.allclose(
-        loss, F.cross_entropy(z / temperature, y, label_smoothing=eps), atol=1e-6
-    )
+    assert torch.allclose(loss, F.cross_entropy(z / temperature, y, label_smoothing=eps), atol=1e-6)
     assert torch.allclose(gradient, expected.grad, rtol=1e-5, atol=1e-7)
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
-
-import pytest
 
 import engine_factory as factory
+import pytest
+
 from cyclery.store import Store, file_sha256, is_sealed, seal
 
 KEY = "ab" * 12
@@ -88,30 +85,12 @@ def test_a_record_that_is_no_json_is_not_written(store):
     assert not list(store.root.glob("**/record*"))
 
 
-def hold(store, ready):
-    with store.lock(KEY, wait=False) as held:
-        ready.write_text(str(held))
-        time.sleep(60)
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def test_a_lock_is_another_processs_until_it_dies(store, tmp_path):
-    ready = tmp_path / "ready"
-    process = factory.forked(hold, store, ready)
-    wait_for(lambda: ready.exists() and ready.read_text())
-    assert ready.read_text() == "True"
-    with store.lock(KEY, wait=False) as held:
-        assert not held
-    with store.lock("cd" * 12, wait=False) as held:
-        assert held
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
+def test_a_lock_is_another_processs_until_it_dies(store):
+    with factory.locked(store, KEY):
+        with store.lock(KEY, wait=False) as held:
+            assert not held
+        with store.lock("cd" * 12, wait=False) as held:
+            assert held
     with store.lock(KEY, wait=True) as held:
         assert held
 

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
+import engine_factory as factory
 import pytest
 
-import engine_factory as factory
-from cyclery.engine.train import Trainer, duration, needs, write_records
+from cyclery.engine.train import Stopped, Trainer, needs, write_records
 from cyclery.errors import UserError
 from cyclery.store import is_sealed
 
@@ -239,7 +239,7 @@ def test_a_lost_parent_is_trained_again_and_its_children_are_not(tmp_path, train
 def test_a_missing_parent_is_named(tmp_path):
     parent, child, _ = chain()
     trainer = factory.trainer(tmp_path)
-    with pytest.raises(UserError, match="its parent 'start' .* has no finished checkpoint"):
+    with pytest.raises(UserError, match=r"its parent 'start' .* has no finished checkpoint"):
         trainer.train([child])
     trainer.train([{**parent, "keep": False}])
     with pytest.raises(UserError, match="train it first"):
@@ -260,12 +260,15 @@ def test_a_missing_range_test_is_named(tmp_path):
      ('{"identity": "x", "content_sha256": "y"}', "was prepared from other files")],
 )  # fmt: skip
 def test_a_bad_manifest_is_named_with_the_remedy(tmp_path, content, message):
-    path = tmp_path / "digits.json"
+    path, job = tmp_path / "digits.json", factory.job(factory.settings())
     if content:
         path.write_text(content)
     trainer = Trainer(factory.trainer(tmp_path).store, {"digits": path}, device="cpu")
     with pytest.raises(UserError, match=message) as caught:
-        trainer.train([factory.job(factory.settings())])
+        trainer.inputs(job)
+    assert str(path) in str(caught.value)
+    with pytest.raises(UserError, match="prepare the dataset") as caught:
+        trainer.train([job])
     assert str(path) in str(caught.value)
 
 
@@ -315,12 +318,9 @@ def test_a_run_that_two_processes_want_is_trained_once(tmp_path, trained):
 def test_a_locked_run_comes_last_and_is_waited_for(tmp_path, trained):
     locked, free = (factory.job(factory.settings(seed=s)) for s in (0, 1))
     store = factory.trainer(tmp_path / "store").store
-    with store.lock(locked["key"], wait=False) as held:
-        assert held
-        process = factory.forked(train_and_exit, tmp_path / "store", [locked, free])
-        deadline = time.monotonic() + 20
-        while store.read(free["key"]) is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+    with factory.locked(store, locked["key"]):
+        process = factory.forked(train_and_exit, store.root, [locked, free])
+        factory.wait_for(lambda: store.read(free["key"]))
         time.sleep(0.3)
         assert process.is_alive()
         assert store.read(locked["key"]) is None
@@ -329,14 +329,24 @@ def test_a_locked_run_comes_last_and_is_waited_for(tmp_path, trained):
     assert trained() == keys(free, locked)
 
 
-def test_a_process_that_waits_can_be_stopped(tmp_path):
-    job = factory.job(factory.settings())
-    with factory.trainer(tmp_path).store.lock(job["key"], wait=False):
-        process = factory.forked(train_and_exit, tmp_path, [job])
-        time.sleep(0.5)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_process_that_waits_can_be_stopped(tmp_path, workers):
+    waited, done = (factory.job(factory.settings(seed=s)) for s in (0, 1))
+    store = factory.trainer(tmp_path).store
+    with factory.locked(store, waited["key"]):
+        process = factory.forked(train_or_143, tmp_path, [waited, done], workers)
+        factory.wait_for(lambda: store.read(done["key"]))
+        time.sleep(0.3)
         process.terminate()
         process.join(10)
-        assert process.exitcode == 1
+        assert process.exitcode == 143
+
+
+def train_or_143(root, jobs, workers):
+    try:
+        factory.trainer(root, workers=workers).train(jobs)
+    except Stopped:
+        sys.exit(143)
 
 
 def test_a_worker_that_is_killed_is_reported(tmp_path, monkeypatch):
@@ -362,13 +372,6 @@ def test_a_jobs_needs_are_its_parents_and_range_tests():
     assert needs(parent) == set()
     assert needs(child) == {parent["key"]}
     assert needs(ranged_job([range_job()])) == {range_job()["key"]}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (120, "2 min"), (12600, "3.5 h")]
-)
-def test_durations_read_as_people_say_them(seconds, text):
-    assert duration(seconds) == text
 
 
 def test_a_gpu_that_is_not_there_is_named(tmp_path):

@@ -63,7 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cyclery {__version__}")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that holds config/")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
         help="override a key of config/config.yaml, as in --set tier=desk",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -98,8 +101,12 @@ def _parser() -> argparse.ArgumentParser:
     command = add("report", _report, "render evidence as HTML and LaTeX")
     command.add_argument("evidence", nargs="+", type=Path)
     command.add_argument("--output", type=Path, required=True, help="index.html")
-    command = add("jobs", _jobs, "write the runs of a part as plain JSON, for python -m "
-                                 "cyclery.engine on a machine without these packages")
+    command = add(
+        "jobs",
+        _jobs,
+        "write the runs of a part as plain JSON, for python -m "
+        "cyclery.engine on a machine without these packages",
+    )
     command.add_argument("part")
     command.add_argument("--output", type=Path, required=True)
     command = add("docs", _docs, "write the JSON Schemas and the reference of every key")
@@ -175,8 +182,9 @@ def _prepare(options: argparse.Namespace) -> None:
     project = load(options.root, overrides(options.set))
     manifest = options.output or project.data / f"{options.dataset}.json"
     found = prepare(options.dataset, manifest.parent, manifest)
-    log.info("%s: %d images, from %s", manifest, found["n_train"] + found["n_test"],
-             found["source"])
+    log.info(
+        "%s: %d images, from %s", manifest, found["n_train"] + found["n_test"], found["source"]
+    )
 
 
 def _trainer(options: argparse.Namespace, plan: Plan) -> Trainer:
@@ -203,7 +211,11 @@ def commit(root: Path) -> str | None:
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
-            cwd=root, capture_output=True, text=True, check=True, timeout=20,
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
         )
     except (OSError, subprocess.SubprocessError):
         return None

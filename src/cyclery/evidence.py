@@ -38,7 +38,7 @@ SCHEMA = 1
 
 def build(
     tier: str, part: str, paper: Json, experiments: Sequence[Json], claims: Sequence[Json],
-    records: Records, plan: Mapping[str, Any] | None = None, ranges: Sequence[Json] = (),
+    records: Records, needs: Mapping[str, str] | None = None, ranges: Sequence[Json] = (),
     printed: Sequence[Json] = (), *, title: str | None = None,
     only: Collection[str] | None = None, made: str | None = None,
 ) -> Json:  # fmt: skip
@@ -51,15 +51,14 @@ def build(
         experiments: see the module.
         claims: all claims of the paper, since together they are the family of the correction.
         records: records by run key; those that are missing are reported as not run.
-        plan: ``{"claim_seconds": {claim: seconds}}``, estimates for claims not tested here.
+        needs: what it would take to test the claims that are not tested here, by claim.
         ranges: range tests, passed on.
         printed: printed figures, passed on.
         title: heading of the part, by default the paper's title.
         only: the claims to show; the others are judged (they belong to the family), not shown.
         made: time stamp, by default now.
     """
-    seconds = (plan or {}).get("claim_seconds") or {}
-    judged = judge(claims, tier, experiments, records, seconds)
+    judged = judge(claims, tier, experiments, records, needs)
     frame = tidy(experiments, records, _derived(claims, tier))
     budgets = _budgets(claims, tier, experiments, records)
     shown = [_experiment(e, frame, records, budgets.get(e["id"], [])) for e in experiments]

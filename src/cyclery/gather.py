@@ -17,7 +17,7 @@ from cyclery.config.check import RANGE_ARM
 from cyclery.config.models import Claim
 from cyclery.errors import UserError
 from cyclery.files import write_atomic
-from cyclery.overview import claim_seconds
+from cyclery.overview import claim_needs
 from cyclery.plan import ArmPlan, Plan, RangePlan, comparison_arms, planned_seeds
 from cyclery.store import is_sealed
 
@@ -54,7 +54,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         experiments,
         claims,
         runs | _range_records(tests.values(), sweeps),
-        {"claim_seconds": claim_seconds(plan, paper_name)},
+        claim_needs(plan, paper_name),
         [_range_evidence(test, sweeps) for test in tests.values()],
         read_printed(plan.project.root / "config" / "reported" / f"{paper_name}.csv"),
         only=_only(paper.claims, name) if name else None,
@@ -91,7 +91,9 @@ def read_printed(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = [{key: value or None for key, value in row.items()} for row in csv.DictReader(stream)]
+        rows = [
+            {key: value or None for key, value in row.items()} for row in csv.DictReader(stream)
+        ]
     for number, row in enumerate(rows, 2):
         for key in ("value", "std", "runs"):
             try:

@@ -7,10 +7,10 @@ from statistics import median
 from typing import Any
 
 from cyclery.config.load import load
-from cyclery.engine.train import duration
 from cyclery.errors import UserError
 from cyclery.plan import ArmPlan, Plan, comparison_arms
 from cyclery.store import Store
+from cyclery.text import duration
 
 # Bytes that one run leaves behind, measured at the smoke tier: its record in the store and again
 # in its shard.
@@ -29,10 +29,10 @@ def seconds(plan: Plan, arm: ArmPlan, measured: dict[str, float] | None = None) 
     return arm.cost["images"] / rate
 
 
-def claim_seconds(plan: Plan, paper: str) -> dict[str, float]:
-    """Return, for claims not tested at this tier, the time at the first tier that tests them."""
-    found: dict[str, float] = {}
-    plans = [plan] + [other for tier in TIERS if (other := _other(plan, tier)) is not None]
+def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
+    """Say, for claims that this tier does not test, which tier does and how long it would take."""
+    found: dict[str, str] = {}
+    plans = [other for tier in TIERS if (other := _other(plan, tier)) is not None]
     for name, claim in plan.project.papers[paper].claims.items():
         for candidate in plans:
             reasons = claim.not_run
@@ -52,7 +52,8 @@ def claim_seconds(plan: Plan, paper: str) -> dict[str, float]:
                 for exp, arm in arms
                 for trial in candidate.trials(paper, exp, arm)
             )
-            found[name] = each * claim.seeds.get(candidate.tier, candidate.project.tier.seeds)
+            total = each * claim.seeds.get(candidate.tier, candidate.project.tier.seeds)
+            found[name] = f"tier {candidate.tier} tests it in about {duration(total)} of training"
             break
     return found
 

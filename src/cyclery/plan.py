@@ -197,23 +197,26 @@ class Plan:
             trials = [{**trial, quantity: factor} for trial in trials for factor in factors]
         return trials
 
-    def _parent(
-        self, name: tuple[str, str, str], key: str, reference: str
-    ) -> tuple[str, str, str]:
+    def _parent(self, name: tuple[str, str, str], key: str, reference: str) -> tuple[str, str, str]:
         parts = reference.split("/")
         paper, experiment, arm = (*name[: 3 - len(parts)], *parts)[:3]
         where = f"{'/'.join(name)}.parents.{key}"
         if len(parts) > 3 or paper not in self.project.papers:
-            raise UserError(f"{where}: {reference!r} is not `arm`, `experiment/arm` or "
-                            "`paper/experiment/arm`.")
+            raise UserError(
+                f"{where}: {reference!r} is not `arm`, `experiment/arm` or `paper/experiment/arm`."
+            )
         experiments = self.experiments(paper)
         if experiment not in experiments:
-            raise UserError(f"{where}: no experiment {experiment!r} at tier {self.tier!r}."
-                            f"{nearest(experiment, experiments)} There are: {choices(experiments)}.")
+            raise UserError(
+                f"{where}: no experiment {experiment!r} at tier {self.tier!r}."
+                f"{nearest(experiment, experiments)} There are: {choices(experiments)}."
+            )
         arms = self.arm_names(paper, experiment)
         if arm not in arms:
-            raise UserError(f"{where}: no arm {arm!r} in {paper}/{experiment}.{nearest(arm, arms)} "
-                            f"Arms: {choices(arms)}.")
+            raise UserError(
+                f"{where}: no arm {arm!r} in {paper}/{experiment}.{nearest(arm, arms)} "
+                f"Arms: {choices(arms)}."
+            )
         return paper, experiment, arm
 
     # Parts: what a target asks for.
@@ -235,18 +238,22 @@ class Plan:
             claims = self.project.papers[paper].claims
             if name not in claims:
                 known = [*experiments, *claims]
-                raise UserError(f"{paper} has no experiment or claim {name!r} at tier {self.tier!r}."
-                                f"{nearest(name, known)} There are: {choices(known)}.")
+                raise UserError(
+                    f"{paper} has no experiment or claim {name!r} at tier {self.tier!r}."
+                    f"{nearest(name, known)} There are: {choices(known)}."
+                )
             pairs = [
                 (comparison.experiment, arm)
                 for comparison in claims[name].comparisons
                 for arm in (comparison.arm, *comparison_arms(comparison))
             ]
-            return list(dict.fromkeys(
-                (paper, exp, arm)
-                for exp, arm in pairs
-                if exp in experiments and arm in self.arm_names(paper, exp)
-            ))
+            return list(
+                dict.fromkeys(
+                    (paper, exp, arm)
+                    for exp, arm in pairs
+                    if exp in experiments and arm in self.arm_names(paper, exp)
+                )
+            )
         chosen = [name] if name else list(experiments)
         return [(paper, exp, arm) for exp in chosen for arm in self.arm_names(paper, exp)]
 
@@ -294,8 +301,10 @@ class Plan:
         for shard in self.shards(group):
             if shard.name == name:
                 return shard
-        raise UserError(f"no shard {shard_id!r}; shards of {group!r}: "
-                        f"{choices(s.name for s in self.shards(group))}.")
+        raise UserError(
+            f"no shard {shard_id!r}; shards of {group!r}: "
+            f"{choices(s.name for s in self.shards(group))}."
+        )
 
     def part_shards(self, part: str) -> list[Shard]:
         """Return the shards that hold a part's runs."""
@@ -381,8 +390,10 @@ def _range_test(settings: dict[str, Any], test: RangeTest | None, where: str) ->
     if not schedules.words(settings["schedules"]["lr"]):
         return None
     if test is None:
-        raise UserError(f"{where}.lr: takes its bounds from a range test, but the experiment "
-                        "declares none; add the key `range`.")
+        raise UserError(
+            f"{where}.lr: takes its bounds from a range test, but the experiment "
+            "declares none; add the key `range`."
+        )
     kind = {"linear": "linear", "exponential": "exp_sweep"}[test.sweep]
     sweep = {"kind": kind, "start": test.low, "end": test.high}
     own = {
@@ -394,8 +405,10 @@ def _range_test(settings: dict[str, Any], test: RangeTest | None, where: str) ->
     }
     cost = budget(own, f"{where}.range")
     if cost["updates"] < 10:
-        raise UserError(f"{where}.range.epochs: {cost['updates']} updates are too few for a sweep; "
-                        "raise it until there are at least 10.")
+        raise UserError(
+            f"{where}.range.epochs: {cost['updates']} updates are too few for a sweep; "
+            "raise it until there are at least 10."
+        )
     seeds = tuple(range(test.seeds))
     label = f"{settings['dataset']['name']}, {settings['model']['name']}, " + (
         f"{settings['optimiser']['name']}, {settings['method']['name']}"

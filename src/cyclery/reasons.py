@@ -6,16 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from cyclery.stats import MOST_SEEDS, POWER
+from cyclery.text import duration
 
 Json = dict[str, Any]
-
-
-def duration(seconds: float) -> str:
-    """Return a time in the unit that reads best."""
-    for size, name in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {name}"
-    return f"{seconds:.0f} s"
 
 
 def amount(x: float, unit: str) -> str:

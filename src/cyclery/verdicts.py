@@ -107,7 +107,7 @@ def not_tested(claim: Json, tier: str) -> str | None:
 
 def judge(
     claims: Sequence[Json], tier: str, experiments: Sequence[Json], records: Records,
-    claim_seconds: Mapping[str, float] | None = None,
+    needs: Mapping[str, str] | None = None,
 ) -> list[Json]:  # fmt: skip
     """Return the judged claims of one paper at one tier, in declared order.
 
@@ -116,7 +116,7 @@ def judge(
         tier: the tier.
         experiments: the paper's experiments, arms with their run keys by seed.
         records: records by run key.
-        claim_seconds: estimated time of the claims that are not tested here.
+        needs: what it would take to test the claims that are not tested here.
     """
     index = {experiment["id"]: experiment for experiment in experiments}
     labels = {(name, arm["id"]): arm.get("label") or arm["id"]
@@ -138,7 +138,7 @@ def judge(
     for claim, members, mean in drafts:
         if mean:
             _rule(members)  # described beside the mean; corrected among themselves
-        out.append(_claim(claim, tier, members, mean, labels, claim_seconds or {}))
+        out.append(_claim(claim, tier, members, mean, labels, needs or {}))
     return out
 
 
@@ -149,7 +149,7 @@ def _planned(claim: Json, tier: str) -> int | None:
 
 def _claim(
     claim: Json, tier: str, members: Sequence[Case], mean: Sequence[Case],
-    labels: Labels, claim_seconds: Mapping[str, float],
+    labels: Labels, needs: Mapping[str, str],
 ) -> Json:  # fmt: skip
     """Return one judged claim from its judged comparisons."""
     deciding = list(mean or members)
@@ -162,9 +162,10 @@ def _claim(
     }  # fmt: skip
     if not deciding:
         reason = not_tested(claim, tier)
+        if claim["id"] in needs:
+            reason = f"{reason}; {needs[claim['id']]}"
         rows = [{**blank(c, labels), "reason": reason} for c in claim.get("comparisons") or []]
-        return out | {"verdict": "not run", "reason": reason, "comparisons": rows,
-                      "seconds_to_settle": claim_seconds.get(claim["id"])}  # fmt: skip
+        return out | {"verdict": "not run", "reason": reason, "comparisons": rows}
     firm = any(_firmly_refuted(case, len(deciding)) for case in deciding)
     out["verdict"] = combine([row["verdict"] for row in rows], firm)
     out["n"] = min((row["n"] for row in rows if row["n"]), default=0)

@@ -44,10 +44,14 @@ class Graph:
         self.data = self.config.data
         # Handed to every command, so that a job sees the configuration that was planned.
         # Braces are doubled, because Snakemake formats the command.
-        self.overrides = " ".join(
-            f"--set {shlex.quote(f'{key}={json.dumps(value)}')}"
-            for key, value in sorted(overrides.items())
-        ).replace("{", "{{").replace("}", "}}")
+        self.overrides = (
+            " ".join(
+                f"--set {shlex.quote(f'{key}={json.dumps(value)}')}"
+                for key, value in sorted(overrides.items())
+            )
+            .replace("{", "{{")
+            .replace("}", "}}")
+        )
 
     @classmethod
     def load(cls, root: Path, config: Mapping[str, Any]) -> Graph:

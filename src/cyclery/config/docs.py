@@ -62,8 +62,9 @@ def _with_references(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     return {
-        "$ref" if key == "x-ref" else key: f"#/$defs/{value}" if key == "x-ref" else
-        _with_references(value)
+        "$ref" if key == "x-ref" else key: f"#/$defs/{value}"
+        if key == "x-ref"
+        else _with_references(value)
         for key, value in node.items()
     }
 
@@ -135,7 +136,9 @@ def _model(model: type[BaseModel]) -> Iterator[str]:
     text = " ".join((model.__doc__ or "").split())
     yield text
     yield ""
-    inherited = Settings.model_fields if issubclass(model, Settings) and model is not Settings else {}
+    inherited = (
+        Settings.model_fields if issubclass(model, Settings) and model is not Settings else {}
+    )
     yield "| key | default | meaning |"
     yield "| --- | --- | --- |"
     for name, info in model.model_fields.items():

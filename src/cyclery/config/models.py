@@ -168,7 +168,8 @@ class Settings(Strict):
         None, description="torch threads per run on a CPU; changes the last bits of results"
     )
     evaluations: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="how often a run is evaluated on its way, spread evenly; the end always is"
+        None,
+        description="how often a run is evaluated on its way, spread evenly; the end always is",
     )
     init: str | None = Field(None, description="name of the parent whose weights start the run")
 

@@ -92,7 +92,8 @@ def resolve(merged: dict[str, Any], where: str) -> dict[str, Any]:
             "batch": schedules.normalise(given["batch"]),
         },
         "augment": [
-            {"op": entry["op"], **plain(op)} for entry, op in zip(given["augment"], ops, strict=True)
+            {"op": entry["op"], **plain(op)}
+            for entry, op in zip(given["augment"], ops, strict=True)
         ],
         "init": given.get("init"),
     }
@@ -127,7 +128,9 @@ def budget(settings: dict[str, Any], where: str) -> dict[str, int]:
 def _name(given: dict[str, Any], known: Iterable[str], where: str) -> str:
     name = given.get("name")
     if name not in known:
-        raise UserError(f"{where}: unknown {name!r}.{nearest(name, known)} Known: {choices(known)}.")
+        raise UserError(
+            f"{where}: unknown {name!r}.{nearest(name, known)} Known: {choices(known)}."
+        )
     return str(name)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import multiprocessing
+import os
 import platform
 import signal
 from collections.abc import Callable, Iterator
@@ -30,10 +31,12 @@ class Stopped(Exception):
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
     """Turn SIGTERM and SIGINT (a preempted node, Ctrl-C) into a stop at the next epoch's end."""
+    owner = os.getpid()
 
     def stop(number: int, _frame: Any) -> None:
         _STOP.append(number)
-        if multiprocessing.parent_process() is None and multiprocessing.active_children():
+        # Who waits for workers passes it on to them; workers have this handler too.
+        if os.getpid() == owner and multiprocessing.active_children():
             raise Stopped
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from cyclery.text import duration
+
 log = logging.getLogger(__name__)
 
 
@@ -41,10 +43,3 @@ class Progress:
             self._images / max(now - self._began, 1e-9),
             duration(left),
         )
-
-
-def duration(seconds: float) -> str:
-    """Return a duration as people say it: ``40 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

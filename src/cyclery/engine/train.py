@@ -26,7 +26,7 @@ from cyclery.engine.processes import (
     stop_if_asked,
     stopping,
 )
-from cyclery.engine.progress import Progress, duration
+from cyclery.engine.progress import Progress
 from cyclery.errors import UserError
 from cyclery.files import write_atomic
 from cyclery.store import Store, file_sha256
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from cyclery.engine.run import Data, Run
 
-__all__ = ["Stopped", "Trainer", "duration", "write_records"]
+__all__ = ["Stopped", "Trainer", "write_records"]
 
 log = logging.getLogger(__name__)
 # Between two questions whether another process still trains a run.
@@ -175,6 +175,7 @@ class Trainer:
 
     def train_one(self, job: Job, wait: bool) -> Record | None:
         """Train one job under its lock; None where another process has it and ``wait`` is off."""
+        stop_if_asked()
         with self._hold(job["key"], wait) as held:
             if not held:
                 return None

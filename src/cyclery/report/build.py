@@ -5,7 +5,6 @@ Nothing here depends on the clock or on the machine: the same evidence gives the
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 import cyclery
+from cyclery.files import write_atomic
 from cyclery.report import chart, svg, tex, view
 from cyclery.report.model import complete
 from cyclery.report.tables import Table
@@ -27,18 +27,6 @@ def _pages() -> Environment:
         loader=PackageLoader("cyclery.report", "templates"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-
-
-def _write(path: Path, data: str | bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name[:60]}.{os.getpid()}")
-    try:
-        new.write_bytes(data.encode("utf-8") if isinstance(data, str) else data)
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
 
 
 def _clear(folder: Path, keep: set[str]) -> None:
@@ -58,7 +46,7 @@ class _Output:
     def put(self, kind: str, name: str, data: str | bytes) -> None:
         """Write one file of a kind and remember it."""
         self.written[kind].add(name)
-        _write(self.folder / kind / name, data)
+        write_atomic(self.folder / kind / name, data)
 
     def draw(self, item: Json) -> None:
         """Draw a chart to SVG for the page and to PDF for LaTeX, once each."""
@@ -102,8 +90,8 @@ def build(evidence: list[Json], out_dir: Path, tier: str) -> Path:
             for name in ("board_table", "comparison_table"):
                 _, paper[name] = out.table(paper[name])
     shown["version"] = cyclery.__version__
-    _write(out_dir / "report.tex", tex.render("report.tex.j2", **shown))
+    write_atomic(out_dir / "report.tex", tex.render("report.tex.j2", **shown))
     out.finish()
     index = out_dir / "index.html"
-    _write(index, _pages().get_template("page.html.j2").render(**shown))
+    write_atomic(index, _pages().get_template("page.html.j2").render(**shown))
     return index

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
+from cyclery import text
 from cyclery.errors import UserError, choices, nearest
 
 Json = dict[str, Any]
@@ -166,11 +167,7 @@ def duration(seconds: float | None) -> str:
     """Return a time in the unit a person would use."""
     if seconds is None:
         return "\u2013"
-    for limit, size, unit in ((90, 1, "s"), (5400, 60, "min"), (129600, 3600, "h")):
-        if seconds < limit:
-            value = seconds / size
-            return f"{value:.{1 if value < 10 else 0}f}\u00a0{unit}"
-    return f"{seconds / 86400:.1f}\u00a0days"
+    return text.duration(seconds).replace(" ", "\u00a0")
 
 
 def seed_list(seeds: Iterable[Any]) -> str:
