@@ -78,7 +78,9 @@ class Copy:
             source = ROOT / name
             if source.is_dir():
                 shutil.copytree(
-                    source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+                    source,
+                    folder / name,
+                    ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
                 )
             else:
                 shutil.copy(source, folder / name)
@@ -269,7 +271,9 @@ def test_a_bad_configuration_stops_before_any_job(copy: Copy) -> None:
     assert "Traceback" not in output and not (copy.root / "results").exists()
 
 
-def test_kill_at_any_moment_loses_nothing(copy: Copy, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_kill_at_any_moment_loses_nothing(
+    copy: Copy, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     copy.tier["base"]["epochs"] = 60
     copy.save()
     calm = Copy(tmp_path_factory.mktemp("calm"))
@@ -315,9 +319,7 @@ def test_three_thousand_cells_are_planned_quickly(copy: Copy) -> None:
     # Not timed here: benchmarks/planning.py does. This proves that the plan comes out whole.
     copy.tier |= {"shard_by": "experiment", "cells_per_job": 1, "seeds": 50, "block": 5}
     arms = {f"a{i}": {"lr": 0.001 * (i + 1)} for i in range(300)}
-    copy.paper["experiments"] = {
-        "grid": {"title": "grid", "tiers": {"smoke": {}}, "arms": arms}
-    }
+    copy.paper["experiments"] = {"grid": {"title": "grid", "tiers": {"smoke": {}}, "arms": arms}}
     copy.paper["claims"] = {"T-3": PAPER["claims"]["T-3"]}
     copy.save()
     output = copy.snakemake("-n", "--quiet", "rules", "--", "tiny")

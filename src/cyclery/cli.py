@@ -207,7 +207,7 @@ def _trainer(options: argparse.Namespace, plan: Plan) -> Trainer:
 
 
 def commit(root: Path) -> str | None:
-    """Return the git commit of the code, with ``+`` where files differ from it; None without git."""
+    """Return the code's git commit, with ``+`` where files differ from it; None without git."""
     try:
         found = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
@@ -235,8 +235,8 @@ def _run_jobs(options: argparse.Namespace, plan: Plan, jobs: list[dict[str, Any]
 
 
 def _lr_range(options: argparse.Namespace) -> int:
+    from cyclery.cells import digest
     from cyclery.jobs import range_jobs
-    from cyclery.plan import digest
 
     plan = _load(options)
     tests = plan.ranges(options.group)

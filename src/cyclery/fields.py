@@ -22,8 +22,11 @@ T = TypeVar("T")
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
 _LIMITS = {"above": "above", "low": "at least", "high": "at most", "below": "below"}
 
-# ``get_type_hints`` evaluates every annotation anew, which a graph of many cells would feel.
-_hints = cache(get_type_hints)
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    # `get_type_hints` evaluates every annotation anew, which a graph of many cells would feel.
+    return get_type_hints(kind)
 
 
 def parse(kind: type[T], given: Mapping[str, Any], where: str) -> T:
@@ -39,11 +42,12 @@ def parse(kind: type[T], given: Mapping[str, Any], where: str) -> T:
                 f"{where}: unknown key {key!r}.{nearest(key, known)} "
                 f"Allowed: {choices(known) or 'none'}."
             )
-    values = {}
+    # mypy takes a type variable's class for unhashable.
+    hints, values = _hints(kind), {}  # type: ignore[arg-type]
     for name, field in known.items():
         if name in given:
             place = f"{where}.{name}"
-            values[name] = _convert(given[name], _hints(kind)[name], place)
+            values[name] = _convert(given[name], hints[name], place)
             check_limits(values[name], field.metadata, place)
         elif field.default is MISSING and field.default_factory is MISSING:
             raise UserError(f"{where}: key {name!r} is missing; it has no default.")

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from cyclery import evidence, lrrange, schedules
+from cyclery.cells import ArmPlan, RangePlan
 from cyclery.config.check import RANGE_ARM
 from cyclery.config.models import Claim
 from cyclery.errors import UserError
 from cyclery.files import write_atomic
 from cyclery.overview import claim_needs
-from cyclery.plan import ArmPlan, Plan, RangePlan, comparison_arms, planned_seeds
+from cyclery.plan import Plan, comparison_arms, planned_seeds
 from cyclery.store import is_sealed
 
 Record = dict[str, Any]
@@ -97,7 +98,7 @@ def read_printed(path: Path) -> list[dict[str, Any]]:
     for number, row in enumerate(rows, 2):
         for key in ("value", "std", "runs"):
             try:
-                row[key] = None if row.get(key) is None else float(str(row[key]))  # type: ignore[assignment]
+                row[key] = None if row.get(key) is None else float(str(row[key]))
             except ValueError:
                 raise UserError(
                     f"{path}, line {number}: {key} must be a number or empty (found {row[key]!r})"
@@ -318,7 +319,7 @@ def _range_evidence(test: RangePlan, sweeps: dict[str, Record]) -> dict[str, Any
         values = [record["readings"].get(name) for _, record in found]
         known = [value for value in values if value]
         readings[name] = math.exp(fmean(map(math.log, known))) if known else None
-    longest = max((record["lr"] for _, record in found), key=len, default=[])
+    longest: list[float] = max((record["lr"] for _, record in found), key=len, default=[])
     return {
         "key": test.key,
         "label": test.label,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from cyclery.cells import RangePlan, Shard
 from cyclery.config.resolve import budget
-from cyclery.plan import Plan, RangePlan, Shard
+from cyclery.plan import Plan
 
 
 def range_jobs(tests: Iterable[RangePlan]) -> list[dict[str, Any]]:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
+from cyclery.cells import ArmPlan
 from cyclery.config.load import load
 from cyclery.errors import UserError
-from cyclery.plan import ArmPlan, Plan, comparison_arms
+from cyclery.plan import Plan, comparison_arms
 from cyclery.store import Store
 from cyclery.text import duration
 

@@ -15,10 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cyclery.cells import digest
 from cyclery.config.check import check
 from cyclery.config.load import load
 from cyclery.data import registry
-from cyclery.plan import Plan, digest
+from cyclery.plan import Plan
 
 # More processes than this share one job's runs only on machines that nobody has asked about.
 MOST_WORKERS = 64
@@ -55,7 +56,7 @@ class Graph:
 
     @classmethod
     def load(cls, root: Path, config: Mapping[str, Any]) -> Graph:
-        """Load, check and plan the project; a WorkflowError-friendly UserError says what is wrong."""
+        """Load, check and plan the project; a UserError says what is wrong."""
         project, changed = load(root, config), {}
         defaults = load(root).config.model_dump()
         for key, value in project.config.model_dump().items():

@@ -28,8 +28,8 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             line = key_node.start_mark.line + 1
             if isinstance(key, str) and key in seen:
                 raise UserError(
-                    f"{node.start_mark.name}: {key!r} stands twice, on lines {seen[key]} and {line}; "
-                    "rename or delete one"
+                    f"{node.start_mark.name}: {key!r} stands twice, on lines {seen[key]} and "
+                    f"{line}; rename or delete one"
                 )
             if isinstance(key, str):
                 seen[key] = line

@@ -6,7 +6,7 @@ of writing the same thing give the same dict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from cyclery import augment_settings, methods, models, optim_settings, schedules
@@ -125,13 +125,13 @@ def budget(settings: dict[str, Any], where: str) -> dict[str, int]:
     }
 
 
-def _name(given: dict[str, Any], known: Iterable[str], where: str) -> str:
+def _name(given: dict[str, Any], known: Collection[str], where: str) -> str:
     name = given.get("name")
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UserError(
             f"{where}: unknown {name!r}.{nearest(name, known)} Known: {choices(known)}."
         )
-    return str(name)
+    return name
 
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:

@@ -180,7 +180,7 @@ class Run:
             loss, logs = self.method.step(
                 self.models, batch, row, self.method_settings, self.generator
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         scalars = {"loss": loss.detach(), **{k: v.detach() for k, v in logs.items()}}
         if "clip_norm" in row:
             scalars["clipped"] = optim.clip_(self.flat, row["clip_norm"])

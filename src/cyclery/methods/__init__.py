@@ -4,7 +4,8 @@ A method file declares ``VERSION`` (raised whenever what it computes changes: it
 key), ``TITLE``, a frozen dataclass ``Settings`` and a pure function
 ``step(models, batch, row, settings, generator) -> (loss, logs)``. Fields of ``Settings`` that are
 annotated ``Quantity`` may follow a schedule; their value at this update arrives in ``row`` as a
-0-dim tensor. Every field has a default. A step never reads a host number that changes with time and never synchronises.
+0-dim tensor. Every field has a default. A step never reads a host number that changes with time
+and never synchronises.
 
 Files are found by their name, so adding one needs no other edit. They import torch lazily
 (``from cyclery.lazy import F, torch``), because planning reads their settings.

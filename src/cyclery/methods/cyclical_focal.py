@@ -30,12 +30,17 @@ VERSION = 1
 TITLE = "Cyclical focal loss"
 
 
+def _cycle() -> Any:
+    """Return the paper's cycle: easy ends, hardest after a quarter of the run."""
+    return {"kind": "cycle", "easy": 1.0, "hard": 0.0, "factor": 4.0}
+
+
 @dataclass(frozen=True)
 class Settings:
     """Settings of the loss; the defaults are the paper's for CIFAR and ImageNet with f = 4."""
 
     eta: Quantity = field(
-        default_factory=lambda: {"kind": "cycle", "easy": 1.0, "hard": 0.0, "factor": 4.0},  # type: ignore[arg-type,return-value]
+        default_factory=_cycle,
         metadata={"doc": "weight of the high-confidence (easy) part, 1 easy to 0 hard"},
     )
     gamma_hc: Quantity = field(

@@ -1,0 +1,119 @@
+"""The pieces of a plan: range tests, arms, cells and shards, with the keys that identify them.
+
+One hash is made per arm; a run key is derived from it and the seed when it is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of the canonical JSON of ``value``, shortened to 24 hex digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class RangePlan:
+    """A learning-rate range test: its settings, and one run per seed."""
+
+    settings: dict[str, Any]
+    label: str
+    key: str
+    seeds: tuple[int, ...]
+
+    def run(self, seed: int) -> dict[str, Any]:
+        """Return the resolved settings of one sweep."""
+        return {**self.settings, "seed": seed}
+
+    def run_key(self, seed: int) -> str:
+        """Return the run key of one sweep."""
+        return digest([self.key, seed])
+
+
+@dataclass(frozen=True)
+class ArmPlan:
+    """One arm with everything that decides its numbers, except the seed."""
+
+    paper: str
+    experiment: str
+    name: str
+    settings: dict[str, Any]
+    parents: dict[str, ArmPlan]
+    range: RangePlan | None
+    cost: dict[str, int]
+    # Factors that tuning put on the arm's own values; empty for the values as declared.
+    factors: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Return ``paper/experiment/arm``, with the tuning trial where there is one."""
+        trial = "".join(f"~{name}x{factor:g}" for name, factor in self.factors.items())
+        return f"{self.paper}/{self.experiment}/{self.name}{trial}"
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the hash of everything but the seed, parents and range test included."""
+        return digest(
+            {
+                **self.settings,
+                "parents": {name: parent.digest for name, parent in self.parents.items()},
+                "range": self.range.key if self.range else None,
+            }
+        )
+
+    @cached_property
+    def level(self) -> int:
+        """Return the length of the longest chain of parents."""
+        return max((parent.level + 1 for parent in self.parents.values()), default=0)
+
+    def key(self, seed: int) -> str:
+        """Return the run key of one seed."""
+        return digest([self.digest, seed])
+
+    def run(self, seed: int) -> dict[str, Any]:
+        """Return the resolved settings of one run, as the trainer and the record have them."""
+        return {
+            **self.settings,
+            "seed": seed,
+            "parents": {name: parent.key(seed) for name, parent in self.parents.items()},
+            "range": self.range.key if self.range else None,
+        }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm with a block of seeds."""
+
+    arm: ArmPlan
+    seeds: tuple[int, ...]
+
+    @property
+    def runs(self) -> Iterator[tuple[ArmPlan, int]]:
+        """Yield the runs of the cell."""
+        return ((self.arm, seed) for seed in self.seeds)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The cells that one job trains in one process."""
+
+    group: str
+    name: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def id(self) -> str:
+        """Return ``group/name``, as in the path of its records."""
+        return f"{self.group}/{self.name}"
+
+    @cached_property
+    def digest(self) -> str:
+        """Return the hash of its run keys: what makes Snakemake run the job again."""
+        return digest([[cell.arm.digest, cell.seeds] for cell in self.cells])
