@@ -113,7 +113,7 @@ def _comparison(paper: Paper, comparison: Comparison) -> list[str]:
                 f"against.by: {comparison.against.by!r} would choose on the test set; use a "
                 "validation metric such as val_accuracy"
             )
-    for metric in metrics:
+    for metric in dict.fromkeys(metrics):
         base, at, fraction = metric.removeprefix("log:").partition("@")
         if base not in METRICS:
             problems.append(

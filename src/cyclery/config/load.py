@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cyclery.config.models import Config, Paper, Tier
+from cyclery.config.models import KEY_MARK, Config, Paper, Tier
 from cyclery.errors import UserError, choices, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -104,6 +104,9 @@ def validate(model: type[Model], data: Any, where: str) -> Model:
             # The branch of a union is our affair, not a key of the user's file.
             key = ".".join(str(part) for part in problem["loc"] if str(part) not in _BRANCHES)
             message = problem["msg"].removeprefix("Value error, ")
+            if message.startswith(KEY_MARK):
+                lines.append(f"{where}: {key}{message.removeprefix(KEY_MARK)}")
+                continue
             value = problem.get("input")
             shown = "" if isinstance(value, dict) else f" (found {value!r:.80})"
             lines.append(f"{where}: {key + ': ' if key else ''}{message}{shown}")

@@ -23,7 +23,8 @@ from cyclery.errors import UserError, choices, nearest
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
-Verdict = Literal["reproduced", "contradicted", "partly", "inconclusive", "not run"]
+# Stands for the key in messages about what is inside a quantity.
+KEY_MARK = "@"
 
 
 class Strict(BaseModel):
@@ -46,9 +47,10 @@ class Strict(BaseModel):
 
 def _quantity(value: Any) -> Any:
     try:
-        schedules.check(value, "")
+        # load.validate puts the key in the place of the mark.
+        schedules.check(value, KEY_MARK)
     except UserError as error:
-        raise ValueError(str(error).lstrip(": ")) from None
+        raise ValueError(str(error)) from None
     return value
 
 

@@ -72,7 +72,7 @@ def resolve(merged: dict[str, Any], where: str) -> dict[str, Any]:
     missing = [key for key in REQUIRED if key not in given]
     if missing:
         raise UserError(f"{where}: {', '.join(missing)} not set in the tier, experiment or arm.")
-    dataset = registry.get(given["dataset"])
+    dataset = registry.get(_name({"name": given["dataset"]}, registry.DATASETS, f"{where}.dataset"))
     method, quantities = _method(given["method"], f"{where}.method")
     columns = {key: given[key] for key in RATES if key in given} | quantities
     for key, spec in columns.items():
