@@ -42,8 +42,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 reproduce: $(READY) ## run a tier, or one paper of it, to the report, and say where it is
-	$(BIN)/snakemake --cores $(CORES) $(or $(TARGET),report) --config tier=$(TIER) \
-	  $(if $(PAPER),"papers=[$(PAPER)]") $(if $(SEEDS),seeds=$(SEEDS))
+	$(BIN)/snakemake --cores $(CORES) $(or $(TARGET),report) --config tier=$(TIER)$(if $(PAPER), "papers=[$(PAPER)]")$(if $(SEEDS), seeds=$(SEEDS))
 	@report=results/$(TIER)/report/index.html; test ! -e $$report || echo "Report: $(CURDIR)/$$report"
 
 plan: $(READY) ## say what would run: cells, runs, steps, time, disk, what is done

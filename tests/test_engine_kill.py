@@ -100,7 +100,11 @@ def test_workers_end_with_their_parent(tmp_path):
     assert len(workers) == 2
     process.kill()
     process.join()
-    factory.wait_for(lambda: not any(running(pid) for pid in workers), seconds=5)
+    try:
+        factory.wait_for(lambda: not any(running(pid) for pid in workers), seconds=5)
+    finally:
+        for pid in filter(running, workers):
+            os.kill(int(pid), signal.SIGKILL)
     with store.lock(wanted[0]["key"], wait=False) as held:
         assert held
 

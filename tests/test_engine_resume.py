@@ -11,8 +11,9 @@ import engine_factory as factory
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
-from cyclery import methods
+from cyclery import methods, models
 from cyclery.engine.checkpoint import load_weights, read_state, save_state, save_weights
 from cyclery.errors import UserError
 from cyclery.store import Store, file_sha256
@@ -58,6 +59,22 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(settings, tmp_path):
         point = read_state(path, "stamp", store)
         assert point.seconds == 1.5
         run.load_state(point.state, point.epoch, point.curve)
+    assert_same(run, whole)
+
+
+def test_noise_of_a_foreign_network_is_resumed_too(tmp_path, monkeypatch):
+    """Layers of other packages draw from torch's own generator."""
+    build = models.build
+    monkeypatch.setattr(models, "build", lambda *given: nn.Sequential(nn.Dropout(), build(*given)))
+    settings, path = factory.settings(epochs=3), tmp_path / "resume.safetensors"
+    whole, run = factory.train(settings), factory.run(settings)
+    run.train_epoch()
+    run.evaluate_on_the_way()
+    save_state(run, path, "stamp", 0.0)
+    run = factory.run(settings)
+    point = read_state(path, "stamp", Store(tmp_path))
+    run.load_state(point.state, point.epoch, point.curve)
+    factory.finish(run)
     assert_same(run, whole)
 
 

@@ -248,7 +248,10 @@ def test_reproduce_passes_its_settings_on() -> None:
     first = recipe("reproduce")[0].rstrip()
     assert first == ".venv/bin/snakemake --cores all report --config tier=smoke"
     assert recipe("reproduce", "PAPER=clr", "SEEDS=20", "TIER=desk", "CORES=2")[0] == (
-        ".venv/bin/snakemake --cores 2 clr --config tier=desk seeds=20"
+        '.venv/bin/snakemake --cores 2 report --config tier=desk "papers=[clr]" seeds=20'
+    )
+    assert recipe("reproduce", "TARGET=clr.CLR-2")[0] == (
+        ".venv/bin/snakemake --cores all clr.CLR-2 --config tier=smoke"
     )
 
 

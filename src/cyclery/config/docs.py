@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from cyclery import augment_settings, methods, models, optim_settings, schedules
 from cyclery.config.models import Config, Paper, Settings, Strict, Tier
 from cyclery.data.registry import DATASETS
+from cyclery.schedules.kinds import RANGE_WORDS
 
 SCHEMAS = Path("workflow/schemas")
 REFERENCE = Path("docs/configuration.md")
@@ -35,6 +36,7 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
         "description": "a number, or a schedule",
         "anyOf": [
             {"type": "number", "minimum": 0},
+            {"enum": list(RANGE_WORDS)},
             {
                 "type": "object",
                 "required": ["kind"],

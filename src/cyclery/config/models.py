@@ -125,7 +125,6 @@ Choice = Annotated[
                 {
                     "type": "object",
                     "properties": {"name": {"type": "string"}},
-                    "required": ["name"],
                 },
             ]
         }
