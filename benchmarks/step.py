@@ -58,6 +58,7 @@ def engine(data: Data, model: dict[str, Any]) -> Callable[[], None]:
             "augment": [{"op": "shift", "size": 1}],
             "epochs": EPOCHS,
             "precision": "fp32",
+            "threads": 1,
             "evaluations": 1,
             "seed": 0,
         },
