@@ -150,7 +150,8 @@ def test_what_a_comparison_hides_is_said(page: Page) -> None:
     text = " ".join(" ".join(page.texts).split())
     for said in (
         "Left out: seed 7: diverged at step 3.", "Unequal budgets: a stated reason.",
-        "Seeds that share a parent count once: 3 units.", "Compared with validation accuracy.",
+        "Seeds that share a parent count once: 3 units.",
+        "Test accuracy compared with validation accuracy.",
         "Bootstrap (BCa) interval [\u22121.00, +0.30].", "\u22120.1 is no effect: too few seeds.",
         "Random-effects mean of 2 experiments.", ", pooled", "The paper tests this on ImageNet.",
     ):  # fmt: skip

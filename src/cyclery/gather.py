@@ -56,7 +56,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         claims,
         runs | _range_records(tests.values(), sweeps),
         claim_needs(plan, paper_name),
-        [_range_evidence(test, sweeps) for test in tests.values()],
+        [_range_evidence(test, sweeps, _users(plan, part, test)) for test in tests.values()],
         read_printed(plan.project.root / "config" / "reported" / f"{paper_name}.csv"),
         only=_only(paper.claims, name) if name else None,
     )
@@ -292,8 +292,8 @@ def _schedule(spec: dict[str, Any]) -> str:
 def _range_records(tests: Iterable[RangePlan], sweeps: dict[str, Record]) -> dict[str, Record]:
     """Return sweeps as records with figures that a claim can be about (OWN DEFINITION).
 
-    ``range_deviation`` is the distance of a seed's upper bound from their geometric mean, in
-    decades.
+    ``range_deviation`` is the distance of a seed's bounds from their geometric mean over seeds,
+    in decades: of base and upper bound the one further off.
     """
     found = {}
     for test in tests:
@@ -302,14 +302,27 @@ def _range_records(tests: Iterable[RangePlan], sweeps: dict[str, Record]) -> dic
             key: (math.log10(r["bounds"]["base"] or 1e-12), math.log10(r["bounds"]["max"]))
             for key, r in records.items()
         }
-        centre = fmean(high for _, high in logs.values()) if logs else 0.0
-        for key, (base, high) in logs.items():
-            figures = {"log10_base": base, "log10_max": high, "range_deviation": abs(high - centre)}
+        centres = [fmean(bounds) for bounds in zip(*logs.values(), strict=True)]
+        for key, bounds in logs.items():
+            furthest = max(abs(x - centre) for x, centre in zip(bounds, centres, strict=True))
+            figures = {"log10_base": bounds[0], "log10_max": bounds[1], "range_deviation": furthest}
             found[key] = {**records[key], "final": figures, "curve": {}}
     return found
 
 
-def _range_evidence(test: RangePlan, sweeps: dict[str, Record]) -> dict[str, Any]:
+def _users(plan: Plan, part: str, test: RangePlan) -> list[str]:
+    """Return the titles of the experiments that take their bounds from a range test."""
+    return list(
+        dict.fromkeys(
+            plan.project.papers[paper].experiments[name].title
+            for paper, name, arm in plan.part_arms(part)
+            for trial in plan.trials(paper, name, arm)
+            if trial.range and trial.range.key == test.key
+        )
+    )
+
+
+def _range_evidence(test: RangePlan, sweeps: dict[str, Record], users: list[str]) -> dict[str, Any]:
     found = [(seed, sweeps[test.run_key(seed)]) for seed in test.seeds
              if test.run_key(seed) in sweeps]  # fmt: skip
     combined = lrrange.combine([record["bounds"] for _, record in found]) if found else {}
@@ -322,7 +335,7 @@ def _range_evidence(test: RangePlan, sweeps: dict[str, Record]) -> dict[str, Any
     longest: list[float] = max((record["lr"] for _, record in found), key=len, default=[])
     return {
         "key": test.key,
-        "label": test.label,
+        "label": f"{', '.join(users)} ({test.label})" if users else test.label,
         "settings": {"sweep": test.settings["sweep"], "epochs": str(test.settings["epochs"])},
         "seeds": [seed for seed, _ in found],
         "lr": longest,

@@ -54,7 +54,9 @@ def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
                 for trial in candidate.trials(paper, exp, arm)
             )
             total = each * claim.seeds.get(candidate.tier, candidate.project.tier.seeds)
-            found[name] = f"tier {candidate.tier} tests it in about {duration(total)} of training"
+            found[name] = (
+                f"the {candidate.tier} tier tests it in about {duration(total)} of training"
+            )
             break
     return found
 

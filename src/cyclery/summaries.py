@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cyclery import stats
-from cyclery.metrics_derived import OWN, Record, curve, value
+from cyclery.metrics_derived import OWN, THIRDS, Record, curve, value
 from cyclery.pairs import Json, Records, diverged_at, fault, runs_of
 
 HEAD = ("experiment", "arm", "seed", "key", "status")
@@ -24,7 +24,8 @@ def tidy(
 
     Columns: experiment, arm, seed, key, status (``done``, ``diverged``, ``missing``, or
     ``invalid`` where the record is of another run), every scalar of the finals and the derived
-    ``metrics`` as fractions (NaN where there is none), images, updates, seconds, device, commit.
+    ``metrics`` as fractions (NaN where there is none; on a long tail also the accuracy of common,
+    medium and rare classes), images, updates, seconds, device, commit.
     """
     rows: list[Json] = []
     finals: set[str] = set(metrics) - set(OWN)
@@ -53,9 +54,15 @@ def _cells(key: str, seed: int, records: Records, finals: set[str], metrics: Seq
     if record["status"] == "done":
         scalars = [name for name, x in (record.get("final") or {}).items()
                    if x is None or isinstance(x, int | float)]  # fmt: skip
-        finals.update(scalars)
-        cells |= {name: value(record, name) for name in [*scalars, *metrics]}
+        thirds = THIRDS if _long_tailed(record) else ()
+        finals.update(scalars, thirds)
+        cells |= {name: value(record, name) for name in [*scalars, *metrics, *thirds]}
     return cells
+
+
+def _long_tailed(record: Record) -> bool:
+    split = (record.get("settings") or {}).get("split") or {}
+    return bool((split.get("imbalance") or {}).get("kind") == "long_tail")
 
 
 def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
@@ -93,7 +100,7 @@ def _figure(column: pd.DataFrame) -> Json | None:
 
 
 def curves(experiment: Json, records: Records) -> list[Json]:
-    """Return the mean and 95 % t band across seeds of every arm's evaluation curves.
+    """Return the mean and 95 % t band across seeds of every arm's curves, but the training loss.
 
     Only finished runs; at each epoch only those with a finite value there. ``n`` is the number of
     runs; bounds are None where fewer than two have a value.
@@ -102,8 +109,8 @@ def curves(experiment: Json, records: Records) -> list[Json]:
     for arm in experiment["arms"]:
         runs = [records[key] for seed, key in runs_of(arm).items()
                 if fault(key, seed, records) is None]  # fmt: skip
-        names = sorted({name for run in runs for name in run.get("curve") or {}
-                        if name.startswith(("test_", "val_"))})  # fmt: skip
+        logged = {name for run in runs for name in run.get("curve") or {}} - {"train_loss"}
+        names = sorted(name for name in logged if name.startswith(("test_", "val_", "train_")))
         for name in names:
             band = _band([curve(run, name) for run in runs])
             if band:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from cyclery.report.contents import settling
@@ -13,10 +14,11 @@ from cyclery.report.intervals import (
     strip,
     ticks,
 )
-from cyclery.report.model import DECIDED, Slugs, metric_name, number, typeset
+from cyclery.report.model import Slugs, metric_name, number, typeset
 from cyclery.report.tables import Column, Table
 
 Json = dict[str, Any]
+Labels = Mapping[tuple[str, str], str]
 
 
 def _test_text(item: Json) -> str:
@@ -24,18 +26,21 @@ def _test_text(item: Json) -> str:
     if item["test"] == "equivalence":
         return f"equivalence within ±{margin}"
     if item["test"] == "non-inferiority":
-        return f"non-inferior by at most {margin}"
+        return f"non-inferiority, margin {margin}"
     return f"{item['test']}, margin {margin}" if item["margin"] else item["test"]
 
 
-def _comparison(item: Json, board_axis: tuple[float, float] | None, default: str) -> Json:
+def _comparison(
+    item: Json, board_axis: tuple[float, float] | None, default: str, labels: Labels
+) -> Json:
     """Return one comparison with its texts; `default` is its verdict where it states none."""
+    chosen = labels.get((item["experiment"], item["chosen"]), item["chosen"])
     label = item["label"] or f"{item['arm']} against {item['against']}"
     p = item["p_holm"] if item["p_holm"] is not None else item["p"]
     shown = "< 0.001" if p is not None and p < 0.001 else f"= {number(p, 3)}"
     return {
         **item,
-        "says_label": label + (f" (chosen: {item['chosen']})" if item["chosen"] else ""),
+        "says_label": label + (f" (chosen: {chosen})" if chosen else ""),
         "says_effect": f"{number(item['effect'], digits_for(item), sign=True)} {item['unit']}",
         "says_ci": interval_text(item),
         "says_test": _test_text(item), "asides": _asides(item),
@@ -52,7 +57,8 @@ def _asides(item: Json) -> list[str]:
     if item["effect"] is None and item["verdict"] != "not run":
         said.append(typeset(item["reason"]))
     if item["against_metric"]:
-        said.append(f"Compared with {metric_name(item['against_metric'])}.")
+        metric, other = metric_name(item["metric"]), metric_name(item["against_metric"])
+        said.append(f"{metric[:1].upper()}{metric[1:]} compared with {other}.")
     if item["bca95"]:
         said.append(f"Bootstrap (BCa) interval {interval_text(item, 'bca95')}.")
     if item["pooled"].get("k"):
@@ -96,18 +102,25 @@ def _trace(slug: str, item: Json) -> Table | None:
     return Table(slug, item["says_label"], columns, rows).trimmed() if rows else None
 
 
-def claim(raw: Json, slugs: Slugs, axis: tuple[float, float]) -> Json:
-    """Return one claim as the board and its card show it."""
+def _sentence(text: str) -> str:
+    """Return a reason as a sentence: those of the configuration are clauses."""
+    return typeset(
+        f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}" if text else ""
+    )
+
+
+def claim(raw: Json, slugs: Slugs, axis: tuple[float, float], labels: Labels) -> Json:
+    """Return one claim as the board and its card show it; `labels` are those of the arms."""
     default = raw["verdict"] if len(raw["comparisons"]) == 1 else "inconclusive"
     items = [
-        _comparison(c, axis if c["unit"] == "pp" else None, default) for c in raw["comparisons"]
+        _comparison(c, axis if c["unit"] == "pp" else None, default, labels)
+        for c in raw["comparisons"]
     ]
     # A pooled claim has one test, its mean; the members are described beside it.
     deciding = [c for c in items if c["pooled"] or c["arm"] == "pooled"] or items
     measured = [c for c in deciding if c["effect"] is not None]
     slug = slugs.make("claim", raw["id"])
-    open_ = raw["verdict"] not in DECIDED
-    settle = settling(raw) if open_ else ""
+    settle = settling(raw) if raw["verdict"] in ("partly", "inconclusive") else ""
     planned = raw["planned_seeds"]
     seeds = f"{raw['n']} of {planned} planned seeds" if planned else f"{raw['n']} seeds"
     facts = [raw["source"], f"{raw['tier']} tier", seeds, settle and f"to settle here: {settle}"]
@@ -118,7 +131,7 @@ def claim(raw: Json, slugs: Slugs, axis: tuple[float, float]) -> Json:
     return {
         **raw, "slug": slug, "comparisons": items, "groups": _groups(items),
         "says_effect": effect, "on_board": [c for c in deciding if c["board"]],
-        "reason": typeset(raw["reason"]),
+        "reason": _sentence(raw["reason"]),
         "says_settle": settle, "facts": [f for f in facts if f],
         "traces": [t.view() for t in traces if t],
     }  # fmt: skip

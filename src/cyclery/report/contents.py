@@ -6,7 +6,6 @@ from typing import Any
 
 from cyclery.report.intervals import digits_for, interval_text
 from cyclery.report.model import (
-    VERDICTS,
     amount,
     compact,
     duration,
@@ -112,7 +111,7 @@ def board(slug: str, paper: Json) -> Table:
         seeds = f"{claim['n']}/{claim['planned_seeds'] or '?'}"
         rows.append([
             claim["verdict"], claim["id"], said, claim["says_effect"], seeds,
-            settling(claim) if claim["verdict"] in VERDICTS[3:] else "", claim["tier"],
+            claim["says_settle"], claim["tier"],
         ])  # fmt: skip
     columns = [
         Column("Verdict", "verdict"), Column("Claim", weight=0.65), Column("Statement", weight=3.0),
@@ -161,7 +160,8 @@ def printed(slug: str, paper: Json) -> Table:
         if item["value"] is not None:
             value = _plain(item["value"])
             value += f" ± {_plain(item['std'])}" if item["std"] is not None else ""
-            value += f" ({item['runs']:g} runs)" if item["runs"] is not None else ""
+            if item["runs"] is not None:
+                value += f" ({item['runs']:g} run{'' if item['runs'] == 1 else 's'})"
         data = ", ".join(str(x) for x in (item["dataset"], item["labels"]) if x not in ("", None))
         texts = (item["table"], data, item["architecture"], item["method"], item["metric"], value,
                  item["source"], item["confidence"])  # fmt: skip

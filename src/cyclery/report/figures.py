@@ -54,7 +54,8 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
             mean = scale * floats(curve["mean"][:size])
             bounds = [scale * floats(curve[k]) for k in ("low", "high")]
             lines.append((place[curve["arm"]], floats(curve["epoch"][:size]), mean, bounds))
-        late = x[0] + 0.1 * (x[1] - x[0])  # the first climb would flatten what differs
+        # The first climb would flatten what differs; what is logged in training acts there too.
+        late = x[0] + (0.0 if name.startswith("train_") else 0.1) * (x[1] - x[0])
         shown = [
             v for _, epoch, mean, bounds in lines for part in (mean, *bounds)
             if part.size == epoch.size for v in part[epoch >= late]
@@ -68,8 +69,8 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
     page.foot(ax, "epoch")
     words = ", ".join(map(metric_name, names))
     text = (
-        f"{words[:1].upper()}{words[1:]} by epoch: mean of the seeds with its 95 % band, "
-        "vertical axis fitted to the last 90 % of the run."
+        f"{words[:1].upper()}{words[1:]} by epoch: mean of the seeds with its 95 % band. "
+        "Vertical axes of accuracy and loss are fitted to the last 90 % of the run."
     )
     return Chart(slug, f"{title}: learning curves", text, page.figure)
 

@@ -191,6 +191,10 @@ _NAMES = {
     "lr": "learning rate", "test_nll": "test NLL", "test_ece": "test ECE",
     "val_accuracy": "validation accuracy", "val_nll": "validation NLL", "ema": "EMA decay",
     "weight_decay_norm": "weight decay of norms and biases", "batch": "batch size",
+    "minority_accuracy": "accuracy of the smaller half",
+    "many_accuracy": "accuracy of common classes",
+    "medium_accuracy": "accuracy of medium classes", "few_accuracy": "accuracy of rare classes",
+    "train_clipped": "share of clipped updates", "train_scale": "scale of the loss",
 }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from itertools import chain
 from typing import Any
 
+from cyclery.metrics_derived import THIRDS
 from cyclery.report import contents, figures
 from cyclery.report.chart import Chart
 from cyclery.report.claims import claim
@@ -115,11 +116,15 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
     notes += ["Mean ± half of the 95 % interval over seeds.", *_provenance_notes(part)]
     notes = [" ".join(notes)]
     if raw["not_run"]:
-        absent = "; ".join(f"{name} ({why})" for name, why in raw["not_run"].items())
+        reasons = dict.fromkeys(raw["not_run"].values())
+        absent = "; ".join(
+            f"{', '.join(k for k, v in raw['not_run'].items() if v == why)} ({why})"
+            for why in reasons
+        )
         notes.append(f"Arms not run at this tier: {absent}.")
     used = [c["metric"] for c in items]
     extra = [
-        m for m in dict.fromkeys(used)
+        m for m in dict.fromkeys([*used, *THIRDS])
         if any((a["metrics"].get(m) or {}).get("mean") is not None for a in raw["arms"])
     ]  # fmt: skip
     table = contents.arms(slugs.make(slug, "arms"), raw, extra, notes)
@@ -167,7 +172,9 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
     prefixes = Counter(one["id"].split("-")[0] for one in raw if one["id"])
     name = max(prefixes, key=prefixes.__getitem__, default=facts["id"] or parts[0]["part"])
     axis = domain([c for one in raw for c in one["comparisons"] if c["unit"] == "pp"], centred=True)
-    claims = [claim(one, slugs, axis) for one in raw]
+    labels = {(e["id"], a["id"]): a["label"] or a["id"]
+              for p in parts for e in p["experiments"] for a in e["arms"]}  # fmt: skip
+    claims = [claim(one, slugs, axis, labels) for one in raw]
     decided = sum(c["verdict"] in DECIDED for c in raw)
     deviations = list(dict.fromkeys(d for p in parts for d in p["paper"]["deviations"]))
     view = {
