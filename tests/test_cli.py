@@ -5,110 +5,27 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
-import yaml
-from test_bad_input import PAPER, TIER, arms, write
+from project_factory import PAPER, TIER, evidence, run, trained, write
 
 from cyclery import cli
-from cyclery.config.docs import documents
-from cyclery.errors import UserError
-from cyclery.gather import read_printed, read_records
+from cyclery.config.check import check
+from cyclery.config.load import load
+from cyclery.overview import UNKNOWN_IMAGES_PER_SECOND, amount, claim_needs, rows
 
 ROOT = Path(__file__).resolve().parents[1]
 Json = dict[str, Any]
 
 
-def paper() -> Json:
-    """Return a paper that uses range tests, chains, tuning, best-of controls and sharing."""
-    found = copy.deepcopy(PAPER)
-    found["experiments"]["main"]["range"] = {"low": 0.01, "high": 3, "epochs": 20, "seeds": 2}
-    arms(found).update(
-        {
-            "found": {"lr": "range", "role": "method", "label": "range & test"},
-            "student": {"parents": {"teacher": "plain"}, "init": "teacher"},
-            "moving": {
-                "batch": {"kind": "cycle", "easy": 25, "hard": 50, "factor": 2},
-                "clip_norm": {"kind": "cycle", "easy": 0.5, "hard": 2},
-                "method": {"name": "cyclical_focal", "control": "scale_matched"},
-            },
-        }
-    )
-    found["experiments"]["twin"] = {
-        "title": "twin", "tiers": {"smoke": {}}, "arms": {"plain": {}, "slow": {"lr": 0.01}},
-    }  # fmt: skip
-    found["claims"] |= {
-        "C-2": {
-            "statement": "the range test finds a good rate",
-            "comparisons": [
-                {
-                    "experiment": "main",
-                    "arm": "found",
-                    "against": {"best_of": ["plain", "fast"], "by": "val_accuracy"},
-                    "test": "non-inferiority",
-                    "margin": 1,
-                },
-                {
-                    "experiment": "main",
-                    "arm": "range-test",
-                    "against": {"constant": 0},
-                    "metric": "range_deviation",
-                    "test": "non-inferiority",
-                    "margin": 0.477,
-                    "lower_is_better": True,
-                },
-            ],
-        },
-        "C-3": {
-            "statement": "the end is better than the middle",
-            "comparisons": [
-                {
-                    "experiment": "twin",
-                    "arm": "slow",
-                    "against": "slow",
-                    "metric": "test_accuracy@1",
-                    "against_metric": "test_accuracy@0.4",
-                }
-            ],
-        },
-    }
-    return found
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the root of a project that has run through every command."""
-    root = tmp_path_factory.mktemp("project")
-    tier = copy.deepcopy(TIER)
-    tier["base"]["evaluations"] = 5
-    tier["seeds"] = 3
-    write(root, tier, paper(), {"tier": "smoke", "device": "cpu"})
-    reported = root / "config/reported/one.csv"
-    reported.parent.mkdir()
-    reported.write_text("paper,table,metric,value,std,runs\none,1,accuracy,92.5,,5\none,2,a,,,\n")
-    out = root / "results/smoke"
-    for command in (
-        ["prepare", "digits"],
-        ["lr-range", "one", "--output", f"{out}/lr-range/one.jsonl"],
-        ["train", "one/L0-0000", "--output", f"{out}/records/one/L0-0000.jsonl"],
-        ["train", "one/L1-0000", "--output", f"{out}/records/one/L1-0000.jsonl"],
-        ["evidence", "one", "--output", f"{out}/evidence/one.json", "--table", f"{out}/one.csv"],
-        ["report", f"{out}/evidence/one.json", "--output", f"{out}/report/index.html"],
-    ):
-        run(root, *command, "--log", f"{root}/log.txt")
-    return root
-
-
-def run(root: Path, *command: str, expect: int = 0) -> None:
-    assert cli.main(["--root", str(root), *command]) == expect
-
-
-def evidence(project: Path) -> Json:
-    found: Json = json.loads((project / "results/smoke/evidence/one.json").read_bytes())
-    return found
+@pytest.fixture
+def project() -> Path:
+    return trained()
 
 
 def test_every_claim_has_a_verdict_from_records(project: Path) -> None:
@@ -182,6 +99,82 @@ def test_the_plan_knows_what_is_done(project: Path, capsys: pytest.CaptureFixtur
     assert "all" in capsys.readouterr().out
 
 
+def test_shared_runs_count_once_in_the_sum_of_a_plan(project: Path) -> None:
+    plan = check(load(project))
+    main, twin, together = rows(plan, ["one.main", "one.twin"])
+    assert (main["runs"], twin["runs"], together["runs"]) == (15, 6, 18)
+    assert main["done"] == 15 and together["done"] == 18 and together["seconds"] == 0
+    assert together["part"] == "all" and together["shards"] == main["shards"] + twin["shards"]
+    arms = {arm.digest: arm for shard in plan.shards("one") for arm in shard.arms}.values()
+    assert together["updates"] == sum(3 * arm.cost["updates"] for arm in arms)
+
+
+def test_a_plan_estimates_with_the_speed_it_knows(tmp_path: Path) -> None:
+    write(tmp_path, {**TIER, "images_per_second": {"bn_mlp": 100}}, PAPER)
+    [row] = rows(check(load(tmp_path)), [])
+    assert (row["runs"], row["done"], row["seconds"]) == (4, 0, 4 * 500 / 100)
+    write(tmp_path, TIER, PAPER)
+    [row] = rows(check(load(tmp_path)), [])
+    assert row["seconds"] == 4 * 500 / UNKNOWN_IMAGES_PER_SECOND
+
+
+def test_what_an_untested_claim_would_need(tmp_path: Path) -> None:
+    paper = copy.deepcopy(PAPER)
+    paper["claims"]["C-2"] = {**paper["claims"]["C-1"], "not_run": {"smoke": "too small"}}
+    paper["claims"]["C-3"] = {"statement": "-", "not_run": {"all": "no data"}}
+    paper["experiments"]["main"]["tiers"]["desk"] = {}
+    write(tmp_path, TIER, paper)
+    desk = {**TIER, "seeds": 4, "images_per_second": {"bn_mlp": 10}}
+    path = tmp_path / "config/tiers/desk.yaml"
+    path.write_text(json.dumps(desk))
+    plan = check(load(tmp_path))
+    # Two arms with four seeds of 500 images each, at ten a second.
+    needs = "the desk tier tests it in about 6.7 min of training"
+    assert claim_needs(plan, "one") == {"C-1": needs, "C-2": needs}
+    # A mistake at another tier does not keep the evidence of this one from being made.
+    path.write_text(json.dumps({**desk, "base": {**TIER["base"], "batch": 999}}))
+    assert claim_needs(plan, "one") == {}
+    path.write_text("[")
+    assert claim_needs(plan, "one") == {}
+
+
+def test_a_plan_of_students_has_their_teachers(tmp_path: Path) -> None:
+    paper = copy.deepcopy(PAPER)
+    paper["experiments"]["students"] = {
+        "title": "-", "tiers": {"smoke": {}},
+        "arms": {"small": {"parents": {"teacher": "main/fast"}, "init": "teacher"}},
+    }  # fmt: skip
+    write(tmp_path, {**TIER, "shard_by": "experiment", "title": "[/b] is no markup"}, paper)
+    [row] = rows(check(load(tmp_path)), ["one.students"])
+    assert (row["shards"], row["runs"]) == (2, 6)
+    run(tmp_path, "plan")
+
+
+AMOUNTS = {0: "0", 999: "999", 999.6: "1 k", 43_600: "43.6 k", 1.37e9: "1.37 G", 5e15: "5e+03 T"}
+
+
+@pytest.mark.parametrize("number", AMOUNTS)
+def test_amounts(number: float) -> None:
+    assert amount(number) == AMOUNTS[number]
+
+
+def test_options_before_and_after_the_command(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(project, "plan", "--set", "seeds=2", "one.main")
+    assert " 10 " in capsys.readouterr().out
+    assert cli.main(["--root", str(project), "--set", "seeds=3", "plan", "--set", "tier=smok"]) == 2
+    assert "unknown tier 'smok'" in capsys.readouterr().err
+    assert cli.overrides(["seeds=20", "papers=[a, b]", "tier=desk", "results=x=y"]) == {
+        "seeds": 20, "papers": ["a", "b"], "tier": "desk", "results": "x=y",
+    }  # fmt: skip
+
+
+def test_prepare_takes_another_place(project: Path, tmp_path: Path) -> None:
+    run(project, "prepare", "digits", "--output", f"{tmp_path}/here/digits.json")
+    assert {p.name for p in (tmp_path / "here").glob("digits.*")} >= {"digits.json"}
+
+
 def test_jobs_can_leave_without_their_configuration(project: Path, tmp_path: Path) -> None:
     run(project, "jobs", "one.C-2", "--output", f"{tmp_path}/jobs.json")
     jobs = json.loads((tmp_path / "jobs.json").read_bytes())
@@ -201,31 +194,6 @@ def test_a_job_notices_a_changed_configuration(
     assert not (tmp_path / "x.jsonl").exists()
 
 
-def test_a_damaged_record_is_named(project: Path, tmp_path: Path) -> None:
-    whole = (project / "results/smoke/records/one/L0-0000.jsonl").read_text().splitlines()
-    cut = tmp_path / "cut.jsonl"
-    cut.write_text("\n".join([whole[0], whole[1][:-40]]) + "\n")
-    with pytest.raises(UserError, match=r"cut.jsonl, line 2: the record was cut or altered"):
-        read_records([cut])
-    forged = json.loads(whole[0])
-    forged["final"]["test_accuracy"] = 1.0
-    cut.write_text(json.dumps(forged) + "\n")
-    with pytest.raises(UserError, match="line 1"):
-        read_records([cut])
-    with pytest.raises(UserError, match="cannot be read"):
-        read_records([tmp_path / "absent.jsonl"])
-
-
-def test_printed_figures(tmp_path: Path) -> None:
-    path = tmp_path / "p.csv"
-    assert read_printed(path) == []
-    path.write_text("metric,value\na,12\nb,\n")
-    assert [row["value"] for row in read_printed(path)] == [12.0, None]
-    path.write_text("metric,value\na,twelve\n")
-    with pytest.raises(UserError, match="line 2: value must be a number or empty"):
-        read_printed(path)
-
-
 def test_damaged_evidence_is_named(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -240,7 +208,7 @@ def test_our_own_mistakes_leave_a_traceback_in_the_log(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "_load", lambda options: 1 / 0)
+    monkeypatch.setattr(cli, "overrides", lambda texts: 1 / 0)
     log = tmp_path / "log.txt"
     run(project, "check", "--log", str(log), expect=1)
     assert "unexpected ZeroDivisionError" in capsys.readouterr().err
@@ -254,32 +222,15 @@ def test_the_commit_is_recorded(tmp_path: Path) -> None:
     assert cli.commit(ROOT) is None or len(str(cli.commit(ROOT))) >= 7
 
 
-# Generated documents.
-
-
-def test_generated_documents_are_current() -> None:
-    stale = [str(p) for p, text in documents().items() if (ROOT / p).read_text() != text]
-    assert not stale, f"run `make docs`: {stale}"
-
-
-def test_docs_are_written_and_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(tmp_path, "docs", "--check", expect=2)
-    assert "run `make docs`" in capsys.readouterr().err
-    run(tmp_path, "docs")
-    run(tmp_path, "docs", "--check")
-    assert (tmp_path / "docs/configuration.md").read_text().startswith("# Configuration reference")
-
-
-@pytest.mark.parametrize("kind", ["config", "tier", "paper"])
-def test_schemas_accept_what_the_models_accept(kind: str) -> None:
-    schema = json.loads((ROOT / f"workflow/schemas/{kind}.schema.json").read_bytes())
-    jsonschema.Draft202012Validator.check_schema(schema)
-    validator = jsonschema.Draft202012Validator(schema)
-    folder = {"config": "config", "tier": "config/tiers", "paper": "config/papers"}[kind]
-    files = sorted((ROOT / folder).glob("*.yaml"))
-    assert files
-    for path in files:
-        data = yaml.safe_load(path.read_text())
-        found = [error.message for error in validator.iter_errors(data)]
-        assert not found, f"{path.name}: {found[:3]}"
-        assert list(validator.iter_errors({**data, "typo": 1}))
+def test_a_changed_file_marks_the_commit(tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    who = {f"GIT_{role}_{k}": "a@b" for role in ("AUTHOR", "COMMITTER") for k in ("NAME", "EMAIL")}
+    environment = {**os.environ, **who, "GIT_CONFIG_GLOBAL": os.devnull}
+    (tmp_path / "file").write_text("1")
+    for command in (["init", "-q"], ["add", "file"], ["commit", "-qm", "one"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True, env=environment)
+    clean = cli.commit(tmp_path)
+    assert clean is not None and len(clean) >= 7 and not clean.endswith("+")
+    (tmp_path / "file").write_text("2")
+    assert cli.commit(tmp_path) == f"{clean}+"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_bad_input import PAPER, TIER, arms, write
+from project_factory import PAPER, TIER, arms, write
 
 from cyclery.config.check import check
 from cyclery.config.load import load
@@ -55,6 +55,30 @@ SAME: dict[str, Callable[[Json, Json], object]] = {
     "keys in another order": lambda tier, paper: tier.update(
         base=dict(reversed(tier["base"].items()))
     ),
+    "null, which is the default": lambda tier, paper: tier["base"].update(
+        momentum=None, clip_norm=None, optimiser=None, augment=None, init=None
+    ),
+    "null over a value, and the value again": lambda tier, paper: (
+        paper.update(base={"model": None, "split": None, "lr": None}),
+        paper["experiments"]["main"].update(
+            base={"model": "bn_mlp", "split": tier["base"]["split"], "lr": 0.1}
+        ),
+    ),
+    "a method by name or with it": lambda tier, paper: arms(paper)["fast"].update(
+        method={"name": "supervised"}
+    ),
+    "a component in two layers": lambda tier, paper: (
+        tier["base"].update(model={"name": "bn_mlp", "hidden": [128, 128]}),
+        arms(paper)["fast"].update(model={"activation": "relu"}),
+    ),
+    "a whole number with a point": lambda tier, paper: tier["base"].update(batch=50.0),
+    "a clock that has no effect": lambda tier, paper: arms(paper)["fast"].update(
+        lr={"kind": "constant", "value": 0.2, "clock": "epoch"}
+    ),
+    "images per second": lambda tier, paper: tier.update(images_per_second={"bn_mlp": 9}),
+    "another experiment": lambda tier, paper: paper["experiments"].update(
+        twin=copy.deepcopy(paper["experiments"]["main"])
+    ),
     "set by the experiment instead": lambda tier, paper: paper["experiments"]["main"].update(
         base={"epochs": 5}
     ),
@@ -63,7 +87,8 @@ SAME: dict[str, Callable[[Json, Json], object]] = {
 
 @pytest.mark.parametrize("change", SAME.values(), ids=SAME)
 def test_what_does_not_change_a_run(change: Callable[[Json, Json], object], tmp_path: Path) -> None:
-    assert keys(planned(tmp_path, change)) == keys(planned(tmp_path))
+    found = keys(planned(tmp_path, change))
+    assert {arm: found[arm] for arm in found if "/main/" in arm} == keys(planned(tmp_path))
 
 
 DIFFERENT: dict[str, Json] = {
@@ -125,6 +150,21 @@ def test_more_seeds_append_blocks(tmp_path: Path) -> None:
     assert keys(many)["one/main/fast"][:4] == keys(few)["one/main/fast"]
 
 
+def test_more_seeds_append_shards_of_several_cells(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        arms(paper)["slow"] = {"lr": 0.01}
+        tier.update(block=2, cells_per_job=2, shard_by="experiment")
+
+    few, many = planned(tmp_path, change, seeds=2), planned(tmp_path, change, seeds=6)
+    first, more = few.shards("one.main"), many.shards("one.main")
+    assert [len(s.cells) for s in more] == [2, 1, 2, 1, 2, 1]
+    assert [(s.id, s.digest) for s in more[:2]] == [(s.id, s.digest) for s in first]
+    # A block that was not full is filled, and keeps its runs.
+    odd = planned(tmp_path, change, seeds=3)
+    kept = {key for found in keys(odd).values() for key in found}
+    assert kept < {key for found in keys(many).values() for key in found}
+
+
 def test_other_experiments_leave_shards_alone(tmp_path: Path) -> None:
     def by_experiment(tier: Json, paper: Json) -> None:
         tier.update(shard_by="experiment")
@@ -158,8 +198,48 @@ def test_chains_have_levels_and_edges(tmp_path: Path) -> None:
     assistant = plan.trials("one", "main", "assistant")[0]
     assert student.run(1)["parents"] == {"teacher": assistant.key(1)}
     assert plan.is_parent(assistant) and not plan.is_parent(student)
-    kept = {job["label"]: job["keep"] for s in plan.shards("one") for job in shard_jobs(plan, s)}
+    kept = {job["label"]: job["keep"] for s in plan.shards("one") for job in shard_jobs(s)}
     assert kept["one/main/plain s0"] and not kept["one/main/student s0"]
+
+
+def test_a_run_that_becomes_a_parent_is_asked_for_its_weights(tmp_path: Path) -> None:
+    def student(tier: Json, paper: Json) -> None:
+        paper["experiments"]["students"] = {
+            "title": "-",
+            "tiers": {"smoke": {}},
+            "arms": {"small": {"parents": {"teacher": "main/fast"}, "init": "teacher"}},
+        }
+
+    def by_experiment(tier: Json, paper: Json) -> None:
+        tier.update(shard_by="experiment", cells_per_job=1)
+
+    alone = planned(tmp_path, by_experiment).shards("one.main")
+    both = planned(tmp_path, lambda t, p: (by_experiment(t, p), student(t, p)))
+    before, after = ({s.cells[0].arm.name: s for s in x} for x in (alone, both.shards("one.main")))
+    # Without a new hash the job would not run again, and its student would find no weights.
+    assert before["fast"].digest != after["fast"].digest
+    assert before["plain"].digest == after["plain"].digest
+    assert [job["keep"] for job in shard_jobs(after["fast"])] == [True, True]
+    everything = planned(tmp_path, by_experiment, checkpoints="all").shards("one.main")
+    assert all(job["keep"] for shard in everything for job in shard_jobs(shard))
+
+
+def test_long_chains_are_in_order(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        tier.update(shard_by="experiment")
+        arms(paper).clear()
+        for n in range(12):
+            parents = {"parents": {f"p{m}": f"g{m}" for m in range(max(0, n - 3), n)}}
+            arms(paper)[f"g{n}"] = {"lr": 0.1 + n / 100, **(parents if n else {})}
+        paper["claims"]["C-1"]["comparisons"][0].update(arm="g11", against="g0")
+
+    plan = planned(tmp_path, change)
+    assert [shard.level for shard in plan.closure("one.main")] == list(range(12))
+    labels = [job["label"].split()[0] for job in part_jobs(plan, "one.main")]
+    assert list(dict.fromkeys(labels)) == [f"one/main/g{n}" for n in range(12)]
+    # Ancestors come once, however many ways lead to them.
+    whole = planned(tmp_path, lambda t, p: (change(t, p), t.update(shard_by="paper")))
+    assert sum(len(shard.cells) for shard in whole.shards("one")) == 12
 
 
 def test_a_changed_parent_changes_its_descendants(tmp_path: Path) -> None:
@@ -215,6 +295,38 @@ def test_tuning_multiplies_the_arms_own_values(tmp_path: Path) -> None:
     assert len(shard.cells) == 6
 
 
+def test_students_take_a_tuned_teacher_as_declared(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        tier.update(tuning=True, shard_by="experiment")
+        paper["experiments"]["main"]["tune"] = {"lr": [0.5, 1, 2]}
+        paper["experiments"]["students"] = {
+            "title": "-",
+            "tiers": {"smoke": {}},
+            "arms": {"small": {"parents": {"teacher": "main/fast"}, "init": "teacher"}},
+        }
+
+    plan = planned(tmp_path, change)
+    [small] = plan.trials("one", "students", "small")
+    assert small.parents["teacher"].factors == {"lr": 1}
+    assert (
+        small.parents["teacher"].digest == planned(tmp_path).trials("one", "main", "fast")[0].digest
+    )
+    labels = [job["label"] for job in part_jobs(plan, "one.students")]
+    assert "one/main/fast~lrx1 s0" in labels and "one/students/small s0" in labels
+
+
+def test_two_quantities_are_tuned_together(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        tier.update(tuning=True)
+        # Weight decay is 0 by default: its trials are the same run, trained once.
+        paper["experiments"]["main"]["tune"] = {"lr": [1, 2], "weight_decay": [1, 3]}
+        arms(paper)["fast"]["weight_decay"] = 1e-3
+
+    plan = planned(tmp_path, change)
+    factors = [trial.factors for trial in plan.trials("one", "main", "fast")]
+    assert factors == [{"lr": a, "weight_decay": b} for a in (1, 2) for b in (1, 3)]
+
+
 def ranged(tier: Json, paper: Json) -> None:
     paper["experiments"]["main"]["range"] = {"low": 0.01, "high": 1, "epochs": 10, "seeds": 2}
     arms(paper)["found"] = {"lr": "range"}
@@ -227,7 +339,7 @@ def test_arms_share_a_range_test(tmp_path: Path) -> None:
     assert test.seeds == (0, 1)
     assert [job["key"] for job in range_jobs([test])] == [test.run_key(0), test.run_key(1)]
     [shard] = plan.shards("one")
-    jobs = {job["label"]: job for job in shard_jobs(plan, shard)}
+    jobs = {job["label"]: job for job in shard_jobs(shard)}
     assert jobs["one/main/found s0"]["range_runs"] == [test.run_key(0), test.run_key(1)]
     assert jobs["one/main/plain s0"]["range_runs"] == []
     longer = planned(
@@ -236,6 +348,61 @@ def test_arms_share_a_range_test(tmp_path: Path) -> None:
     )
     assert keys(longer)["one/main/found"] != keys(plan)["one/main/found"]
     assert keys(longer)["one/main/plain"] == keys(plan)["one/main/plain"]
+
+
+def test_range_tests_of_parents_come_along(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        ranged(tier, paper)
+        tier.update(shard_by="experiment")
+        paper["experiments"]["students"] = {
+            "title": "-",
+            "tiers": {"smoke": {}},
+            "arms": {"small": {"parents": {"teacher": "main/found"}, "init": "teacher"}},
+        }
+
+    plan = planned(tmp_path, change)
+    kinds = [job["kind"] for job in part_jobs(plan, "one.students")]
+    assert kinds.count("range") == 2 and kinds[:2] == ["range", "range"]
+
+
+def test_experiments_share_a_range_test(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        ranged(tier, paper)
+        twin = copy.deepcopy(paper["experiments"]["main"])
+        # Only the rate differs from the other experiment, and a sweep has its own.
+        twin["base"] = {"momentum": 0.9, "lr": 0.7}
+        paper["experiments"]["twin"] = twin
+        other = copy.deepcopy(twin)
+        other["base"] = {"momentum": 0.5}
+        paper["experiments"]["other"] = other
+
+    plan = planned(tmp_path, change)
+    tests = [plan.trials("one", name, "found")[0].range for name in ("main", "twin", "other")]
+    assert len(plan.ranges("one")) == 2
+    assert tests[0] == tests[1] != tests[2]
+
+
+def test_a_claim_on_the_range_test_brings_an_arm_that_asks_for_it(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        ranged(tier, paper)
+        paper["claims"]["C-2"] = {
+            "statement": "-",
+            "comparisons": [
+                {
+                    "experiment": "main",
+                    "arm": "range-test",
+                    "against": {"constant": 0},
+                    "metric": "log10_max",
+                }
+            ],
+        }
+        paper["claims"]["C-3"] = {**paper["claims"]["C-1"], "not_run": {"smoke": "later"}}
+
+    plan = planned(tmp_path, change)
+    assert plan.part_arms("one.C-2") == [("one", "main", "found")]
+    assert len(plan.ranges("one.C-2")) == 1
+    # What is declared not to run is not trained.
+    assert plan.part_arms("one.C-3") == [] and plan.part_shards("one.C-3") == []
 
 
 def test_the_graph_speaks_in_relative_paths(tmp_path: Path) -> None:
@@ -268,6 +435,65 @@ def test_a_tier_runs_the_arms_that_it_names(tmp_path: Path) -> None:
         }
 
     assert "one/main/dear" not in keys(planned(tmp_path, change))
+
+
+COMMENTED = """
+# What a person writes: comments, another order, numbers as in JSON.
+tier: smoke   # a scale
+"""
+
+
+def test_comments_and_notation_change_nothing(tmp_path: Path) -> None:
+    before = keys(planned(tmp_path, lambda t, p: t["base"].update(weight_decay=5e-4)))
+    (tmp_path / "config/config.yaml").write_text(COMMENTED)
+    (tmp_path / "config/tiers/smoke.yaml").write_text(
+        """
+base: {weight_decay: 5e-4, epochs: 5, batch: 50, lr: 1.0e-1, model: {name: bn_mlp},  # why
+  split: {labels: 100, validation: 100, test: 200}, dataset: digits}
+shard_by: paper
+seeds: 2
+title: tiny
+"""
+    )
+    assert keys(check(load(tmp_path))) == before
+
+
+def many(tmp_path: Path, arms_: int, seeds: int) -> Plan:
+    def change(tier: Json, paper: Json) -> None:
+        tier.update(shard_by="experiment", cells_per_job=1, block=1, seeds=seeds)
+        tier["base"]["lr"] = {"kind": "cosine", "peak": 0.1, "warmup_epochs": 1}
+        for n in range(arms_):
+            cycle = {"kind": "cycle", "easy": 1e-4 * (n + 1), "hard": 1e-3}
+            arms(paper)[f"arm{n}"] = {"weight_decay": cycle}
+
+    return planned(tmp_path, change)
+
+
+def test_every_arm_is_resolved_and_hashed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cyclery import arms as resolving
+    from cyclery import cells
+
+    counted = dict.fromkeys(("resolve", "digest"), 0)
+
+    def counting(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*arguments: Any) -> Any:
+            counted[name] += 1
+            return function(*arguments)
+
+        return count
+
+    monkeypatch.setattr(resolving, "resolve", counting("resolve", resolving.resolve))
+    monkeypatch.setattr(cells, "digest", counting("digest", cells.digest))
+    plan = many(tmp_path, arms_=98, seeds=30)
+    graph = Graph(plan, {})
+    shards = [shard for part in plan.parts() for shard in plan.part_shards(part)]
+    assert len({shard.id for shard in shards}) == 3000
+    for shard in plan.part_shards("one"):
+        graph.shard_digest(shard.group, shard.name)
+        graph.parent_files(shard.group, shard.name)
+    assert counted == {"resolve": 100, "digest": 100 + 3000}
 
 
 def test_planning_imports_nothing_heavy(tmp_path: Path) -> None:

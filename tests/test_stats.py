@@ -214,6 +214,18 @@ def test_false_reproduced_rate_at_the_boundary(law: str, n: int) -> None:
             assert false >= (10 if test != "equivalence" else 25), (test, false)
 
 
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+def test_the_interval_covers_as_published(law: str, n: int) -> None:
+    """docs/evidence.md has the figures of 100,000 simulations: 95.0 to 97.5 %."""
+    rng = np.random.default_rng([len(law), n, 7])
+    arms = LAWS[law](rng, (2, SIMULATIONS, n))
+    found = [stats.interval(stats.estimate(row)) for row in arms[0] - arms[1]]
+    covered = sum(ci is not None and ci[0] <= 0 <= ci[1] for ci in found) / SIMULATIONS
+    error = sqrt(0.05 * 0.95 / SIMULATIONS)
+    assert 0.95 - 3 * error <= covered <= 0.975 + 3 * error
+
+
 def test_false_reproduced_rate_on_a_coarse_grid() -> None:
     """Accuracies of 600 test images come in steps of 1/6 pp; few seeds often agree exactly."""
     rng = np.random.default_rng(8)

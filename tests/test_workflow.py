@@ -152,7 +152,7 @@ def test_graph_from_data_to_report_and_what_retrains(copy: Copy) -> None:
     assert claims["T-3"]["verdict"] == "not run"
     assert claims["T-3"]["reason"] == "needs a larger machine"
     page = (copy.root / "results/smoke/report/index.html").read_text()
-    assert "T-1" in page and "needs a larger machine" in page
+    assert "T-1" in page and "Needs a larger machine." in page
     first = copy.figures()
 
     assert "Nothing to be done" in copy.snakemake("report")

@@ -93,6 +93,8 @@ class Cell:
 
     arm: ArmPlan
     seeds: tuple[int, ...]
+    # Whether final weights are kept: because others start from them, or because all are.
+    keep: bool = False
 
     @property
     def runs(self) -> Iterator[tuple[ArmPlan, int]]:
@@ -113,7 +115,22 @@ class Shard:
         """Return ``group/name``, as in the path of its records."""
         return f"{self.group}/{self.name}"
 
+    @property
+    def level(self) -> int:
+        """Return the level of the chain that its cells are at."""
+        return self.cells[0].arm.level
+
+    @property
+    def arms(self) -> tuple[ArmPlan, ...]:
+        """Return the arms of its cells."""
+        return tuple(cell.arm for cell in self.cells)
+
+    @property
+    def runs(self) -> Iterator[tuple[ArmPlan, int]]:
+        """Yield the runs of its cells."""
+        return (run for cell in self.cells for run in cell.runs)
+
     @cached_property
     def digest(self) -> str:
-        """Return the hash of its run keys: what makes Snakemake run the job again."""
-        return digest([[cell.arm.digest, cell.seeds] for cell in self.cells])
+        """Return the hash of its runs and of which weights it keeps: what makes a job run again."""
+        return digest([[cell.arm.digest, cell.seeds, cell.keep] for cell in self.cells])

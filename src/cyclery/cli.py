@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclery import __version__
 from cyclery.errors import UserError
+from cyclery.files import disk_errors
 
 if TYPE_CHECKING:
     from cyclery.engine.train import Trainer
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    options.set = [*options.set_first, *options.set]
     try:
         _log_to(options.log, options.verbose)
         command: Callable[[argparse.Namespace], int | None] = options.command
@@ -62,18 +64,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"cyclery {__version__}")
     parser.add_argument("--root", type=Path, default=Path(), help="folder that holds config/")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override a key of config/config.yaml, as in --set tier=desk",
-    )
+    override: dict[str, Any] = {
+        "action": "append",
+        "default": [],
+        "metavar": "KEY=VALUE",
+        "help": "override a key of config/config.yaml, as in --set tier=desk",
+    }
+    parser.add_argument("--set", dest="set_first", **override)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, function: Callable[..., Any], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(command=function)
+        command.add_argument("--set", **override)
         command.add_argument("--log", type=Path, help="also write all detail to this file")
         command.add_argument("-v", "--verbose", action="store_true", help="say more")
         return command
@@ -127,25 +130,23 @@ def _log_to(path: Path | None, verbose: bool) -> None:
     terminal.setFormatter(logging.Formatter("cyclery: %(message)s"))
     logger.addHandler(terminal)
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = logging.FileHandler(path, mode="w", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
 
 
 def overrides(texts: Sequence[str]) -> dict[str, Any]:
     """Return ``KEY=VALUE`` texts as a dict; a value is YAML, so 20 is a number."""
-    import yaml
+    from cyclery.config.load import read_value
 
     result = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if not equals:
-            raise UserError(f"--set {text}: write KEY=VALUE, as in --set tier=desk")
-        try:
-            result[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            result[key] = value
+        if not key or not equals:
+            raise UserError(f"--set {text}: write KEY=VALUE, as in --set tier=desk.")
+        result[key] = read_value(value)
     return result
 
 
@@ -164,9 +165,16 @@ def _expect(options: argparse.Namespace, found: str) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    plan = _load(options)
-    arms = sum(len(plan.part_arms(paper)) for paper in plan.project.papers)
-    print(f"{len(plan.project.papers)} papers, {arms} arms at tier {plan.tier}: all keys are good")
+    from cyclery.config.check import check
+    from cyclery.config.load import load, tier_names
+
+    changed = overrides(options.set)
+    first = check(load(options.root, changed))
+    others = [] if "tier" in changed else [t for t in tier_names(options.root) if t != first.tier]
+    for plan in [first, *(check(load(options.root, {**changed, "tier": t})) for t in others)]:
+        papers = plan.project.papers
+        arms = sum(len(plan.part_arms(paper)) for paper in papers)
+        print(f"tier {plan.tier}: {len(papers)} papers, {arms} arms, all keys are good")
 
 
 def _plan(options: argparse.Namespace) -> None:
@@ -203,6 +211,8 @@ def _trainer(options: argparse.Namespace, plan: Plan) -> Trainer:
         workers=getattr(options, "workers", 1),
         resume_seconds=project.config.resume_seconds,
         commit=commit(options.root),
+        # A job of the graph has a log, and shares the terminal with others.
+        bar=options.log is None and sys.stderr.isatty(),
     )
 
 
@@ -250,7 +260,7 @@ def _train(options: argparse.Namespace) -> int:
     plan = _load(options)
     shard = plan.shard(options.shard)
     _expect(options, shard.digest)
-    return _run_jobs(options, plan, shard_jobs(plan, shard))
+    return _run_jobs(options, plan, shard_jobs(shard))
 
 
 def _jobs(options: argparse.Namespace) -> None:

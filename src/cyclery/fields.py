@@ -8,7 +8,7 @@ element.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, fields
 from functools import cache
 from math import isfinite
@@ -35,23 +35,38 @@ def parse(kind: type[T], given: Mapping[str, Any], where: str) -> T:
     ``where`` names the place in messages. Raises a UserError for an unknown or missing key, a
     value of the wrong type, and a number outside the limits of its field.
     """
-    known = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    for key in given:
+    values = check_given(kind, given, where)
+    for item in fields(kind):  # type: ignore[arg-type]
+        required = item.default is MISSING and item.default_factory is MISSING
+        if required and item.name not in given:
+            raise UserError(f"{where}: key {item.name!r} is missing; it has no default.")
+    try:
+        return kind(**values)
+    except UserError as error:
+        # Settings that exclude each other do not know where they stand.
+        raise UserError(f"{where}.{error}") from None
+
+
+def check_given(
+    kind: type, given: Mapping[str, Any], where: str, skip: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return the values that are given as the fields of ``kind`` want them; ``skip`` as they are.
+
+    Raises what ``parse`` raises, but for missing keys.
+    """
+    known = {f.name: f for f in fields(kind)}
+    hints, values = _hints(kind), {}
+    for key, value in given.items():
         if key not in known:
             raise UserError(
                 f"{where}: unknown key {key!r}.{nearest(key, known)} "
                 f"Allowed: {choices(known) or 'none'}."
             )
-    # mypy takes a type variable's class for unhashable.
-    hints, values = _hints(kind), {}  # type: ignore[arg-type]
-    for name, field in known.items():
-        if name in given:
-            place = f"{where}.{name}"
-            values[name] = _convert(given[name], hints[name], place)
-            check_limits(values[name], field.metadata, place)
-        elif field.default is MISSING and field.default_factory is MISSING:
-            raise UserError(f"{where}: key {name!r} is missing; it has no default.")
-    return kind(**values)
+        values[key] = value
+        if key not in skip:
+            values[key] = _convert(value, hints[key], f"{where}.{key}")
+            check_limits(values[key], known[key].metadata, f"{where}.{key}")
+    return values
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterable
@@ -14,15 +13,12 @@ import numpy as np
 
 from cyclery import evidence, lrrange, schedules
 from cyclery.cells import ArmPlan, RangePlan
-from cyclery.config.check import RANGE_ARM
 from cyclery.config.models import Claim
-from cyclery.errors import UserError
 from cyclery.files import write_atomic
+from cyclery.inputs import Record, read_printed, read_records
 from cyclery.overview import claim_needs
-from cyclery.plan import Plan, comparison_arms, planned_seeds
-from cyclery.store import is_sealed
+from cyclery.plan import RANGE_ARM, Plan, comparison_arms, planned_seeds
 
-Record = dict[str, Any]
 # Points of a schedule plot; more cannot be seen.
 POINTS = 240
 
@@ -31,10 +27,20 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     """Write the evidence of a part, and its tidy table."""
     folder = plan.project.results / plan.tier
     runs = read_records(
-        folder / "records" / f"{shard.id}.jsonl" for shard in plan.part_shards(part)
+        {
+            folder / "records" / f"{shard.id}.jsonl": [job.key(seed) for job, seed in shard.runs]
+            for shard in plan.part_shards(part)
+        }
     )
     groups = [group for group in plan.groups(part) if plan.ranges(group)]
-    sweeps = read_records(folder / "lr-range" / f"{group}.jsonl" for group in groups)
+    sweeps = read_records(
+        {
+            folder / "lr-range" / f"{group}.jsonl": [
+                test.run_key(seed) for test in plan.ranges(group) for seed in test.seeds
+            ]
+            for group in groups
+        }
+    )
     paper_name, _, name = part.partition(".")
     paper = plan.project.papers[paper_name]
     experiments = [
@@ -43,6 +49,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     ]
     claims = [_claim(plan, key, claim) for key, claim in paper.claims.items()]
     tests = {test.key: test for group in groups for test in plan.ranges(group)}
+    known = runs | _range_records(tests.values(), sweeps)
     found = evidence.build(
         plan.tier,
         part,
@@ -54,56 +61,15 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         },
         experiments,
         claims,
-        runs | _range_records(tests.values(), sweeps),
+        known,
         claim_needs(plan, paper_name),
         [_range_evidence(test, sweeps, _users(plan, part, test)) for test in tests.values()],
-        read_printed(plan.project.root / "config" / "reported" / f"{paper_name}.csv"),
+        read_printed(plan.project.printed_file(paper_name)),
         only=_only(paper.claims, name) if name else None,
     )
     write_atomic(output, json.dumps(found, indent=1, allow_nan=False) + "\n")
     if table is not None:
-        evidence.write_csv(evidence.tidy(experiments, runs), table)
-
-
-def read_records(paths: Iterable[Path]) -> dict[str, Record]:
-    """Return the records in files of one a line, by run key; a UserError names a damaged line."""
-    records: dict[str, Record] = {}
-    for path in paths:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); delete it and repeat") from None
-        for number, line in enumerate(lines, 1):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            if not is_sealed(record):
-                raise UserError(
-                    f"{path}, line {number}: the record was cut or altered; delete the file and "
-                    "repeat the command: what the run store holds is not trained again"
-                )
-            records[record["key"]] = record
-    return records
-
-
-def read_printed(path: Path) -> list[dict[str, Any]]:
-    """Return the figures that a paper prints; a figure that could not be read has value None."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = [
-            {key: value or None for key, value in row.items()} for row in csv.DictReader(stream)
-        ]
-    for number, row in enumerate(rows, 2):
-        for key in ("value", "std", "runs"):
-            try:
-                row[key] = None if row.get(key) is None else float(str(row[key]))
-            except ValueError:
-                raise UserError(
-                    f"{path}, line {number}: {key} must be a number or empty (found {row[key]!r})"
-                ) from None
-    return rows
+        evidence.write_csv(evidence.tidy(experiments, known), table)
 
 
 def _claim(plan: Plan, name: str, claim: Claim) -> dict[str, Any]:
@@ -201,8 +167,9 @@ def _schedules(arm: ArmPlan, runs: dict[str, Record]) -> dict[str, dict[str, lis
     batches = schedules.epoch_batches(specs.pop("batch"), arm.settings["epochs"])
     clock, steps = schedules.clock_for(batches, arm.cost["samples"])
     taken = ((runs.get(arm.key(0)) or {}).get("inputs") or {}).get("range")
-    if any(schedules.words(spec) for spec in specs.values()) and not taken:
-        return {}
+    if not taken:
+        # Until its range test has run, such a schedule cannot be drawn.
+        specs = {name: spec for name, spec in specs.items() if not schedules.words(spec)}
     bounds = (taken["base"], taken["max"]) if taken else None
     shown = np.unique(np.linspace(0, clock.updates - 1, min(POINTS, clock.updates)).astype(int))
     within = (shown - np.concatenate([[0], np.cumsum(steps)])[clock.epoch[shown]]) / steps[
@@ -243,7 +210,7 @@ def _settings(arms: list[ArmPlan]) -> dict[str, str]:
         "network": lambda s: _component(s["model"]),
         "method": lambda s: _component(s["method"]),
         "optimiser": lambda s: _component(s["optimiser"]),
-        "augmentation": lambda s: "; ".join(_words(op) for op in s["augment"]) or "none",
+        "augmentation": lambda s: "; ".join(map(_operation, s["augment"])) or "none",
         "epochs": lambda s: str(s["epochs"]),
         "updates": lambda s: str(s["updates"]),
         "batch": lambda s: _schedule(s["schedules"]["batch"]),
@@ -266,6 +233,10 @@ def _settings(arms: list[ArmPlan]) -> dict[str, str]:
 def _component(value: dict[str, Any]) -> str:
     settings = _words(value["settings"])
     return f"{value['name']} ({settings})" if settings else str(value["name"])
+
+
+def _operation(op: dict[str, Any]) -> str:
+    return _component({"name": op["op"], "settings": {k: v for k, v in op.items() if k != "op"}})
 
 
 def _words(value: dict[str, Any]) -> str:

@@ -1,117 +1,46 @@
-"""Expand configuration into the static graph: arms, cells, shards and run keys.
+"""Expand configuration into the static graph: parts, cells and shards.
 
-Nothing here reads data, imports torch or touches the run store.
+Nothing here reads data, imports torch or touches the run store; arms come from ``cyclery.arms``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any
 
-from cyclery import schedules
-from cyclery.cells import ArmPlan, Cell, RangePlan, Shard, digest
+from cyclery.arms import Arms
+from cyclery.cells import ArmPlan, Cell, RangePlan, Shard
 from cyclery.config.load import Project
-from cyclery.config.models import BestOf, Claim, Comparison, Constant, Experiment, RangeTest
-from cyclery.config.resolve import budget, merge, resolve
+from cyclery.config.models import BestOf, Claim, Comparison, Constant, Experiment
 from cyclery.errors import UserError, choices, nearest
+
+# The range test itself, as an arm that a claim can speak of.
+RANGE_ARM = "range-test"
 
 
 class Plan:
     """The graph of a project at its tier.
 
-    A part is a paper, ``paper.experiment`` or ``paper.claim``.
+    Parts are papers, ``paper.experiment`` and ``paper.claim``.
     """
 
     def __init__(self, project: Project) -> None:
         self.project = project
         self.tier = project.config.tier
-        self._arms: dict[tuple[str, str, str], tuple[ArmPlan, ...]] = {}
+        self._arms = Arms(project)
         self._shards: dict[str, tuple[Shard, ...]] = {}
 
     def experiments(self, paper: str) -> dict[str, Experiment]:
         """Return the experiments of a paper that run at this tier."""
-        declared = self.project.papers[paper].experiments
-        return {name: exp for name, exp in declared.items() if self.tier in exp.tiers}
+        return self._arms.experiments(paper)
 
     def arm_names(self, paper: str, experiment: str) -> list[str]:
         """Return the arms of an experiment that run at this tier, in declared order."""
-        exp = self.project.papers[paper].experiments[experiment]
-        chosen = exp.tiers[self.tier].arms
-        return [name for name in exp.arms if chosen is None or name in chosen]
+        return self._arms.names(paper, experiment)
 
     def trials(self, paper: str, experiment: str, arm: str) -> tuple[ArmPlan, ...]:
         """Return an arm's tuning trials; one, with the values as declared, where none is tuned."""
-        name = (paper, experiment, arm)
-        if name not in self._arms:
-            self._arms[name] = tuple(self._resolve(name, ()))
-        return self._arms[name]
-
-    def _resolve(
-        self, name: tuple[str, str, str], chain: tuple[tuple[str, str, str], ...]
-    ) -> Iterator[ArmPlan]:
-        paper_name, experiment_name, arm_name = name
-        where = "/".join(name)
-        if name in chain:
-            loop = " -> ".join("/".join(n) for n in [*chain[chain.index(name) :], name])
-            raise UserError(f"{where}.parents: a run cannot descend from itself: {loop}.")
-        paper = self.project.papers[paper_name]
-        exp = paper.experiments[experiment_name]
-        arm, tier = exp.arms[arm_name], exp.tiers[self.tier]
-        merged = merge([self.project.tier.base, paper.base, exp.base, tier.base, arm])
-        parents = {}
-        for key, reference in sorted(arm.parents.items()):
-            target = self._parent(name, key, reference)
-            # A tuned parent would need its trial chosen first; students take it as declared.
-            parents[key] = next(iter(self._resolve(target, (*chain, name))))
-        if merged.get("init") is not None and merged["init"] not in parents:
-            raise UserError(
-                f"{where}.init: {merged['init']!r} is not a parent."
-                f"{nearest(merged['init'], parents)} Parents: {choices(parents) or 'none'}."
-            )
-        for factors in self._factors(exp):
-            settings = resolve(_scaled(merged, factors, where), where)
-            test = tier.range or exp.range
-            yield ArmPlan(
-                paper=paper_name,
-                experiment=experiment_name,
-                name=arm_name,
-                settings=settings,
-                parents=parents,
-                range=_range_test(settings, test, where),
-                cost=budget(settings, where),
-                factors=factors,
-            )
-
-    def _factors(self, exp: Experiment) -> list[dict[str, float]]:
-        if not (self.project.tier.tuning and exp.tune):
-            return [{}]
-        trials: list[dict[str, float]] = [{}]
-        for quantity, factors in exp.tune.items():
-            trials = [{**trial, quantity: factor} for trial in trials for factor in factors]
-        return trials
-
-    def _parent(self, name: tuple[str, str, str], key: str, reference: str) -> tuple[str, str, str]:
-        parts = reference.split("/")
-        paper, experiment, arm = (*name[: 3 - len(parts)], *parts)[:3]
-        where = f"{'/'.join(name)}.parents.{key}"
-        if len(parts) > 3 or paper not in self.project.papers:
-            raise UserError(
-                f"{where}: {reference!r} is not `arm`, `experiment/arm` or `paper/experiment/arm`."
-            )
-        experiments = self.experiments(paper)
-        if experiment not in experiments:
-            raise UserError(
-                f"{where}: no experiment {experiment!r} at tier {self.tier!r}."
-                f"{nearest(experiment, experiments)} There are: {choices(experiments)}."
-            )
-        arms = self.arm_names(paper, experiment)
-        if arm not in arms:
-            raise UserError(
-                f"{where}: no arm {arm!r} in {paper}/{experiment}.{nearest(arm, arms)} "
-                f"Arms: {choices(arms)}."
-            )
-        return paper, experiment, arm
+        return self._arms.trials(paper, experiment, arm)
 
     # Parts: what a target asks for.
 
@@ -126,7 +55,10 @@ class Plan:
         """Return the arms that a part needs, without their parents."""
         paper, _, name = part.partition(".")
         if paper not in self.project.papers:
-            raise UserError(f"unknown paper {paper!r}.{nearest(paper, self.project.papers)}")
+            papers = self.project.papers
+            raise UserError(
+                f"unknown paper {paper!r}.{nearest(paper, papers)} Papers: {choices(papers)}."
+            )
         experiments = self.experiments(paper)
         if name and name not in experiments:
             claims = self.project.papers[paper].claims
@@ -136,20 +68,27 @@ class Plan:
                     f"{paper} has no experiment or claim {name!r} at tier {self.tier!r}."
                     f"{nearest(name, known)} There are: {choices(known)}."
                 )
-            pairs = [
-                (comparison.experiment, arm)
-                for comparison in claims[name].comparisons
-                for arm in (comparison.arm, *comparison_arms(comparison))
-            ]
-            return list(
-                dict.fromkeys(
-                    (paper, exp, arm)
-                    for exp, arm in pairs
-                    if exp in experiments and arm in self.arm_names(paper, exp)
-                )
-            )
+            return self._claim_arms(paper, claims[name])
         chosen = [name] if name else list(experiments)
         return [(paper, exp, arm) for exp in chosen for arm in self.arm_names(paper, exp)]
+
+    def _claim_arms(self, paper: str, claim: Claim) -> list[tuple[str, str, str]]:
+        found: dict[tuple[str, str, str], None] = {}
+        for comparison in claim.comparisons if not self.untested(claim) else ():
+            exp = comparison.experiment
+            running = self.arm_names(paper, exp) if exp in self.experiments(paper) else []
+            for arm in (comparison.arm, *comparison_arms(comparison)):
+                if arm == RANGE_ARM:
+                    # A range test is run for an arm that takes its bounds.
+                    ranged = (name for name in running if self.trials(paper, exp, name)[0].range)
+                    arm = next(ranged, arm)
+                if arm in running:
+                    found[paper, exp, arm] = None
+        return list(found)
+
+    def untested(self, claim: Claim) -> bool:
+        """Say whether a claim is declared not to be tested at this tier."""
+        return self.tier in claim.not_run or "all" in claim.not_run
 
     # Shards: what a job trains.
 
@@ -176,29 +115,35 @@ class Plan:
         return self._shards[group]
 
     def _chunks(self, group: str, arms: list[ArmPlan]) -> Iterator[Shard]:
+        everything, size = self.project.config.checkpoints == "all", self.project.tier.cells_per_job
         for level in sorted({arm.level for arm in arms}):
-            cells = [
-                Cell(arm, block)
+            blocks = [
+                [
+                    Cell(arm, block, keep=everything or self.is_parent(arm))
+                    for arm in arms
+                    if arm.level == level
+                ]
                 for block in self.seed_blocks()
-                for arm in arms
-                if arm.level == level
             ]
-            size = self.project.tier.cells_per_job or len(cells)
-            for index in range(0, len(cells), size):
-                yield Shard(
-                    group, f"L{level}-{index // size:04d}", tuple(cells[index : index + size])
-                )
+            if size is None:
+                chunks = [[cell for cells in blocks for cell in cells]]
+            else:
+                # Never across blocks, so that more seeds only append shards.
+                chunks = [
+                    cells[i : i + size] for cells in blocks for i in range(0, len(cells), size)
+                ]
+            for index, cells in enumerate(chunks):
+                yield Shard(group, f"L{level}-{index:04d}", tuple(cells))
 
     def shard(self, shard_id: str) -> Shard:
         """Return the shard ``group/name``."""
-        group, _, name = shard_id.rpartition("/")
-        for shard in self.shards(group):
-            if shard.name == name:
-                return shard
-        raise UserError(
-            f"no shard {shard_id!r}; shards of {group!r}: "
-            f"{choices(s.name for s in self.shards(group))}."
-        )
+        group, slash, name = shard_id.rpartition("/")
+        if not slash:
+            raise UserError(f"no shard {shard_id!r}; write GROUP/SHARD, as in {shard_id}/L0-0000.")
+        known = {shard.name: shard for shard in self.shards(group)}
+        if name not in known:
+            raise UserError(f"no shard {shard_id!r}; shards of {group!r}: {choices(known)}.")
+        return known[name]
 
     def part_shards(self, part: str) -> list[Shard]:
         """Return the shards that hold a part's runs."""
@@ -228,9 +173,23 @@ class Plan:
             if any((cell.arm.digest, cell.seeds) in wanted for cell in candidate.cells)
         ]
 
+    def closure(self, part: str) -> list[Shard]:
+        """Return the shards of a part and of all its ancestors, parents first."""
+        found: dict[str, Shard] = {}
+
+        def visit(shard: Shard) -> None:
+            if shard.id not in found:
+                for parent in self.parent_shards(shard):
+                    visit(parent)
+                found[shard.id] = shard
+
+        for shard in self.part_shards(part):
+            visit(shard)
+        return list(found.values())
+
     def ranges(self, group: str) -> list[RangePlan]:
         """Return the range tests that a group's arms ask for."""
-        arms = [cell.arm for shard in self.shards(group) for cell in shard.cells]
+        arms = [arm for shard in self.shards(group) for arm in shard.arms]
         return list({arm.range.key: arm.range for arm in arms if arm.range}.values())
 
     def is_parent(self, arm: ArmPlan) -> bool:
@@ -263,48 +222,15 @@ def planned_seeds(claim: Claim, tier: str, default: int) -> int:
 
 
 def _with_ancestors(arms: Iterable[ArmPlan]) -> Iterator[ArmPlan]:
+    """Yield all arms, each after its ancestors, and none twice."""
+    seen: set[str] = set()
+
+    def visit(arm: ArmPlan) -> Iterator[ArmPlan]:
+        if arm.digest not in seen:
+            for parent in arm.parents.values():
+                yield from visit(parent)
+            seen.add(arm.digest)
+            yield arm
+
     for arm in arms:
-        yield from _with_ancestors(arm.parents.values())
-        yield arm
-
-
-def _scaled(merged: dict[str, Any], factors: dict[str, float], where: str) -> dict[str, Any]:
-    """Return the settings with tuning factors multiplied onto the arm's own schedules."""
-    scaled = dict(merged)
-    for quantity, factor in factors.items():
-        if merged.get(quantity) is None:
-            raise UserError(f"{where}.tune: {quantity!r} is not set, so it cannot be tuned.")
-        if factor != 1:
-            scaled[quantity] = {"kind": "product", "of": [merged[quantity], factor]}
-    return scaled
-
-
-def _range_test(settings: dict[str, Any], test: RangeTest | None, where: str) -> RangePlan | None:
-    """Return the range test of an arm, if its learning rate asks for one."""
-    if not schedules.words(settings["schedules"]["lr"]):
-        return None
-    if test is None:
-        raise UserError(
-            f"{where}.lr: takes its bounds from a range test, but the experiment "
-            "declares none; add the key `range`."
-        )
-    kind = {"linear": "linear", "exponential": "exp_sweep"}[test.sweep]
-    sweep = {"kind": kind, "start": test.low, "end": test.high}
-    own = {
-        **settings,
-        "schedules": {**settings["schedules"], "lr": schedules.normalise(sweep)},
-        "epochs": test.epochs,
-        "evaluations": test.points,
-        "sweep": test.sweep,
-    }
-    cost = budget(own, f"{where}.range")
-    if cost["updates"] < 10:
-        raise UserError(
-            f"{where}.range.epochs: {cost['updates']} updates are too few for a sweep; "
-            "raise it until there are at least 10."
-        )
-    seeds = tuple(range(test.seeds))
-    label = f"{settings['dataset']['name']}, {settings['model']['name']}, " + (
-        f"{settings['optimiser']['name']}, {settings['method']['name']}"
-    )
-    return RangePlan(settings=own, label=label, key=digest([own, seeds]), seeds=seeds)
+        yield from visit(arm)

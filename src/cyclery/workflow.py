@@ -57,12 +57,8 @@ class Graph:
     @classmethod
     def load(cls, root: Path, config: Mapping[str, Any]) -> Graph:
         """Load, check and plan the project; a UserError says what is wrong."""
-        project, changed = load(root, config), {}
-        defaults = load(root).config.model_dump()
-        for key, value in project.config.model_dump().items():
-            if value != defaults[key]:
-                changed[key] = value
-        return cls(check(project), changed)
+        project = load(root, config)
+        return cls(check(project), project.overrides)
 
     def parts(self) -> list[str]:
         """Return every paper, experiment and claim that can be asked for."""
@@ -136,9 +132,11 @@ class Graph:
 
     def part_digest(self, part: str) -> str:
         """Return the hash of all that is said and asked about a part, beside its runs."""
-        paper = part.partition(".")[0]
-        said = self.plan.project.papers[paper].model_dump(mode="json")
-        return digest([part, said, self.plan.project.seeds])
+        project, paper = self.plan.project, part.partition(".")[0]
+        said = project.papers[paper].model_dump(mode="json")
+        printed = project.printed_file(paper)
+        figures = printed.read_bytes().hex() if printed.exists() else ""
+        return digest([part, said, project.seeds, project.tier.seeds, figures])
 
     def evidence_files(self) -> list[str]:
         """Return the evidence of every selected paper."""

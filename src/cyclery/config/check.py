@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Collection, Iterator
 
-from cyclery.config.load import Project
-from cyclery.config.models import BestOf, Comparison, Paper
+from cyclery.arms import ArmError
+from cyclery.config.load import Project, tier_names
+from cyclery.config.models import BestOf, Claim, Comparison, Experiment, Paper
 from cyclery.errors import UserError, choices, nearest
-from cyclery.plan import Plan, comparison_arms
+from cyclery.plan import RANGE_ARM, Plan, comparison_arms
 
 METRICS = (
     "test_accuracy",
@@ -23,106 +24,148 @@ METRICS = (
     "medium_accuracy",
     "few_accuracy",
     "seconds",
-    "log10_base",
-    "log10_max",
-    "range_deviation",
 )
-# The range test itself, as an arm that a claim can speak of.
-RANGE_ARM = "range-test"
+# What a run is evaluated for on its way.
+CURVES = ("test_accuracy", "test_nll", "val_accuracy", "val_nll", "train_loss")
+# What the range test, as an arm of a claim, is measured by.
+RANGE_METRICS = ("log10_base", "log10_max", "range_deviation")
 
 
 def check(project: Project) -> Plan:
     """Check all papers at the configured tier and return the plan; a UserError lists what fails."""
     project.selected()
     plan = Plan(project)
-    problems: list[str] = []
-    for name, paper in project.papers.items():
-        path = Path(project.root) / "config" / "papers" / f"{name}.yaml"
-        problems += [f"{path}: {text}" for text in _paper(project, paper)]
-    if problems:
-        raise UserError("\n".join(problems))
-    for name in project.papers:
-        path = Path(project.root) / "config" / "papers" / f"{name}.yaml"
-        try:
-            for experiment in plan.experiments(name):
-                for arm in plan.arm_names(name, experiment):
-                    plan.trials(name, experiment, arm)
-            problems += [f"{path}: {text}" for text in _budgets(plan, name)]
-        except UserError as error:
-            problems.append(f"{path}: {error}")
+    tiers = tier_names(project.root)
+    problems = [
+        f"{project.paper_file(name)}: {text}"
+        for name, paper in project.papers.items()
+        for text in _paper(paper, tiers)
+    ]
+    problems = problems or _arms(plan)
+    problems = problems or [
+        f"{project.paper_file(name)}: {text}"
+        for name in project.papers
+        for text in _comparisons(plan, name)
+    ]
     if problems:
         raise UserError("\n".join(problems))
     return plan
 
 
-def _paper(project: Project, paper: Paper) -> list[str]:
-    tiers = sorted(path.stem for path in (project.root / "config" / "tiers").glob("*.yaml"))
-    problems = []
-    for name in paper.experiments.keys() & paper.claims.keys():
-        problems.append(f"claims.{name}: an experiment has the same name; rename one")
+def _arms(plan: Plan) -> list[str]:
+    """Resolve every arm; a mistake that several share is told once."""
+    found: dict[str, dict[str, None]] = {}
+    for paper in plan.project.papers:
+        for experiment in plan.experiments(paper):
+            for arm in plan.arm_names(paper, experiment):
+                try:
+                    plan.trials(paper, experiment, arm)
+                except ArmError as error:
+                    found.setdefault(error.text, {})[error.arm] = None
+    return [f"{text} ({_shared(list(arms))})" for text, arms in found.items()]
+
+
+def _shared(arms: list[str]) -> str:
+    more = len(arms) - 1
+    return f"arm {arms[0]}" + (f" and {more} more arm{'s' if more > 1 else ''}" if more else "")
+
+
+def _unknown(where: str, name: str, known: Collection[str], kind: str, within: str = "") -> str:
+    text = f"{where}: unknown {kind} {name!r}" + (f" in {within!r}" if within else "")
+    return f"{text}.{nearest(name, known)} There are: {choices(known)}."
+
+
+def _paper(paper: Paper, tiers: list[str]) -> Iterator[str]:
+    # Both are targets and file names, and some file systems do not tell A from a.
+    seen: dict[str, str] = {}
+    for kind, known in (("experiments", paper.experiments), ("claims", paper.claims)):
+        for name in known:
+            other = seen.setdefault(name.casefold(), f"{kind}.{name}")
+            if other != f"{kind}.{name}":
+                yield f"{kind}.{name}: has the name of {other}; rename one."
     for name, exp in paper.experiments.items():
-        for tier, chosen in exp.tiers.items():
-            where = f"experiments.{name}.tiers.{tier}"
-            if tier not in tiers:
-                problems.append(
-                    f"{where}: unknown tier.{nearest(tier, tiers)} Tiers: {choices(tiers)}"
-                )
-            for arm in [*(chosen.arms or []), *chosen.not_run]:
-                if arm not in exp.arms:
-                    problems.append(
-                        f"{where}: unknown arm {arm!r}.{nearest(arm, exp.arms)} "
-                        f"Arms: {choices(exp.arms)}"
-                    )
-            if chosen.arms is not None and len(set(chosen.arms)) < len(chosen.arms):
-                problems.append(f"{where}.arms: an arm stands twice")
+        yield from _experiment(exp, f"experiments.{name}", tiers)
     for name, claim in paper.claims.items():
-        for tier in claim.not_run.keys() | claim.seeds.keys():
-            if tier not in (*tiers, "all"):
-                problems.append(
-                    f"claims.{name}: unknown tier {tier!r}.{nearest(tier, tiers)} "
-                    f"Tiers: {choices(tiers)}, all"
-                )
-        if not claim.comparisons and not claim.not_run:
-            problems.append(f"claims.{name}: needs `comparisons`, or `not_run` with the reason")
-        for index, comparison in enumerate(claim.comparisons):
-            where = f"claims.{name}.comparisons.{index}"
-            problems += [f"{where}.{text}" for text in _comparison(paper, comparison)]
-    return problems
+        yield from _claim(paper, claim, f"claims.{name}", tiers)
 
 
-def _comparison(paper: Paper, comparison: Comparison) -> list[str]:
+def _experiment(exp: Experiment, where: str, tiers: list[str]) -> Iterator[str]:
+    if RANGE_ARM in exp.arms:
+        yield f"{where}.arms.{RANGE_ARM}: this name means the range test itself; rename the arm."
+    for tier, chosen in exp.tiers.items():
+        at = f"{where}.tiers.{tier}"
+        if tier not in tiers:
+            yield _unknown(at, tier, tiers, "tier")
+        for key, names in (("arms", chosen.arms or []), ("not_run", list(chosen.not_run))):
+            for arm in dict.fromkeys(names):
+                if arm not in exp.arms:
+                    yield _unknown(f"{at}.{key}", arm, exp.arms, "arm")
+                elif names.count(arm) > 1:
+                    yield f"{at}.{key}: the arm {arm!r} stands twice; delete one."
+        for arm in chosen.not_run:
+            if arm in exp.arms and (chosen.arms is None or arm in chosen.arms):
+                yield f"{at}.not_run: the arm {arm!r} runs here; leave it out of `arms` or of this."
+
+
+def _claim(paper: Paper, claim: Claim, where: str, tiers: list[str]) -> Iterator[str]:
+    for tier in claim.not_run:
+        if tier not in (*tiers, "all"):
+            yield _unknown(f"{where}.not_run", tier, [*tiers, "all"], "tier")
+    for tier in claim.seeds:
+        if tier not in tiers:
+            yield _unknown(f"{where}.seeds", tier, tiers, "tier")
+    if not claim.comparisons and not claim.not_run:
+        yield f"{where}: needs `comparisons`, or `not_run` with the reason."
+    for index, comparison in enumerate(claim.comparisons):
+        yield from _comparison(paper, comparison, f"{where}.comparisons.{index}")
+
+
+def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
     if comparison.experiment not in paper.experiments:
         known = paper.experiments
-        return [
-            f"experiment: unknown experiment {comparison.experiment!r}."
-            f"{nearest(comparison.experiment, known)} Experiments: {choices(known)}"
-        ]
+        yield _unknown(f"{where}.experiment", comparison.experiment, known, "experiment")
+        return
     exp = paper.experiments[comparison.experiment]
-    arms = [*exp.arms, RANGE_ARM] if exp.range else list(exp.arms)
-    problems = [
-        f"arm {arm!r} does not exist in {comparison.experiment}."
-        f"{nearest(arm, arms)} Arms: {choices(arms)}"
-        for arm in (comparison.arm, *comparison_arms(comparison))
-        if arm not in arms
-    ]
-    metrics = [comparison.metric, comparison.against_metric or comparison.metric]
+    has_range = exp.range or any(tier.range for tier in exp.tiers.values())
+    arms = [*exp.arms, RANGE_ARM] if has_range else list(exp.arms)
+    others = comparison_arms(comparison)
+    for key, names in (("arm", (comparison.arm,)), ("against", others)):
+        for name in dict.fromkeys(names):
+            if name not in arms:
+                yield _unknown(f"{where}.{key}", name, arms, "arm", comparison.experiment)
+    if comparison.arm in others and comparison.against_metric in (None, comparison.metric):
+        yield f"{where}.against: {comparison.arm!r} would be compared with itself."
+    own = "metric" if comparison.against_metric is None else "against_metric"
+    sides = {(comparison.metric, comparison.arm == RANGE_ARM): "metric"}
+    for name in others:
+        metric = comparison.against_metric or comparison.metric
+        sides.setdefault((metric, name == RANGE_ARM), own)
+    for (metric, of_range), key in sides.items():
+        yield from _metric(metric, of_range, f"{where}.{key}")
     if isinstance(comparison.against, BestOf):
-        metrics.append(comparison.against.by)
-        if not comparison.against.by.startswith("val_"):
-            problems.append(
-                f"against.by: {comparison.against.by!r} would choose on the test set; use a "
-                "validation metric such as val_accuracy"
+        by = comparison.against.by
+        if by.startswith("test_"):
+            yield (
+                f"{where}.against.by: {by!r} would choose on the test set; use a validation "
+                "metric such as val_accuracy."
             )
-    for metric in dict.fromkeys(metrics):
-        base, at, fraction = metric.removeprefix("log:").partition("@")
-        if base not in METRICS:
-            problems.append(
-                f"metric: unknown metric {metric!r}.{nearest(base, METRICS)} "
-                f"Metrics: {choices(METRICS)}; or one of them as a curve, as in test_accuracy@0.5"
-            )
-        elif at and not _is_fraction(fraction):
-            problems.append(f"metric: {metric!r} needs a fraction of the run from 0 to 1 after @")
-    return problems
+        else:
+            yield from _metric(by, False, f"{where}.against.by", "val_")
+
+
+def _metric(metric: str, of_range: bool, where: str, prefix: str = "") -> Iterator[str]:
+    """Yield what is wrong with a metric of a trained arm, or of the range test."""
+    base, at, fraction = metric.removeprefix("log:").partition("@")
+    if of_range:
+        known: Collection[str] = RANGE_METRICS
+    else:
+        known = [name for name in (CURVES if at else METRICS) if name.startswith(prefix)]
+    if base not in known:
+        kind = "curve" if at else "metric"
+        hint = "" if at or of_range else " Or a curve, as in test_accuracy@0.5."
+        yield _unknown(where, base, known, kind) + hint
+    elif at and not _is_fraction(fraction):
+        yield f"{where}: {metric!r} needs a fraction of the run from 0 to 1 after @."
 
 
 def _is_fraction(text: str) -> bool:
@@ -132,25 +175,41 @@ def _is_fraction(text: str) -> bool:
         return False
 
 
-def _budgets(plan: Plan, paper: str) -> list[str]:
-    """A comparison sees equal numbers of samples on both sides, or says why it does not."""
-    problems = []
+def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
+    """Yield the comparisons of this tier that are unfair or cannot be made."""
     experiments = plan.experiments(paper)
     for name, claim in plan.project.papers[paper].claims.items():
         for index, comparison in enumerate(claim.comparisons):
-            if comparison.experiment not in experiments or comparison.unequal_budget:
+            if comparison.experiment not in experiments or claim.not_run.keys() & {
+                plan.tier,
+                "all",
+            }:
                 continue
-            running = plan.arm_names(paper, comparison.experiment)
-            sides = [comparison.arm, *comparison_arms(comparison)]
-            images = {
-                arm: plan.trials(paper, comparison.experiment, arm)[0].cost["images"]
-                for arm in sides
-                if arm in running
-            }
-            if len(set(images.values())) > 1:
-                shown = ", ".join(f"{arm} {count}" for arm, count in images.items())
-                problems.append(
-                    f"claims.{name}.comparisons.{index}: the arms see different numbers of "
-                    f"samples ({shown}); make them equal or give the reason as `unequal_budget`"
-                )
-    return problems
+            yield from _fair(plan, paper, comparison, f"claims.{name}.comparisons.{index}")
+
+
+def _fair(plan: Plan, paper: str, comparison: Comparison, where: str) -> Iterator[str]:
+    exp = comparison.experiment
+    running = {arm: plan.trials(paper, exp, arm)[0] for arm in plan.arm_names(paper, exp)}
+    sides = [arm for arm in (comparison.arm, *comparison_arms(comparison)) if arm in running]
+    images = {arm: running[arm].cost["images"] for arm in sides}
+    if len(set(images.values())) > 1 and not comparison.unequal_budget:
+        # A budget is samples seen: a pretrained or distilled arm says why it has more.
+        shown = ", ".join(f"{arm} {count:,}" for arm, count in images.items())
+        yield (
+            f"{where}: the arms see different numbers of samples ({shown}); make them equal or "
+            "give the reason as `unequal_budget`."
+        )
+    metrics = [comparison.metric, comparison.against_metric or ""]
+    if isinstance(comparison.against, BestOf):
+        metrics.append(comparison.against.by)
+    for arm in sides:
+        if not running[arm].settings["split"]["validation"]:
+            for metric in metrics:
+                if metric.removeprefix("log:").startswith("val_"):
+                    yield f"{where}: {metric!r} needs a validation split; {arm!r} has none."
+                    return
+    asked = RANGE_ARM in (comparison.arm, *comparison_arms(comparison))
+    everything = len(running) == len(plan.project.papers[paper].experiments[exp].arms)
+    if asked and everything and not any(arm.range for arm in running.values()):
+        yield f"{where}: no arm of {exp!r} asks for its range test, as `lr: range` does."

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from cyclery.config.models import KEY_MARK, Config, Paper, Tier
+from cyclery.config.models import Config, Paper, Tier
+from cyclery.config.settings import HERE, NAME
 from cyclery.errors import UserError, choices, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
+Overrides = dict[str, Any]
+# Targets of the Snakefile, which a paper's target must not hide, and the word for every tier.
+TAKEN = ("all", "checkpoint", "checkpoints", "evidence", "lr_range", "prepare", "report", "train")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML in which a key that stands twice is an error instead of the last one winning."""
+    """Safe YAML in which a key that stands twice is an error instead of the last one winning.
+
+    A number may be written 1e-3, as in JSON and YAML 1.2; YAML 1.1 alone would read it as text.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        # Built from the inside out, so that an alias within its own anchor is found.
+        self.deep_construct = True
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: dict[Any, int] = {}
@@ -29,11 +43,18 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
             if isinstance(key, str) and key in seen:
                 raise UserError(
                     f"{node.start_mark.name}: {key!r} stands twice, on lines {seen[key]} and "
-                    f"{line}; rename or delete one"
+                    f"{line}; rename or delete one."
                 )
             if isinstance(key, str):
                 seen[key] = line
         return dict(super().construct_mapping(node, deep))
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,8 @@ class Project:
     config: Config
     tier: Tier
     papers: Mapping[str, Paper]
+    # What the command line changed of the main file.
+    overrides: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def results(self) -> Path:
@@ -60,6 +83,19 @@ class Project:
         """How many seeds every arm is asked for."""
         return self.config.seeds or self.tier.seeds
 
+    @property
+    def tier_file(self) -> Path:
+        """The file of the tier."""
+        return self.root / "config" / "tiers" / f"{self.config.tier}.yaml"
+
+    def paper_file(self, paper: str) -> Path:
+        """Return the file of a paper."""
+        return self.root / "config" / "papers" / f"{paper}.yaml"
+
+    def printed_file(self, paper: str) -> Path:
+        """Return the file of the figures that a paper prints; it may not exist."""
+        return self.root / "config" / "reported" / f"{paper}.csv"
+
     def selected(self) -> list[str]:
         """Return the papers that run, in order; a UserError names one that does not exist."""
         wanted = self.config.papers
@@ -68,8 +104,8 @@ class Project:
         for name in wanted:
             if name not in self.papers:
                 raise UserError(
-                    f"papers: unknown paper {name!r}.{nearest(name, self.papers)} "
-                    f"Papers: {choices(self.papers)}."
+                    f"{_source(self.root, self.overrides, 'papers')}: papers: unknown paper "
+                    f"{name!r}.{nearest(name, self.papers)} Papers: {choices(self.papers)}."
                 )
         return wanted
 
@@ -80,18 +116,55 @@ def read_yaml(path: Path) -> dict[str, Any]:
         with path.open(encoding="utf-8") as stream:
             data = yaml.load(stream, Loader=_Loader)
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
+        raise UserError(f"{path}: there is no such file.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason})") from None
+        raise UserError(f"{path}: not UTF-8 text ({error.reason}).") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{where}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        raise UserError(f"{path}{where}: not valid YAML: {error.problem}.") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # A date that is none, a character that is none, brackets without end.
+        text = " ".join(str(error).split())
+        raise UserError(f"{path}: not valid YAML: {text}.") from None
+    if data is None:
+        raise UserError(f"{path}: is empty; expected keys and values.")
     if not isinstance(data, dict):
-        raise UserError(f"{path}: expected keys and values, found {type(data).__name__}")
+        raise UserError(f"{path}: expected keys and values (found {data!r:.80}).")
     return data
+
+
+def read_value(text: str) -> Any:
+    """Return the value of a ``KEY=VALUE`` text: YAML, or the text itself where it is none."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, UserError):
+        return text
+
+
+# What pydantic finds wrong, in the words of all other messages.
+_WORDS = {
+    "missing": "missing; it has no default",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "list_type": "must be a list",
+    "dict_type": "must be keys and values",
+    "model_type": "must be keys and values",
+    "tuple_type": "must be a list",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have {max_length} elements",
+    "string_pattern_mismatch": "must begin with a letter and have only letters, digits, - and _, "
+    "at most 64 in all",
+}
 
 
 def validate(model: type[Model], data: Any, where: str) -> Model:
@@ -99,41 +172,130 @@ def validate(model: type[Model], data: Any, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_url=False):
-            # The branch of a union is our affair, not a key of the user's file.
-            key = ".".join(str(part) for part in problem["loc"] if str(part) not in _BRANCHES)
-            message = problem["msg"].removeprefix("Value error, ")
-            if message.startswith(KEY_MARK):
-                lines.append(f"{where}: {key}{message.removeprefix(KEY_MARK)}")
-                continue
-            value = problem.get("input")
-            shown = "" if isinstance(value, dict) else f" (found {value!r:.80})"
-            lines.append(f"{where}: {key + ': ' if key else ''}{message}{shown}")
+        problems = error.errors(include_url=False)
+        lines = [f"{where}: {_message(problem)}" for problem in problems]
         raise UserError("\n".join(dict.fromkeys(lines))) from None
 
 
-_BRANCHES = {"BestOf", "Constant", "str", "TwoLevel", "LongTail", "two_level", "long_tail"}
+# The branch of a union is our affair, not a key of the user's file.
+_BRANCHES = {"arm": "against", "best_of": "against", "constant": "against"} | {
+    "two_level": "imbalance",
+    "long_tail": "imbalance",
+}
+
+
+def _message(problem: Any) -> str:
+    """Return one mistake that pydantic found: its key, what is allowed and what was found."""
+    parts = [str(part) for part in problem["loc"]]
+    parts = [
+        part
+        for before, part in zip(["", *parts], parts, strict=False)
+        if part != "[key]" and _BRANCHES.get(part) != before
+    ]
+    key, value, context = ".".join(parts), problem.get("input"), problem.get("ctx") or {}
+    text = problem["msg"].removeprefix("Value error, ")
+    if HERE in text:
+        return text.replace(HERE, key)
+    prefix = f"{key}: " if key else ""
+    if problem["type"] == "value_error":
+        return prefix + text
+    if problem["type"] == "literal_error":
+        allowed = re.findall(r"'([^']*)'", context["expected"])
+        text = f"must be one of {choices(allowed)} (found {value!r:.80}).{nearest(value, allowed)}"
+        return prefix + text
+    if problem["type"] == "too_short":
+        return f"{prefix}must have at least {context['min_length']} element(s)."
+    text = _WORDS.get(problem["type"], text).format(**context)
+    if problem["type"] == "missing":
+        return f"{prefix}{text}."
+    return f"{prefix}{text} (found {value!r:.80}).{_hint(problem['type'], value)}"
+
+
+def _hint(kind: str, value: Any) -> str:
+    if kind == "string_type" and not isinstance(value, list | dict | None):
+        return " Put it in quotes."
+    if kind in ("float_type", "int_type") and isinstance(value, str):
+        with suppress(ValueError):
+            float(value)
+            return " This is text; leave out the quotes."
+    return ""
+
+
+def _source(root: Path, overrides: Mapping[str, Any], key: str) -> str:
+    """Return where a key of the main file has its value from, for a message."""
+    return "--set, or snakemake --config" if key in overrides else str(_main_file(root))
+
+
+def _main_file(root: Path) -> Path:
+    return root / "config" / "config.yaml"
+
+
+def load_config(root: Path, overrides: Mapping[str, Any] | None = None) -> tuple[Config, Overrides]:
+    """Load the main file; return it with ``overrides`` over its keys, and those that change it."""
+    main = _main_file(root)
+    if not main.exists():
+        raise UserError(
+            f"{main}: there is no such file. Run in the folder of the project, or name it with "
+            "--root."
+        )
+    data = read_yaml(main)
+    config = validate(Config, data, str(main))
+    before = config.model_dump()
+    changed = {
+        key: value
+        for key, value in (overrides or {}).items()
+        if key not in before or before[key] != value
+    }
+    if changed:
+        # The file is good alone, so a mistake is in what was changed.
+        config = validate(Config, data | changed, _source(root, changed, next(iter(changed))))
+    return config, changed
 
 
 def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Project:
     """Load ``config/`` under ``root``: the main file, its tier and every paper."""
     folder = root / "config"
-    main = folder / "config.yaml"
-    data = read_yaml(main)
-    changed = {key: value for key, value in (overrides or {}).items()}
-    config = validate(Config, data | changed, str(main) if not changed else f"{main} + --config")
-    tiers = sorted(path.stem for path in (folder / "tiers").glob("*.yaml"))
+    config, changed = load_config(root, overrides)
+    tiers = _files(folder / "tiers", "tier")
     if config.tier not in tiers:
         raise UserError(
-            f"{main}: tier: unknown tier {config.tier!r}.{nearest(config.tier, tiers)} "
-            f"Tiers: {choices(tiers)}."
+            f"{_source(root, changed, 'tier')}: tier: unknown tier {config.tier!r}."
+            f"{nearest(config.tier, tiers)} Tiers: {choices(tiers)}."
         )
-    tier_file = folder / "tiers" / f"{config.tier}.yaml"
+    tier_file = tiers[config.tier]
     tier = validate(Tier, read_yaml(tier_file), str(tier_file))
-    papers = {}
-    for path in sorted((folder / "papers").glob("*.yaml")):
-        papers[path.stem] = validate(Paper, read_yaml(path), str(path))
-    if not papers:
-        raise UserError(f"{folder / 'papers'}: holds no paper; add one as <name>.yaml")
-    return Project(root=root, config=config, tier=tier, papers=papers)
+    papers, problems = {}, []
+    for name, path in _files(folder / "papers", "paper").items():
+        try:
+            papers[name] = validate(Paper, read_yaml(path), str(path))
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("\n".join(problems))
+    return Project(root, config, tier, papers, changed)
+
+
+def tier_names(root: Path) -> list[str]:
+    """Return the tiers that there are."""
+    return list(_files(root / "config" / "tiers", "tier"))
+
+
+def _files(folder: Path, what: str) -> dict[str, Path]:
+    """Return the files of a folder by name; a UserError where one has no name to be called by."""
+    paths = sorted(path for path in folder.glob("*.y*ml") if path.name[0] != ".")
+    for path in paths:
+        if path.suffix != ".yaml":
+            raise UserError(f"{path}: would not be read; rename it to {path.stem}.yaml.")
+        if not re.fullmatch(NAME, path.stem):
+            raise UserError(
+                f"{path}: the name of a {what} must begin with a letter and have only letters, "
+                f"digits, - and _, at most 64 in all (found {path.stem!r})."
+            )
+        if path.stem in TAKEN:
+            raise UserError(
+                f"{path}: a {what} cannot be called {path.stem!r}, which has a meaning of its own; "
+                "rename the file."
+            )
+    if not paths:
+        raise UserError(f"{folder}: holds no {what}; add one as <name>.yaml.")
+    return {path.stem: path for path in paths}

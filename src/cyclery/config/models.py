@@ -6,173 +6,20 @@ They are the single source: JSON Schemas and the reference page are generated fr
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from cyclery import schedules
+from cyclery.config.components import QUANTITIES, check_name
+from cyclery.config.settings import HERE, Count, Name, Settings, Strict
 from cyclery.errors import UserError, choices, nearest
 
-NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
-Name = Annotated[str, Field(pattern=NAME)]
 Seeds = Annotated[int, Field(ge=1, le=1000)]
-# Stands for the key in messages about what is inside a quantity.
-KEY_MARK = "@"
 
 
-class Strict(BaseModel):
-    """A model that knows every one of its keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for key in data:
-                if key not in cls.model_fields:
-                    raise ValueError(
-                        f"unknown key {key!r}.{nearest(key, cls.model_fields)} "
-                        f"Allowed: {choices(cls.model_fields)}"
-                    )
-        return data
-
-
-def _quantity(value: Any) -> Any:
-    try:
-        # load.validate puts the key in the place of the mark.
-        schedules.check(value, KEY_MARK)
-    except UserError as error:
-        raise ValueError(str(error)) from None
-    return value
-
-
-def _rate(value: Any) -> Any:
-    """Expand ``range``: three triangular cycles between the bounds of the range test."""
-    if value == "range":
-        value = {"kind": "triangular", "low": "range.base", "high": "range.max", "cycles": 3}
-    return _quantity(value)
-
-
-# A quantity is a number or a schedule; cyclery.schedules owns what is allowed inside.
-QuantityField = Annotated[
-    Any,
-    BeforeValidator(_quantity),
-    WithJsonSchema({"x-ref": "Quantity"}),
-]
-
-
-RateField = Annotated[
-    Any,
-    BeforeValidator(_rate),
-    WithJsonSchema({"anyOf": [{"const": "range"}, {"x-ref": "Quantity"}]}),
-]
-
-
-class TwoLevel(Strict):
-    """Half of the classes, drawn per seed, hold more samples than the other half."""
-
-    kind: Literal["two_level"]
-    ratio: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
-        description="samples per class in the larger and in the smaller half, as a ratio"
-    )
-
-
-class LongTail(Strict):
-    """Exponential long tail: class k holds n_max * ratio^(k / (K - 1)) samples."""
-
-    kind: Literal["long_tail"]
-    ratio: float = Field(gt=0, le=1, description="samples of the rarest class over the commonest")
-
-
-class Split(Strict):
-    """Which samples train, validate and test; a pure function of these and the seed."""
-
-    test: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="test samples drawn per seed; null where the dataset has a test set"
-    )
-    validation: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="validation samples, drawn stratified from the training set"
-    )
-    labels: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="training samples in total; null takes all that are left"
-    )
-    per_class: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="training samples of every class; excludes `labels`"
-    )
-    choose: Literal["random", "first"] | None = Field(
-        None, description="draw the training samples per seed, or take the first ones in file order"
-    )
-    imbalance: Annotated[TwoLevel | LongTail, Field(discriminator="kind")] | None = Field(
-        None, description="class imbalance of the training samples"
-    )
-
-
-Choice = Annotated[
-    dict[str, Any],
-    BeforeValidator(lambda v: {"name": v} if isinstance(v, str) else v),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "object",
-                    "properties": {"name": {"type": "string"}},
-                },
-            ]
-        }
-    ),
-]
-
-
-class Settings(Strict):
-    """Settings of a run. Every layer (tier, experiment, arm) may set any of them."""
-
-    dataset: str | None = Field(None, description="a dataset of the registry")
-    split: Split | None = Field(None, description="training, validation and test samples")
-    model: Choice | None = Field(None, description="network: a name, or `name` with its settings")
-    method: Choice | None = Field(
-        None, description="training method: a name, or `name` with its settings and quantities"
-    )
-    optimiser: Choice | None = Field(
-        None, description="optimiser: a name, or `name` with its settings"
-    )
-    lr: RateField = Field(
-        None,
-        description="learning rate; the word `range` runs three triangular cycles between the "
-        "bounds of the range test",
-    )
-    momentum: QuantityField = Field(None, description="momentum, or beta1 of Adam")
-    weight_decay: QuantityField = Field(None, description="decay of weights")
-    weight_decay_norm: QuantityField = Field(
-        None, description="decay of biases and normalisation parameters"
-    )
-    clip_norm: QuantityField = Field(None, description="bound on the global gradient norm")
-    batch: QuantityField = Field(None, description="samples per update; may follow a schedule")
-    magnitude: QuantityField = Field(
-        None, description="strength of `randaugment`, 0 to 10; may follow a schedule"
-    )
-    augment: list[dict[str, Any]] | None = Field(
-        None, description="augmentations in order, each `{op: name, ...}`"
-    )
-    epochs: Annotated[int, Field(ge=1)] | None = Field(None, description="passes over the samples")
-    precision: Literal["fp32", "bf16"] | None = Field(None, description="arithmetic of the network")
-    deterministic: bool | None = Field(None, description="bitwise repeatable kernels on a GPU")
-    threads: Annotated[int, Field(ge=1, le=64)] | None = Field(
-        None, description="torch threads per run on a CPU; changes the last bits of results"
-    )
-    evaluations: Annotated[int, Field(ge=1)] | None = Field(
-        None,
-        description="how often a run is evaluated on its way, spread evenly; the end always is",
-    )
-    init: str | None = Field(None, description="name of the parent whose weights start the run")
+def _nothing() -> Settings:
+    return Settings.model_validate({})
 
 
 class RangeTest(Strict):
@@ -181,7 +28,7 @@ class RangeTest(Strict):
     low: float = Field(ge=0, description="learning rate at the start of the sweep")
     high: float = Field(gt=0, description="learning rate at the end of the sweep")
     sweep: Literal["linear", "exponential"] = Field("linear", description="how the rate rises")
-    epochs: Annotated[int, Field(ge=1)] = Field(8, description="length of the sweep")
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = Field(8, description="length of the sweep")
     points: Annotated[int, Field(ge=10, le=1000)] = Field(
         100, description="evaluations along the sweep"
     )
@@ -190,9 +37,9 @@ class RangeTest(Strict):
     @model_validator(mode="after")
     def _rises(self) -> RangeTest:
         if self.low >= self.high:
-            raise ValueError(f"low = {self.low} must be below high = {self.high}")
+            raise ValueError(f"{HERE}.low: must be below `high`, {self.high} (found {self.low}).")
         if self.sweep == "exponential" and self.low == 0:
-            raise ValueError("an exponential sweep needs low > 0")
+            raise ValueError(f"{HERE}.low: must be above 0 in an exponential sweep (found 0).")
         return self
 
 
@@ -211,11 +58,31 @@ class Arm(Settings):
     )
 
 
+Factor = Annotated[float, Field(gt=0)]
+# An upper limit, as momentum has, is no place for a factor.
+TUNABLE = sorted(name for name, limits in QUANTITIES.items() if not limits)
+
+
+def _tunable(factors: dict[str, list[float]]) -> dict[str, list[float]]:
+    for name, values in factors.items():
+        if name not in TUNABLE:
+            raise ValueError(
+                f"{HERE}: cannot tune {name!r}.{nearest(name, TUNABLE)} "
+                f"Quantities: {choices(TUNABLE)}."
+            )
+        if 1 not in values or len(set(values)) < len(values):
+            raise ValueError(
+                f"{HERE}.{name}: must be different factors, 1 among them: the value as declared "
+                f"(found {values!r:.80})."
+            )
+    return factors
+
+
 class ExperimentTier(Strict):
     """What of an experiment a tier runs."""
 
     arms: list[str] | None = Field(None, description="the arms that run; null runs all")
-    base: Settings = Field(default_factory=Settings, description="settings of this tier")
+    base: Settings = Field(default_factory=_nothing, description="settings of this tier")
     range: RangeTest | None = Field(None, description="range test of this tier")
     not_run: dict[str, str] = Field(
         {}, description="arms left out, each with its reason; shown in the report"
@@ -227,12 +94,12 @@ class Experiment(Strict):
 
     title: str = Field(description="one line")
     description: str = Field("", description="what is compared and why")
-    base: Settings = Field(default_factory=Settings, description="settings of all its arms")
+    base: Settings = Field(default_factory=_nothing, description="settings of all its arms")
     range: RangeTest | None = Field(None, description="learning-rate range test")
-    tune: dict[str, list[Any]] = Field(
+    tune: Annotated[dict[str, list[Factor]], AfterValidator(_tunable)] = Field(
         {},
-        description="values of a setting that every arm tries; the validation split chooses. "
-        "Trained where the tier has `tuning: true`",
+        description="factors that every arm tries on a quantity, such as `lr: [0.3, 1, 3]`, 1 "
+        "among them; the validation split chooses. Trained where the tier has `tuning: true`",
     )
     tiers: dict[str, ExperimentTier] = Field(min_length=1, description="where and how it runs")
     arms: dict[Name, Arm] = Field(min_length=1, description="the arms")
@@ -251,12 +118,36 @@ class Constant(Strict):
     constant: float = Field(description="what the metric is compared with")
 
 
+def _kind_of_against(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "arm"
+    if isinstance(value, dict):
+        return "constant" if "constant" in value else "best_of"
+    if isinstance(value, BestOf):
+        return "best_of"
+    return "constant" if isinstance(value, Constant) else None
+
+
+Against = Annotated[
+    Annotated[str, Tag("arm")]
+    | Annotated[BestOf, Tag("best_of")]
+    | Annotated[Constant, Tag("constant")],
+    Discriminator(
+        _kind_of_against,
+        custom_error_type="against",
+        custom_error_message="must be an arm, or keys and values with `best_of` or `constant`",
+    ),
+]
+
+
 class Comparison(Strict):
     """One comparison of a claim."""
 
     experiment: str = Field(description="where the arms are")
     arm: str = Field(description="the arm that the claim favours")
-    against: str | BestOf | Constant = Field(description="what it is compared with")
+    against: Against = Field(
+        description="what it is compared with: an arm, `best_of` several, or a `constant`"
+    )
     metric: str = Field("test_accuracy", description="a final metric, or `curve@fraction`")
     against_metric: str | None = Field(
         None, description="metric of the other side, if it is another"
@@ -264,7 +155,9 @@ class Comparison(Strict):
     test: Literal["superiority", "equivalence", "non-inferiority"] = Field(
         "superiority", description="the test"
     )
-    margin: float = Field(0.0, ge=0, description="percentage points for accuracies")
+    margin: float = Field(
+        0.0, ge=0, description="smallest effect that counts; percentage points for accuracies"
+    )
     lower_is_better: bool = Field(False, description="the claim is that the metric is smaller")
     label: str | None = Field(None, description="how the report calls it")
     unequal_budget: str | None = Field(
@@ -274,7 +167,9 @@ class Comparison(Strict):
     @model_validator(mode="after")
     def _margin(self) -> Comparison:
         if self.test != "superiority" and self.margin == 0:
-            raise ValueError(f"test {self.test!r} needs a margin above 0")
+            raise ValueError(
+                f"{HERE}.margin: must be above 0 for the test {self.test!r} (found {self.margin})."
+            )
         return self
 
 
@@ -307,9 +202,18 @@ class Paper(Strict):
     venue: str = Field("", description="where it appeared")
     summary: str = Field(description="what it says, in our words")
     deviations: list[str] = Field([], description="where this reproduction differs")
-    base: Settings = Field(default_factory=Settings, description="settings of all experiments")
+    base: Settings = Field(default_factory=_nothing, description="settings of all experiments")
     experiments: dict[Name, Experiment] = Field({}, description="the experiments")
     claims: dict[Name, Claim] = Field(min_length=1, description="the claims")
+
+
+def _networks(speeds: dict[str, float]) -> dict[str, float]:
+    for name in speeds:
+        try:
+            check_name("model", name, HERE)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+    return speeds
 
 
 class Tier(Strict):
@@ -323,23 +227,45 @@ class Tier(Strict):
     shard_by: Literal["paper", "experiment"] = Field(
         "experiment", description="whose cells one job may hold"
     )
-    cells_per_job: Annotated[int, Field(ge=1)] | None = Field(
+    cells_per_job: Count | None = Field(
         None, description="cells that one job trains; null puts all into one"
     )
-    images_per_second: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    images_per_second: Annotated[dict[str, Factor], AfterValidator(_networks)] = Field(
         {}, description="training speed per network that `plan` estimates with"
     )
+
+
+def _once(names: list[str]) -> list[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{HERE}: {name!r} stands twice (found {names!r:.80}).")
+    return names
+
+
+def _folder(path: str) -> str:
+    # Rules put it into patterns and command lines, where other characters have meanings.
+    if not re.fullmatch(r"[\w./][\w./@+=,-]*", path):
+        raise ValueError(
+            f"{HERE}: must be a path of letters, digits and any of . / _ - + @ = , "
+            f"(found {path!r:.80})."
+        )
+    return path
+
+
+Folder = Annotated[str, AfterValidator(_folder)]
 
 
 class Config(Strict):
     """What to run. Command-line overrides change these keys."""
 
     tier: str = Field("smoke", description="a file of config/tiers")
-    papers: list[str] | None = Field(None, description="papers to run; null runs all")
+    papers: Annotated[list[str], Field(min_length=1), AfterValidator(_once)] | None = Field(
+        None, description="papers to run; null runs all"
+    )
     seeds: Seeds | None = Field(None, description="seeds; null takes the tier's planned number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where runs are trained")
-    results: str = Field("results", description="folder of everything that is made")
-    data: str = Field("results/data", description="folder of prepared datasets")
+    results: Folder = Field("results", description="folder of everything that is made")
+    data: Folder = Field("results/data", description="folder of prepared datasets")
     checkpoints: Literal["parents", "all"] = Field(
         "parents", description="whose final weights are kept"
     )

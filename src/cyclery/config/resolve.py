@@ -6,15 +6,21 @@ of writing the same thing give the same dict.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import json
+from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cyclery import augment_settings, methods, models, optim_settings, schedules
-from cyclery.config.models import Settings
+from cyclery.config.components import QUANTITIES, check_layer, names
+from cyclery.config.settings import Settings
 from cyclery.data import registry, sizes
 from cyclery.engine import ENGINE_VERSION
-from cyclery.errors import UserError, choices, nearest
-from cyclery.fields import check_limits, parse, plain
+from cyclery.errors import UserError, choices
+from cyclery.fields import parse, plain
 
 # What a run uses where no layer says otherwise.
 DEFAULTS: dict[str, Any] = {
@@ -39,23 +45,23 @@ SPLIT_DEFAULTS: dict[str, Any] = {
     "imbalance": None,
 }
 REQUIRED = ("dataset", "model", "lr", "batch", "epochs")
-RATES = ("lr", "momentum", "weight_decay", "weight_decay_norm", "clip_norm", "magnitude")
 COMPONENTS = ("model", "method", "optimiser")
+_SETTINGS = set(Settings.model_fields)
 
 
 def merge(layers: Iterable[Settings]) -> dict[str, Any]:
     """Return the settings of all layers, later ones over earlier ones.
 
     ``split`` merges key by key. A component merges with the same component below it and replaces
-    another one.
+    another one. Null takes a setting back to its default.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.model_dump(exclude_unset=True, include=_SETTINGS).items():
+            below = merged.get(key) or DEFAULTS.get(key) or {}
             if key == "split" and value is not None:
-                merged[key] = {**merged.get(key, {}), **value}
+                merged[key] = {**below, **value}
             elif key in COMPONENTS and value is not None:
-                below = merged.get(key, {})
                 same = value.get("name", below.get("name")) == below.get("name")
                 merged[key] = {**below, **value} if same else value
             else:
@@ -63,33 +69,31 @@ def merge(layers: Iterable[Settings]) -> dict[str, Any]:
     return merged
 
 
-_SETTINGS = set(Settings.model_fields)
-
-
-def resolve(merged: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return canonical settings without a seed; a UserError names ``where`` and the key."""
+def resolve(merged: dict[str, Any]) -> dict[str, Any]:
+    """Return canonical settings without a seed; a UserError begins with the key that is wrong."""
     given = {**DEFAULTS, **{key: value for key, value in merged.items() if value is not None}}
     missing = [key for key in REQUIRED if key not in given]
     if missing:
-        raise UserError(f"{where}: {', '.join(missing)} not set in the tier, experiment or arm.")
-    dataset = registry.get(_name({"name": given["dataset"]}, registry.DATASETS, f"{where}.dataset"))
-    method, quantities = _method(given["method"], f"{where}.method")
-    columns = {key: given[key] for key in RATES if key in given} | quantities
-    for key, spec in columns.items():
-        _non_negative(spec, f"{where}.{key}")
-    ops = augment_settings.check(given["augment"], dataset.shape, f"{where}.augment")
+        raise UserError(
+            f"{missing[0]}: missing; it has no default, so this tier, the paper, the experiment or "
+            "the arm must set it."
+        )
+    dataset = registry.get(given["dataset"])
+    method, quantities = _method(given["method"])
+    columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
+    ops = augment_settings.check(given["augment"], dataset.shape)
     if augment_settings.needs_magnitude(ops) and "magnitude" not in columns:
-        raise UserError(f"{where}.augment: randaugment without `m` needs the key `magnitude`.")
+        raise UserError("augment: randaugment without `m` needs the key `magnitude`.")
     settings = {
         "engine": ENGINE_VERSION,
         "method": method,
         "dataset": {"name": dataset.name, "identity": dataset.identity},
         "split": {**SPLIT_DEFAULTS, **given["split"]},
-        "model": _model(given["model"], dataset.shape, f"{where}.model"),
-        "optimiser": _optimiser(given["optimiser"], f"{where}.optimiser"),
+        "model": _model(given["model"], dataset.shape),
+        "optimiser": _optimiser(given["optimiser"]),
         "schedules": {
-            **{key: schedules.normalise(spec) for key, spec in sorted(columns.items())},
-            "batch": schedules.normalise(given["batch"]),
+            **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
+            "batch": schedules.normalise(given["batch"], "batch"),
         },
         "augment": [
             {"op": entry["op"], **plain(op)}
@@ -99,25 +103,28 @@ def resolve(merged: dict[str, Any], where: str) -> dict[str, Any]:
     }
     for key in ("epochs", "precision", "deterministic", "threads", "evaluations"):
         settings[key] = given[key]
-    budget(settings, where)
     return settings
 
 
-def budget(settings: dict[str, Any], where: str) -> dict[str, int]:
-    """Return what a run costs: ``samples`` to train on, ``updates`` and ``images`` seen."""
+def budget(settings: dict[str, Any]) -> dict[str, int]:
+    """Return what a run costs: ``samples`` to train on, ``updates`` and ``images`` seen.
+
+    Raises a UserError that begins with the key where a schedule, the batch or the split asks for
+    more than the run has.
+    """
     dataset = registry.get(settings["dataset"]["name"])
-    try:
-        samples = sizes.counts(dataset, settings["split"])["train"]
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-    batches = schedules.epoch_batches(settings["schedules"]["batch"], settings["epochs"])
+    samples = sizes.counts(dataset, settings["split"])["train"]
+    batches = _batches(json.dumps(settings["schedules"]["batch"]), settings["epochs"])
     largest = int(batches.max())
     if largest > samples:
         raise UserError(
-            f"{where}.batch: a batch of {largest} is larger than the {samples} training samples "
-            "of the split; lower `batch` or raise `split.labels`."
+            f"batch: must be at most {samples}, the training samples of the split "
+            f"(found {largest}); lower `batch` or raise `split.labels`."
         )
-    _, steps = schedules.clock_for(batches, samples)
+    steps = samples // batches
+    for name, spec in settings["schedules"].items():
+        if name != "batch" and _depends_on_time(spec):
+            _check_column(name, json.dumps(spec), samples, batches.tobytes())
     return {
         "samples": samples,
         "updates": int(steps.sum()),
@@ -125,65 +132,67 @@ def budget(settings: dict[str, Any], where: str) -> dict[str, int]:
     }
 
 
-def _name(given: dict[str, Any], known: Collection[str], where: str) -> str:
-    name = given.get("name")
-    if not isinstance(name, str) or name not in known:
+# A graph has few schedules and many arms.
+@lru_cache(maxsize=1024)
+def _batches(spec: str, epochs: int) -> NDArray[np.int64]:
+    try:
+        return schedules.epoch_batches(json.loads(spec), epochs)
+    except UserError as error:
+        raise UserError(f"batch.{error}") from None
+
+
+@lru_cache(maxsize=1024)
+def _check_column(name: str, spec: str, samples: int, batches: bytes) -> None:
+    clock, _ = schedules.clock_for(np.frombuffer(batches, dtype=np.int64), samples)
+    try:
+        # The bounds of a range test that has not run yet; any two would do.
+        values = schedules.column(json.loads(spec), clock, 0, (1e-3, 1.0))
+    except UserError as error:
+        raise UserError(f"{name}.{error}") from None
+    if values.min() < 0:
+        raise UserError(f"{name}: must be at least 0 at every update (reaches {values.min():g}).")
+
+
+def _depends_on_time(spec: Any) -> bool:
+    """Say whether a schedule may be good by itself and not fit the length of the run."""
+    if isinstance(spec, list):
+        return any(map(_depends_on_time, spec))
+    return isinstance(spec, dict) and (
+        spec.get("kind") in ("reciprocal", "power_of_two")
+        or bool(spec.get("cooldown") or spec.get("warmup_epochs"))
+        or any(map(_depends_on_time, spec.values()))
+    )
+
+
+def _settings(kind: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a component's name and settings."""
+    if "name" not in given:
         raise UserError(
-            f"{where}: unknown {name!r}.{nearest(name, known)} Known: {choices(known)}."
+            f"{kind}: `name` is missing here and in every layer below. "
+            f"There are: {choices(names(kind))}."
         )
-    return name
+    return given["name"], {key: value for key, value in given.items() if key != "name"}
 
 
-def _settings(given: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in given.items() if key != "name"}
+def _model(given: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]:
+    name, settings = _settings("model", given)
+    return {"name": name, "settings": plain(models.check(name, settings, shape))}
 
 
-def _model(given: dict[str, Any], shape: tuple[int, int, int], where: str) -> dict[str, Any]:
-    name = _name(given, models.SETTINGS, where)
-    return {"name": name, "settings": plain(models.check(name, _settings(given), shape, where))}
+def _optimiser(given: dict[str, Any]) -> dict[str, Any]:
+    name, settings = _settings("optimiser", given)
+    found: Any = parse(optim_settings.SETTINGS[name], settings, "optimiser")
+    return {"name": name, "settings": plain(found)}
 
 
-def _optimiser(given: dict[str, Any], where: str) -> dict[str, Any]:
-    name = _name(given, optim_settings.SETTINGS, where)
-    return {
-        "name": name,
-        "settings": plain(parse(optim_settings.SETTINGS[name], _settings(given), where)),
-    }
-
-
-def _method(given: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _method(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the method's name, version and static settings, and its quantities."""
-    method = methods.load(_name(given, methods.names(), where))
-    rest, quantities = _settings(given), {}
+    # The layers were checked one by one, but one without a name could not be.
+    check_layer("method", given, "method")
+    name, settings = _settings("method", given)
+    method = methods.load(name)
     defaults = plain(method.settings_type())
-    for name in method.quantities:
-        quantities[name] = rest.pop(name, defaults.pop(name))
-        schedules.check(quantities[name], f"{where}.{name}")
-        limits = method.limits(name)
-        for number in _values(quantities[name]):
-            check_limits(number, limits, f"{where}.{name}")
-    settings = plain(parse(method.settings_type, rest, where))
-    static = {name: value for name, value in settings.items() if name not in method.quantities}
-    return {"name": method.name, "version": method.version, "settings": static}, quantities
-
-
-def _values(spec: Any) -> list[float]:
-    """Return the values that a quantity can start, turn or end at."""
-    if isinstance(spec, int | float) and not isinstance(spec, bool):
-        return [float(spec)]
-    if not isinstance(spec, dict):
-        return []
-    values = ("value", "easy", "hard", "low", "high", "start", "end", "peak")
-    return [float(spec[k]) for k in values if isinstance(spec.get(k), int | float)]
-
-
-def _non_negative(spec: Any, where: str) -> None:
-    """Rates, decays, weights and temperatures are never negative, in no part of a schedule."""
-    if isinstance(spec, dict):
-        for key, value in spec.items():
-            _non_negative(value, f"{where}.{key}")
-    elif isinstance(spec, list | tuple):
-        for value in spec:
-            _non_negative(value, where)
-    elif isinstance(spec, int | float) and not isinstance(spec, bool) and spec < 0:
-        raise UserError(f"{where}: must be at least 0 (found {spec}).")
+    quantities = {key: settings.pop(key, defaults[key]) for key in method.quantities}
+    full = plain(parse(method.settings_type, settings, "method"))
+    static = {key: value for key, value in full.items() if key not in method.quantities}
+    return {"name": name, "version": method.version, "settings": static}, quantities

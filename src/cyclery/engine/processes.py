@@ -67,7 +67,7 @@ def in_processes(
     The processes share the caller's memory as it is now: torch and the data are there already.
     """
     context, workers = multiprocessing.get_context("fork"), min(workers, len(jobs))
-    with ProcessPoolExecutor(workers, context, _start_worker, (function,)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (function, os.getpid())) as pool:
         futures = {pool.submit(_call, job): job for job in jobs}
         try:
             for future in as_completed(futures):
@@ -84,12 +84,15 @@ def in_processes(
             raise
 
 
-def _start_worker(function: Callable[[Any], Any]) -> None:
+def _start_worker(function: Callable[[Any], Any], parent: int) -> None:
     _FUNCTION.append(function)
     # End with the parent, however it ends: kill -9 must leave no one training.
     if platform.system() == "Linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    # A parent that died before it was watched sends no signal.
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _call(job: Any) -> Any:

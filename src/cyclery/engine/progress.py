@@ -1,10 +1,11 @@
-"""How far a list of jobs is, in words."""
+"""How far a list of jobs is: a line every few seconds, or a bar on a terminal."""
 
 from __future__ import annotations
 
 import logging
 import time
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 from cyclery.text import duration
@@ -14,16 +15,38 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """Says how far a list of jobs is, and how long the rest will take."""
+    """Says how far a list of jobs is, and how long the rest will take.
+
+    With ``bar`` it is a moving bar on standard error; where rich is not installed, lines serve.
+    """
 
     total: int
     images: int
     every: float
+    bar: bool = False
     _done: int = 0
     _images: int = 0
     _diverged: int = 0
     _began: float = field(default_factory=time.monotonic)
     _said: float = field(default_factory=time.monotonic)
+    _shown: Any = None
+
+    def __enter__(self) -> Progress:
+        """Show the bar, if there is one."""
+        self._shown = _bar(self.total) if self.bar else None
+        if self._shown is not None:
+            self._shown.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the terminal as it was."""
+        if self._shown is not None:
+            self._shown.stop()
 
     def done(self, job: dict[str, Any], record: dict[str, Any]) -> None:
         """Count a finished job, and say so every few seconds and at the end."""
@@ -31,11 +54,15 @@ class Progress:
         self._images += job["images"]
         self._diverged += record["status"] == "diverged"
         now = time.monotonic()
-        if self._done < self.total and now - self._said < self.every:
+        left = (now - self._began) * (self.images - self._images) / max(self._images, 1)
+        last = self._done == self.total
+        if self._shown is not None:
+            self._shown.update(self._shown.task_ids[0], completed=self._done, left=duration(left))
+        elif not last and now - self._said < self.every:
             return
         self._said = now
-        left = (now - self._began) * (self.images - self._images) / max(self._images, 1)
-        log.info(
+        log.log(
+            logging.INFO if last or self._shown is None else logging.DEBUG,
             "%d of %d runs trained%s, %.0f images/s, about %s left",
             self._done,
             self.total,
@@ -43,3 +70,22 @@ class Progress:
             self._images / max(now - self._began, 1e-9),
             duration(left),
         )
+
+
+def _bar(total: int) -> Any:
+    """Return a bar for ``total`` runs that is not yet shown, or None where rich is missing."""
+    try:
+        from rich import progress
+        from rich.console import Console
+    except ImportError:
+        return None
+    shown = progress.Progress(
+        progress.TextColumn("training"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("about {task.fields[left]} left"),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    shown.add_task("training", total=total, left="?")
+    return shown

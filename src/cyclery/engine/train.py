@@ -30,6 +30,7 @@ from cyclery.engine.progress import Progress
 from cyclery.errors import UserError
 from cyclery.files import write_atomic
 from cyclery.store import Store, file_sha256
+from cyclery.text import duration
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +42,8 @@ __all__ = ["Stopped", "Trainer", "write_records"]
 log = logging.getLogger(__name__)
 # Between two questions whether another process still trains a run.
 ASK_AGAIN_SECONDS = 0.2
+# Between two words on the terminal about a run that takes long.
+LONG_RUN_SECONDS = 30.0
 Job = dict[str, Any]
 Record = dict[str, Any]
 
@@ -56,6 +59,8 @@ class Trainer:
     resume_seconds: float = 30.0
     commit: str | None = None
     progress_seconds: float = 5.0
+    # A moving bar instead of a line every few seconds: for people at a terminal.
+    bar: bool = False
     _data: dict[tuple[str, str], Data] = field(default_factory=dict)
 
     # Looking up: no torch.
@@ -149,18 +154,19 @@ class Trainer:
         # Read once, before processes share the memory.
         for job in every:
             self.data(job["settings"], device)
-        progress = Progress(len(every), sum(j["images"] for j in every), self.progress_seconds)
-        for jobs in rounds:
-            # Runs that another process is training come last, and are waited for.
-            for wait in (False, True):
-                waiting = []
-                for job, record in self._train_all(jobs, wait, device):
-                    if record is None:
-                        waiting.append(job)
-                    else:
-                        records[job["key"]] = record
-                        progress.done(job, record)
-                jobs = waiting
+        images = sum(job["images"] for job in every)
+        with Progress(len(every), images, self.progress_seconds, self.bar) as progress:
+            for jobs in rounds:
+                # Runs that another process is training come last, and are waited for.
+                for wait in (False, True):
+                    waiting = []
+                    for job, record in self._train_all(jobs, wait, device):
+                        if record is None:
+                            waiting.append(job)
+                        else:
+                            records[job["key"]] = record
+                            progress.done(job, record)
+                    jobs = waiting
 
     def _train_all(
         self, jobs: list[Job], wait: bool, device: torch.device
@@ -242,14 +248,21 @@ class Trainer:
             run.load_state(point.state, point.epoch, point.curve)
             spent = point.seconds
             log.info("%s: resumed after epoch %d", job["label"], point.epoch)
-        began = saved = time.monotonic()
+        began = saved = said = time.monotonic()
         outcome: Record = {"status": "done", "diverged_step": None, "final": {}}
         try:
             while not run.finished:
                 run.train_epoch()
                 run.evaluate_on_the_way()
                 now = time.monotonic()
-                _log_epoch(job, run, spent + now - began)
+                # The log of the job has every epoch; people see a long run move.
+                aloud = not run.finished and now - said >= LONG_RUN_SECONDS
+                said = now if aloud else said
+                log.log(
+                    logging.INFO if aloud else logging.DEBUG,
+                    "%s",
+                    _epoch(job, run, spent + now - began),
+                )
                 if asked_to_stop() or (not run.finished and now - saved >= self.resume_seconds):
                     save_state(run, resume, stamp, spent + now - began)
                     saved = now
@@ -322,20 +335,17 @@ def _never_trained(job: Job) -> Record:
             "images": 0, "updates": 0, "seconds": 0.0}  # fmt: skip
 
 
-def _log_epoch(job: Job, run: Run, seconds: float) -> None:
+def _epoch(job: Job, run: Run, seconds: float) -> str:
+    """Say how far a run is, ``seconds`` after its start."""
     curve, epochs = run.curve, run.settings["epochs"]
     rate = run.images / max(seconds, 1e-9)
     evaluated = ""
     if curve["eval_epoch"] and curve["eval_epoch"][-1] == run.epoch and "val_accuracy" in curve:
         evaluated = f", validation {100 * curve['val_accuracy'][-1]:.2f} %"
-    log.debug(
-        "%s: epoch %d/%d, loss %.4f%s, %.0f images/s",
-        job["label"],
-        run.epoch,
-        epochs,
-        curve["train_loss"][-1],
-        evaluated,
-        rate,
+    left = duration(seconds * (epochs - run.epoch) / run.epoch)
+    return (
+        f"{job['label']}: epoch {run.epoch}/{epochs}, loss {curve['train_loss'][-1]:.4f}"
+        f"{evaluated}, {rate:.0f} images/s, about {left} left"
     )
 
 

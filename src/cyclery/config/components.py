@@ -1,0 +1,95 @@
+"""Components (networks, methods, optimisers) and quantities: what may stand in one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cyclery import methods, models, optim_settings, schedules
+from cyclery.data.registry import DATASETS
+from cyclery.errors import UserError, choices, nearest
+from cyclery.fields import check_given, check_limits
+
+# Quantities of the engine, and limits beyond those of every schedule (numbers from 0).
+QUANTITIES: dict[str, dict[str, float]] = {
+    "lr": {},
+    "momentum": {"below": 1},
+    "weight_decay": {},
+    "weight_decay_norm": {},
+    "clip_norm": {},
+    "magnitude": {"high": 10},
+}
+# Keys of a schedule that are values of the quantity itself.
+_VALUES = ("value", "easy", "hard", "low", "high", "start", "end", "peak", "warmup_start")
+# Kinds in which `end` is a factor and no value.
+_FACTORS = ("exponential", "triangular")
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of a kind of component: dataset, model, method or optimiser."""
+    if kind == "method":
+        return methods.names()
+    known: dict[str, Mapping[str, Any]] = {
+        "dataset": DATASETS,
+        "model": models.SETTINGS,
+        "optimiser": optim_settings.SETTINGS,
+    }
+    return list(known[kind])
+
+
+def check_name(kind: str, name: Any, where: str) -> str:
+    """Return the name of a component; a UserError names those that there are."""
+    if not isinstance(name, str) or name not in names(kind):
+        raise UserError(
+            f"{where}: unknown {kind} {name!r:.80}.{nearest(name, names(kind))} "
+            f"There are: {choices(names(kind))}."
+        )
+    return name
+
+
+def check_layer(kind: str, given: Mapping[str, Any], where: str) -> None:
+    """Raise a UserError for a mistake in what one layer says of a component.
+
+    The layer may leave the name, and any setting, to the layers below it.
+    """
+    if "name" not in given:
+        return
+    name = check_name(kind, given["name"], where)
+    rest = {key: value for key, value in given.items() if key != "name"}
+    if kind != "method":
+        known = models.SETTINGS if kind == "model" else optim_settings.SETTINGS
+        check_given(known[name], rest, where)
+        return
+    method = methods.load(name)
+    check_given(method.settings_type, rest, where, skip=method.quantities)
+    for key in method.quantities:
+        if key in rest:
+            check_limited(rest[key], method.limits(key), f"{where}.{key}")
+
+
+def check_quantity(name: str, spec: Any, where: str) -> None:
+    """Raise a UserError unless ``spec`` is a schedule whose values suit the quantity ``name``."""
+    if name != "lr" and schedules.words(spec):
+        raise UserError(
+            f"{where}: range.base and range.max are learning rates, so only `lr` can take them."
+        )
+    check_limited(spec, QUANTITIES[name], where)
+
+
+def check_limited(spec: Any, limits: Mapping[str, Any], where: str) -> None:
+    """Raise a UserError unless ``spec`` is a schedule whose values are within ``limits``."""
+    schedules.check(spec, where)
+    for place, number in _values(spec, where):
+        check_limits(number, limits, place)
+
+
+def _values(spec: Any, where: str) -> Iterator[tuple[str, float]]:
+    """Yield the values that a valid quantity starts, turns or ends at, with their place."""
+    if isinstance(spec, Mapping):
+        for index, stage in enumerate(spec.get("stages") or ()):
+            yield from _values(stage["schedule"], f"{where}.stages[{index}].schedule")
+        for key in _VALUES:
+            if key in spec and not (key == "end" and spec["kind"] in _FACTORS):
+                yield from _values(spec[key], f"{where}.{key}")
+    elif isinstance(spec, int | float):
+        yield where, float(spec)

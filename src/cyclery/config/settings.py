@@ -1,0 +1,250 @@
+"""The settings of a run, as every layer of configuration (tier, paper, experiment, arm) has them.
+
+A layer is checked by itself as far as that goes: names, keys, types and limits. What depends on
+several layers (a batch within its split, a network that suits the images) is checked once they
+are merged, in ``cyclery.config.resolve``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+
+from cyclery import augment_settings, schedules
+from cyclery.config import components
+from cyclery.errors import UserError, choices, nearest
+from cyclery.schedules.kinds import RANGE_WORDS
+
+NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+Name = Annotated[str, Field(pattern=NAME)]
+Count = Annotated[int, Field(ge=1)]
+# Stands for the key in a validator's message; ``cyclery.config.load.validate`` knows which it is.
+HERE = "\0"
+
+
+class Strict(BaseModel):
+    """A model that knows every one of its keys and takes no value of another type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        for key in data if isinstance(data, dict) else ():
+            if key not in cls.model_fields:
+                raise ValueError(
+                    f"unknown key {key!r}.{nearest(key, cls.model_fields)} "
+                    f"Allowed: {choices(cls.model_fields)}."
+                )
+        return data
+
+
+def checked(check: Callable[[Any], Any]) -> BeforeValidator:
+    """Return a validator that passes null on and turns the UserErrors of ``check`` into its own."""
+
+    def validate(value: Any) -> Any:
+        try:
+            return None if value is None else check(value)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
+    return BeforeValidator(validate)
+
+
+SCHEDULE = WithJsonSchema({"x-ref": "Quantity"})
+
+
+def _quantity(name: str) -> BeforeValidator:
+    """Return the validator of a quantity: a number or a schedule, whose values suit it."""
+
+    def check(value: Any) -> Any:
+        components.check_quantity(name, value, HERE)
+        return value
+
+    return checked(check)
+
+
+_WORDS = ("range", *RANGE_WORDS)
+
+
+def _rate(value: Any) -> Any:
+    """Expand ``range``: three triangular cycles between the bounds of the range test."""
+    if value == "range":
+        value = {"kind": "triangular", "low": "range.base", "high": "range.max", "cycles": 3}
+    elif isinstance(value, str) and value not in RANGE_WORDS and nearest(value, _WORDS):
+        raise UserError(f"{HERE}: unknown word {value!r}.{nearest(value, _WORDS)}")
+    components.check_quantity("lr", value, HERE)
+    return value
+
+
+def _batch(value: Any) -> Any:
+    schedules.check_batch(value, HERE)
+    if isinstance(value, float) and not value.is_integer():
+        raise UserError(f"{HERE}: must be a whole number (found {value}).")
+    return value
+
+
+def _component(kind: str) -> BeforeValidator:
+    """Return the validator of a component: its name, or a mapping with ``name`` and settings."""
+
+    def check(value: Any) -> Any:
+        given = {"name": value} if isinstance(value, str) else value
+        if not isinstance(given, dict):
+            raise UserError(
+                f"{HERE}: must be a name, or keys and values with `name` (found {value!r:.80})."
+            )
+        components.check_layer(kind, given, HERE)
+        return given
+
+    return checked(check)
+
+
+def _augment(value: Any) -> Any:
+    for index, entry in enumerate(value if isinstance(value, list) else ()):
+        name = entry.get("op", "") if isinstance(entry, dict) else ""
+        if not isinstance(name, str):
+            raise UserError(
+                f"{HERE}[{index}]: unknown op {name!r:.80}. Ops: {choices(augment_settings.OPS)}."
+            )
+    augment_settings.check(value, None, HERE)
+    return value
+
+
+def _dataset(value: Any) -> Any:
+    return components.check_name("dataset", value, HERE)
+
+
+class TwoLevel(Strict):
+    """Half of the classes, drawn per seed, hold more samples than the other half."""
+
+    kind: Literal["two_level"] = Field(description="names this imbalance")
+    ratio: Annotated[tuple[Count, Count], Field(strict=False)] = Field(
+        description="samples per class in the larger and in the smaller half, as in [5, 3]"
+    )
+
+
+class LongTail(Strict):
+    """Exponential long tail: class k of K holds n_max * ratio^(k / (K - 1)) samples."""
+
+    kind: Literal["long_tail"] = Field(description="names this imbalance")
+    ratio: float = Field(gt=0, le=1, description="samples of the rarest class over the commonest")
+
+
+def _imbalance_kind(value: Any) -> str | None:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if kind in ("two_level", "long_tail") else None
+
+
+Imbalance = Annotated[
+    Annotated[TwoLevel, Tag("two_level")] | Annotated[LongTail, Tag("long_tail")],
+    Discriminator(
+        _imbalance_kind,
+        custom_error_type="kind",
+        custom_error_message="must be keys and values with `kind`: long_tail or two_level",
+    ),
+]
+
+
+class Split(Strict):
+    """Which samples train, validate and test; a pure function of these and the seed."""
+
+    test: Count | None = Field(
+        None, description="test samples drawn per seed; null where the dataset has a test set"
+    )
+    validation: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="validation samples, drawn stratified from the training set"
+    )
+    labels: Count | None = Field(
+        None, description="training samples in total; null takes all that are left"
+    )
+    per_class: Count | None = Field(
+        None, description="training samples of every class; excludes `labels`"
+    )
+    choose: Literal["random", "first"] | None = Field(
+        None, description="draw the training samples per seed, or take the first ones in file order"
+    )
+    imbalance: Imbalance | None = Field(None, description="class imbalance of the training samples")
+
+
+class Settings(Strict):
+    """Settings of a run. Tier, paper, experiment and arm may each set any; the later one holds.
+
+    A component (network, method, optimiser) that is named again keeps the settings below it; a
+    split keeps the keys that are not set again. Null takes a setting back to its default.
+    """
+
+    dataset: Annotated[str, checked(_dataset), WithJsonSchema({"x-ref": "Dataset"})] | None = Field(
+        None, description="a dataset of the registry"
+    )
+    split: Split | None = Field(None, description="training, validation and test samples")
+    model: (
+        Annotated[dict[str, Any], _component("model"), WithJsonSchema({"x-ref": "Model"})] | None
+    ) = Field(None, description="network: a name, or `name` with its settings")
+    method: (
+        Annotated[dict[str, Any], _component("method"), WithJsonSchema({"x-ref": "Method"})] | None
+    ) = Field(
+        None, description="training method: a name, or `name` with its settings and quantities"
+    )
+    optimiser: (
+        Annotated[dict[str, Any], _component("optimiser"), WithJsonSchema({"x-ref": "Optimiser"})]
+        | None
+    ) = Field(None, description="optimiser: a name, or `name` with its settings")
+    lr: Annotated[
+        Any,
+        checked(_rate),
+        WithJsonSchema({"anyOf": [{"const": "range"}, {"x-ref": "Quantity"}]}),
+    ] = Field(
+        None,
+        description="learning rate; the word `range` runs three triangular cycles between the "
+        "bounds of the range test",
+    )
+    momentum: Annotated[Any, _quantity("momentum"), SCHEDULE] = Field(
+        None, description="momentum, or beta1 of Adam"
+    )
+    weight_decay: Annotated[Any, _quantity("weight_decay"), SCHEDULE] = Field(
+        None, description="decay of weights"
+    )
+    weight_decay_norm: Annotated[Any, _quantity("weight_decay_norm"), SCHEDULE] = Field(
+        None, description="decay of biases and normalisation parameters"
+    )
+    clip_norm: Annotated[Any, _quantity("clip_norm"), SCHEDULE] = Field(
+        None, description="bound on the global gradient norm; null does not clip"
+    )
+    batch: Annotated[Any, checked(_batch), SCHEDULE] = Field(
+        None, description="samples per update; may follow a schedule"
+    )
+    magnitude: Annotated[Any, _quantity("magnitude"), SCHEDULE] = Field(
+        None, description="strength of `randaugment`, 0 to 10; may follow a schedule"
+    )
+    augment: (
+        Annotated[
+            list[dict[str, Any]],
+            checked(_augment),
+            WithJsonSchema({"type": "array", "items": {"x-ref": "Augmentation"}}),
+        ]
+        | None
+    ) = Field(None, description="augmentations in order, each `{op: name, ...}`")
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None, description="passes over the samples"
+    )
+    precision: Literal["fp32", "bf16"] | None = Field(None, description="arithmetic of the network")
+    deterministic: bool | None = Field(None, description="bitwise repeatable kernels on a GPU")
+    threads: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        None, description="torch threads per run on a CPU; changes the last bits of results"
+    )
+    evaluations: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None,
+        description="evaluations on the way, spread evenly, the last at the end",
+    )
+    init: str | None = Field(None, description="name of the parent whose weights start the run")
