@@ -8,6 +8,8 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,76 @@ def test_damaged_evidence_is_named(
     (tmp_path / "e.json").write_text("{")
     run(project, "report", f"{tmp_path}/e.json", "--output", f"{tmp_path}/index.html", expect=2)
     assert "e.json: cannot be read" in capsys.readouterr().err
+
+
+def test_a_report_is_about_the_tier_of_its_evidence(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "e.json").write_text(json.dumps(evidence(project)))
+    told: list[Any] = []
+    for module, name in (("tex", "compile_pdf"), ("build", "build")):
+        monkeypatch.setattr(
+            import_module(f"cyclery.report.{module}"), name, lambda *given: told.append(given[-1])
+        )
+    # The configuration was edited while the graph ran: it is not even valid.
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("tier: desk\nnonsense: 1\n")
+    run(tmp_path, "report", f"{tmp_path}/e.json", "--output", f"{tmp_path}/index.html")
+    assert told == ["smoke", tmp_path]
+
+
+def test_a_paper_that_runs_nothing_at_a_tier_has_its_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paper = copy.deepcopy(PAPER)
+    paper["experiments"]["main"]["tiers"] = {"desk": {}}
+    write(tmp_path, TIER, paper)
+    (tmp_path / "config/tiers/desk.yaml").write_text(json.dumps(TIER))
+    folder = tmp_path / "report"
+    monkeypatch.setattr(import_module("cyclery.report.tex"), "compile_pdf", lambda folder: None)
+    run(tmp_path, "evidence", "one", "--output", f"{tmp_path}/e.json")
+    run(tmp_path, "report", f"{tmp_path}/e.json", "--output", f"{folder}/index.html")
+    assert "not run at this tier" in (folder / "index.html").read_text()
+    tables = [path.read_text() for path in (folder / "tables").glob("*.tex")]
+    # LaTeX stops at a table without columns.
+    assert tables and not any("{@{}@{}}" in table for table in tables)
+
+
+def test_a_reader_that_goes_away_is_no_mistake(project: Path) -> None:
+    command = [sys.executable, "-m", "cyclery", "--root", str(project), "check"]
+    read, write_end = os.pipe()
+    os.close(read)
+    with os.fdopen(write_end, "wb") as gone:
+        done = subprocess.run(command, stdout=gone, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_log_on_a_full_disk_does_not_drown_the_message(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(project, "prepare", "nothing", "--log", "/dev/full", expect=2)
+    said = capsys.readouterr().err
+    assert "unknown dataset 'nothing'" in said and "Logging error" not in said
+
+
+def test_what_the_store_lost_is_trained_again_with_what_needs_it(tmp_path: Path) -> None:
+    project, out = tmp_path / "project", tmp_path / "out.jsonl"
+    shutil.copytree(trained(), project)
+    plan = check(load(project))
+    [student] = [shard for shard in plan.shards("one") if shard.level == 1]
+    shutil.rmtree(project / "results/store")
+    # Snakemake has the records of the teacher's shard, so it asks for the student's alone.
+    run(project, "train", student.id, "--output", str(out))
+    records = project / f"results/smoke/records/{student.id}.jsonl"
+    new, old = ([json.loads(line) for line in p.read_text().splitlines()] for p in (out, records))
+    assert [r["final"] for r in new] == [r["final"] for r in old]
+    # A lost range test likewise.
+    sweeps = {test.run_key(seed) for test in plan.ranges("one") for seed in test.seeds}
+    for key in sweeps:
+        assert not (project / "results/store" / key[:2] / key / "record.json").exists()
+    run(project, "train", "one/L0-0000", "--output", str(out))
+    assert all((project / "results/store" / k[:2] / k / "record.json").exists() for k in sweeps)
 
 
 def test_our_own_mistakes_leave_a_traceback_in_the_log(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from project_factory import PAPER, TIER, arms, write
 
+from cyclery import workflow
 from cyclery.config.check import check
 from cyclery.config.load import load
 from cyclery.jobs import part_jobs, range_jobs, shard_jobs
@@ -415,6 +417,42 @@ def test_the_graph_speaks_in_relative_paths(tmp_path: Path) -> None:
     assert graph.manifests("one") == ["results/data/digits.json"]
     assert graph.evidence_files() == ["results/smoke/evidence/one.json"]
     assert graph.parent_files("one", "L0-0000") == []
+
+
+def test_a_job_asks_for_no_more_cores_than_it_has_runs(tmp_path: Path) -> None:
+    planned(tmp_path, ranged)
+    graph = Graph.load(tmp_path, {"seeds": 30, "device": "cpu"})
+    # Two sweeps; many runs, of which a machine with as many cores trains 64 at once.
+    assert graph.range_threads("one") == 2
+    assert graph.shard_threads("one", "L0-0000") == 64
+    few = Graph.load(tmp_path, {"seeds": 2, "device": "cpu"})
+    assert few.shard_threads("one", "L0-0000") == 2 * len(few.plan.part_arms("one"))
+    on_gpu = Graph.load(tmp_path, {"seeds": 30, "device": "cuda"})
+    assert on_gpu.shard_threads("one", "L0-0000") == 1
+
+
+def test_edited_rules_of_judging_repeat_the_verdicts(tmp_path: Path) -> None:
+    planned(tmp_path)
+    source = tmp_path / "package"
+    package = Path(workflow.__file__).parent
+    shutil.copytree(package, source, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def code() -> str:
+        graph = Graph.load(tmp_path, {})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workflow, "__file__", str(source / "workflow.py"))
+            return graph.code
+
+    before = code()
+    assert before == Graph.load(tmp_path, {}).code
+    for name in ("methods/supervised.py", "engine/run.py"):
+        (source / name).write_text("# Trained anew where its version says so.")
+    assert code() == before
+    found = [before]
+    for name in ("stats.py", "report/templates/page.html.j2"):
+        (source / name).write_text("# other")
+        found.append(code())
+    assert len(set(found)) == 3
 
 
 def test_what_is_said_of_a_part_changes_its_digest_only(tmp_path: Path) -> None:

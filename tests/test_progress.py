@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -27,7 +28,10 @@ def test_lines_are_rare_but_the_last_always_comes(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_bar_moves_and_leaves(capsys: pytest.CaptureFixture[str]) -> None:
+    threads = threading.active_count()
     with Progress(2, 200, every=0, bar=True) as progress:
+        # Workers are forked meanwhile, which is not safe beside a thread that writes.
+        assert threading.active_count() == threads
         progress.done(JOB, {"status": "done"})
         task = progress._shown.tasks[0]
         assert (task.completed, task.total) == (1, 2) and task.fields["left"].endswith("s")

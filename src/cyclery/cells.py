@@ -73,6 +73,13 @@ class ArmPlan:
         """Return the length of the longest chain of parents."""
         return max((parent.level + 1 for parent in self.parents.values()), default=0)
 
+    @property
+    def ancestors(self) -> Iterator[ArmPlan]:
+        """Yield its parents, their parents and so on; one that is met twice comes twice."""
+        for parent in self.parents.values():
+            yield from parent.ancestors
+            yield parent
+
     def key(self, seed: int) -> str:
         """Return the run key of one seed."""
         return digest([self.digest, seed])

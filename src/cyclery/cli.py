@@ -7,6 +7,7 @@ printed as one message and ends with exit code 2.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -35,12 +36,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _log_to(options.log, options.verbose)
         command: Callable[[argparse.Namespace], int | None] = options.command
-        return command(options) or 0
+        code = command(options) or 0
+        sys.stdout.flush()
+        return code
     except UserError as error:
         if options.log:
             log.debug("%s", error)
         print(f"cyclery: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read has seen enough, as `head` does; nothing is left to be flushed at the exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception as error:
         # A mistake of ours. A job keeps the traceback in its log; by hand it is shown.
         if not options.log:
@@ -52,9 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("cyclery: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -117,6 +121,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk cuts short, without a traceback for every line of it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Pass over what the disk did not take: the command itself says that it is full."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, whatever of it the disk still refuses."""
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 def _log_to(path: Path | None, verbose: bool) -> None:
     """Send messages to the terminal, and all detail to the log file of a job."""
     logger = logging.getLogger("cyclery")
@@ -132,7 +150,7 @@ def _log_to(path: Path | None, verbose: bool) -> None:
     if path is not None:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = logging.FileHandler(path, mode="w", encoding="utf-8")
+            file = _LogFile(path, mode="w", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
 
@@ -232,11 +250,16 @@ def commit(root: Path) -> str | None:
     return found.stdout.strip()
 
 
-def _run_jobs(options: argparse.Namespace, plan: Plan, jobs: list[dict[str, Any]]) -> int:
+def _run_jobs(
+    options: argparse.Namespace,
+    plan: Plan,
+    jobs: list[dict[str, Any]],
+    sources: list[dict[str, Any]] | None = None,
+) -> int:
     from cyclery.engine.train import Stopped, write_records
 
     try:
-        records = _trainer(options, plan).train(jobs)
+        records = _trainer(options, plan).train(jobs, sources or [])
     except Stopped:
         log.info("stopped as asked; unfinished runs go on from where they are")
         return 143
@@ -255,12 +278,12 @@ def _lr_range(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from cyclery.jobs import shard_jobs
+    from cyclery.jobs import shard_jobs, source_jobs
 
     plan = _load(options)
     shard = plan.shard(options.shard)
     _expect(options, shard.digest)
-    return _run_jobs(options, plan, shard_jobs(shard))
+    return _run_jobs(options, plan, shard_jobs(shard), source_jobs(shard))
 
 
 def _jobs(options: argparse.Namespace) -> None:
@@ -282,17 +305,20 @@ def _evidence(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from cyclery.config.load import load
     from cyclery.report.build import build
     from cyclery.report.tex import compile_pdf
 
     evidence = []
     for path in options.evidence:
         try:
-            evidence.append(json.loads(path.read_bytes()))
+            found = json.loads(path.read_bytes())
+            if not isinstance(found, dict):
+                raise ValueError("not a JSON object")
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error}); delete it and repeat") from None
-    tier = load(options.root, overrides(options.set)).config.tier
+        evidence.append(found)
+    # Of the evidence, not of the configuration, which may have changed since.
+    tier = ", ".join(sorted({str(part["tier"]) for part in evidence if part.get("tier")}))
     page = build(evidence, options.output.parent, tier)
     pdf = compile_pdf(options.output.parent)
     log.info("report: %s%s", page, f" and {pdf.name}" if pdf else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cyclery.cells import RangePlan, Shard
+from cyclery.cells import ArmPlan, RangePlan, Shard
 from cyclery.config.resolve import budget
 from cyclery.plan import Plan
 
@@ -25,20 +25,35 @@ def range_jobs(tests: Iterable[RangePlan]) -> list[dict[str, Any]]:
     ]
 
 
+def _run_job(arm: ArmPlan, seed: int, keep: bool) -> dict[str, Any]:
+    return {
+        "key": arm.key(seed),
+        "label": f"{arm.id} s{seed}",
+        "kind": "run",
+        "settings": arm.run(seed),
+        "keep": keep,
+        "range_runs": [arm.range.run_key(s) for s in arm.range.seeds] if arm.range else [],
+        "images": arm.cost["images"],
+    }
+
+
 def shard_jobs(shard: Shard) -> list[dict[str, Any]]:
     """Return one job per run of a shard."""
-    return [
-        {
-            "key": arm.key(seed),
-            "label": f"{arm.id} s{seed}",
-            "kind": "run",
-            "settings": arm.run(seed),
-            "keep": cell.keep,
-            "range_runs": [arm.range.run_key(s) for s in arm.range.seeds] if arm.range else [],
-            "images": arm.cost["images"],
-        }
-        for cell in shard.cells
-        for arm, seed in cell.runs
+    return [_run_job(arm, seed, cell.keep) for cell in shard.cells for arm, seed in cell.runs]
+
+
+def source_jobs(shard: Shard) -> list[dict[str, Any]]:
+    """Return the jobs of other shards and range tests that a shard's runs take something from."""
+    own = {arm.key(seed) for arm, seed in shard.runs}
+    ancestors = {
+        ancestor.key(seed): (ancestor, seed)
+        for arm, seed in shard.runs
+        for ancestor in arm.ancestors
+    }
+    arms = {arm.digest: arm for arm in (*shard.arms, *(arm for arm, _ in ancestors.values()))}
+    tests = {arm.range.key: arm.range for arm in arms.values() if arm.range}
+    return range_jobs(tests.values()) + [
+        _run_job(arm, seed, keep=True) for key, (arm, seed) in ancestors.items() if key not in own
     ]
 
 

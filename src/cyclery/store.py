@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cyclery.files import Busy, digest, lock, write_atomic
+from cyclery.files import Busy, digest, disk_errors, lock, write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Store:
     def set_aside(self, path: Path, reason: str) -> None:
         """Move a damaged file out of the way, so that what it held is made again."""
         aside = path.with_name(f"{path.name}.damaged")
-        with contextlib.suppress(FileNotFoundError):
+        with disk_errors(aside), contextlib.suppress(FileNotFoundError):
             path.replace(aside)
             log.warning("%s: %s; kept as %s and made again", path, reason, aside.name)
 

@@ -72,10 +72,17 @@ class Graph:
         )
         return int(on_gpu)
 
-    @property
-    def threads(self) -> int:
-        """Return the cores a training job can use; Snakemake gives it those that there are."""
-        return 1 if self.gpus else MOST_WORKERS
+    def threads(self, runs: int) -> int:
+        """Return the cores that a job of so many runs can use; Snakemake gives it what there is."""
+        return 1 if self.gpus else max(1, min(MOST_WORKERS, runs))
+
+    def shard_threads(self, group: str, shard: str) -> int:
+        """Return the cores that training a shard can use."""
+        return self.threads(sum(1 for _ in self.plan.shard(f"{group}/{shard}").runs))
+
+    def range_threads(self, group: str) -> int:
+        """Return the cores that a group's range tests can use."""
+        return self.threads(sum(len(test.seeds) for test in self.plan.ranges(group)))
 
     # Data and range tests.
 
@@ -137,6 +144,18 @@ class Graph:
         printed = project.printed_file(paper)
         figures = printed.read_bytes().hex() if printed.exists() else ""
         return digest([part, said, project.seeds, project.tier.seeds, figures])
+
+    @cached_property
+    def code(self) -> str:
+        """Return the hash of the code that judges and reports.
+
+        These jobs take seconds, so any edit repeats them: an old verdict must not outlive the rule
+        that it came from. Training has versions instead, because it takes hours.
+        """
+        package = Path(__file__).parent
+        report = (p for p in (package / "report").rglob("*") if p.suffix in (".py", ".j2"))
+        files = sorted([*package.glob("*.py"), *report])
+        return digest([[str(p.relative_to(package)), p.read_bytes().hex()] for p in files])
 
     def evidence_files(self) -> list[str]:
         """Return the evidence of every selected paper."""

@@ -23,6 +23,7 @@ rule evidence:
         runtime="30m",
     params:
         claims=lambda wildcards: PLAN.part_digest(wildcards.part),
+        code=PLAN.code,
     shell:
         cyclery("""
             evidence {wildcards.part:q} \

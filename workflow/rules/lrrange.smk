@@ -17,7 +17,7 @@ rule lr_range:
         f"{RESULTS}/benchmarks/lr-range/{{group}}.tsv"
     conda:
         "../envs/train.yaml"
-    threads: PLAN.threads
+    threads: lambda wildcards: PLAN.range_threads(wildcards.group)
     resources:
         gpu=PLAN.gpus,
         mem_mb=4000,

@@ -23,6 +23,8 @@ rule report:
     resources:
         mem_mb=4000,
         runtime="30m",
+    params:
+        code=PLAN.code,
     shell:
         cyclery("""
             report {input:q} \

@@ -20,7 +20,7 @@ rule train:
         f"{RESULTS}/benchmarks/records/{{group}}/{{shard}}.tsv"
     conda:
         "../envs/train.yaml"
-    threads: PLAN.threads
+    threads: lambda wildcards: PLAN.shard_threads(wildcards.group, wildcards.shard)
     resources:
         gpu=PLAN.gpus,
         mem_mb=lambda wildcards, attempt: 6000 * attempt,

@@ -57,7 +57,8 @@ class Progress:
         left = (now - self._began) * (self.images - self._images) / max(self._images, 1)
         last = self._done == self.total
         if self._shown is not None:
-            self._shown.update(self._shown.task_ids[0], completed=self._done, left=duration(left))
+            task = self._shown.task_ids[0]
+            self._shown.update(task, completed=self._done, left=duration(left), refresh=True)
         elif not last and now - self._said < self.every:
             return
         self._said = now
@@ -86,6 +87,8 @@ def _bar(total: int) -> Any:
         progress.TextColumn("about {task.fields[left]} left"),
         console=Console(stderr=True),
         transient=True,
+        # No thread of its own: one that writes while workers are forked could leave them waiting.
+        auto_refresh=False,
     )
     shown.add_task("training", total=total, left="?")
     return shown

@@ -11,7 +11,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -92,7 +92,11 @@ class Trainer:
             raise UserError(
                 f"{self.manifests[name]}: cannot be read ({error}); run `cyclery prepare {name}`."
             ) from None
-        if manifest["identity"] != settings["dataset"]["identity"]:
+        if not isinstance(manifest, dict) or "content_sha256" not in manifest:
+            raise UserError(
+                f"{self.manifests[name]}: is damaged; delete it and run `cyclery prepare {name}`."
+            )
+        if manifest.get("identity") != settings["dataset"]["identity"]:
             raise UserError(
                 f"{self.manifests[name]}: was prepared from other files or by another version; "
                 f"delete it and run `cyclery prepare {name}`."
@@ -126,17 +130,22 @@ class Trainer:
 
     # Training.
 
-    def train(self, jobs: list[Job]) -> list[Record]:
-        """Return the records of all jobs, in order, training those that are missing."""
+    def train(self, jobs: list[Job], sources: Iterable[Job] = ()) -> list[Record]:
+        """Return the records of all jobs, in order, training those that are missing.
+
+        ``sources`` are the parents and range tests of jobs, which others train. One is trained
+        here only where the run store has lost what a missing job takes from it.
+        """
+        others = {job["key"]: job for job in sources}
+        unknown = {key for key, job in others.items() if not self._holds(job, weights=False)}
         records: dict[str, Record] = {}
-        rounds: list[list[Job]] = []
-        missing: set[str] = set()
+        missing: dict[str, Job] = {}
         for ready in _rounds(jobs):
             # What needs a missing run is looked at again once that run is there.
-            found = {j["key"]: None if needs(j) & missing else self.finished(j) for j in ready}
+            open_ends = unknown | missing.keys()
+            found = {j["key"]: None if needs(j) & open_ends else self.finished(j) for j in ready}
             records |= {key: record for key, record in found.items() if record is not None}
-            rounds.append([job for job in ready if job["key"] not in records])
-            missing |= {job["key"] for job in rounds[-1]}
+            missing |= {job["key"]: job for job in ready if job["key"] not in records}
         log.info(
             "%d runs: %d in the store, %d to train",
             len(records) + len(missing),
@@ -144,9 +153,31 @@ class Trainer:
             len(missing),
         )
         if missing:
+            lost = self._lost(missing.values(), others)
+            if lost:
+                log.info("%d more that they need are lost from the store: trained again", len(lost))
             with stopping():
-                self._train_missing(rounds, records)
+                self._train_missing(list(_rounds([*lost, *missing.values()])), records)
         return [records[job["key"]] for job in jobs]
+
+    def _lost(self, missing: Iterable[Job], others: dict[str, Job]) -> list[Job]:
+        """Return which sources of missing jobs, and of each other, must be trained again."""
+        lost: dict[str, Job] = {}
+        left = list(missing)
+        while left:
+            for key in needs(left.pop()) & others.keys() - lost.keys():
+                if not self._holds(others[key]):
+                    lost[key] = others[key]
+                    left.append(others[key])
+        return list(lost.values())
+
+    def _holds(self, job: Job, weights: bool = True) -> bool:
+        """Say whether the run store holds what others take from a job: record, and ``weights``."""
+        record = self.store.read(job["key"])
+        if record is None or job["kind"] == "range" or record["status"] != "done":
+            return record is not None
+        kept = record.get("checkpoint_sha256") is not None
+        return kept and (not weights or self.store.checkpoint(job["key"]).exists())
 
     def _train_missing(self, rounds: list[list[Job]], records: dict[str, Record]) -> None:
         device = self._device()

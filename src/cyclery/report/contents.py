@@ -131,8 +131,8 @@ def _effect(item: Json) -> str:
     return " ".join(filter(None, (text, item["unit"], interval_text(item))))
 
 
-def comparisons(slug: str, paper: Json) -> Table:
-    """Return every comparison of a paper with its test, interval and p."""
+def comparisons(slug: str, paper: Json) -> Table | None:
+    """Return every comparison of a paper with its test, interval and p; None where none ran."""
     columns = [
         Column("Claim", weight=0.7), Column("Comparison", weight=2.2), Column("Metric"),
         Column("Test, margin", weight=0.95), Column("Effect", weight=1.2),
@@ -144,7 +144,8 @@ def comparisons(slug: str, paper: Json) -> Table:
         for claim in paper["claims"] for item in claim["comparisons"]
         if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
-    return Table(slug, f"{paper['name']}: comparisons", columns, rows).trimmed()
+    # A table without a row would lose every column, which LaTeX cannot set.
+    return Table(slug, f"{paper['name']}: comparisons", columns, rows).trimmed() if rows else None
 
 
 def printed(slug: str, paper: Json) -> Table:

@@ -194,10 +194,7 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
         "printed": [row for p in parts for row in p["printed"]],
     }  # fmt: skip
     view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view) if raw else None
-    some = any(c["comparisons"] for c in claims)
-    view["comparison_table"] = (
-        contents.comparisons(slugs.make(slug, "comparisons"), view) if some else None
-    )
+    view["comparison_table"] = contents.comparisons(slugs.make(slug, "comparisons"), view)
     view["printed_table"] = (
         contents.printed(slugs.make(slug, "printed"), view) if view["printed"] else None
     )
