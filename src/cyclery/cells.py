@@ -6,7 +6,7 @@ One hash is made per arm; a run key is derived from it and the seed when it is n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
@@ -73,13 +73,6 @@ class ArmPlan:
         """Return the length of the longest chain of parents."""
         return max((parent.level + 1 for parent in self.parents.values()), default=0)
 
-    @property
-    def ancestors(self) -> Iterator[ArmPlan]:
-        """Yield its parents, their parents and so on; one that is met twice comes twice."""
-        for parent in self.parents.values():
-            yield from parent.ancestors
-            yield parent
-
     def key(self, seed: int) -> str:
         """Return the run key of one seed."""
         return digest([self.digest, seed])
@@ -141,3 +134,23 @@ class Shard:
     def digest(self) -> str:
         """Return the hash of its runs and of which weights it keeps: what makes a job run again."""
         return digest([[cell.arm.digest, cell.seeds, cell.keep] for cell in self.cells])
+
+
+def with_ancestors(arms: Iterable[ArmPlan]) -> Iterator[ArmPlan]:
+    """Yield all arms, each after its ancestors, and none twice."""
+    seen: set[str] = set()
+
+    def visit(arm: ArmPlan) -> Iterator[ArmPlan]:
+        if arm.digest not in seen:
+            for parent in arm.parents.values():
+                yield from visit(parent)
+            seen.add(arm.digest)
+            yield arm
+
+    for arm in arms:
+        yield from visit(arm)
+
+
+def range_tests(arms: Iterable[ArmPlan]) -> list[RangePlan]:
+    """Return the range tests that arms take their bounds from, each once."""
+    return list({arm.range.key: arm.range for arm in arms if arm.range}.values())

@@ -268,13 +268,12 @@ def _run_jobs(
 
 
 def _lr_range(options: argparse.Namespace) -> int:
-    from cyclery.cells import digest
     from cyclery.jobs import range_jobs
+    from cyclery.workflow import Graph
 
     plan = _load(options)
-    tests = plan.ranges(options.group)
-    _expect(options, digest(sorted(test.key for test in tests)))
-    return _run_jobs(options, plan, range_jobs(tests))
+    _expect(options, Graph(plan, {}).range_digest(options.group))
+    return _run_jobs(options, plan, range_jobs(plan.ranges(options.group)))
 
 
 def _train(options: argparse.Namespace) -> int:

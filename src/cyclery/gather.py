@@ -14,6 +14,7 @@ import numpy as np
 from cyclery import evidence, lrrange, schedules
 from cyclery.cells import ArmPlan, RangePlan
 from cyclery.config.models import Claim
+from cyclery.describe import describe
 from cyclery.files import write_atomic
 from cyclery.inputs import Record, read_printed, read_records
 from cyclery.overview import claim_needs
@@ -124,7 +125,7 @@ def _experiment(
         "command": f"snakemake --cores all {paper}.{name} --config tier={plan.tier} "
         f"seeds={plan.project.seeds}",
         "selection_rule": "last checkpoint",
-        "settings": _settings(chosen),
+        "settings": describe(chosen),
         "not_run": declared.tiers[plan.tier].not_run,
         "arms": arms,
     }
@@ -199,62 +200,6 @@ def _drop_common_schedules(arms: list[dict[str, Any]]) -> None:
         if all(len(set(v)) == 1 and v[0] == values[0][0] for v in values):
             for arm in arms:
                 arm["schedules"].pop(name, None)
-
-
-def _settings(arms: list[ArmPlan]) -> dict[str, str]:
-    """Return the settings that all arms share, in words; those that differ say so."""
-    shown = {
-        "dataset": lambda s: s["dataset"]["name"],
-        "training samples": lambda s: str(s["samples"]),
-        "split": lambda s: _words({k: v for k, v in s["split"].items() if v not in (None, 0)}),
-        "network": lambda s: _component(s["model"]),
-        "method": lambda s: _component(s["method"]),
-        "optimiser": lambda s: _component(s["optimiser"]),
-        "augmentation": lambda s: "; ".join(map(_operation, s["augment"])) or "none",
-        "epochs": lambda s: str(s["epochs"]),
-        "updates": lambda s: str(s["updates"]),
-        "batch": lambda s: _schedule(s["schedules"]["batch"]),
-        "precision": lambda s: s["precision"],
-        "threads per run": lambda s: str(s["threads"]),
-    }
-    quantities = sorted({q for arm in arms for q in arm.settings["schedules"]} - {"batch"})
-    texts: dict[str, str] = {}
-    full = [{**arm.settings, **arm.cost} for arm in arms]
-    for name, text in shown.items():
-        found = list(dict.fromkeys(text(settings) for settings in full))
-        texts[name] = found[0] if len(found) == 1 else "differs by arm"
-    for quantity in quantities:
-        specs = [s["schedules"].get(quantity) for s in full]
-        found = list(dict.fromkeys("none" if s is None else _schedule(s) for s in specs))
-        texts[quantity.replace("_", " ")] = found[0] if len(found) == 1 else "differs by arm"
-    return texts
-
-
-def _component(value: dict[str, Any]) -> str:
-    settings = _words(value["settings"])
-    return f"{value['name']} ({settings})" if settings else str(value["name"])
-
-
-def _operation(op: dict[str, Any]) -> str:
-    return _component({"name": op["op"], "settings": {k: v for k, v in op.items() if k != "op"}})
-
-
-def _words(value: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {_flat(item)}" for key, item in value.items() if item is not None)
-
-
-def _flat(item: Any) -> str:
-    if isinstance(item, dict):
-        return _words(item)
-    return "-".join(_flat(v) for v in item) if isinstance(item, list) else f"{item}"
-
-
-def _schedule(spec: dict[str, Any]) -> str:
-    if spec["kind"] == "constant":
-        value = spec["value"]
-        return value if isinstance(value, str) else f"{value:g}"
-    rest = {k: v for k, v in spec.items() if k not in ("kind", "of", "stages", "clock")}
-    return f"{spec['kind']} ({_words(rest)})" if rest else str(spec["kind"])
 
 
 # Range tests.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cyclery.cells import ArmPlan, RangePlan, Shard
+from cyclery.cells import ArmPlan, RangePlan, Shard, range_tests, with_ancestors
 from cyclery.config.resolve import budget
 from cyclery.plan import Plan
 
@@ -44,16 +44,11 @@ def shard_jobs(shard: Shard) -> list[dict[str, Any]]:
 
 def source_jobs(shard: Shard) -> list[dict[str, Any]]:
     """Return the jobs of other shards and range tests that a shard's runs take something from."""
+    family = [(arm, cell) for cell in shard.cells for arm in with_ancestors([cell.arm])]
     own = {arm.key(seed) for arm, seed in shard.runs}
-    ancestors = {
-        ancestor.key(seed): (ancestor, seed)
-        for arm, seed in shard.runs
-        for ancestor in arm.ancestors
-    }
-    arms = {arm.digest: arm for arm in (*shard.arms, *(arm for arm, _ in ancestors.values()))}
-    tests = {arm.range.key: arm.range for arm in arms.values() if arm.range}
-    return range_jobs(tests.values()) + [
-        _run_job(arm, seed, keep=True) for key, (arm, seed) in ancestors.items() if key not in own
+    runs = {arm.key(seed): (arm, seed) for arm, cell in family for seed in cell.seeds}
+    return range_jobs(range_tests(arm for arm, _ in family)) + [
+        _run_job(*run, keep=True) for key, run in runs.items() if key not in own
     ]
 
 
@@ -61,6 +56,6 @@ def part_jobs(plan: Plan, part: str) -> list[dict[str, Any]]:
     """Return every job of a part, in an order in which they can be trained."""
     # Parents lie at lower levels.
     shards = sorted(plan.closure(part), key=lambda s: (s.level, s.id))
-    tests = {arm.range.key: arm.range for s in shards for arm in s.arms if arm.range}
-    jobs = range_jobs(tests.values()) + [job for shard in shards for job in shard_jobs(shard)]
+    tests = range_tests(arm for shard in shards for arm in shard.arms)
+    jobs = range_jobs(tests) + [job for shard in shards for job in shard_jobs(shard)]
     return list({job["key"]: job for job in jobs}.values())

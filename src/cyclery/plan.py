@@ -5,11 +5,11 @@ Nothing here reads data, imports torch or touches the run store; arms come from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 
 from cyclery.arms import Arms
-from cyclery.cells import ArmPlan, Cell, RangePlan, Shard
+from cyclery.cells import ArmPlan, Cell, RangePlan, Shard, range_tests, with_ancestors
 from cyclery.config.load import Project
 from cyclery.config.models import BestOf, Claim, Comparison, Constant, Experiment
 from cyclery.errors import UserError, choices, nearest
@@ -108,7 +108,7 @@ class Plan:
         if group not in self._shards:
             arms = [trial for name in self.part_arms(group) for trial in self.trials(*name)]
             if self.project.tier.shard_by == "paper":
-                arms = list(_with_ancestors(arms))
+                arms = list(with_ancestors(arms))
             # Two arms with the same settings are one run; each keeps its place in the records.
             unique = {arm.digest: arm for arm in arms}
             self._shards[group] = tuple(self._chunks(group, list(unique.values())))
@@ -189,8 +189,7 @@ class Plan:
 
     def ranges(self, group: str) -> list[RangePlan]:
         """Return the range tests that a group's arms ask for."""
-        arms = [arm for shard in self.shards(group) for arm in shard.arms]
-        return list({arm.range.key: arm.range for arm in arms if arm.range}.values())
+        return range_tests(arm for shard in self.shards(group) for arm in shard.arms)
 
     def is_parent(self, arm: ArmPlan) -> bool:
         """Say whether an arm's weights are another arm's input."""
@@ -219,18 +218,3 @@ def comparison_arms(comparison: Comparison) -> tuple[str, ...]:
 def planned_seeds(claim: Claim, tier: str, default: int) -> int:
     """Return the seeds that were planned for a claim before the run."""
     return claim.seeds.get(tier, default)
-
-
-def _with_ancestors(arms: Iterable[ArmPlan]) -> Iterator[ArmPlan]:
-    """Yield all arms, each after its ancestors, and none twice."""
-    seen: set[str] = set()
-
-    def visit(arm: ArmPlan) -> Iterator[ArmPlan]:
-        if arm.digest not in seen:
-            for parent in arm.parents.values():
-                yield from visit(parent)
-            seen.add(arm.digest)
-            yield arm
-
-    for arm in arms:
-        yield from visit(arm)

@@ -1,7 +1,7 @@
 """What the rules of the graph ask: paths, parameters and resources, from configuration alone.
 
-Snakemake imports this at every parse, so it is light: no torch, no numpy where it can be helped,
-and nothing is read but ``config/``.
+Snakemake imports this at every parse, so it is light: no torch, no pandas, and nothing is read but
+``config/`` and the code whose hash makes verdicts and report anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cyclery.config.load import load
 from cyclery.data import registry
 from cyclery.plan import Plan
 
-# More processes than this share one job's runs only on machines that nobody has asked about.
+# No job asks for more cores than this, however many runs it has.
 MOST_WORKERS = 64
 
 

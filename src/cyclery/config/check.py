@@ -180,12 +180,8 @@ def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
     experiments = plan.experiments(paper)
     for name, claim in plan.project.papers[paper].claims.items():
         for index, comparison in enumerate(claim.comparisons):
-            if comparison.experiment not in experiments or claim.not_run.keys() & {
-                plan.tier,
-                "all",
-            }:
-                continue
-            yield from _fair(plan, paper, comparison, f"claims.{name}.comparisons.{index}")
+            if comparison.experiment in experiments and not plan.untested(claim):
+                yield from _fair(plan, paper, comparison, f"claims.{name}.comparisons.{index}")
 
 
 def _fair(plan: Plan, paper: str, comparison: Comparison, where: str) -> Iterator[str]:

@@ -148,6 +148,8 @@ class Run:
         self.epoch = 0
         self.update = torch.zeros(1, dtype=torch.int64, device=device)
         self._trace: Tensor | None = None
+        # The figures after an epoch: the last evaluation on the way is the final one too.
+        self._seen: tuple[int, dict[str, Any]] | None = None
         self.logged: list[str] = []
         self.curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}
 
@@ -251,11 +253,13 @@ class Run:
 
     def _figures(self) -> dict[str, Any]:
         """Return the figures on the validation and test sets, as ``val_`` and ``test_``."""
-        result: dict[str, Any] = {}
-        for part, prefix in (("validation", "val"), ("test", "test")):
-            if len(self.ids[part]):
-                result |= {f"{prefix}_{k}": v for k, v in self.evaluate(part).items()}
-        return result
+        if self._seen is None or self._seen[0] != self.epoch:
+            result: dict[str, Any] = {}
+            for part, prefix in (("validation", "val"), ("test", "test")):
+                if len(self.ids[part]):
+                    result |= {f"{prefix}_{k}": v for k, v in self.evaluate(part).items()}
+            self._seen = (self.epoch, result)
+        return self._seen[1]
 
     def weights(self) -> dict[str, Tensor]:
         """Return copies of the main network's parameters and buffers, by name, contiguous."""
@@ -280,7 +284,7 @@ class Run:
 
     def load_state(self, state: dict[str, Tensor], epoch: int, curve: dict[str, Any]) -> None:
         """Continue where ``state`` was taken, after ``epoch`` epochs."""
-        self.epoch, self.curve = epoch, curve
+        self.epoch, self.curve, self._seen = epoch, curve, None
         targets = {
             "flat": self.flat.data,
             "update": self.update,

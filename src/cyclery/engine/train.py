@@ -1,7 +1,8 @@
 """Train jobs: look each up in the run store, train what is missing, return all records.
 
-A job is a plain dict ``{"key", "label", "kind", "settings", "keep", "range_runs"}``, so a machine
-without the configuration packages can train it (``python -m cyclery.engine``). Nothing imports
+A job is a plain dict ``{"key", "label", "kind", "settings", "images"}``, for a run also ``"keep"``
+and ``"range_runs"``, so a machine without the configuration packages can train it
+(``python -m cyclery.engine``). Nothing imports
 torch until a run is missing.
 """
 
@@ -62,6 +63,9 @@ class Trainer:
     # A moving bar instead of a line every few seconds: for people at a terminal.
     bar: bool = False
     _data: dict[tuple[str, str], Data] = field(default_factory=dict)
+    # Read once for every list of jobs: hundreds share a dataset and the bounds of a range test.
+    _manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _bounds: dict[tuple[str, ...], tuple[float, float]] = field(default_factory=dict)
 
     # Looking up: no torch.
 
@@ -86,35 +90,39 @@ class Trainer:
 
     def _manifest(self, settings: dict[str, Any]) -> dict[str, Any]:
         name = settings["dataset"]["name"]
-        try:
-            manifest: dict[str, Any] = json.loads(self.manifests[name].read_bytes())
-        except (OSError, ValueError) as error:
+        path = self.manifests[name]
+        if name not in self._manifests:
+            try:
+                manifest = json.loads(path.read_bytes())
+            except (OSError, ValueError) as error:
+                raise UserError(
+                    f"{path}: cannot be read ({error}); run `cyclery prepare {name}`."
+                ) from None
+            if not isinstance(manifest, dict) or "content_sha256" not in manifest:
+                raise UserError(f"{path}: is damaged; delete it and run `cyclery prepare {name}`.")
+            self._manifests[name] = manifest
+        if self._manifests[name].get("identity") != settings["dataset"]["identity"]:
             raise UserError(
-                f"{self.manifests[name]}: cannot be read ({error}); run `cyclery prepare {name}`."
-            ) from None
-        if not isinstance(manifest, dict) or "content_sha256" not in manifest:
-            raise UserError(
-                f"{self.manifests[name]}: is damaged; delete it and run `cyclery prepare {name}`."
-            )
-        if manifest.get("identity") != settings["dataset"]["identity"]:
-            raise UserError(
-                f"{self.manifests[name]}: was prepared from other files or by another version; "
+                f"{path}: was prepared from other files or by another version; "
                 f"delete it and run `cyclery prepare {name}`."
             )
-        return manifest
+        return self._manifests[name]
 
     def _range(self, job: Job) -> dict[str, Any]:
         from cyclery import lrrange
 
-        records = [self.store.read(key) for key in job["range_runs"]]
-        missing = [k for k, r in zip(job["range_runs"], records, strict=True) if r is None]
-        if missing:
-            raise UserError(
-                f"{job['label']}: its learning-rate range test (run {missing[0]}) is not in the "
-                "run store; run it first."
-            )
-        combined = lrrange.combine([record["bounds"] for record in records if record])
-        base, high = float(combined["base"]), float(combined["max"])
+        sweeps = tuple(job["range_runs"])
+        if sweeps not in self._bounds:
+            records = [self.store.read(key) for key in sweeps]
+            missing = [key for key, record in zip(sweeps, records, strict=True) if record is None]
+            if missing:
+                raise UserError(
+                    f"{job['label']}: its learning-rate range test (run {missing[0]}) is not in "
+                    "the run store; run it first."
+                )
+            combined = lrrange.combine([record["bounds"] for record in records if record])
+            self._bounds[sweeps] = float(combined["base"]), float(combined["max"])
+        base, high = self._bounds[sweeps]
         return {"key": job["settings"]["range"], "base": base, "max": high}
 
     def finished(self, job: Job, inputs: dict[str, Any] | None = None) -> Record | None:
@@ -136,6 +144,8 @@ class Trainer:
         ``sources`` are the parents and range tests of jobs, which others train. One is trained
         here only where the run store has lost what a missing job takes from it.
         """
+        self._manifests.clear()
+        self._bounds.clear()
         others = {job["key"]: job for job in sources}
         unknown = {key for key, job in others.items() if not self._holds(job, weights=False)}
         records: dict[str, Record] = {}
