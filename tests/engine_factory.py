@@ -39,7 +39,7 @@ Json = dict[str, Any]
 CPU = torch.device("cpu")
 RATES = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "weight_decay_norm": 0.0, "batch": 50}
 SPLIT = {"test": 300, "validation": 100, "labels": 200, "per_class": None, "choose": "random",
-         "imbalance": None}  # fmt: skip
+         "imbalance": None, "unlabelled": None}  # fmt: skip
 
 
 @cache
@@ -83,10 +83,20 @@ def settings(
     augment: tuple[Json, ...] = ({"op": "shift", "size": 1},),
     split: Json | None = None,
     evaluations: int = 2,
+    strong: tuple[Json, ...] = (),
+    mu: int | None = None,
+    epoch_images: int | None = None,
+    ema_buffers: str = "shared",
     **quantities: Any,
 ) -> Json:
     """Return resolved settings; ``quantities`` are schedules, those of the method among them."""
     declared = methods.load(method)
+    chosen = declared.chosen(method_settings or {})
+    if "unlabelled" in declared.streams(chosen):
+        split, mu = {"unlabelled": "all", **(split or {})}, mu or 2
+        strong = strong or ({"op": "cutout", "size": 3},)
+    if declared.uses_ema(chosen):
+        quantities = {"ema_decay": 0.9, **quantities}
     values = plain(declared.settings_type()) | (method_settings or {})
     scheduled = {name: values.pop(name) for name in declared.quantities}
     identity = registry.get("digits").identity
@@ -99,9 +109,14 @@ def settings(
         "optimiser": {"name": optimiser, "settings": optimiser_settings or {}},
         "schedules": {**RATES, **scheduled, **quantities},
         "augment": list(augment),
+        "strong": list(strong),
+        "mu": mu,
+        "epoch_images": epoch_images,
+        "ema_buffers": ema_buffers,
         "init": None,
         "epochs": epochs,
         "precision": "fp32",
+        "compile": False,
         "deterministic": True,
         "threads": 1,
         "evaluations": evaluations,
@@ -133,10 +148,11 @@ def everything(method: str, **changes: Any) -> Json:
         "lr": {"kind": "triangular", "low": 0.01, "high": 0.1, "cycles": 2},
         "momentum": cycle(0.95, 0.85), "weight_decay": cycle(8e-4, 2e-4),
         "weight_decay_norm": cycle(1e-4, 2e-4), "clip_norm": cycle(2.0, 0.5),
-        "magnitude": cycle(0.0, 9.0), "batch": cycle(25, 50),
+        "magnitude": cycle(0.0, 9.0), "batch": cycle(25, 50), "ema_decay": cycle(0.8, 0.5),
     }  # fmt: skip
     for name in methods.load(method).quantities:
-        varying[name] = cycle(1.0, 0.5)
+        # A high threshold would keep every pseudo-label of an untrained network out.
+        varying[name] = cycle(0.1, 0.2) if name == "threshold" else cycle(1.0, 0.5)
     return settings(method, **{**varying, **changes})
 
 

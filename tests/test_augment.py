@@ -9,13 +9,20 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cyclery.augment import Pipeline
-from cyclery.augment_settings import OPS, check, needs_magnitude, randaugment_ops
+from cyclery.augment_settings import (
+    OPS,
+    POLICY_OPS,
+    check,
+    needs_magnitude,
+    randaugment_ops,
+)
 from cyclery.errors import UserError
 
 DIGITS, FASHION, CIFAR, WIDE = (1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 12, 20)
 EVERYTHING = [
     {"op": "shift", "size": 2},
     {"op": "flip"},
+    {"op": "policy", "form": "uda"},
     {"op": "randaugment"},
     {"op": "cutout", "size": 4, "p": 0.5},
     {"op": "erasing"},
@@ -74,6 +81,17 @@ def test_shift_is_pad_and_crop_for_every_offset(shape):
         assert torch.equal(moved, expected.float())
 
 
+@pytest.mark.parametrize(("shape", "size"), [(DIGITS, 1), (DIGITS, 7), (CIFAR, 4), (WIDE, 11)])
+def test_a_reflected_shift_is_pad_and_crop_for_every_offset(shape, size):
+    offsets = list(product(range(2 * size + 1), repeat=2))
+    x = images(len(offsets), shape)
+    u = (torch.tensor(offsets) + 0.5) / (2 * size + 1)
+    out = raw([{"op": "shift", "size": size, "border": "reflect"}], shape)(x, u)
+    padded = torch.nn.functional.pad(x.float(), [size] * 4, mode="reflect")
+    for image, moved, (top, left) in zip(padded, out, offsets, strict=True):
+        assert torch.equal(moved, image[:, top : top + shape[1], left : left + shape[2]])
+
+
 @pytest.mark.parametrize("p", [0.25, 0.5, 1.0])
 def test_flip_mirrors_with_its_probability(p):
     u = (torch.arange(100.0)[:, None] + 0.5) / 100
@@ -84,8 +102,9 @@ def test_flip_mirrors_with_its_probability(p):
     assert torch.equal(out[~flipped], x[~flipped].float())
 
 
-def test_moves_happen_in_the_order_of_the_list():
-    shift, flip = {"op": "shift", "size": 3}, {"op": "flip"}
+@pytest.mark.parametrize("border", ["zero", "reflect"])
+def test_moves_happen_in_the_order_of_the_list(border):
+    shift, flip = {"op": "shift", "size": 3, "border": border}, {"op": "flip"}
     x, u = images(64), torch.rand(64, 3, generator=torch.Generator().manual_seed(1))
     moved = raw([shift])(x, u[:, :2]).to(torch.uint8)
     mirrored = raw([flip])(x, u[:, 2:]).to(torch.uint8)
@@ -95,12 +114,34 @@ def test_moves_happen_in_the_order_of_the_list():
     assert torch.equal(twice(x, u[:, [0, 1, 0, 1]]), raw([shift])(moved, u[:, :2]))
 
 
+def test_each_column_is_named_by_its_op():
+    spec = [{"op": "flip"}, {"op": "shift", "size": 1}, {"op": "flip"}, {"op": "cutout", "size": 2}]
+    pipeline = raw(spec)
+    assert pipeline.names == (
+        "flip.0/0", "shift.0/0", "shift.0/1", "flip.1/0", "cutout.0/0", "cutout.0/1"
+    )  # fmt: skip
+    assert pipeline.columns == len(pipeline.names)
+    assert raw([]).names == ()
+    # A name stands for what its column does: columns in another order, moved along with them.
+    shift, flip = spec[1], spec[0]
+    one, other = raw([shift, flip]), raw([flip, shift])
+    x, u = images(1), torch.rand(1, 3, generator=torch.Generator().manual_seed(2))
+    given = dict(zip(one.names, u.unbind(1), strict=True))
+    still = {"shift.0/0": torch.tensor([0.5]), "shift.0/1": torch.tensor([0.5])}
+    for pipeline in (one, other):
+        row = torch.stack([{**given, **still}[name] for name in pipeline.names], 1)
+        mirrored = x.flip(3) if given["flip.0/0"] < 0.5 else x
+        assert torch.equal(pipeline(x, row), mirrored.float())
+
+
 def test_the_ends_of_the_unit_interval_stay_in_range():
     u_max = 1 - 2**-24
     for shape, size in ((DIGITS, 1), (CIFAR, 4), (FASHION, 27)):
         spec = [
             {"op": "shift", "size": size},
             {"op": "flip", "p": 0.001},
+            {"op": "policy"},
+            {"op": "policy", "form": "uda", "p": 1.0},
             {"op": "randaugment"},
             {"op": "cutout", "size": 2},
             {"op": "erasing", "p": 1.0},
@@ -353,8 +394,10 @@ class Kernels(TorchDispatchMode):
         ([{"op": "flip"}], 8),
         ([{"op": "shift", "size": 1}], 12),
         ([{"op": "shift", "size": 1}, {"op": "flip"}], 13),
+        ([{"op": "shift", "size": 1, "border": "reflect"}, {"op": "flip"}], 11),
+        ([{"op": "policy"}], 155),
     ],
-    ids=["none", "flip", "shift", "both"],
+    ids=["none", "flip", "shift", "both", "reflect", "policy"],
 )
 def test_light_pipelines_take_few_kernels(spec, most):
     pipeline = raw(spec, DIGITS, 16)
@@ -385,6 +428,36 @@ def test_a_captured_run_equals_the_cpu():
     torch.cuda.synchronize()
     # A pixel on a threshold may fall on its other side.
     assert ((out.cpu() - expected).abs() < 1e-3).float().mean() > 0.999
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("form", POLICY_OPS)
+@pytest.mark.parametrize("shape", [DIGITS, FASHION, CIFAR], ids=str)
+def test_a_captured_policy_equals_the_cpu_bit_for_bit(shape, form):
+    x, pipeline = images(448, shape), raw([{"op": "policy", "form": form}], shape)
+    x[::3] //= 3
+    u = torch.rand(len(x), pipeline.columns, generator=torch.Generator().manual_seed(0))
+    expected = pipeline(x, u)
+    pipeline = pipeline.cuda()
+    inputs = [torch.zeros_like(t).cuda() for t in (x, u)]
+    stream = torch.cuda.Stream()
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.cuda.stream(stream):
+            pipeline(*inputs)
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            out = pipeline(*inputs)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for target, source in zip(inputs, (x, u), strict=True):
+        target.copy_(source)
+    graph.replay()
+    torch.cuda.synchronize()
+    # Whole levels but for the normalisation.
+    torch.testing.assert_close(out.cpu(), expected, rtol=1e-6, atol=1e-4)
 
 
 def test_wrong_calls_are_refused():
@@ -422,6 +495,10 @@ def test_wrong_statistics_are_named(mean, std, max_value, message):
         ([{"op": "flip"}, {"op": "shift"}], r"augment\[1\] shift: key 'size' is missing"),
         ([{"op": "shift", "sise": 1}], r"unknown key 'sise'\. Did you mean 'size'\?"),
         ([{"op": "shift", "size": 0}], r"shift\.size: must be at least 1 \(found 0\)"),
+        (
+            [{"op": "shift", "size": 1, "border": "mirror"}],
+            r"shift\.border: must be one of reflect, zero \(found 'mirror'\)",
+        ),
         ([{"op": "shift", "size": 32}], r"below the image's side, 32 pixels \(found 32\)"),
         ([{"op": "flip", "p": 1.5}], r"at least 0\.001 and at most 1\.0 \(found 1\.5\)"),
         ([{"op": "cutout", "size": 33}], r"at most the image's side, 32 pixels \(found 33\)"),
@@ -444,7 +521,7 @@ def test_wrong_settings_are_named(spec, message):
 def test_settings_are_documented_and_survive_json():
     ops = check([*EVERYTHING, {"op": "cutout", "size": 4}])
     assert {type(op) for op in ops} == set(OPS.values())
-    assert [op.columns for op in ops] == [2, 1, 2, 3, 5, 2]
+    assert [op.columns for op in ops] == [2, 1, 12, 2, 3, 5, 2]
     assert needs_magnitude(ops) and not needs_magnitude(ops[:2])
     for op, entry in zip(ops, EVERYTHING, strict=False):
         name = entry["op"]

@@ -261,7 +261,7 @@ NAMES: dict[str, Case] = {
     ),
     "a curve that no run has": (
         pair(metric="test_ece@0.5"),
-        ONE, f"{PAIR}.metric: unknown curve 'test_ece'", ["There are: test_accuracy,"],
+        ONE, f"{PAIR}.metric: unknown curve 'test_ece'", ["There are: ", " test_accuracy,"],
     ),
     "a curve outside the run": (
         pair(metric="test_accuracy@1.5"),
@@ -336,7 +336,7 @@ NUMBERS: dict[str, Case] = {
     ),
     "a batch larger than the split": (
         base(batch=128),
-        SMOKE, "base.batch: must be at most 100, the training samples", ["found 128", "1 more arm"],
+        SMOKE, "base.batch: must be at most 100, the labelled samples", ["found 128", "1 more arm"],
     ),
     "a schedule of batches larger than the split": (
         fast(batch={"kind": "cycle", "easy": 20, "hard": 200}),

@@ -37,7 +37,7 @@ def results(root, wanted):
     trainer = factory.trainer(root)
     found = []
     for job in wanted:
-        record = trainer.finished(job)
+        record = trainer.lookup.finished(job)
         assert record is not None
         bounds = record.get("bounds")
         weights = trainer.store.checkpoint(job["key"])

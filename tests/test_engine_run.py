@@ -190,7 +190,7 @@ def test_clipping_is_torchs(monkeypatch):
     run = factory.run(factory.settings(lr=0.0, clip_norm=0.5, weight_decay=0.0))
     mirror = factory.run(run.settings).models["main"]
     rows = spy(run, monkeypatch)
-    run.stream.begin_epoch()
+    run.begin_epoch()
     run.step(50)
     ((ids, x),) = batches
     loss = F.cross_entropy(mirror(x), run.data.labels[ids])
@@ -233,7 +233,8 @@ def test_magnitude_reaches_the_augmentation(monkeypatch):
     )
     run = factory.run(settings)
     given = []
-    run.augment.register_forward_hook(lambda module, args, out: given.append(args[2].item()))
+    (pipeline,) = run.feeds["labelled"].pipelines
+    pipeline.register_forward_hook(lambda module, args, out: given.append(args[2].item()))
     factory.finish(run)
     assert given == pytest.approx(np.repeat([0.0, 4.0, 8.0, 4.0, 0.0], 4))
 
@@ -266,7 +267,7 @@ def test_decay_of_a_first_step_without_gradient(monkeypatch, momentum, columns, 
     run = factory.run(factory.settings(lr=0.1, momentum=momentum, **columns))
     for value in run.flat.views(run.flat.data).values():
         value.fill_(2.0)
-    run.stream.begin_epoch()
+    run.begin_epoch()
     run.step(50)
     for name, value in run.models["main"].named_parameters():
         expected = weight if value.ndim > 1 else rest
@@ -337,7 +338,7 @@ CASES = [factory.everything(name) for name in methods.names()] + [
 )
 def test_a_step_never_waits_for_the_host(settings, monkeypatch):
     run = factory.run(settings)
-    run.stream.begin_epoch()
+    run.begin_epoch()
     with host_watch(monkeypatch) as watch:
         run.step(25)
         run.step(25)
@@ -358,7 +359,7 @@ def test_the_watch_sees_a_step_that_asks(ask, monkeypatch):
 
     factory.use_step(monkeypatch, step)
     run = factory.run(factory.settings())
-    run.stream.begin_epoch()
+    run.begin_epoch()
     with host_watch(monkeypatch) as watch:
         run.step(50)
     assert watch.found
@@ -442,7 +443,7 @@ def test_the_engine_trains_what_torch_trains():
         p.data, p.grad = fresh.data, None
         groups[p.ndim <= 1]["params"].append(p)
     optimiser = torch.optim.SGD(groups, lr=0.1, momentum=0.9, nesterov=True)
-    mirror = factory.run(settings).stream
+    mirror = factory.run(settings).feeds["labelled"]
     images, labels, manifest = run.data.images, run.data.labels, run.data.manifest
     update = 0
     for _ in range(3):

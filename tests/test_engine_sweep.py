@@ -7,6 +7,7 @@ import json
 import engine_factory as factory
 import pytest
 
+from cyclery.engine.cohort import drain
 from cyclery.engine.sweep import sweep
 
 
@@ -17,8 +18,12 @@ def sweep_settings(kind, start, end, **changes):
     )
 
 
+def swept(settings, *options):
+    return drain(sweep(settings, factory.data(), factory.CPU, *options))
+
+
 def sweep_of(*given, **changes):
-    return sweep(sweep_settings(*given, **changes), factory.data(), factory.CPU)
+    return swept(sweep_settings(*given, **changes))
 
 
 @pytest.mark.parametrize(
@@ -61,9 +66,9 @@ def test_a_sweep_that_diverges_at_once_is_no_crash():
 
 def test_a_sweep_repeats_bit_for_bit_and_follows_its_seed():
     settings = sweep_settings("linear", 0.0, 2.0, epochs=3, evaluations=10)
-    one, two = (sweep(settings, factory.data(), factory.CPU) for _ in range(2))
+    one, two = (swept(settings) for _ in range(2))
     assert one == two
-    other = sweep({**settings, "seed": 1}, factory.data(), factory.CPU)
+    other = swept({**settings, "seed": 1})
     assert other["accuracy"] != one["accuracy"]
 
 
@@ -77,5 +82,5 @@ def test_what_pause_raises_ends_the_sweep():
 
     settings = sweep_settings("linear", 0.0, 1.0, epochs=2, evaluations=8)
     with pytest.raises(KeyboardInterrupt):
-        sweep(settings, factory.data(), factory.CPU, pause)
+        swept(settings, pause)
     assert len(calls) == 3

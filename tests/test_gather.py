@@ -120,8 +120,9 @@ def test_an_arm_takes_its_bounds_from_the_range_test(project: Path) -> None:
 def test_settings_are_said_in_words(project: Path) -> None:
     data = gathered(project)
     settings = experiment(data, "main")["settings"]
-    assert settings["dataset"] == "digits" and settings["training samples"] == "100"
-    assert settings["network"] == "bn_mlp (hidden 128-128, activation relu)"
+    assert settings["dataset"] == "digits" and settings["labelled samples in an epoch"] == "100"
+    assert settings["network"].startswith("bn_mlp (hidden 128-128, activation relu, norm_momentum")
+    assert "dropout" not in settings["network"] and "strong view" not in settings
     assert settings["batch"] == settings["method"] == settings["lr"] == "differs by arm"
     assert settings["augmentation"] == "none" and settings["momentum"] == "0.9"
     assert experiment(data, "twin")["settings"]["batch"] == "50"

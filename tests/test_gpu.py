@@ -6,16 +6,25 @@ scikit-learn's digits.
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from cyclery import methods
 from cyclery.data import registry
 from cyclery.data.prepare import load_or_remake, prepare
+from cyclery.engine.cohort import drain
+from cyclery.engine.cuda import Graphs
 from cyclery.engine.run import Data, Run
 from cyclery.engine.train import Trainer
+from cyclery.fields import plain
 from cyclery.store import Store
 
 pytestmark = [
@@ -40,6 +49,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "optimiser": {"name": "sgd", "settings": {"nesterov": True}},
         "schedules": {**constant, "lr": {"kind": "cosine", "peak": 0.05}},
         "augment": [{"op": "shift", "size": 1}],
+        "strong": [], "mu": None, "epoch_images": None, "ema_buffers": None, "compile": False,
         "epochs": 6, "precision": "fp32", "deterministic": True, "threads": 1,
         "evaluations": 2, "seed": 0, "parents": {}, "range": None, "init": None,
     } | changes  # fmt: skip
@@ -65,6 +75,23 @@ def trained(config: dict[str, Any], data: Data, device: torch.device) -> Run:
     return run
 
 
+@pytest.fixture
+def own_stream() -> Iterator[None]:
+    """Work on a stream of one's own, as a captured run must."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.default_stream())
+    with torch.cuda.stream(stream):
+        yield
+
+
+def captured(config: dict[str, Any], data: Data) -> Run:
+    run = Run(config, data.to(GPU), GPU, recorder=Graphs())
+    while not run.finished:
+        run.train_epoch()
+        run.evaluate_on_the_way()
+    return run
+
+
 NETS = [
     {"name": "bn_mlp", "settings": {}},
     {"name": "small_cnn", "settings": {"width": 16}},
@@ -87,9 +114,10 @@ def test_same_samples_and_weights_as_on_a_cpu(data: Data) -> None:
     assert torch.equal(here.flat.data, there.flat.data.cpu())
     for part in here.ids:
         assert torch.equal(here.ids[part], there.ids[part].cpu())
-    for run in (here, there):
-        run.stream.begin_epoch()
-    assert torch.equal(here.stream.take(50)[0], there.stream.take(50)[0].cpu())
+    feeds = [run.feeds["labelled"] for run in (here, there)]
+    for feed in feeds:
+        feed.begin_epoch()
+    assert torch.equal(feeds[0].take(50)[0], feeds[1].take(50)[0].cpu())
 
 
 def test_a_few_steps_agree_with_a_cpu(data: Data) -> None:
@@ -123,7 +151,7 @@ def test_a_step_never_waits_for_the_device(data: Data) -> None:
         augment=[{"op": "shift", "size": 1}, {"op": "randaugment"}],
     )
     run = Run(config, data.to(GPU), GPU)
-    run.stream.begin_epoch()
+    run.begin_epoch()
     run.step(50)
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -138,3 +166,123 @@ def test_trainer_names_the_device(manifest: Path, tmp_path: Path) -> None:
     record = Trainer(Store(tmp_path), {"digits": manifest}, device="cuda").train([job])[0]
     assert record["device"] == torch.cuda.get_device_name(0)
     assert record["status"] == "done" and record["checkpoint_sha256"]
+
+
+# Capture.
+
+
+def of_method(name: str, **changes: Any) -> dict[str, Any]:
+    """Return settings of 50 steps with a method's own defaults and everything that it needs."""
+    method = methods.load(name)
+    values = plain(method.settings_type())
+    quantities = {q: values.pop(q) for q in method.quantities}
+    unlabelled = "unlabelled" in method.streams(method.settings_type())
+    base = settings()
+    return settings(
+        method={"name": name, "version": method.version, "settings": values},
+        split={**base["split"], "unlabelled": "all" if unlabelled else None},
+        mu=2 if unlabelled else None,
+        strong=[{"op": "policy"}, {"op": "cutout", "size": 3}] if unlabelled else [],
+        ema_buffers="shared",
+        schedules={**base["schedules"], **quantities, "ema_decay": 0.9, "clip_norm": 1.0},
+        epochs=5,
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_captured_and_eager_agree(name: str, data: Data, own_stream: None) -> None:
+    config = of_method(name)
+    eager, replayed = trained(config, data, GPU), captured(config, data)
+    assert int(eager.update) == 50
+    for one, other in (
+        (eager.flat.data, replayed.flat.data),
+        (eager.models["ema"].head.weight, replayed.models["ema"].head.weight),
+    ):
+        assert (one - other).norm() <= 1e-5 * one.norm()
+
+
+def test_a_captured_run_resumes_bit_for_bit(data: Data, own_stream: None) -> None:
+    config = of_method("fixmatch")
+    whole = captured(config, data)
+    half = Run(config, data.to(GPU), GPU, recorder=Graphs())
+    for _ in range(2):
+        half.train_epoch()
+        half.evaluate_on_the_way()
+    rest = Run(config, data.to(GPU), GPU, recorder=Graphs())
+    rest.load_state(half.state(), 2, half.curve)
+    while not rest.finished:
+        rest.train_epoch()
+        rest.evaluate_on_the_way()
+    assert torch.equal(whole.flat.data, rest.flat.data)
+
+
+def job_of(config: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(config, sort_keys=True)
+    return {"key": sha256(text.encode()).hexdigest()[:24], "label": f"s{config['seed']}",
+            "kind": "run", "settings": config, "images": 1, "keep": True,
+            "range_runs": []}  # fmt: skip
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_cohort_of_resnet_18_equals_the_runs_alone(
+    precision: str, manifest: Path, tmp_path: Path
+) -> None:
+    """Three times, because what a shared workspace corrupts is not corrupted every time."""
+    jobs = [
+        job_of(settings(model={"name": "resnet18", "settings": {}}, precision=precision, epochs=3,
+                        seed=seed))
+        for seed in range(4)
+    ]  # fmt: skip
+    found = []
+    for turn, width in enumerate((1, 4, 4, 4)):
+        store = Store(tmp_path / str(turn))
+        records = Trainer(store, {"digits": manifest}, device="cuda", cohort=width).train(jobs)
+        found.append([record["checkpoint_sha256"] for record in records])
+        assert [record["status"] for record in records] == ["done"] * 4
+    assert found[1:] == [found[0]] * 3
+
+
+def test_runs_of_different_nets_and_lengths_share_a_device(manifest: Path, tmp_path: Path) -> None:
+    jobs = [job_of(settings(model=net, epochs=2 + n)) for n, net in enumerate(NETS)]
+    alone = [
+        Trainer(Store(tmp_path / str(n)), {"digits": manifest}, device="cuda").train([job])[0]
+        for n, job in enumerate(jobs)
+    ]
+    beside = Trainer(Store(tmp_path / "all"), {"digits": manifest}, device="cuda").train(jobs[::-1])
+    sums = [record["checkpoint_sha256"] for record in alone]
+    assert [record["checkpoint_sha256"] for record in beside[::-1]] == sums
+
+
+def test_a_step_that_cannot_be_captured_runs_eager(
+    data: Data, own_stream: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = methods.load("supervised")
+
+    def step(*given: Any) -> Any:
+        loss, logs = declared.step(*given)
+        return loss * float(loss.detach() > -1), logs
+
+    refusing = replace(declared, step=step)
+    monkeypatch.setattr(methods, "load", lambda name: refusing)
+    with caplog.at_level(logging.WARNING):
+        run = captured(settings(), data)
+    assert "cannot be captured at `return loss * float" in caplog.text
+    monkeypatch.undo()
+    assert torch.equal(run.flat.data, trained(settings(), data, GPU).flat.data)
+
+
+def test_a_replayed_epoch_is_one_launch_per_step(data: Data, own_stream: None) -> None:
+    config = settings(epochs=4, split={"test": 600, "validation": 0, "labels": 1000})
+    run = Run(config, data.to(GPU), GPU, recorder=Graphs())
+    run.train_epoch()
+    run.begin_epoch()
+    torch.cuda.synchronize()
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    ) as seen:
+        for _ in range(20):
+            drain(run.launch(50))
+    calls = {event.key: event.count for event in seen.key_averages()}
+    assert calls.get("cudaGraphLaunch", 0) == 20
+    assert calls.get("cudaMalloc", 0) == calls.get("cudaStreamSynchronize", 0) == 0

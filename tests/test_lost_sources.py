@@ -116,7 +116,7 @@ def test_a_manifest_without_its_keys_is_named(tmp_path: Path, content: str) -> N
     path.write_text(content)
     trainer = Trainer(Store(tmp_path), {"digits": path}, device="cpu")
     with pytest.raises(UserError, match=r"digits.json: is damaged; delete it and run"):
-        trainer.inputs(factory.job(factory.settings()))
+        trainer.lookup.inputs(factory.job(factory.settings()))
 
 
 def test_a_damaged_record_that_cannot_be_moved_is_named(

@@ -249,7 +249,7 @@ def test_a_method_declares_what_the_engine_needs(name):
     assert method.title
     assert method.settings_type() == method.settings_type()
     run = factory.run(factory.settings(name))
-    run.stream.begin_epoch()
+    run.begin_epoch()
     before = run.flat.data.clone()
     run.step(50)
     assert run.trace(0, 1).shape == (1, len(run.logged))

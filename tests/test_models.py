@@ -13,7 +13,15 @@ from torch import nn
 
 from cyclery.errors import UserError
 from cyclery.models import SETTINGS, build, check
-from cyclery.models.layers import Dropout, norm_2d, use_generator
+from cyclery.models.layers import (
+    Dropout,
+    evaluating,
+    keep_statistics,
+    norm_2d,
+    share_buffers,
+    statistics_kept,
+    use_generator,
+)
 from cyclery.models.resnet import Subsample, Survival
 
 DIGITS, FASHION, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
@@ -51,6 +59,8 @@ def parameters(name: str, settings: dict, shape=CIFAR, classes: int = 10) -> int
         ("resnet18", {}, 11_173_962, "11.17"),
         # Zagoruyko and Komodakis 2016, table 4; WRN-28-2 as in the semi-supervised literature.
         ("wrn", {"depth": 28, "width": 2}, 1_467_610, "1.47"),
+        ("wrn", {"depth": 28, "width": 2, "shortcuts": "raw"}, 1_467_610, "1.47"),
+        ("wrn", {"depth": 28, "width": 8, "activation": "leaky"}, 23_354_842, "23.4"),
         ("wrn", {"depth": 40, "width": 4}, 8_949_210, "8.9"),
         ("wrn", {"depth": 16, "width": 8}, 10_961_370, "11.0"),
         ("wrn", {"depth": 28, "width": 10}, 36_479_194, "36.5"),
@@ -102,14 +112,154 @@ def test_norms_have_the_stated_groups():
     assert norm_2d("layer", 64).num_groups == 1
 
 
-@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
-@pytest.mark.parametrize("name", ["bn_mlp", "small_cnn"])
+ACTIVATIONS = {"relu": nn.ReLU, "leaky": nn.LeakyReLU, "sigmoid": nn.Sigmoid}
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("name", ["bn_mlp", "small_cnn", "wrn"])
 def test_activation_is_the_one_asked_for(name, activation):
-    kinds = {type(m) for m in small(name, activation=activation).modules()}
-    assert (nn.Sigmoid in kinds, nn.ReLU in kinds) == (
-        activation == "sigmoid",
-        activation == "relu",
-    )
+    kinds = tuple(ACTIVATIONS.values())
+    found = [m for m in small(name, activation=activation).modules() if isinstance(m, kinds)]
+    assert {type(m) for m in found} == {ACTIVATIONS[activation]}
+    assert all(m.negative_slope == 0.1 for m in found if activation == "leaky")
+
+
+@pytest.mark.parametrize("name", ["bn_mlp", "small_cnn", "wrn"])
+def test_every_norm_has_the_momentum_and_eps_asked_for(name):
+    def found(**settings):
+        norms = [m for m in small(name, **settings).modules() if "Norm" in type(m).__name__]
+        return {(getattr(m, "momentum", None), m.eps) for m in norms}
+
+    assert found() == {(0.1, 1e-5)}
+    assert found(norm_momentum=0.001, norm_eps=1e-3) == {(0.001, 1e-3)}
+    if name != "bn_mlp":
+        assert found(norm="group", norm_eps=1e-3) == {(None, 1e-3)}
+
+
+@pytest.mark.parametrize(("name", "places"), [("bn_mlp", 2), ("small_cnn", 2), ("wrn", 3)])
+def test_dropout_stands_where_it_should_and_only_in_training(name, places):
+    net, plain = small(name, dropout=0.5), small(name)
+    assert [m.p for m in net.modules() if isinstance(m, Dropout)] == [0.5] * places
+    assert list(net.state_dict()) == list(plain.state_dict())
+    x = torch.randn(4, *DIGITS)
+    assert torch.equal(plain(x), plain(x))
+    assert not torch.equal(net(x), net(x))
+    net.load_state_dict(plain.state_dict())
+    assert torch.equal(net.eval()(x), plain.eval()(x))
+
+
+def batch_norms(net: nn.Module) -> list[nn.Module]:
+    return [m for m in net.modules() if hasattr(m, "track_running_stats")]
+
+
+def buffers(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: buffer.clone() for name, buffer in net.named_buffers()}
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(params=[*SMALL, "googlenet"])
+def any_net(request) -> tuple[nn.Module, torch.Tensor]:
+    """A network in train mode that draws nothing, and a batch for it."""
+    if request.param == "googlenet":
+        pytest.importorskip("torchvision")
+        torch.manual_seed(0)
+        net = build("googlenet", {}, CIFAR, 10)
+        net.dropout.p = 0.0
+        return net, torch.randn(4, *CIFAR)
+    settings = {"p_last": 1.0} if request.param == "stochastic_depth" else {}
+    return small(request.param, **settings), torch.randn(4, *DIGITS)
+
+
+def test_kept_statistics_do_not_move_and_the_batch_normalises(any_net):
+    net, x = any_net
+    before = buffers(net)
+    with statistics_kept(net):
+        inside = net(x)
+    assert same(before, buffers(net)) and before
+    assert torch.equal(inside, net(x))
+    moved = buffers(net)
+    assert not any(torch.equal(before[name], moved[name]) for name in before)
+    # In evaluation the running statistics count, inside as outside.
+    with statistics_kept(net.eval()):
+        assert torch.equal(net(x), net.eval()(x)) and not torch.equal(net(x), inside)
+
+
+def test_statistics_kept_for_good(any_net):
+    net, x = any_net
+    plain = copy.deepcopy(net)
+    keep_statistics(net)
+    with statistics_kept(net):
+        pass
+    before = buffers(net)
+    assert torch.equal(net(x), plain(x))
+    assert same(before, buffers(net)) and not same(before, buffers(plain))
+    net.load_state_dict(plain.state_dict())
+    assert torch.equal(net.eval()(x), plain.eval()(x))
+
+
+def test_statistics_move_again_after_an_error():
+    net = small("small_cnn")
+    batch_norms(net)[0].track_running_stats = False
+    with pytest.raises(KeyError), statistics_kept(net), statistics_kept(net):
+        assert [m.track_running_stats for m in batch_norms(net)] == [False] * 3
+        raise KeyError
+    assert [m.track_running_stats for m in batch_norms(net)] == [False, True, True]
+
+
+def test_evaluating_gives_every_module_its_mode_back(any_net):
+    net, x = any_net
+    for module in list(net.modules())[::3]:
+        module.training = False
+    modes, before = [m.training for m in net.modules()], buffers(net)
+    with evaluating(net):
+        assert not any(m.training for m in net.modules())
+        inside = net(x)
+    assert [m.training for m in net.modules()] == modes and True in modes
+    assert same(before, buffers(net))
+    with pytest.raises(KeyError), evaluating(net):
+        raise KeyError
+    assert [m.training for m in net.modules()] == modes
+    assert torch.equal(inside, net.eval()(x))
+
+
+def test_shared_buffers_follow_the_source(any_net):
+    source, x = any_net
+    average = copy.deepcopy(source)
+    keep_statistics(average)
+    share_buffers(average, source)
+    theirs = dict(source.named_buffers())
+    assert theirs and all(b is theirs[name] for name, b in average.named_buffers())
+    assert not {id(p) for p in average.parameters()} & {id(p) for p in source.parameters()}
+    source(x)
+    average(x)
+    assert torch.equal(average.eval()(x), source.eval()(x))
+    # Loading fills the tensors that are there, so a resumed run still shares them.
+    average.load_state_dict(copy.deepcopy(average.state_dict()))
+    assert all(b is theirs[name] for name, b in average.named_buffers())
+
+
+def test_buffers_of_another_network_cannot_be_shared():
+    with pytest.raises(AttributeError):
+        share_buffers(small("small_cnn"), small("small_cnn", norm="group"))
+
+
+def test_a_compiled_step_keeps_statistics_and_modes():
+    def step(net, x):
+        with statistics_kept(net):
+            first = net(x)
+        with evaluating(net):
+            second = net(x)
+        return first, second, net(x)
+
+    net, x = small("small_cnn"), torch.randn(4, *DIGITS)
+    other = copy.deepcopy(net)
+    compiled = torch.compile(step, backend="eager", fullgraph=True)
+    assert all(torch.equal(a, b) for a, b in zip(compiled(net, x), step(other, x), strict=True))
+    assert same(buffers(net), buffers(other)) and net.body[1].num_batches_tracked == 1
+    assert all(m.training for m in net.modules())
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -205,6 +355,34 @@ def test_wide_block_is_pre_activation():
     assert last.project is not None and last(torch.randn(2, 64, 4, 4)).shape == (2, 128, 2, 2)
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_wrn_with_raw_shortcuts_is_the_network_of_fixmatch(width):
+    settings = {"activation": "leaky", "shortcuts": "raw", "depth": 16, "width": width}
+    net = small("wrn", DIGITS, **settings).eval()
+    for buffer in net.buffers():  # So that every norm does something.
+        if buffer.is_floating_point():
+            buffer.uniform_(0.5, 1.5)
+
+    def leaky(x):
+        return torch.where(x > 0, x, 0.1 * x)
+
+    stem, *blocks, norm, _ = net.body
+    x = torch.randn(2, *DIGITS)
+    y = stem(x)
+    for index, block in enumerate(blocks):
+        active = leaky(block.norm1(y))
+        shortcut = active if index == 0 else y
+        assert (block.project is None) == (block.conv1.in_channels == block.conv1.out_channels)
+        if block.project is not None:
+            shortcut = block.project(shortcut)
+        y = shortcut + block.conv2(leaky(block.norm2(block.conv1(active))))
+    expected = net.head(leaky(norm(y)).mean((2, 3)))
+    torch.testing.assert_close(net(x), expected)
+    usual = small("wrn", DIGITS, **settings | {"shortcuts": "activated"}).eval()
+    usual.load_state_dict(net.state_dict())
+    assert not torch.allclose(usual(x), expected, rtol=1e-3)
+
+
 def test_survival_falls_linearly_to_p_last():
     survival = Survival(4, 0.5)
     assert survival.probability.tolist() == pytest.approx([0.875, 0.75, 0.625, 0.5])
@@ -247,7 +425,13 @@ def test_a_dropped_block_passes_its_shortcut_and_no_gradient():
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("stochastic_depth", {}), ("wrn", {"dropout": 0.5})]
+    ("name", "settings"),
+    [
+        ("stochastic_depth", {}),
+        ("wrn", {"dropout": 0.5}),
+        ("small_cnn", {"dropout": 0.5}),
+        ("bn_mlp", {"dropout": 0.5}),
+    ],
 )
 def test_noise_follows_the_run_generator_alone(name, settings):
     net = small(name, **settings)
@@ -294,6 +478,10 @@ def test_settings_are_documented_and_survive_json(name):
         ("wrn", {"width": True}, r"must be a whole number \(found True\)"),
         ("wrn", {"dropout": -0.1}, r"at least 0 and at most 0\.9 \(found -0\.1\)"),
         ("wrn", {"dropout": float("nan")}, r"must be a number \(found nan\)"),
+        ("wrn", {"norm_momentum": 1.5}, r"norm_momentum: must be at least 0 and at most 1"),
+        ("wrn", {"shortcuts": "rew"}, r"one of activated, raw \(found 'rew'\)\. Did you mean"),
+        ("small_cnn", {"norm_eps": 0}, r"norm_eps: must be above 0 \(found 0\.0\)"),
+        ("bn_mlp", {"activation": "leeky"}, r"Did you mean 'leaky'"),
         ("stochastic_depth", {"p_last": 0}, r"p_last: must be above 0\.0 and at most 1\.0"),
         ("densenet", {"depth": 41}, r"densenet with bc\.depth: must be 6n \+ 4"),
         ("densenet", {"depth": 41, "bc": False}, r"densenet without bc\.depth: must be 3n \+ 4"),

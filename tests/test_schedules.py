@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import fields
 
@@ -11,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
-from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, LambdaLR, LRScheduler, OneCycleLR
 
 from cyclery.errors import UserError
 from cyclery.schedules import (
@@ -219,6 +220,76 @@ def test_decay_piecewise_linear_and_sweep() -> None:
     assert column({"kind": "exp_sweep", "start": 1, "end": 10}, clock(1)).tolist() == [1]
 
 
+def test_mean_teacher_ramps_known_values() -> None:
+    # Ramp-up over 40,000 of 150,000 updates, ramp-down over the last 25,000.
+    up = column(
+        {"kind": "ramp", "end": 1, "over": 40_000 / 150_000, "shape": "sigmoid"}, clock(150_000)
+    )
+    np.testing.assert_allclose(up[[0, 20_000]], [0.006738, 0.286505], atol=5e-7)
+    assert (up[39_999] < 1) and (up[40_000:] == 1).all()
+    down = column({"kind": "ramp_down", "value": 2, "over": 25_000 / 150_000}, clock(150_000)) / 2
+    assert (down[:125_001] == 1).all() and down[125_001] < 1
+    assert down[137_500] == pytest.approx(math.exp(-12.5 / 4))
+    # What it would be after the last update is exp(-12.5), and the last is 1/25,000 before.
+    assert down[-1] == pytest.approx(math.exp(-12.5 * (1 - 1 / 25_000) ** 2), rel=1e-9)
+    assert down[-1] == pytest.approx(3.7e-6, abs=5e-8)
+
+
+@pytest.mark.parametrize("shape", ["linear", "sigmoid"])
+@pytest.mark.parametrize("updates", [1, 7, 1000])
+def test_ramps_equal_torch(updates: int, shape: str) -> None:
+    length = 0.4 * updates
+
+    def rise(t: int) -> float:
+        if t >= length:
+            return 1.0
+        return t / length if shape == "linear" else math.exp(-5 * (1 - t / length) ** 2)
+
+    def fall(t: int) -> float:
+        left = updates - t
+        return math.exp(-12.5 * (1 - left / length) ** 2) if left < length else 1.0
+
+    both = {
+        "kind": "product",
+        "of": [
+            {"kind": "ramp", "end": 0.003, "shape": shape},
+            {"kind": "ramp_down", "value": 1, "over": 0.4},
+        ],
+    }
+    rates = torch_rates(LambdaLR(optimiser(0.003), lambda t: rise(t) * fall(t)), updates)
+    np.testing.assert_allclose(column(both, clock(updates)), rates, rtol=1e-12)
+
+
+def test_a_ramp_runs_between_any_two_values() -> None:
+    down = column({"kind": "ramp", "start": 1, "end": 0.5, "over": 0.5}, clock(8))
+    np.testing.assert_allclose(down, [1, 0.875, 0.75, 0.625, 0.5, 0.5, 0.5, 0.5])
+    sigmoid = {"kind": "ramp", "start": 1, "end": 0.5, "over": 0.5, "shape": "sigmoid"}
+    assert column(sigmoid, clock(8))[2] == pytest.approx(1 - 0.5 * math.exp(-5 / 4))
+
+
+def test_cosine_arc_equals_torch() -> None:
+    total = 640
+    scheduler = LambdaLR(optimiser(0.03), lambda t: math.cos(7 * math.pi * t / (16 * total)))
+    values = column({"kind": "cosine_arc", "peak": 0.03}, clock(total))
+    np.testing.assert_allclose(values, torch_rates(scheduler, total), rtol=1e-12)
+    # At t = T, one update after the last, it would be 19.5 % of the peak.
+    assert column({"kind": "cosine_arc", "peak": 1}, clock(2**20))[-1] == pytest.approx(
+        0.195090, abs=2e-6
+    )
+    quarter = column({"kind": "cosine_arc", "peak": 1, "arc": 0.5}, clock(4))
+    np.testing.assert_allclose(quarter, np.cos(np.pi * np.arange(4) / 8))
+
+
+def test_running_mean_averages_all_weights_so_far() -> None:
+    values = column({"kind": "running_mean", "end": 0.79}, clock(5))
+    np.testing.assert_allclose(values, [1 / 2, 2 / 3, 3 / 4, 0.79, 0.79])
+    weights = np.array([4.0, 1.0, -2.0, 7.0, 5.0, 3.0])
+    average = weights[0]
+    for t, decay in enumerate(column({"kind": "running_mean", "end": 1}, clock(5))):
+        average = decay * average + (1 - decay) * weights[t + 1]
+        assert average == pytest.approx(weights[: t + 2].mean())
+
+
 def test_stages_restart_the_clock() -> None:
     # CLR-1's stages at a tenth of their length: tenfold lower bounds, shorter cycles.
     def stage(scale: float, updates: int, step: int) -> dict[str, object]:
@@ -307,6 +378,11 @@ def test_is_constant() -> None:
     assert not is_constant({"kind": "power_of_two", "of": cycle})
     assert not is_constant(triangle | {"mode": "exp_range_bounds", "gamma": 0.9})
     assert not is_constant({"kind": "cosine", "peak": 0.1})
+    assert is_constant({"kind": "ramp", "start": 1, "end": 1, "shape": "sigmoid"})
+    assert not is_constant({"kind": "ramp", "end": 1})
+    assert not is_constant({"kind": "ramp_down", "value": 1, "over": 0.5})
+    assert not is_constant({"kind": "cosine_arc", "peak": 1})
+    assert not is_constant({"kind": "running_mean", "end": 0.9})
 
 
 @pytest.mark.parametrize(
@@ -357,6 +433,17 @@ def test_is_constant() -> None:
         ({"kind": "piecewise", "value": 1, "drops": 0.5}, "lr.drops: 0.5 is not allowed"),
         ({"kind": "one_cycle", "peak": 1, "warm": 1}, "lr.warm: 1 is not allowed"),
         ({"kind": "exp_sweep", "start": 0, "end": 1}, "lr.start: 0 is not allowed"),
+        ({"kind": "ramp", "end": 1, "over": 0}, "allowed: a number > 0 and <= 1"),
+        (
+            {"kind": "ramp", "end": 1, "shape": "sigmoidal"},
+            "allowed: linear, sigmoid. Did you mean 'sigmoid'?",
+        ),
+        ({"kind": "ramp_down", "value": 1}, "lr.over: missing"),
+        (
+            {"kind": "cosine_arc", "peak": 1, "arc": 0.6},
+            "lr.arc: 0.6 is not allowed; allowed: a number > 0 and <= 0.5",
+        ),
+        ({"kind": "running_mean", "end": 1.5}, "allowed: a number >= 0 and <= 1"),
         ({"kind": "product", "of": []}, "lr.of: [] is not allowed; allowed: a list"),
         ({"kind": "product", "of": [1, {"kind": "cycel"}]}, "lr.of[1].kind: unknown kind 'cycel'"),
         ({"kind": "reciprocal", "of": 0}, "lr.of: 0 is not allowed"),
@@ -425,6 +512,12 @@ plain = st.one_of(
         values_, values_, st.floats(0.01, 1),
     ),
     st.builds(lambda start, end: {"kind": "linear", "start": start, "end": end}, values_, values_),
+    st.builds(
+        lambda start, end, over, shape: {
+            "kind": "ramp", "start": start, "end": end, "over": over, "shape": shape
+        },
+        values_, values_, st.floats(0.01, 1), st.sampled_from(["linear", "sigmoid"]),
+    ),
 )  # fmt: skip
 clocks = st.builds(
     lambda batches, n: clock_for(np.array(batches), n)[0],

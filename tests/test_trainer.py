@@ -12,7 +12,9 @@ from pathlib import Path
 
 import engine_factory as factory
 import pytest
+import torch
 
+from cyclery.engine import processes, slots
 from cyclery.engine.train import Stopped, Trainer, needs, write_records
 from cyclery.errors import UserError
 from cyclery.store import is_sealed
@@ -236,6 +238,31 @@ def test_a_lost_parent_is_trained_again_and_its_children_are_not(tmp_path, train
     assert trained() == keys(jobs[0])
 
 
+def test_jobs_on_a_gpu_take_turns(tmp_path, monkeypatch):
+    """Without a GPU: what torch says of one is made up, the slots are real."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(device.index))
+    monkeypatch.setattr(slots, "folder", lambda: tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    one, two, three = (factory.trainer(tmp_path, device="cuda", gpus=[0, 2]) for _ in range(3))
+    with one._device() as first, two._device() as second:
+        assert [first, second] == [torch.device("cuda", 0), torch.device("cuda", 2)]
+        monkeypatch.setattr(processes, "_STOP", [15])
+        with pytest.raises(Stopped), three._device():
+            pass
+        monkeypatch.setattr(processes, "_STOP", [])
+    with three._device() as third:
+        assert third.index == 0
+    assert chosen == [0, 2, 0]
+    with (
+        pytest.raises(UserError, match="gpus"),
+        factory.trainer(tmp_path, device="cuda", gpus=[7])._device(),
+    ):
+        pass
+
+
 def test_a_missing_parent_is_named(tmp_path):
     parent, child, _ = chain()
     trainer = factory.trainer(tmp_path)
@@ -265,7 +292,7 @@ def test_a_bad_manifest_is_named_with_the_remedy(tmp_path, content, message):
         path.write_text(content)
     trainer = Trainer(factory.trainer(tmp_path).store, {"digits": path}, device="cpu")
     with pytest.raises(UserError, match=message) as caught:
-        trainer.inputs(job)
+        trainer.lookup.inputs(job)
     assert str(path) in str(caught.value)
     with pytest.raises(UserError, match="prepare the dataset") as caught:
         trainer.train([job])
@@ -312,7 +339,7 @@ def test_a_run_that_two_processes_want_is_trained_once(tmp_path, trained):
         process.join()
         assert process.exitcode == 0
     assert sorted(trained()) == sorted(keys(*jobs))
-    assert all(factory.trainer(tmp_path / "store").finished(job) for job in jobs)
+    assert all(factory.trainer(tmp_path / "store").lookup.finished(job) for job in jobs)
 
 
 def test_a_locked_run_comes_last_and_is_waited_for(tmp_path, trained):

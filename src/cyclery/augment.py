@@ -23,12 +23,14 @@ from cyclery.augment_settings import (
     Erasing,
     Flip,
     Op,
+    Policy,
     RandAugment,
     Shift,
     check,
     needs_magnitude,
 )
 from cyclery.augment_stages import CutOut, Erase, Move, Normalise, Stage
+from cyclery.augment_strong import WHITE, RandomPolicy
 from cyclery.errors import UserError
 from cyclery.models.settings import Shape
 
@@ -38,6 +40,8 @@ class Pipeline(nn.Module):
 
     ``spec`` lists the ops (``augment_settings``), ``shape`` is (channels, height, width), ``mean``
     and ``std`` hold a number per channel for images scaled to 0..1. ``to(device)`` moves it.
+    ``names`` says what each column of u is for, as ``op.occurrence/number``: the second number of
+    the first shift is ``shift.0/1``.
     Raises a UserError for settings that are wrong or do not suit the images.
     """
 
@@ -52,9 +56,11 @@ class Pipeline(nn.Module):
         super().__init__()
         ops = check(spec, shape)
         _check_statistics(shape, mean, std, max_value)
-        self.columns = sum(op.columns for op in ops)
+        self.names = _names([entry["op"] for entry in spec], ops)
+        self.columns = len(self.names)
         self.needs_magnitude = needs_magnitude(ops)
-        stages = [*_before(ops, shape, max_value), Normalise(mean, std, max_value)]
+        stages, max_value = _before(ops, shape, mean, max_value)
+        stages.append(Normalise(mean, std, max_value))
         for op in ops:
             if isinstance(op, Cutout):
                 stages.append(CutOut(op, shape))
@@ -85,6 +91,15 @@ class Pipeline(nn.Module):
         return x
 
 
+def _names(kinds: Sequence[str], ops: Sequence[Op]) -> tuple[str, ...]:
+    """Return a name for each column of u; those that cover come last in ``ops`` and in u."""
+    return tuple(
+        f"{kind}.{kinds[:index].count(kind)}/{column}"
+        for index, (kind, op) in enumerate(zip(kinds, ops, strict=True))
+        for column in range(op.columns)
+    )
+
+
 def _slices(stages: Sequence[Stage]) -> list[slice | None]:
     """Return the columns of u that each stage reads; None where it reads none."""
     slices: list[slice | None] = []
@@ -110,8 +125,13 @@ def _check_statistics(
         )
 
 
-def _before(ops: Sequence[Op], shape: Shape, max_value: int) -> list[Stage]:
-    """Return the stages on raw pixels; a shift and a flip that are neighbours share one."""
+def _before(
+    ops: Sequence[Op], shape: Shape, mean: Sequence[float], max_value: int
+) -> tuple[list[Stage], int]:
+    """Return the stages on raw pixels, and the largest value that they leave.
+
+    A shift and a flip that are neighbours share one stage.
+    """
     stages: list[Stage] = []
     moves: list[Shift | Flip] = []
 
@@ -128,5 +148,9 @@ def _before(ops: Sequence[Op], shape: Shape, max_value: int) -> list[Stage]:
         elif isinstance(op, RandAugment):
             finish_moves()
             stages.append(RandomOps(op, shape, max_value))
+        elif isinstance(op, Policy):
+            finish_moves()
+            stages.append(RandomPolicy(op, shape, mean, max_value))
+            max_value = WHITE
     finish_moves()
-    return stages
+    return stages, max_value

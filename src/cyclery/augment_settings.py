@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from cyclery.errors import UserError, choices, nearest
 from cyclery.fields import parse
@@ -37,6 +37,21 @@ def randaugment_ops(channels: int) -> tuple[str, ...]:
     return (*RANDAUGMENT_OPS, "colour") if channels == 3 else RANDAUGMENT_OPS
 
 
+_FIXMATCH_OPS = (*RANDAUGMENT_OPS, "equalize", "colour")
+_UDA_OPS = (*_FIXMATCH_OPS[1:], "invert", "cutout")
+POLICY_OPS: dict[str, tuple[str, ...]] = {
+    "fixmatch_paper": _FIXMATCH_OPS,
+    "fixmatch_code": _FIXMATCH_OPS,
+    "uda": _UDA_OPS,
+}
+"""What each form of a policy chooses from on colour images; on grey ones all but ``colour``."""
+
+
+def policy_ops(form: str, channels: int) -> tuple[str, ...]:
+    """Return the names of the ops that a policy chooses from on images of so many channels."""
+    return tuple(name for name in POLICY_OPS[form] if name != "colour" or channels == 3)
+
+
 @dataclass(frozen=True)
 class Op:
     """What all augmentations share."""
@@ -55,12 +70,16 @@ class Op:
 
 @dataclass(frozen=True)
 class Shift(Op):
-    """Move by a random whole number of pixels each way; zeros (black) come in at the border.
+    """Move by a random whole number of pixels each way.
 
-    The same as padding with ``size`` zeros on each side and cropping at random.
+    The same as padding with ``size`` pixels on each side and cropping at random. The padding is
+    black, or with ``reflect`` the image mirrored about its outermost pixels, which appear once.
     """
 
     size: int = field(metadata={"doc": "furthest move in pixels, each way", "low": 1})
+    border: Literal["zero", "reflect"] = field(
+        default="zero", metadata={"doc": "what comes in at the border"}
+    )
 
     @property
     def columns(self) -> int:
@@ -170,12 +189,56 @@ class RandAugment(Op):
         return self.n
 
 
+@dataclass(frozen=True)
+class Policy(Op):
+    """Apply the RandAugment of the semi-supervised papers: n rounds, each with an op of its own.
+
+    In each round an image draws one op, evenly and with replacement, and applies it with
+    probability p at a level and, where it is geometric, with a sign of its own. The ops are PIL's,
+    bit for bit, on whole grey levels 0..255, to which other images are scaled first.
+
+    ``fixmatch_paper`` has the ranges that FixMatch prints (Sohn et al. 2020, arXiv 2001.07685,
+    appendix), levels uniform and continuous: enhancement factors 0.05 to 0.95, 4 to 8 bits,
+    solarising from any grey level, rotation up to 30 degrees, shear up to 0.3, moves up to 0.3 of
+    the side. ``fixmatch_code`` has its 14 ops as the published code does, at a whole level m of 1
+    to 9: factors 0.1 + 0.18 m, 4 to 1 bits, solarising from 256 - 25.6 m, rotation by 3 m degrees,
+    shear by 0.03 m, moves by m pixels. ``uda`` has the same ranges on the 15 ops of UDA's code (Xie
+    et al. 2020, arXiv 1904.12848): with invert, and cutout of a square of 2 m pixels, but without
+    identity. Pixel counts are for sides of 32, and in proportion, rounded down, for others. Grey
+    images have no colour op.
+
+    Pixels that a geometric op uncovers and the hole of UDA's cutout become zero after
+    normalisation, unless autocontrast, equalize, invert, posterize or solarize follows, which makes
+    plain pixels of them, as it makes a transparent image opaque in both published codes.
+    """
+
+    form: Literal["fixmatch_paper", "fixmatch_code", "uda"] = field(
+        default="fixmatch_paper", metadata={"doc": "ops and their ranges"}
+    )
+    n: int = field(default=2, metadata={"doc": "rounds", "low": 1, "high": 16})
+    p: float = field(
+        default=0.5,
+        metadata={"doc": "probability that a drawn op is applied", "above": 0.0, "high": 1.0},
+    )
+
+    @property
+    def columns(self) -> int:
+        """Return 4 a round: op, gate, level, sign; after these 2 a round for UDA's cutout."""
+        return (6 if self.form == "uda" else 4) * self.n
+
+    def check(self, shape: Shape | None, where: str) -> None:
+        """Raise a UserError where the images are neither grey nor in three colours."""
+        if shape is not None and shape[0] not in (1, 3):
+            raise UserError(f"{where}: images must have 1 or 3 channels (found {shape[0]}).")
+
+
 OPS: dict[str, type[Op]] = {
     "shift": Shift,
     "flip": Flip,
     "cutout": Cutout,
     "erasing": Erasing,
     "randaugment": RandAugment,
+    "policy": Policy,
 }
 
 

@@ -1,4 +1,4 @@
-"""The stages of an augmentation but RandAugment: move, normalise, cover.
+"""The stages of an augmentation but the random ops: move, normalise, cover.
 
 A stage takes images [B, C, H, W], its own uniform numbers [B, columns] and the magnitude.
 """
@@ -47,8 +47,9 @@ class Normalise(Stage):
 class Move(Stage):
     """At most one shift and one flip, in either order, as one gather over the flat image.
 
-    Output pixel (y, x) reads position ``rows[dy][y] + cols[dx, flip][x]``. Where either lies
-    outside the image, the sum is beyond its last pixel and means the zero that is put there.
+    Output pixel (y, x) reads position ``rows[dy][y] + cols[dx, flip][x]``. Where the border is zero
+    and either lies outside the image, the sum is beyond its last pixel and means the zero that is
+    put there; a reflected border is in the tables.
     """
 
     rows: Tensor
@@ -61,12 +62,17 @@ class Move(Stage):
         _, height, width = shape
         self.columns = sum(op.columns for op in ops)
         self.pixels = height * width
-        size = sum(op.size for op in ops if isinstance(op, Shift))
+        shifts = [op for op in ops if isinstance(op, Shift)]
+        size = sum(op.size for op in shifts)
         self.choices = 2 * size + 1
+        self.padded = any(op.border == "zero" for op in shifts)
         move = torch.arange(-size, size + 1)[:, None]
         rows, cols = move + torch.arange(height), move + torch.arange(width)
-        rows = torch.where((rows >= 0) & (rows < height), rows * width, self.pixels)
-        cols = torch.where((cols >= 0) & (cols < width), cols, self.pixels)
+        if self.padded:
+            rows = torch.where((rows >= 0) & (rows < height), rows * width, self.pixels)
+            cols = torch.where((cols >= 0) & (cols < width), cols, self.pixels)
+        else:
+            rows, cols = _reflected(rows, height) * width, _reflected(cols, width)
         self.shift: int | None = None
         self.flip: int | None = None
         steps: list[int] = []
@@ -100,12 +106,17 @@ class Move(Stage):
             column = chosen[self.shift + 1]
             if self.flip is not None:
                 column = torch.add(column, chosen[self.flip], alpha=self.choices)
-            flat = torch.cat((flat, x.new_zeros(()).expand(batch, channels, 1)), 2)
         index = rows + self.cols.index_select(0, column)
-        if self.shift is not None:
+        if self.padded:
+            flat = torch.cat((flat, x.new_zeros(()).expand(batch, channels, 1)), 2)
             index.clamp_(max=self.pixels)
         index = index.view(batch, 1, -1).expand(-1, channels, -1)
         return flat.gather(2, index).view(batch, channels, height, width)
+
+
+def _reflected(place: Tensor, side: int) -> Tensor:
+    """Return ``place`` mirrored into 0..side - 1 about the first and the last pixel."""
+    return side - 1 - (side - 1 - place.abs()).abs()
 
 
 def _cover(x: Tensor, hole_y: Tensor, hole_x: Tensor, one: Tensor) -> Tensor:

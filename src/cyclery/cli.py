@@ -62,6 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from cyclery.bench.command import arguments, bench
+
     parser = argparse.ArgumentParser(
         prog="cyclery",
         description="Reproduces cyclical training and related papers, and judges their claims.",
@@ -116,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("part")
     command.add_argument("--output", type=Path, required=True)
+    arguments(add("bench", bench, "measure the engine against training loops written by hand"))
     command = add("docs", _docs, "write the JSON Schemas and the reference of every key")
     command.add_argument("--check", action="store_true", help="only say whether they are current")
     return parser
@@ -228,6 +231,10 @@ def _trainer(options: argparse.Namespace, plan: Plan) -> Trainer:
         device=project.config.device,
         workers=getattr(options, "workers", 1),
         resume_seconds=project.config.resume_seconds,
+        gpus=project.config.gpus,
+        jobs_per_gpu=project.config.jobs_per_gpu,
+        cohort=project.config.cohort,
+        capture=project.config.capture,
         commit=commit(options.root),
         # A job of the graph has a log, and shares the terminal with others.
         bar=options.log is None and sys.stderr.isatty(),

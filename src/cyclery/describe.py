@@ -7,17 +7,23 @@ from typing import Any
 
 from cyclery.cells import ArmPlan
 
+# Said only where an arm has any.
+RARE = ("unlabelled samples", "strong view", "averaged running statistics")
+
 
 def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
     """Return the settings that all arms share, in words; those that differ say so."""
     shown = {
         "dataset": lambda s: s["dataset"]["name"],
-        "training samples": lambda s: str(s["samples"]),
+        "labelled samples in an epoch": lambda s: str(s["samples"]),
+        "unlabelled samples": lambda s: f"{s['mu']} per labelled one" if s["mu"] else "none",
         "split": lambda s: _words({k: v for k, v in s["split"].items() if v not in (None, 0)}),
-        "network": lambda s: _component(s["model"]),
+        "network": _network,
         "method": lambda s: _component(s["method"]),
         "optimiser": lambda s: _component(s["optimiser"]),
-        "augmentation": lambda s: "; ".join(map(_operation, s["augment"])) or "none",
+        "augmentation": lambda s: _operations(s["augment"]),
+        "strong view": lambda s: _operations(s["strong"]),
+        "averaged running statistics": lambda s: s["ema_buffers"] or "none",
         "epochs": lambda s: str(s["epochs"]),
         "updates": lambda s: str(s["updates"]),
         "batch": lambda s: _schedule(s["schedules"]["batch"]),
@@ -29,6 +35,8 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
     full = [{**arm.settings, **arm.cost} for arm in arms]
     for name, text in shown.items():
         found = list(dict.fromkeys(text(settings) for settings in full))
+        if name in RARE and found == ["none"]:
+            continue
         texts[name] = found[0] if len(found) == 1 else "differs by arm"
     for quantity in quantities:
         specs = [s["schedules"].get(quantity) for s in full]
@@ -40,6 +48,17 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
 def _component(value: dict[str, Any]) -> str:
     settings = _words(value["settings"])
     return f"{value['name']} ({settings})" if settings else str(value["name"])
+
+
+def _network(settings: dict[str, Any]) -> str:
+    """Return a network without what it has none of, such as dropout."""
+    name, values = settings["model"]["name"], settings["model"]["settings"]
+    present = {k: v for k, v in values.items() if isinstance(v, bool) or v != 0}
+    return _component({"name": name, "settings": present})
+
+
+def _operations(ops: list[dict[str, Any]]) -> str:
+    return "; ".join(map(_operation, ops)) or "none"
 
 
 def _operation(op: dict[str, Any]) -> str:

@@ -22,9 +22,12 @@ class Flat:
     Args:
         module: its parameters must be float32 and on one device; frozen ones are left alone.
         channels_last: store 4-D parameters in channels-last order.
+        frozen: freeze the parameters, and keep no gradients.
     """
 
-    def __init__(self, module: nn.Module, *, channels_last: bool = False) -> None:
+    def __init__(
+        self, module: nn.Module, *, channels_last: bool = False, frozen: bool = False
+    ) -> None:
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         wrong = [f"{name} ({p.dtype})" for name, p in named if p.dtype != torch.float32]
         if wrong or not named:
@@ -42,12 +45,14 @@ class Flat:
             if p.ndim > 1:
                 self.decay_end = offset
         self.data = torch.zeros(offset, device=named[0][1].device)
-        self.grad = torch.zeros_like(self.data)
-        values, grads = self.views(self.data), self.views(self.grad)
+        self.grad = self.data.new_empty(0) if frozen else torch.zeros_like(self.data)
+        values = self.views(self.data)
+        grads = {} if frozen else self.views(self.grad)
         for name, p in named:
             values[name].copy_(p.data)
             p.data = values[name]
-            p.grad = grads[name]
+            p.grad = grads.get(name)
+            p.requires_grad_(not frozen)
 
     def __len__(self) -> int:
         return len(self.data)

@@ -18,7 +18,7 @@ def range_jobs(tests: Iterable[RangePlan]) -> list[dict[str, Any]]:
             "label": f"range test ({test.label}) s{seed}",
             "kind": "range",
             "settings": test.run(seed),
-            "images": budget(test.settings)["images"],
+            "images": budget(test.settings)["views"],
         }
         for test in tests
         for seed in test.seeds
@@ -33,7 +33,7 @@ def _run_job(arm: ArmPlan, seed: int, keep: bool) -> dict[str, Any]:
         "settings": arm.run(seed),
         "keep": keep,
         "range_runs": [arm.range.run_key(s) for s in arm.range.seeds] if arm.range else [],
-        "images": arm.cost["images"],
+        "images": arm.cost["views"],
     }
 
 

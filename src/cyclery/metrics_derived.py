@@ -4,6 +4,14 @@ A metric is one of
 
 - a key of ``record["final"]``, or one of the record's own numbers (``seconds``, ``images``, ...);
 - ``name@fraction``: the curve ``name`` at the evaluation nearest that fraction of the run;
+- ``test_accuracy_median20``, ``_mean20``: median and mean of the last 20 evaluations on the way
+  (FixMatch and MixMatch report the median, PyTorch ports the mean); where there are fewer than 40,
+  of the later half of them, the middle one included; the same of ``val_accuracy`` and of both with
+  ``raw_``;
+- ``test_accuracy_best``: the highest of all evaluations, as some libraries report. It chooses on
+  the test set, so it is for display only and no claim may use it;
+- ``train_pseudo_accuracy``, a curve: the share of right ones among the pseudo-labels that an epoch
+  used, ``train_pseudo_correct / train_mask_rate``;
 - ``minority_accuracy``: mean accuracy of the classes with fewer training samples than the middle
   between the smallest and the largest class (the smaller half of a two-level imbalance);
 - ``many_accuracy``, ``medium_accuracy``, ``few_accuracy``: mean accuracy of the thirds of the
@@ -15,8 +23,9 @@ Accuracies are fractions in records and percentage points in comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite, log
+from statistics import fmean, median
 from typing import Any
 
 import numpy as np
@@ -26,11 +35,27 @@ Record = Mapping[str, Any]
 OWN = ("seconds", "images", "updates", "images_per_second")
 THIRDS = ("many_accuracy", "medium_accuracy", "few_accuracy")
 SMALLER = ("nll", "ece", "loss", "error", "seconds")
+LAST = 20
+BEST = "_best"
+SELECTIONS: dict[str, Callable[[list[float]], float]] = {
+    f"_median{LAST}": median, f"_mean{LAST}": fmean, BEST: max,
+}  # fmt: skip
+"""What a reporting rule makes of the evaluations on the way, by the end of the metric's name."""
+PSEUDO_ACCURACY = "train_pseudo_accuracy"
 
 
 def is_accuracy(metric: str) -> bool:
     """Tell whether the metric is a share of right answers, shown in percentage points."""
-    return metric.split("@")[0].endswith("accuracy") and not metric.startswith("log:")
+    name = selection(metric)[0].split("@")[0]
+    return name.endswith("accuracy") and not metric.startswith("log:")
+
+
+def selection(metric: str) -> tuple[str, str]:
+    """Return the curve that a metric summarises and the end of its name that says how, or ''."""
+    for end in SELECTIONS:
+        if metric.endswith(f"accuracy{end}"):
+            return metric.removesuffix(end), end
+    return metric, ""
 
 
 def unit(metric: str) -> str:
@@ -51,6 +76,9 @@ def value(record: Record, metric: str) -> float | None:
     if "@" in metric:
         name, _, fraction = metric.partition("@")
         return _on_curve(record, name, float(fraction))
+    name, rule = selection(metric)
+    if rule:
+        return _selected(record, name, rule)
     final = record.get("final") or {}
     if metric in final:
         return _number(final[metric])
@@ -77,11 +105,35 @@ def _number(raw: object) -> float | None:
 def curve(record: Record, name: str) -> tuple[list[int], list[Any]]:
     """Return the epochs and values of one curve; empty lists where there is none."""
     curves = record.get("curve") or {}
+    if name == PSEUDO_ACCURACY:
+        return _pseudo_accuracy(record)
     values = list(curves.get(name) or [])
     epochs = list(curves.get("eval_epoch") or [])
-    if len(epochs) != len(values) or not name.startswith(("val_", "test_")):
+    if len(epochs) != len(values) or not name.removeprefix("raw_").startswith(("val_", "test_")):
         epochs = list(curves.get("epoch") or [])
     return (epochs, values) if len(epochs) == len(values) else ([], [])
+
+
+def _pseudo_accuracy(record: Record) -> tuple[list[int], list[Any]]:
+    """Return the curve of the accuracy of the pseudo-labels used; None where none was."""
+    epochs, correct = curve(record, "train_pseudo_correct")
+    _, used = curve(record, "train_mask_rate")
+    if len(used) != len(correct):
+        return [], []
+    return epochs, [r / share if share else None for r, share in zip(correct, used, strict=True)]
+
+
+def _selected(record: Record, name: str, rule: str) -> float | None:
+    """Return what a reporting rule makes of a curve; None where a value that it takes is missing.
+
+    Its last values are at most the later half of the evaluations, so that a run with few of them
+    does not average over its beginning.
+    """
+    _, values = curve(record, name)
+    late = values if rule == BEST else values[-min(LAST, (len(values) + 1) // 2) :]
+    numbers = [_number(each) for each in late]
+    known = [number for number in numbers if number is not None]
+    return SELECTIONS[rule](known) if known and len(known) == len(numbers) else None
 
 
 def _on_curve(record: Record, name: str, fraction: float) -> float | None:

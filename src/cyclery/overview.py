@@ -27,7 +27,7 @@ def seconds(plan: Plan, arm: ArmPlan, measured: dict[str, float] | None = None) 
     rate = (measured or {}).get(model) or plan.project.tier.images_per_second.get(
         model, UNKNOWN_IMAGES_PER_SECOND
     )
-    return arm.cost["images"] / rate
+    return arm.cost["views"] / rate
 
 
 def claim_needs(plan: Plan, paper: str) -> dict[str, str]:

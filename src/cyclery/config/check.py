@@ -8,25 +8,27 @@ from cyclery.arms import ArmError
 from cyclery.config.load import Project, tier_names
 from cyclery.config.models import BestOf, Claim, Comparison, Experiment, Paper
 from cyclery.errors import UserError, choices, nearest
+from cyclery.metrics_derived import BEST, PSEUDO_ACCURACY, SELECTIONS, selection
 from cyclery.plan import RANGE_ARM, Plan, comparison_arms
 
+# Of the network that is evaluated, and, where weights are averaged, of the trained one.
+PARTS = ("test_", "val_", "raw_test_", "raw_val_")
 METRICS = (
-    "test_accuracy",
-    "test_balanced_accuracy",
-    "test_nll",
-    "test_ece",
-    "val_accuracy",
-    "val_balanced_accuracy",
-    "val_nll",
-    "val_ece",
+    *(part + name for part in PARTS for name in ("accuracy", "balanced_accuracy", "nll", "ece")),
+    *(f"{part}accuracy{rule}" for part in PARTS for rule in SELECTIONS if rule != BEST),
     "minority_accuracy",
     "many_accuracy",
     "medium_accuracy",
     "few_accuracy",
     "seconds",
 )
-# What a run is evaluated for on its way.
-CURVES = ("test_accuracy", "test_nll", "val_accuracy", "val_nll", "train_loss")
+# What a run is evaluated for on its way, and what its method logs in training.
+CURVES = (
+    *(part + name for part in PARTS for name in ("accuracy", "nll")),
+    "train_loss",
+    "train_mask_rate",
+    PSEUDO_ACCURACY,
+)
 # What the range test, as an arm of a claim, is measured by.
 RANGE_METRICS = ("log10_base", "log10_max", "range_deviation")
 
@@ -144,7 +146,7 @@ def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[st
         yield from _metric(metric, of_range, f"{where}.{key}")
     if isinstance(comparison.against, BestOf):
         by = comparison.against.by
-        if by.startswith("test_"):
+        if by.removeprefix("raw_").startswith("test_"):
             yield (
                 f"{where}.against.by: {by!r} would choose on the test set; use a validation "
                 "metric such as val_accuracy."
@@ -156,6 +158,13 @@ def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[st
 def _metric(metric: str, of_range: bool, where: str, prefix: str = "") -> Iterator[str]:
     """Yield what is wrong with a metric of a trained arm, or of the range test."""
     base, at, fraction = metric.removeprefix("log:").partition("@")
+    name, rule = selection(base)
+    if rule == BEST:
+        yield (
+            f"{where}: {metric!r} would choose the checkpoint on the test set; use {name} or "
+            f"{name}{next(iter(SELECTIONS))}."
+        )
+        return
     if of_range:
         known: Collection[str] = RANGE_METRICS
     else:
@@ -200,11 +209,16 @@ def _fair(plan: Plan, paper: str, comparison: Comparison, where: str) -> Iterato
     if isinstance(comparison.against, BestOf):
         metrics.append(comparison.against.by)
     for arm in sides:
-        if not running[arm].settings["split"]["validation"]:
-            for metric in metrics:
-                if metric.removeprefix("log:").startswith("val_"):
-                    yield f"{where}: {metric!r} needs a validation split; {arm!r} has none."
-                    return
+        settings = running[arm].settings
+        for metric in metrics:
+            base = metric.removeprefix("log:")
+            if base.startswith("raw_") and "ema_decay" not in settings["schedules"]:
+                yield f"{where}: {metric!r} needs averaged weights (`ema_decay`); {arm!r} has none."
+                return
+            validates = base.removeprefix("raw_").startswith("val_")
+            if validates and not settings["split"]["validation"]:
+                yield f"{where}: {metric!r} needs a validation split; {arm!r} has none."
+                return
     asked = RANGE_ARM in (comparison.arm, *comparison_arms(comparison))
     everything = len(running) == len(plan.project.papers[paper].experiments[exp].arms)
     if asked and everything and not any(arm.range for arm in running.values()):

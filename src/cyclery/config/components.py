@@ -18,6 +18,7 @@ QUANTITIES: dict[str, dict[str, float]] = {
     "weight_decay_norm": {},
     "clip_norm": {},
     "magnitude": {"high": 10},
+    "ema_decay": {"high": 1},
 }
 # Keys of a schedule that are values of the quantity itself.
 _VALUES = ("value", "easy", "hard", "low", "high", "start", "end", "peak", "warmup_start")

@@ -264,6 +264,14 @@ class Config(Strict):
     )
     seeds: Seeds | None = Field(None, description="seeds; null takes the tier's planned number")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where runs are trained")
+    gpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
+        None, description="numbers of the GPUs that jobs may take; null takes all there are"
+    )
+    jobs_per_gpu: Count = Field(1, description="jobs that share a GPU")
+    cohort: Count | None = Field(
+        None, description="runs that a job trains side by side on a GPU; null fits its memory"
+    )
+    capture: bool = Field(True, description="replay steps as CUDA graphs; false runs them eager")
     results: Folder = Field("results", description="folder of everything that is made")
     data: Folder = Field("results/data", description="folder of prepared datasets")
     checkpoints: Literal["parents", "all"] = Field(

@@ -31,6 +31,10 @@ DEFAULTS: dict[str, Any] = {
     "weight_decay": 0.0,
     "weight_decay_norm": 0.0,
     "augment": [],
+    "strong": [],
+    "mu": 1,
+    "ema_buffers": "shared",
+    "compile": False,
     "precision": "fp32",
     "deterministic": True,
     "threads": 1,
@@ -43,6 +47,7 @@ SPLIT_DEFAULTS: dict[str, Any] = {
     "per_class": None,
     "choose": "random",
     "imbalance": None,
+    "unlabelled": None,
 }
 REQUIRED = ("dataset", "model", "lr", "batch", "epochs")
 COMPONENTS = ("model", "method", "optimiser")
@@ -81,54 +86,108 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
     dataset = registry.get(given["dataset"])
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
-    ops = augment_settings.check(given["augment"], dataset.shape)
-    if augment_settings.needs_magnitude(ops) and "magnitude" not in columns:
-        raise UserError("augment: randaugment without `m` needs the key `magnitude`.")
+    split = {**SPLIT_DEFAULTS, **given["split"]}
     settings = {
         "engine": ENGINE_VERSION,
         "method": method,
         "dataset": {"name": dataset.name, "identity": dataset.identity},
-        "split": {**SPLIT_DEFAULTS, **given["split"]},
+        "split": split,
         "model": _model(given["model"], dataset.shape),
         "optimiser": _optimiser(given["optimiser"]),
         "schedules": {
             **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
             "batch": schedules.normalise(given["batch"], "batch"),
         },
-        "augment": [
-            {"op": entry["op"], **plain(op)}
-            for entry, op in zip(given["augment"], ops, strict=True)
-        ],
+        **_views(given, split, method, columns, dataset.shape),
+        "epoch_images": given.get("epoch_images"),
+        "ema_buffers": given["ema_buffers"] if "ema_decay" in columns else None,
         "init": given.get("init"),
     }
-    for key in ("epochs", "precision", "deterministic", "threads", "evaluations"):
+    for key in ("epochs", "precision", "compile", "deterministic", "threads", "evaluations"):
         settings[key] = given[key]
     return settings
 
 
+def _views(
+    given: dict[str, Any],
+    split: dict[str, Any],
+    method: dict[str, Any],
+    columns: dict[str, Any],
+    shape: tuple[int, int, int],
+) -> dict[str, Any]:
+    """Return what the method's views are made with; what it asks for none of is left out.
+
+    So a supervised run has the same key whatever its experiment says of unlabelled samples.
+    """
+    declared = methods.load(method["name"])
+    chosen = declared.chosen(method["settings"])
+    streams = declared.streams(chosen)
+    kinds = {kind for views in streams.values() for kind in views}
+    name = f"the method {method['name']!r}"
+    if "unlabelled" not in streams:
+        split["unlabelled"] = None
+    elif split["unlabelled"] is None:
+        raise UserError(
+            f"split.unlabelled: {name} trains on unlabelled samples; set it to all or rest."
+        )
+    if "strong" in kinds and not given["strong"]:
+        raise UserError(f"strong: {name} asks for strong views; list the augmentations of one.")
+    if declared.uses_ema(chosen) and "ema_decay" not in columns:
+        raise UserError(f"ema_decay: {name} reads averaged weights; set their decay, as 0.999.")
+    weak = _ops("augment", given["augment"], columns, shape)
+    strong = given["strong"] if "strong" in kinds else []
+    # The two lists are one pipeline: what must come last in it must come last in both.
+    both = _ops("strong", [*given["augment"], *strong], columns, shape)
+    return {
+        "augment": weak,
+        "strong": both[len(weak) :],
+        "mu": given["mu"] if "unlabelled" in streams else None,
+    }
+
+
+def _ops(
+    key: str, spec: list[dict[str, Any]], columns: dict[str, Any], shape: tuple[int, int, int]
+) -> list[dict[str, Any]]:
+    ops = augment_settings.check(spec, shape, key)
+    if augment_settings.needs_magnitude(ops) and "magnitude" not in columns:
+        raise UserError(f"{key}: randaugment without `m` needs the key `magnitude`.")
+    return [{"op": entry["op"], **plain(op)} for entry, op in zip(spec, ops, strict=True)]
+
+
 def budget(settings: dict[str, Any]) -> dict[str, int]:
-    """Return what a run costs: ``samples`` to train on, ``updates`` and ``images`` seen.
+    """Return what a run costs.
+
+    ``samples`` make an epoch, ``updates`` are made, ``images`` are the labelled samples seen (the
+    budget in which arms are compared), ``views`` all images that pass the network.
 
     Raises a UserError that begins with the key where a schedule, the batch or the split asks for
     more than the run has.
     """
     dataset = registry.get(settings["dataset"]["name"])
-    samples = sizes.counts(dataset, settings["split"])["train"]
+    counts = sizes.counts(dataset, settings["split"])
+    samples = settings["epoch_images"] or counts["train"]
     batches = _batches(json.dumps(settings["schedules"]["batch"]), settings["epochs"])
     largest = int(batches.max())
     if largest > samples:
         raise UserError(
-            f"batch: must be at most {samples}, the training samples of the split "
-            f"(found {largest}); lower `batch` or raise `split.labels`."
+            f"batch: must be at most {samples}, the labelled samples of an epoch "
+            f"(found {largest}); lower `batch` or raise `split.labels` or `epoch_images`."
         )
     steps = samples // batches
     for name, spec in settings["schedules"].items():
         if name != "batch" and _depends_on_time(spec):
             _check_column(name, json.dumps(spec), samples, batches.tobytes())
+    images = int((steps * batches).sum())
+    method = settings["method"]
+    declared = methods.load(method["name"])
+    streams = declared.streams(declared.chosen(method["settings"]))
+    per_image = len(streams["labelled"])
+    per_image += (settings["mu"] or 0) * len(streams.get("unlabelled", ()))
     return {
         "samples": samples,
         "updates": int(steps.sum()),
-        "images": int((steps * batches).sum()),
+        "images": images,
+        "views": images * per_image,
     }
 
 

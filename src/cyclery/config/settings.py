@@ -175,6 +175,11 @@ class Split(Strict):
         None, description="draw the training samples per seed, or take the first ones in file order"
     )
     imbalance: Imbalance | None = Field(None, description="class imbalance of the training samples")
+    unlabelled: Literal["all", "rest"] | None = Field(
+        None,
+        description="pool of unlabelled samples: `all` training samples but validation and test, "
+        "the labelled ones among them, or the `rest` without the labelled ones",
+    )
 
 
 class Settings(Strict):
@@ -224,6 +229,9 @@ class Settings(Strict):
     batch: Annotated[Any, checked(_batch), SCHEDULE] = Field(
         None, description="samples per update; may follow a schedule"
     )
+    mu: Count | None = Field(
+        None, description="unlabelled samples per labelled one, for methods that take any"
+    )
     magnitude: Annotated[Any, _quantity("magnitude"), SCHEDULE] = Field(
         None, description="strength of `randaugment`, 0 to 10; may follow a schedule"
     )
@@ -234,11 +242,41 @@ class Settings(Strict):
             WithJsonSchema({"type": "array", "items": {"x-ref": "Augmentation"}}),
         ]
         | None
-    ) = Field(None, description="augmentations in order, each `{op: name, ...}`")
+    ) = Field(None, description="augmentations in order, each `{op: name, ...}`: the weak view")
+    strong: (
+        Annotated[
+            list[dict[str, Any]],
+            checked(_augment),
+            WithJsonSchema({"type": "array", "items": {"x-ref": "Augmentation"}}),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="augmentations that follow those of `augment` in a strong view, for methods "
+        "that ask for one",
+    )
+    ema_decay: Annotated[Any, _quantity("ema_decay"), SCHEDULE] = Field(
+        None,
+        description="decay of the average of the weights, taken after every update; the averaged "
+        "network is then the one that is evaluated; null averages nothing",
+    )
+    ema_buffers: Literal["shared", "average", "own"] | None = Field(
+        None,
+        description="running statistics of the averaged network: those of the trained one, their "
+        "average, or its own, from its own passes in training",
+    )
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
-        None, description="passes over the samples"
+        None, description="epochs; each is a pass over the samples, or `epoch_images` of them"
+    )
+    epoch_images: Count | None = Field(
+        None,
+        description="labelled samples in an epoch, from one shuffled pass after another; null is "
+        "one pass",
     )
     precision: Literal["fp32", "bf16"] | None = Field(None, description="arithmetic of the network")
+    compile: bool | None = Field(
+        None, description="compile the network with torch.compile; on a GPU only"
+    )
     deterministic: bool | None = Field(None, description="bitwise repeatable kernels on a GPU")
     threads: Annotated[int, Field(ge=1, le=64)] | None = Field(
         None, description="torch threads per run on a CPU; changes the last bits of results"

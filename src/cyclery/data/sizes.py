@@ -16,6 +16,7 @@ from cyclery.errors import UserError, choices, nearest
 
 CHOICES = ("random", "first")
 IMBALANCES = ("two_level", "long_tail")
+POOLS = ("all", "rest")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class SplitSettings:
         choose: ``random`` draws the training rows per seed, with each class in proportion;
             ``first`` takes the first ones of the training set, the same for all seeds.
         imbalance: Unequal classes, drawn per seed; null keeps the dataset's own proportions.
+        unlabelled: The pool of unlabelled rows: ``all`` of the training set but test and
+            validation rows, the labelled ones among them, or the ``rest`` without those.
     """
 
     test: int | None = None
@@ -51,6 +54,7 @@ class SplitSettings:
     per_class: int | None = None
     choose: str = "random"
     imbalance: Imbalance | None = None
+    unlabelled: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,15 @@ def parse(settings: Mapping[str, Any]) -> SplitSettings:
             raise UserError(
                 f"unknown key split.{key}; known: {choices(allowed)}.{nearest(key, allowed)}"
             )
-    choose = settings.get("choose", "random")
+    choose, unlabelled = settings.get("choose", "random"), settings.get("unlabelled")
     if choose not in CHOICES:
         raise UserError(
             f"split.choose is {choose!r}; known: {choices(CHOICES)}.{nearest(choose, CHOICES)}"
+        )
+    if unlabelled not in (None, *POOLS):
+        raise UserError(
+            f"split.unlabelled is {unlabelled!r}; known: null, {choices(POOLS)}."
+            f"{nearest(unlabelled, POOLS)}"
         )
     split = SplitSettings(
         test=_number(settings, "test", 1),
@@ -83,6 +92,7 @@ def parse(settings: Mapping[str, Any]) -> SplitSettings:
         per_class=_number(settings, "per_class", 1),
         choose=choose,
         imbalance=_imbalance(settings.get("imbalance")),
+        unlabelled=unlabelled,
     )
     _check_combination(split)
     return split
@@ -218,6 +228,11 @@ def sizes(split: SplitSettings, n_train: int, n_test: int, classes: int) -> Size
     left = n_train - drawn - validation
     targets = class_targets(split, classes)
     train = sum(targets) if targets is not None else split.labels
+    if split.unlabelled == "rest" and train in (None, left):
+        raise UserError(
+            f"split.unlabelled is 'rest', but {asked_for(split, classes)}, so no row is left "
+            "without a label; lower it, or take 'all'."
+        )
     if left == 0 or (train is not None and train > left):
         raise UserError(
             f"{asked_for(split, classes)}, but only {left} {there} are left after "

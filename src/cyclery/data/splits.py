@@ -35,6 +35,8 @@ def split(
 ) -> dict[str, Ids]:
     """Return the ids of the ``train``, ``validation`` and ``test`` rows, ascending and disjoint.
 
+    With ``unlabelled``, the pool of rows whose labels are not used, where settings ask for one.
+
     Args:
         labels: The label of every row [N]: official training rows, then official test rows.
         n_train: Number of official training rows; the rest is the test set where there is a rest.
@@ -58,7 +60,13 @@ def split(
         train = rows.random(wanted)
     if size.drawn_test == 0:
         test = np.arange(n_train, len(every), dtype=np.int64)
-    return {"train": train, "validation": validation, "test": test}
+    parts = {"train": train, "validation": validation, "test": test}
+    if wanted.unlabelled is not None:
+        free = np.flatnonzero(rows.free)
+        parts["unlabelled"] = (
+            free if wanted.unlabelled == "rest" else np.union1d(free, train).astype(np.int64)
+        )
+    return parts
 
 
 class _Rows:

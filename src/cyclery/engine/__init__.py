@@ -4,4 +4,4 @@ It runs on resolved settings (plain dicts) and needs only numpy, torch and safet
 """
 
 # Raised whenever the engine computes something else from the same settings; part of every run key.
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2

@@ -30,6 +30,10 @@ def main() -> int:
     parser.add_argument(
         "--resume-seconds", type=float, default=30.0, help="how often unfinished runs are saved"
     )
+    parser.add_argument("--gpus", type=int, nargs="+", help="numbers of the GPUs to choose from")
+    parser.add_argument("--jobs-per-gpu", type=int, default=1, help="processes that share a GPU")
+    parser.add_argument("--cohort", type=int, help="runs side by side on a GPU")
+    parser.add_argument("--eager", action="store_true", help="capture no CUDA graphs")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="cyclery: %(message)s")
     trainer = Trainer(
@@ -38,6 +42,10 @@ def main() -> int:
         device=options.device,
         workers=options.workers,
         resume_seconds=options.resume_seconds,
+        gpus=options.gpus,
+        jobs_per_gpu=options.jobs_per_gpu,
+        cohort=options.cohort,
+        capture=not options.eager,
     )
     try:
         trainer.train(json.loads(options.jobs.read_bytes()))

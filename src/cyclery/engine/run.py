@@ -1,4 +1,4 @@
-"""One run: a network, its data, its schedule table and a step that reads nothing from the host.
+"""One run: its networks, its data, its schedule table and a step that reads nothing from the host.
 
 Everything that changes with time is a column of ``Table``; a step picks its row with a counter on
 the device. A step draws only from the run's own generators and writes its scalars to a trace on
@@ -8,24 +8,31 @@ the device that is read once an epoch, so it can be captured and replayed.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from cyclery import augment, methods, models, optim, schedules
+from cyclery import augment, methods, optim
 from cyclery.data import splits
-from cyclery.engine.metrics import figures
-from cyclery.engine.stream import Stream, derive, generator
-from cyclery.errors import UserError
-from cyclery.models.layers import use_generator
+from cyclery.engine.cohort import Pause, Task, drain
+from cyclery.engine.cuda import WARM_UP, Lookahead, culprit, fetch, warm_up
+from cyclery.engine.metrics import measure, named
+from cyclery.engine.networks import Networks
+from cyclery.engine.stream import Batch, Data, Feed, Samples, generator
+from cyclery.engine.table import Table
+
+__all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
+
+log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 1000
+T = TypeVar("T")
 
 
 class Diverged(Exception):
@@ -36,58 +43,21 @@ class Diverged(Exception):
         self.update = update
 
 
-@dataclass(frozen=True)
-class Data:
-    """A prepared dataset on a device: images uint8 [N, C, H, W], labels int64 [N]."""
+class Recorder(Protocol):
+    """What turns a function on the device into something that is replayed, as ``cuda.Graphs``."""
 
-    images: Tensor
-    labels: Tensor
-    manifest: dict[str, Any]
-
-    def to(self, device: torch.device) -> Data:
-        """Return the dataset on ``device``."""
-        return Data(self.images.to(device), self.labels.to(device), self.manifest)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a method sees: x float [B, C, H, W], y int64 [B], sample ids int64 [B]."""
-
-    x: Tensor
-    y: Tensor
-    ids: Tensor
-
-
-class Table:
-    """The schedule table S[t, quantity] of a run, on its device."""
-
-    def __init__(
-        self,
-        settings: dict[str, Any],
-        samples: int,
-        bounds: tuple[float, float] | None,
-        device: torch.device,
-    ) -> None:
-        specs = dict(settings["schedules"])
-        batches = schedules.epoch_batches(specs.pop("batch"), settings["epochs"], settings["seed"])
-        self.clock, self.steps = schedules.clock_for(batches, samples)
-        self.batches = [int(b) for b in batches]
-        self.names = sorted(specs)
-        self.columns = {
-            name: schedules.column(specs[name], self.clock, settings["seed"], bounds)
-            for name in self.names
-        }
-        table = np.stack([self.columns[name] for name in self.names], axis=1)
-        self._table = torch.tensor(table, dtype=torch.float32, device=device)
-
-    def row(self, update: Tensor) -> dict[str, Tensor]:
-        """Return the 0-dim value of every quantity at the update that ``update`` [1] counts."""
-        values = self._table.index_select(0, update).view(-1).unbind()
-        return dict(zip(self.names, values, strict=True))
+    def __call__(
+        self, function: Callable[[], T], generators: Iterable[torch.Generator]
+    ) -> tuple[Callable[[], None], T]:
+        """Return what replays the function, and the result that each replay writes anew."""
 
 
 class Run:
-    """A run in progress. Training goes epoch by epoch; state is whole between epochs."""
+    """A run in progress. Training goes epoch by epoch; state is whole between epochs.
+
+    ``recorder`` captures what is repeated, the steps and the evaluations; without one they run
+    eager.
+    """
 
     def __init__(
         self,
@@ -96,11 +66,11 @@ class Run:
         device: torch.device,
         bounds: tuple[float, float] | None = None,
         weights: dict[str, Tensor] | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
-        seed = settings["seed"]
+        seed, manifest = settings["seed"], data.manifest
         self.settings, self.data, self.device = settings, data, device
         set_arithmetic(settings, device)
-        manifest = data.manifest
         chosen = splits.split(
             data.labels.cpu().numpy(),
             manifest["n_train"],
@@ -109,19 +79,17 @@ class Run:
             seed,
         )
         self.ids = {name: torch.from_numpy(ids).to(device) for name, ids in chosen.items()}
-        self.table = Table(settings, len(chosen["train"]), bounds, device)
+        self.samples = settings["epoch_images"] or len(chosen["train"])
+        self.table = Table(settings, self.samples, bounds, device)
+        self.method = methods.load(settings["method"]["name"])
+        self.method_settings = self.method.chosen(settings["method"]["settings"])
 
-        shape, kind = tuple(manifest["shape"]), settings["model"]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(seed, "init"))
-            net = models.build(kind["name"], kind["settings"], shape, manifest["classes"])
-        if weights is not None:
-            _start_from(net, weights)
-        self.models: dict[str, nn.Module] = {"main": net.to(device)}
-        # Convolutions of several channels are faster with channels last on a GPU.
-        self.format = torch.channels_last if device.type == "cuda" else torch.contiguous_format
-        net.to(memory_format=self.format).train()
-        self.flat = optim.Flat(net, channels_last=self.format is torch.channels_last)
+        # Extra draws of the method, and dropout inside networks, never touch the streams'.
+        self.generators = {
+            name: generator(seed, name, device) for name in ("method", "network", "average")
+        }
+        nets = Networks(settings, self.method, manifest, device, self.generators, weights)
+        self.networks, self.models, self.flat = nets, nets.models, nets.flat
         optimiser = settings["optimiser"]
         self.optimiser = optim.build(
             optimiser["name"],
@@ -130,20 +98,11 @@ class Run:
             decay=bool(self.table.columns["weight_decay"].any()),
             decay_norm=bool(self.table.columns["weight_decay_norm"].any()),
         )
-        self.method = methods.load(settings["method"]["name"])
-        self.method_settings = self.method.settings_type(**settings["method"]["settings"])
-        pixels = (shape, manifest["mean"], manifest["std"], manifest["max_value"])
-        self.augment = augment.Pipeline(settings["augment"], *pixels).to(device)
-        self.plain = augment.Pipeline([], *pixels).to(device)
-        self.stream = Stream(
-            self.ids["train"], self.augment.columns, max(self.table.batches), seed, device
-        )
-        # Extra draws of the method, and dropout inside networks, never touch the stream's.
-        self.generator = generator(seed, "method", device)
-        self.noise = generator(seed, "network", device)
-        use_generator(net, self.noise)
-        # Networks of other packages can only draw from torch's own generator.
-        torch.manual_seed(derive(seed, "network"))
+        self.mu = settings["mu"] or 0
+        self.feeds = self._feeds()
+        self._recorder = recorder if self.method.capture else None
+        self._recorded: dict[Any, tuple[Callable[[], None], Any]] = {}
+        self._ahead = Lookahead(device)
 
         self.epoch = 0
         self.update = torch.zeros(1, dtype=torch.int64, device=device)
@@ -153,6 +112,31 @@ class Run:
         self.logged: list[str] = []
         self.curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}
 
+    def _feeds(self) -> dict[str, Feed]:
+        """Return the streams that the method asks for, each with its views."""
+        settings, manifest = self.settings, self.data.manifest
+        shape, scale = tuple(manifest["shape"]), manifest["max_value"]
+        weak = settings["augment"]
+        specs = {"plain": [], "weak": weak, "strong": weak + settings["strong"]}
+        pipelines = {
+            kind: augment.Pipeline(spec, shape, manifest["mean"], manifest["std"], scale)
+            for kind, spec in specs.items()
+        }
+        self.plain = pipelines["plain"].to(self.device)
+        feeds = {}
+        for name, kinds in self.method.streams(self.method_settings).items():
+            times, ids = (1, "train") if name == "labelled" else (self.mu, "unlabelled")
+            feeds[name] = Feed(
+                name,
+                [(kind, pipelines[kind].to(self.device)) for kind in kinds],
+                self.data,
+                self.ids[ids],
+                length=self.samples * times,
+                largest=max(self.table.batches) * times,
+                seed=settings["seed"],
+            )
+        return feeds
+
     @property
     def updates(self) -> int:
         """Updates of the whole run, those to come included."""
@@ -160,47 +144,100 @@ class Run:
 
     @property
     def images(self) -> int:
-        """Samples that the run has trained on so far, with repetition."""
+        """Labelled samples that the run has trained on so far, with repetition."""
         done = zip(self.table.steps[: self.epoch], self.table.batches, strict=False)
         return sum(int(steps) * size for steps, size in done)
+
+    @property
+    def views_per_image(self) -> int:
+        """How many images pass the network for each labelled sample."""
+        unlabelled = self.feeds.get("unlabelled")
+        per_image = self.feeds["labelled"].views
+        return per_image + (self.mu * unlabelled.views if unlabelled else 0)
+
+    @property
+    def evaluated(self) -> bool:
+        """Say whether an evaluation has been made, after which a run needs no more memory."""
+        return self._seen is not None
 
     @property
     def finished(self) -> bool:
         """Say whether all epochs are done."""
         return self.epoch >= self.settings["epochs"]
 
+    # Steps.
+
     def step(self, size: int) -> None:
         """Train on the next ``size`` samples. Pure tensor code: no host number that changes."""
         row = self.table.row(self.update)
-        ids, noise = self.stream.take(size)
-        x = self.augment(self.data.images.index_select(0, ids), noise, row.get("magnitude"))
-        batch = Batch(
-            x.contiguous(memory_format=self.format), self.data.labels.index_select(0, ids), ids
-        )
+        batch = self._batch(size, row.get("magnitude"))
         self.flat.zero_grad()
         with self._autocast():
             loss, logs = self.method.step(
-                self.models, batch, row, self.method_settings, self.generator
+                self.models, batch, row, self.method_settings, self.generators["method"]
             )
         loss.backward()
         scalars = {"loss": loss.detach(), **{k: v.detach() for k, v in logs.items()}}
         if "clip_norm" in row:
             scalars["clipped"] = optim.clip_(self.flat, row["clip_norm"])
         self.optimiser.step(row)
+        if "ema_decay" in row:
+            self.networks.average(1 - row["ema_decay"])
         if self._trace is None:
             self.logged = list(scalars)
             self._trace = torch.zeros(self.updates, len(scalars), device=self.device)
-        self._trace.index_copy_(0, self.update, torch.stack(list(scalars.values()))[None])
+        with _in_any_order(self.device):
+            self._trace.index_copy_(0, self.update, torch.stack(list(scalars.values()))[None])
         self.update.add_(1)
 
-    def train_epoch(self) -> None:
+    def _batch(self, size: int, magnitude: Tensor | None) -> Batch:
+        form, other = self.networks.format, self.feeds.get("unlabelled")
+        labelled = self.feeds["labelled"].samples(size, magnitude, form)
+        unlabelled = other.samples(size * self.mu, magnitude, form) if other else None
+        return Batch(labelled.views, labelled.y, labelled.ids, unlabelled)
+
+    def _repeat(self, key: Any, function: Callable[[], T]) -> T:
+        """Call a function that is called many times: as a replay, where it can be captured."""
+        if self._recorder is not None and key not in self._recorded:
+            self._record(key, function)
+        if key not in self._recorded:
+            return function()
+        replay, result = self._recorded[key]
+        replay()
+        found: T = result
+        return found
+
+    def _record(self, key: Any, function: Callable[[], T]) -> None:
+        """Capture a function; where an operation refuses, this run goes on eager."""
+        assert self._recorder is not None
+        cursors = [feed.cursor for feed in self.feeds.values()]
+        states = {name: drawn.get_state() for name, drawn in self.generators.items()}
+        # An evaluation changes nothing, so once is enough for libraries to choose their algorithms.
+        times = WARM_UP if isinstance(key, int) else 1
+        warm_up(function, [*self._tensors().values(), *cursors], times)
+        for name, state in states.items():
+            self.generators[name].set_state(state)
+        try:
+            self._recorded[key] = self._recorder(function, self.generators.values())
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self._recorder = None
+            log.warning(
+                "the method %s cannot be captured at %s, so it runs without: %s",
+                self.settings["method"]["name"], culprit(error), str(error).partition("\n")[0],
+            )  # fmt: skip
+
+    # Epochs.
+
+    def epoch_steps(self) -> Task[None]:
         """Train one epoch and append its mean scalars to the curve; Diverged where not finite."""
         first = int(self.table.steps[: self.epoch].sum())
         steps, size = int(self.table.steps[self.epoch]), self.table.batches[self.epoch]
-        self.stream.begin_epoch()
+        self.begin_epoch()
         for _ in range(steps):
-            self.step(size)
-        values = self.trace(first, first + steps)
+            yield from self.launch(size)
+        values = yield from self.traced(first, first + steps)
         self.epoch += 1
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
@@ -209,10 +246,34 @@ class Run:
         for name, value in zip(self.logged, values.mean(axis=0), strict=True):
             self.curve.setdefault(f"train_{name}", []).append(float(value))
 
+    def begin_epoch(self) -> None:
+        """Draw the order and the numbers of an epoch."""
+        for feed in self.feeds.values():
+            feed.begin_epoch()
+
+    def launch(self, size: int) -> Task[None]:
+        """Make a step once the device has little left to do, and pause."""
+        while self._ahead.full():
+            yield Pause.WAIT
+        self._repeat(size, lambda: self.step(size))
+        self._ahead.launched()
+        yield Pause.NEXT
+
+    def train_epoch(self) -> None:
+        """Train one epoch without pausing."""
+        drain(self.epoch_steps())
+
     def trace(self, first: int, last: int) -> np.ndarray[Any, Any]:
+        """Return what ``traced`` does, without pausing."""
+        return drain(self.traced(first, last))
+
+    def traced(self, first: int, last: int) -> Task[np.ndarray[Any, Any]]:
         """Return the logged scalars [last - first, logged] of these updates, float64."""
         assert self._trace is not None, "no step has been made"
-        return self._trace[first:last].double().cpu().numpy()
+        values = yield from fetch(self._trace[first:last])
+        return values
+
+    # Evaluation.
 
     def evaluate(self, part: str) -> dict[str, Any]:
         """Return the figures on the ids of ``part`` (train, validation or test), in eval mode.
@@ -220,98 +281,130 @@ class Run:
         Diverged where the network's output is not finite: the last update can do it, after the
         last loss was seen.
         """
-        ids, net = self.ids[part], self.models["main"]
-        net.eval()
-        logits = []
-        with torch.no_grad(), self._autocast():
-            for chunk in ids.split(EVALUATION_BATCH):
-                images = self.data.images.index_select(0, chunk)
-                x = self.plain(images)
-                logits.append(net(x.contiguous(memory_format=self.format)).float())
-        net.train()
-        found = figures(torch.cat(logits), self.data.labels.index_select(0, ids))
-        if not math.isfinite(found["nll"]):
+        return drain(self.evaluation(part))[""]
+
+    def evaluation(self, part: str) -> Task[dict[str, dict[str, Any]]]:
+        """Return the figures of the evaluated network as ``""``.
+
+        Where weights are averaged it is the averaged one, and the trained one is ``raw_``.
+        """
+        found = self._repeat(("evaluate", part), lambda: self._measure(part))
+        vectors = yield from fetch(found)
+        figures = [named(vector) for vector in vectors]
+        if not all(math.isfinite(each["nll"]) for each in figures):
             raise Diverged(int(self.update) - 1)
-        return found
+        return dict(zip(("", "raw_"), figures, strict=False))
+
+    @torch.no_grad()
+    def _measure(self, part: str) -> Tensor:
+        """Return the figures of every evaluated network as numbers, one row each."""
+        ids = self.ids[part]
+        labels = self.data.labels.index_select(0, ids)
+        rows = []
+        for net in self.networks.evaluated:
+            net.eval()
+            logits = []
+            with self._autocast():
+                for chunk in ids.split(EVALUATION_BATCH):
+                    x = self.plain(self.data.images.index_select(0, chunk))
+                    logits.append(net(x.contiguous(memory_format=self.networks.format)).float())
+            net.train()
+            rows.append(measure(torch.cat(logits), labels))
+        return torch.stack(rows)
 
     def evaluate_on_the_way(self) -> None:
+        """Do ``evaluation_steps`` without pausing."""
+        drain(self.evaluation_steps())
+
+    def evaluation_steps(self) -> Task[None]:
         """Append an evaluation to the curve if this epoch is one of the run's evaluation points."""
         if self.epoch not in evaluation_epochs(self.settings):
             return
-        found = self._figures()
+        found = yield from self._figures()
         self.curve["eval_epoch"].append(self.epoch)
-        for name in ("val_accuracy", "val_nll", "test_accuracy", "test_nll"):
-            if name in found:
-                self.curve.setdefault(name, []).append(found[name])
+        for raw in ("", "raw_"):
+            for name in ("val_accuracy", "val_nll", "test_accuracy", "test_nll"):
+                if raw + name in found:
+                    self.curve.setdefault(raw + name, []).append(found[raw + name])
 
     def final(self) -> dict[str, Any]:
-        """Return the figures of the last state: the selection rule is the last checkpoint."""
-        count = torch.bincount(
-            self.data.labels[self.ids["train"]], minlength=self.data.manifest["classes"]
-        )
-        return {**self._figures(), "train_class_count": count.tolist()}
+        """Do ``final_steps`` without pausing."""
+        return drain(self.final_steps())
 
-    def _figures(self) -> dict[str, Any]:
+    def final_steps(self) -> Task[dict[str, Any]]:
+        """Return the figures of the last state: the selection rule is the last checkpoint."""
+        found = yield from self._figures()
+        labels = self.data.labels.index_select(0, self.ids["train"]).cpu()
+        count = torch.bincount(labels, minlength=self.data.manifest["classes"])
+        return {**found, "train_class_count": count.tolist()}
+
+    def _figures(self) -> Task[dict[str, Any]]:
         """Return the figures on the validation and test sets, as ``val_`` and ``test_``."""
         if self._seen is None or self._seen[0] != self.epoch:
             result: dict[str, Any] = {}
             for part, prefix in (("validation", "val"), ("test", "test")):
                 if len(self.ids[part]):
-                    result |= {f"{prefix}_{k}": v for k, v in self.evaluate(part).items()}
+                    found = yield from self.evaluation(part)
+                    for raw, figures in found.items():
+                        result |= {f"{raw}{prefix}_{k}": v for k, v in figures.items()}
             self._seen = (self.epoch, result)
         return self._seen[1]
 
+    # State.
+
     def weights(self) -> dict[str, Tensor]:
-        """Return copies of the main network's parameters and buffers, by name, contiguous."""
-        state = self.models["main"].state_dict()
+        """Return copies of the evaluated network's parameters and buffers, by name, contiguous."""
+        state = self.networks.evaluated[0].state_dict()
         return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that the rest of the run depends on, between epochs."""
-        tensors = {
-            "flat": self.flat.data,
-            "update": self.update,
-            "method_generator": self.generator.get_state(),
-            "network_generator": self.noise.get_state(),
-            "cpu_rng": torch.get_rng_state(),
-            **{f"stream.{k}": v for k, v in self.stream.state().items()},
-            **{f"optimiser.{k}": v for k, v in self.optimiser.state().items()},
-            **{f"buffer.{k}": v for k, v in self._buffers()},
+        tensors = self._tensors() | {
+            f"{name}_generator": drawn.get_state() for name, drawn in self.generators.items()
         }
-        if self.device.type == "cuda":
-            tensors["cuda_rng"] = torch.cuda.get_rng_state(self.device)
+        for name, feed in self.feeds.items():
+            tensors |= {f"{name}.{k}": v for k, v in feed.state().items()}
         return {name: value.detach().cpu().clone() for name, value in tensors.items()}
 
     def load_state(self, state: dict[str, Tensor], epoch: int, curve: dict[str, Any]) -> None:
         """Continue where ``state`` was taken, after ``epoch`` epochs."""
         self.epoch, self.curve, self._seen = epoch, curve, None
-        targets = {
-            "flat": self.flat.data,
-            "update": self.update,
-            **{f"optimiser.{k}": v for k, v in self.optimiser.state().items()},
-            **{f"buffer.{k}": v for k, v in self._buffers()},
-        }
         with torch.no_grad():
-            for name, tensor in targets.items():
+            for name, tensor in self._tensors().items():
                 tensor.copy_(state[name])
-        self.generator.set_state(state["method_generator"])
-        self.noise.set_state(state["network_generator"])
-        self.stream.load_state(
-            {k.removeprefix("stream."): v for k, v in state.items() if k.startswith("stream.")}
-        )
-        torch.set_rng_state(state["cpu_rng"])
-        if "cuda_rng" in state and self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
+        for name, drawn in self.generators.items():
+            drawn.set_state(state[f"{name}_generator"])
+        for name, feed in self.feeds.items():
+            start = f"{name}."
+            feed.load_state(
+                {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
+            )
 
-    def _buffers(self) -> Iterator[tuple[str, Tensor]]:
-        for name, model in sorted(self.models.items()):
-            for key, buffer in model.named_buffers():
-                yield f"{name}.{key}", buffer
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the live tensors that steps change, by name."""
+        state = {f"optimiser.{name}": tensor for name, tensor in self.optimiser.state().items()}
+        return {"update": self.update, **self.networks.tensors(), **state}
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.settings["precision"] == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _in_any_order(device: torch.device) -> Iterator[None]:
+    """Let an operation that writes each place once skip the sorting that makes sums deterministic.
+
+    On a GPU that would be some fifteen kernels instead of one.
+    """
+    before = torch.are_deterministic_algorithms_enabled() and device.type == "cuda"
+    if before:
+        torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        if before:
+            torch.use_deterministic_algorithms(True)
 
 
 def set_arithmetic(settings: dict[str, Any], device: torch.device) -> None:
@@ -322,6 +415,8 @@ def set_arithmetic(settings: dict[str, Any], device: torch.device) -> None:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(settings["deterministic"])
+    # Filling new memory would cost a kernel for every tensor of a step, and nothing reads it.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = settings["deterministic"]
     torch.backends.cudnn.benchmark = not settings["deterministic"]
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -332,19 +427,3 @@ def evaluation_epochs(settings: dict[str, Any]) -> set[int]:
     """Return after how many epochs a run is evaluated: evenly spread, the last one included."""
     epochs, count = settings["epochs"], settings["evaluations"]
     return {math.ceil(epochs * i / count) for i in range(1, count + 1)}
-
-
-def _start_from(net: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load a parent's weights; a UserError names what does not fit."""
-    own = net.state_dict()
-    wrong = sorted(
-        name
-        for name in own.keys() | weights.keys()
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    )
-    if wrong:
-        raise UserError(
-            f"init: the parent's weights do not fit this network (first: {wrong[0]}); parent and "
-            "child need the same network, input shape and number of classes."
-        )
-    net.load_state_dict(weights)

@@ -14,21 +14,23 @@ import numpy as np
 import torch
 
 from cyclery import lrrange
-from cyclery.engine.run import Data, Diverged, Run
+from cyclery.engine.cohort import Pause, Task
+from cyclery.engine.run import Data, Diverged, Recorder, Run
 
 
 def sweep(
     settings: dict[str, Any],
     data: Data,
     device: torch.device,
-    pause: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+    stop_if_asked: Callable[[], None] = lambda: None,
+    recorder: Recorder | None = None,
+) -> Task[dict[str, Any]]:
     """Run one sweep and return its curve and its readings.
 
     The sweep ends early where the loss stops being finite: what was seen until then is read.
-    ``pause`` is called at every reading; what it raises ends the sweep without a result.
+    ``stop_if_asked`` is called at every reading; what it raises ends the sweep without a result.
     """
-    run = Run(settings, data, device)
+    run = Run(settings, data, device, recorder=recorder)
     sizes = [
         size
         for size, steps in zip(run.table.batches, run.table.steps, strict=True)
@@ -39,21 +41,23 @@ def sweep(
     lr, accuracy, loss = [], [], []
     for update, size in enumerate(sizes):
         if update in per_epoch:
-            run.stream.begin_epoch()
-        run.step(size)
+            run.begin_epoch()
+        yield from run.launch(size)
         done = update + 1
         if done % every == 0:
-            pause()
-            losses = run.trace(done - every, done)[:, 0]
+            stop_if_asked()
+            losses = (yield from run.traced(done - every, done))[:, 0]
             try:
-                held_out = run.evaluate("validation")["accuracy"]
+                found = yield from run.evaluation("validation")
             except Diverged:
                 break
             if not np.isfinite(losses).all():
                 break
             lr.append(float(run.table.columns["lr"][update]))
-            accuracy.append(held_out)
+            accuracy.append(found[""]["accuracy"])
             loss.append(float(losses.mean()))
+            if len(loss) == 1:
+                yield Pause.SETTLED
     high = float(run.table.columns["lr"].max())
     classes = data.manifest["classes"]
     readings = lrrange.readings(lr, loss) if len(lr) > 1 else {}
@@ -67,5 +71,6 @@ def sweep(
             for name, value in readings.items()
         },
         "images": sum(sizes[:done]),
+        "views": sum(sizes[:done]) * run.views_per_image,
         "updates": done,
     }

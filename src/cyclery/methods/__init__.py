@@ -5,7 +5,16 @@ key), ``TITLE``, a frozen dataclass ``Settings`` and a pure function
 ``step(models, batch, row, settings, generator) -> (loss, logs)``. Fields of ``Settings`` that are
 annotated ``Quantity`` may follow a schedule; their value at this update arrives in ``row`` as a
 0-dim tensor. Every field has a default. A step never reads a host number that changes with time
-and never synchronises.
+and never synchronises, so the engine can capture and replay it.
+
+Where a method needs more than one weak view of labelled samples, its file says so:
+
+- ``streams(settings)``: the views of each stream, such as
+  ``{"labelled": ("weak",), "unlabelled": ("weak", "strong")}``;
+- ``uses_ema(settings)``: whether a step reads the averaged network, ``models["ema"]``;
+- ``modules(settings, net, classes)``: modules of its own by name, which a step finds in
+  ``models``: trained heads, or memory whose buffers it changes in place;
+- ``CAPTURE = False``: a step that cannot be captured and always runs eager.
 
 Files are found by their name, so adding one needs no other edit. They import torch lazily
 (``from cyclery.lazy import F, torch``), because planning reads their settings.
@@ -35,6 +44,14 @@ class Method:
     settings_type: type
     step: Callable[..., Any]
     quantities: tuple[str, ...]
+    streams: Callable[[Any], dict[str, tuple[str, ...]]]
+    uses_ema: Callable[[Any], bool]
+    modules: Callable[..., dict[str, Any]]
+    capture: bool
+
+    def chosen(self, settings: dict[str, Any]) -> Any:
+        """Return the settings of a run as ``settings_type``."""
+        return self.settings_type(**settings)
 
     def limits(self, quantity: str) -> dict[str, Any]:
         """Return the documentation and limits of a quantity, as its field declares them."""
@@ -63,4 +80,8 @@ def load(name: str) -> Method:
         settings_type=module.Settings,
         step=module.step,
         quantities=tuple(f.name for f in fields(module.Settings) if hints[f.name] == Quantity),
+        streams=getattr(module, "streams", lambda settings: {"labelled": ("weak",)}),
+        uses_ema=getattr(module, "uses_ema", lambda settings: False),
+        modules=getattr(module, "modules", lambda settings, net, classes: {}),
+        capture=getattr(module, "CAPTURE", True),
     )

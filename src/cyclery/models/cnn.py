@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from cyclery.models.layers import Classifier, activation, conv_3x3, initialise, norm_2d, pool
+from cyclery.models.layers import (
+    Classifier,
+    Dropout,
+    activation,
+    conv_3x3,
+    initialise,
+    norm_2d,
+    pool,
+)
 from cyclery.models.settings import Shape, SmallCnn
 
 
 class Cnn(Classifier):
-    """Three times convolution, norm, activation; max pooling after the first and the second."""
+    """Three times convolution, norm, activation; max pooling and dropout after the first two."""
 
     def __init__(self, settings: SmallCnn, shape: Shape, classes: int) -> None:
         widths = [settings.width * factor for factor in (1, 2, 4)]
@@ -19,9 +27,9 @@ class Cnn(Classifier):
         for width in widths:
             layers += [
                 conv_3x3(channels, width),
-                norm_2d(settings.norm, width),
+                norm_2d(settings.norm, width, settings.norm_momentum, settings.norm_eps),
                 activation(settings.activation),
-                nn.MaxPool2d(2),
+                nn.Sequential(nn.MaxPool2d(2), Dropout(settings.dropout)),
             ]
             channels = width
         self.body = nn.Sequential(*layers[:-1])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from math import gcd
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from cyclery.models.settings import Activation, Norm
 
@@ -62,20 +65,77 @@ def use_generator(model: nn.Module, generator: torch.Generator) -> None:
             module.generator = generator
 
 
-def norm_2d(kind: Norm, channels: int) -> nn.Module:
-    """Return the normalisation of maps [B, channels, H, W].
+def _batch_norms(net: nn.Module) -> list[_BatchNorm]:
+    return [module for module in net.modules() if isinstance(module, _BatchNorm)]
+
+
+def keep_statistics(net: nn.Module) -> None:
+    """Make batch norm leave its buffers alone for good, all of them; evaluation reads them as ever.
+
+    In train mode it still normalises by the statistics of the batch: the network of averaged
+    weights, whose buffers are another's or an average.
+    """
+    for norm in _batch_norms(net):
+        norm.track_running_stats = False
+
+
+@contextmanager
+def statistics_kept(net: nn.Module) -> Iterator[None]:
+    """Inside, batch norm of ``net`` leaves its buffers alone, as after ``keep_statistics``.
+
+    For further passes of one update, of which only one may move the running statistics. It sets
+    attributes and runs nothing on the device, so it may stand in a captured or compiled step.
+    """
+    before = [(norm, norm.track_running_stats) for norm in _batch_norms(net)]
+    keep_statistics(net)
+    try:
+        yield
+    finally:
+        for norm, tracked in before:
+            norm.track_running_stats = tracked
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Inside, ``net`` is in evaluation mode; afterwards each module is in its own mode again."""
+    before = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+def share_buffers(to: nn.Module, source: nn.Module) -> None:
+    """Make each buffer of ``to`` the very tensor that ``source`` has under the same name.
+
+    What changes one in place then changes both. Copying or moving a network ends it: share last.
+    Raises an AttributeError where ``source`` has no module or buffer of a name.
+    """
+    for path, module in to.named_modules():
+        for name, _ in module.named_buffers(recurse=False):
+            setattr(module, name, source.get_submodule(path).get_buffer(name))
+
+
+def norm_2d(kind: Norm, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> nn.Module:
+    """Return the normalisation of maps [B, channels, H, W]; ``momentum`` is batch norm's.
 
     ``group`` has the 16 groups of De et al. (2022), but fewer where a group would hold under four
     channels: the norm of one channel on a few pixels would erase most of what it carries.
     """
     if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(gcd(16, max(channels // 4, 1)) if kind == "group" else 1, channels)
+        return nn.BatchNorm2d(channels, eps, momentum)
+    return nn.GroupNorm(gcd(16, max(channels // 4, 1)) if kind == "group" else 1, channels, eps)
 
 
 def activation(kind: Activation) -> nn.Module:
     """Return a new activation module."""
-    kinds: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
+    kinds: dict[Activation, Callable[[], nn.Module]] = {
+        "relu": nn.ReLU,
+        "leaky": partial(nn.LeakyReLU, 0.1),
+        "sigmoid": nn.Sigmoid,
+    }
     return kinds[kind]()
 
 

@@ -7,12 +7,12 @@ from math import prod
 
 from torch import Tensor, nn
 
-from cyclery.models.layers import Classifier, activation
+from cyclery.models.layers import Classifier, Dropout, activation
 from cyclery.models.settings import BnMlp, Shape
 
 
 class Mlp(Classifier):
-    """Linear, batch norm, activation for each hidden width; linear layers start as torch's do."""
+    """Linear, batch norm, activation, dropout per hidden width; linear layers start as torch's."""
 
     def __init__(self, settings: BnMlp, shape: Shape, classes: int) -> None:
         super().__init__(settings.hidden[-1], classes)
@@ -20,8 +20,8 @@ class Mlp(Classifier):
         for inputs, outputs in pairwise((prod(shape), *settings.hidden)):
             layers += [
                 nn.Linear(inputs, outputs, bias=False),
-                nn.BatchNorm1d(outputs),
-                activation(settings.activation),
+                nn.BatchNorm1d(outputs, settings.norm_eps, settings.norm_momentum),
+                nn.Sequential(activation(settings.activation), Dropout(settings.dropout)),
             ]
         self.body = nn.Sequential(*layers)
 

@@ -8,14 +8,22 @@ from typing import ClassVar, Literal
 from cyclery.errors import UserError
 
 Norm = Literal["batch", "group", "layer"]
-Activation = Literal["relu", "sigmoid"]
+Activation = Literal["relu", "leaky", "sigmoid"]
+Shortcuts = Literal["activated", "raw"]
 Shape = tuple[int, int, int]
 
 _NORM = {
     "doc": "normalisation: batch; group (16 groups, fewer where a group would hold under 4 "
     "channels); layer (one group over channels and pixels)"
 }
-_ACTIVATION = {"doc": "activation after each hidden layer"}
+_NORM_MOMENTUM = {
+    "doc": "share of each batch in the running statistics of batch norm (torch's sense: 1 - "
+    "TensorFlow's; FixMatch has 0.001)",
+    "low": 0,
+    "high": 1,
+}
+_NORM_EPS = {"doc": "what the norms add to the variance", "above": 0}
+_ACTIVATION = {"doc": "activation after each norm; leaky has slope 0.1 below 0"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,12 @@ class BnMlp(ModelSettings):
         default=(128, 128), metadata={"doc": "units of each hidden layer", "low": 1}
     )
     activation: Activation = field(default="relu", metadata=_ACTIVATION)
+    dropout: float = field(
+        default=0.0,
+        metadata={"doc": "share dropped after each hidden layer", "low": 0, "high": 0.9},
+    )
+    norm_momentum: float = field(default=0.1, metadata=_NORM_MOMENTUM)
+    norm_eps: float = field(default=1e-5, metadata=_NORM_EPS)
 
     def check(self, where: str) -> None:
         """Raise a UserError where there is no hidden layer."""
@@ -77,6 +91,11 @@ class SmallCnn(ModelSettings):
     width: int = field(default=16, metadata={"doc": "channels of the first convolution", "low": 1})
     norm: Norm = field(default="batch", metadata=_NORM)
     activation: Activation = field(default="relu", metadata=_ACTIVATION)
+    dropout: float = field(
+        default=0.0, metadata={"doc": "share dropped after each pooling", "low": 0, "high": 0.9}
+    )
+    norm_momentum: float = field(default=0.1, metadata=_NORM_MOMENTUM)
+    norm_eps: float = field(default=1e-5, metadata=_NORM_EPS)
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,17 @@ class WideResNet(ModelSettings):
             "doc": "share dropped between the convolutions of a block",
             "low": 0,
             "high": 0.9,
+        },
+    )
+    activation: Activation = field(default="relu", metadata=_ACTIVATION)
+    norm_momentum: float = field(default=0.1, metadata=_NORM_MOMENTUM)
+    norm_eps: float = field(default=1e-5, metadata=_NORM_EPS)
+    shortcuts: Shortcuts = field(
+        default="activated",
+        metadata={
+            "doc": "what a block's shortcut takes. activated: with a 1x1 convolution the "
+            "activated input, else the raw one (the paper); raw: in the very first block the "
+            "activated input, else the raw one (the code of MixMatch and FixMatch)"
         },
     )
 

@@ -72,7 +72,7 @@ def is_constant(spec: Any) -> bool:
     if kind == "triangular":
         return full["low"] == full["high"] and full["mode"] != "exp_range_bounds"
     ends = {"cycle": ("easy", "hard"), "linear": ("start", "end"), "decay": ("high", "low")}
-    ends["exp_sweep"] = ("start", "end")
+    ends["exp_sweep"] = ends["ramp"] = ("start", "end")
     if kind in ends:
         first, second = ends[kind]
         return bool(full[first] == full[second])

@@ -1,8 +1,10 @@
 """Schedules computed: each kind as a formula on the clock, in float64.
 
 Formulas are those of General Cyclical Training (arXiv 2202.08835 and its code) for
-`cycle`, of Cyclical Learning Rates (arXiv 1506.01186, sections 3.1 and 4) for `triangular`, and of
-`torch.optim.lr_scheduler` where a kind says so.
+`cycle`, of Cyclical Learning Rates (arXiv 1506.01186, sections 3.1 and 4) for `triangular`, of Mean
+Teacher (arXiv 1703.01780 and its code) for `ramp`, `ramp_down` and `running_mean`, of FixMatch
+(arXiv 2001.07685, section 2.4) for `cosine_arc`, and of `torch.optim.lr_scheduler` where a kind
+says so.
 """
 
 from __future__ import annotations
@@ -156,6 +158,16 @@ def _decay(clock: Clock, seed: int, *, high: float, low: float, over: float) -> 
     return high - (high - low) * np.minimum(1, clock.t / (over * clock.updates))
 
 
+def _ramp(clock: Clock, seed: int, *, start: float, end: float, over: float, shape: str) -> Column:
+    x = np.minimum(1, clock.t / (over * clock.updates))
+    return start + (end - start) * (x if shape == "linear" else np.exp(-5 * (1 - x) ** 2))
+
+
+def _ramp_down(clock: Clock, seed: int, *, value: float, over: float) -> Column:
+    x = np.minimum(1, (clock.updates - clock.t) / (over * clock.updates))
+    return value * np.exp(-12.5 * (1 - x) ** 2)
+
+
 def _piecewise(clock: Clock, seed: int, *, value: float, drops: list[float], by: float) -> Column:
     # Rounded, because 0.1 * 30 updates is not exactly 3 in floating point.
     milestones = np.rint(np.array(drops) * clock.updates)
@@ -175,6 +187,10 @@ def _cosine(
     if warm == 0:
         return values
     return np.where(clock.t < warm, warmup_start + (peak - warmup_start) * clock.t / warm, values)
+
+
+def _cosine_arc(clock: Clock, seed: int, *, peak: float, arc: float) -> Column:
+    return peak * np.cos(np.pi * arc * clock.t / clock.updates)
 
 
 def _one_cycle(
@@ -208,6 +224,11 @@ def _linear(clock: Clock, seed: int, *, start: float, end: float) -> Column:
 
 def _exp_sweep(clock: Clock, seed: int, *, start: float, end: float) -> Column:
     return start * (end / start) ** (clock.t / max(1, clock.updates - 1))
+
+
+def _running_mean(clock: Clock, seed: int, *, end: float) -> Column:
+    # The initial weights count as the first that are averaged, so the first update weighs 1/2.
+    return np.minimum(1 - 1 / (clock.t + 2), end)
 
 
 def _staged(clock: Clock, seed: int, *, stages: list[dict[str, Any]]) -> Column:
@@ -248,11 +269,15 @@ FORMULAS: dict[str, Callable[..., Column]] = {
     "triangular": _triangular,
     "exponential": _exponential,
     "decay": _decay,
+    "ramp": _ramp,
+    "ramp_down": _ramp_down,
     "piecewise": _piecewise,
     "cosine": _cosine,
+    "cosine_arc": _cosine_arc,
     "one_cycle": _one_cycle,
     "linear": _linear,
     "exp_sweep": _exp_sweep,
+    "running_mean": _running_mean,
     "staged": _staged,
     "product": _product,
     "reciprocal": _reciprocal,

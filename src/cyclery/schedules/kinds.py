@@ -26,6 +26,7 @@ Order = Literal["easy-hard-easy", "hard-easy-hard", "easy-hard", "hard-easy", "s
 Window = Literal["triangle", "welch", "hann"]
 Mode = Literal["triangular", "triangular2", "exp_range", "exp_range_bounds"]
 Shape = Literal["cosine", "linear"]
+Rise = Literal["linear", "sigmoid"]
 Hold = Literal["update", "epoch"]
 
 
@@ -153,6 +154,37 @@ class Decay(Kind):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ramp(Kind):
+    """From start to end over a first part of the run, then end: how a loss weight sets in."""
+
+    start: Number = field(
+        default=0.0,
+        metadata=amount("value at the first update; a sigmoid begins 0.7 % of the way to `end`"),
+    )
+    end: Number = field(metadata=amount("value after the ramp"))
+    over: float = field(
+        default=0.4, metadata=key("the part of the updates that the ramp takes", above=0, high=1)
+    )
+    shape: Rise = field(
+        default="linear",
+        metadata=key(
+            "`linear`, or `sigmoid`: start + (end - start) exp(-5 (1 - x)^2), x from 0 to 1 "
+            "(Mean Teacher)"
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RampDown(Kind):
+    """value, times exp(-12.5 (1 - x)^2) in a last part, x from 1 to 0 (Mean Teacher)."""
+
+    value: Number = field(metadata=amount("value before the ramp"))
+    over: float = field(
+        metadata=key("the last part of the updates, in which it falls", above=0, high=1)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Piecewise(Kind):
     """Constant, multiplied by a factor at given points of the run."""
 
@@ -175,6 +207,17 @@ class Cosine(Kind):
         default=0.0, metadata=key("length of the warm-up in epochs", low=0)
     )
     warmup_start: Number = field(default=0.0, metadata=amount("value at the start of the warm-up"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CosineArc(Kind):
+    """peak cos(pi arc t / T): the first part of a cosine, which need not reach 0 (FixMatch)."""
+
+    peak: Number = field(metadata=amount("value at the first update"))
+    arc: float = field(
+        default=7 / 16,
+        metadata=key("the part of half a period; at 1/2 it falls to 0", above=0, high=0.5),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +247,19 @@ class ExpSweep(Kind):
 
     start: Number = field(metadata=key("value at the first update", above=0))
     end: Number = field(metadata=key("value at the last update", above=0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningMean(Kind):
+    """min(1 - 1 / (n + 1), end) at update n = 1, 2, ...: a decay that makes a true mean at first.
+
+    An average of weights with this decay is the mean of the initial weights and of those after
+    every update so far, until ``end`` is reached (Mean Teacher, the PyTorch code).
+    """
+
+    end: float = field(
+        metadata=key("decay that it stays at; 1 means the true mean throughout", low=0, high=1)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,11 +306,15 @@ KINDS: dict[str, type[Kind]] = {
     "triangular": Triangular,
     "exponential": Exponential,
     "decay": Decay,
+    "ramp": Ramp,
+    "ramp_down": RampDown,
     "piecewise": Piecewise,
     "cosine": Cosine,
+    "cosine_arc": CosineArc,
     "one_cycle": OneCycle,
     "linear": Linear,
     "exp_sweep": ExpSweep,
+    "running_mean": RunningMean,
     "staged": Staged,
     "product": Product,
     "reciprocal": Reciprocal,

@@ -1,0 +1,190 @@
+"""What the engine asks of CUDA: capture and replay, memory, and reading without waiting.
+
+Each run is warmed up and captured on its own stream. Captured on one shared stream, runs that are
+replayed side by side would share a library's workspace and corrupt each other in silence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from cyclery.engine.cohort import Pause, Place, Task
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+# Libraries choose their algorithms, and autograd makes its buffers, in the first calls.
+WARM_UP = 3
+# The host runs ahead of the device by at most this many marks, each after so many steps.
+MARKS, STEPS_PER_MARK = 4, 16
+# No more runs side by side than this: the device is full long before (measured: section 4 of the
+# design).
+MOST = 8
+# Free memory must hold this many times what a run needs before it is admitted.
+RESERVE = 1.25
+
+
+def warm_up(function: Callable[[], T], live: Sequence[Tensor], times: int) -> None:
+    """Call a function a few times, and leave the ``live`` tensors, which it changes, as they were.
+
+    They are put back after every call, so that no counter runs out of its table.
+    """
+    before = [tensor.clone() for tensor in live]
+    for _ in range(times):
+        function()
+        with torch.no_grad():
+            for tensor, value in zip(live, before, strict=True):
+                tensor.copy_(value)
+
+
+class Graphs:
+    """Records functions as CUDA graphs, in one memory pool: they are replayed one at a time.
+
+    Must be called on the stream of the run, which is not the default one.
+    """
+
+    def __init__(self) -> None:
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def __call__(
+        self, function: Callable[[], T], generators: Iterable[torch.Generator]
+    ) -> tuple[Callable[[], None], T]:
+        """Return what replays the function, and the result that each replay writes anew.
+
+        Raises a RuntimeError where an operation cannot be captured.
+        """
+        graph = torch.cuda.CUDAGraph()
+        for generator in generators:
+            graph.register_generator_state(generator)
+        stream = torch.cuda.current_stream()
+        stream.synchronize()
+        # Other streams may go on meanwhile, so only this thread's calls are watched.
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"
+        ):
+            result = function()
+        return graph.replay, result
+
+
+def culprit(error: BaseException) -> str:
+    """Return the line of code at which a capture failed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    # The innermost line outside of torch is what its author can change.
+    own = [frame for frame in frames if "/torch/" not in frame.filename] or frames
+    return f"`{own[-1].line}`" if own else "an unknown operation"
+
+
+class Lookahead:
+    """Keeps the host a bounded number of steps ahead of the device, without waiting for it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on = device.type == "cuda"
+        self._marks: deque[torch.cuda.Event] = deque()
+        self._launched = 0
+
+    def launched(self) -> None:
+        """Count a step."""
+        self._launched += 1
+        if self._on and self._launched % STEPS_PER_MARK == 0:
+            mark = torch.cuda.Event()
+            mark.record()
+            self._marks.append(mark)
+
+    def full(self) -> bool:
+        """Say whether the device has enough to do for now."""
+        while self._marks and self._marks[0].query():
+            self._marks.popleft()
+        return len(self._marks) >= MARKS
+
+
+def fetch(tensor: Tensor) -> Task[Any]:
+    """Return a tensor as a float64 numpy array, while other runs have their turn."""
+    if tensor.device.type == "cpu":
+        return tensor.detach().double().numpy()
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    host.copy_(tensor.detach(), non_blocking=True)
+    done = torch.cuda.Event()
+    done.record()
+    while not done.query():
+        yield Pause.WAIT
+    return host.double().numpy()
+
+
+def own_stream(device: torch.device) -> Place:
+    """Return what resumes a run within a stream of its own; nothing on a CPU."""
+    if device.type == "cpu":
+        return contextlib.nullcontext
+    stream = torch.cuda.Stream(device)
+    # What was uploaded on the default stream must be there first.
+    stream.wait_stream(torch.cuda.default_stream(device))
+    return lambda: torch.cuda.stream(stream)
+
+
+class Memory:
+    """Room for as many runs as free memory holds; a kind's need is read off its first run."""
+
+    def __init__(self, device: torch.device, most: int = MOST) -> None:
+        self._device, self._most = device, most
+        self._need: dict[str, int] = {}
+        # Reserved memory when a run started, of runs whose need shows only later.
+        self._open: list[tuple[str, int]] = []
+
+    def admits(self, kind: str, seats: int) -> bool:
+        """Say whether what is free holds this run, besides what others have yet to take."""
+        if seats == 0:
+            return True
+        if seats >= self._most:
+            return False
+        free, total = self._free()
+        if kind not in self._need:
+            # Its need is unknown: alone in settling, so that it can be measured.
+            return not self._open and free >= total // 4
+        promised = sum(self._need.get(other, 0) for other, _ in self._open)
+        return free - promised >= RESERVE * self._need[kind]
+
+    def starts(self, kind: str) -> None:
+        """Note what was taken before the run."""
+        self._open.append((kind, self._reserved()))
+
+    def settled(self, kind: str) -> None:
+        """Read the run's need off what is taken now; those that settle together are one too much.
+
+        So the estimate errs on the safe side.
+        """
+        at = next(i for i, (other, _) in enumerate(self._open) if other == kind)
+        _, before = self._open.pop(at)
+        self._need.setdefault(kind, max(self._reserved() - before, 1))
+
+    def leaves(self, kind: str, settled: bool) -> None:
+        """Give back what the run held."""
+        if not settled:
+            self._open.pop(next(i for i, (other, _) in enumerate(self._open) if other == kind))
+        self._release()
+
+    def overflows(self, error: BaseException) -> bool:
+        """Admit fewer from now on where memory ran out."""
+        if not isinstance(error, torch.OutOfMemoryError):
+            return False
+        self._most = max(1, self._most - 1)
+        self._release()
+        return True
+
+    def _free(self) -> tuple[int, int]:
+        return torch.cuda.mem_get_info(self._device)
+
+    def _reserved(self) -> int:
+        return torch.cuda.memory_reserved(self._device)
+
+    def _release(self) -> None:
+        # What a run leaves in a circle of references would keep its graphs and their memory.
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -1,0 +1,115 @@
+"""Look runs up in the run store, and what they are made from: no torch is imported here.
+
+A job is a plain dict ``{"key", "label", "kind", "settings", "images"}``, for a run also ``"keep"``
+and ``"range_runs"``, so a machine without the configuration packages can train it
+(``python -m cyclery.engine``). ``images`` are those that pass the network in training.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cyclery.errors import UserError
+from cyclery.store import Store
+
+Job = dict[str, Any]
+Record = dict[str, Any]
+
+
+def needs(job: Job) -> set[str]:
+    """Return the keys of the runs that must be there before this job: parents, range tests."""
+    return {*job["settings"].get("parents", {}).values(), *job.get("range_runs", [])}
+
+
+@dataclass
+class Lookup:
+    """What the run store holds of jobs, and the datasets that are prepared."""
+
+    store: Store
+    manifests: dict[str, Path]
+    # Read once for every list of jobs: hundreds share a dataset and the bounds of a range test.
+    _manifests: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    _bounds: dict[tuple[str, ...], tuple[float, float]] = field(default_factory=dict, init=False)
+
+    def forget(self) -> None:
+        """Read everything anew from here on."""
+        self._manifests.clear()
+        self._bounds.clear()
+
+    def inputs(self, job: Job) -> dict[str, Any]:
+        """Return what the job takes from earlier work; a UserError names what is missing."""
+        settings = job["settings"]
+        found: dict[str, Any] = {"dataset": self._manifest(settings)["content_sha256"]}
+        found["parents"] = {}
+        for name, key in sorted(settings.get("parents", {}).items()):
+            record = self.store.read(key) or {}
+            trained = record.get("status") == "done"
+            if not record or (trained and record.get("checkpoint_sha256") is None):
+                raise UserError(
+                    f"{job['label']}: its parent {name!r} (run {key}) has no finished checkpoint "
+                    "in the run store; train it first."
+                )
+            # A parent that diverged has no weights, so its children are not trained.
+            checkpoint = record["checkpoint_sha256"] if trained else None
+            found["parents"][name] = {"key": key, "sha256": checkpoint}
+        found["range"] = self._range(job) if job.get("range_runs") else None
+        return found
+
+    def _manifest(self, settings: dict[str, Any]) -> dict[str, Any]:
+        name = settings["dataset"]["name"]
+        path = self.manifests[name]
+        if name not in self._manifests:
+            try:
+                manifest = json.loads(path.read_bytes())
+            except (OSError, ValueError) as error:
+                raise UserError(
+                    f"{path}: cannot be read ({error}); run `cyclery prepare {name}`."
+                ) from None
+            if not isinstance(manifest, dict) or "content_sha256" not in manifest:
+                raise UserError(f"{path}: is damaged; delete it and run `cyclery prepare {name}`.")
+            self._manifests[name] = manifest
+        if self._manifests[name].get("identity") != settings["dataset"]["identity"]:
+            raise UserError(
+                f"{path}: was prepared from other files or by another version; "
+                f"delete it and run `cyclery prepare {name}`."
+            )
+        return self._manifests[name]
+
+    def _range(self, job: Job) -> dict[str, Any]:
+        from cyclery import lrrange
+
+        sweeps = tuple(job["range_runs"])
+        if sweeps not in self._bounds:
+            records = [self.store.read(key) for key in sweeps]
+            missing = [key for key, record in zip(sweeps, records, strict=True) if record is None]
+            if missing:
+                raise UserError(
+                    f"{job['label']}: its learning-rate range test (run {missing[0]}) is not in "
+                    "the run store; run it first."
+                )
+            combined = lrrange.combine([record["bounds"] for record in records if record])
+            self._bounds[sweeps] = float(combined["base"]), float(combined["max"])
+        base, high = self._bounds[sweeps]
+        return {"key": job["settings"]["range"], "base": base, "max": high}
+
+    def finished(self, job: Job, inputs: dict[str, Any] | None = None) -> Record | None:
+        """Return the job's record if it is whole and made from the inputs that there are now."""
+        record = self.store.read(job["key"])
+        if record is None or record["inputs"] != (inputs or self.inputs(job)):
+            return None
+        if job.get("keep") and record["status"] == "done":
+            checkpoint = self.store.checkpoint(job["key"])
+            if not checkpoint.exists() or record.get("checkpoint_sha256") is None:
+                return None
+        return record
+
+    def holds(self, job: Job, weights: bool = True) -> bool:
+        """Say whether the run store holds what others take from a job: record, and ``weights``."""
+        record = self.store.read(job["key"])
+        if record is None or job["kind"] == "range" or record["status"] != "done":
+            return record is not None
+        kept = record.get("checkpoint_sha256") is not None
+        return kept and (not weights or self.store.checkpoint(job["key"]).exists())

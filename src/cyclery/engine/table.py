@@ -1,0 +1,39 @@
+"""The schedule table of a run: everything that changes with time, on its device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cyclery import schedules
+
+
+class Table:
+    """The schedule table S[t, quantity] of a run, on its device."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        samples: int,
+        bounds: tuple[float, float] | None,
+        device: torch.device,
+    ) -> None:
+        specs = dict(settings["schedules"])
+        batches = schedules.epoch_batches(specs.pop("batch"), settings["epochs"], settings["seed"])
+        self.clock, self.steps = schedules.clock_for(batches, samples)
+        self.batches = [int(b) for b in batches]
+        self.names = sorted(specs)
+        self.columns = {
+            name: schedules.column(specs[name], self.clock, settings["seed"], bounds)
+            for name in self.names
+        }
+        table = np.stack([self.columns[name] for name in self.names], axis=1)
+        self._table = torch.tensor(table, dtype=torch.float32, device=device)
+
+    def row(self, update: Tensor) -> dict[str, Tensor]:
+        """Return the 0-dim value of every quantity at the update that ``update`` [1] counts."""
+        values = self._table.index_select(0, update).view(-1).unbind()
+        return dict(zip(self.names, values, strict=True))

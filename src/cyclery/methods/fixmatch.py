@@ -1,0 +1,180 @@
+"""FixMatch: pseudo-labels from one view train the prediction on another.
+
+K. Sohn et al., FixMatch (arXiv 2001.07685, section 2.2) and the official code
+google-research/fixmatch: with z_x the logits of the labelled view, z_w and z_s those of the label
+view and the prediction view of mu B unlabelled samples, and q = softmax(z_w),
+
+    loss = mean_B CE(y, z_x) + weight / (mu B) sum_b 1[max q_b >= threshold] CE(argmax q_b, z_s_b)
+
+One train-mode pass holds the three, so they share batch statistics. No gradient flows through
+z_w. What is masked out counts in the divisor; there is no ramp.
+
+Sharpening, as in the ablations of the code: with ``target: hard`` the mask looks at softmax(z_w /
+T) (ab_fixmatch_sharpen; the argmax is that of T = 1), with ``target: soft`` the target is
+softmax(z_w / T) and the mask looks at softmax(z_w) (..._sharpen_conditional_consistency).
+
+``labels_from`` takes z_w from the averaged weights (ab_fixmatch_meanteacher and
+..._meanteacher_train); as there, the label view then leaves the pass of the trained network.
+``label_view`` and ``prediction_view`` are the anchoring ablation: where both are of one kind they
+are two independent draws of it, as in ab_fixmatch_anchoring.
+
+Distribution alignment, an extension that the repository has in ReMixMatch only: q is multiplied
+by (1e-6 + p_data) / (1e-6 + p_model) and normalised before anything else is done with it. p_model
+is the average of the batch means of q at the last 128 updates, which starts uniform and does not
+hold the present one. OWN DEFINITION: p_data, which that code reads from a file about the dataset,
+is the distribution of all labels that the run has drawn so far, those of this batch among them.
+
+A cycle in ``weight`` or ``threshold`` is our reading (OWN DEFINITION) of the cyclical
+semi-supervised learning that General Cyclical Training proposes (L. N. Smith, arXiv 2202.08835).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cyclery.lazy import F, torch
+from cyclery.methods._ssl import passes, pseudo_figures
+from cyclery.schedules import Quantity
+
+VERSION = 1
+TITLE = "FixMatch"
+ALIGNMENT_UPDATES = 128
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the loss; the defaults are the paper's for CIFAR-10, SVHN and STL-10."""
+
+    threshold: Quantity = field(
+        default=0.95,
+        metadata={"doc": "confidence from which a pseudo-label is used", "low": 0.0, "high": 1.0},
+    )
+    weight: Quantity = field(
+        default=1.0, metadata={"doc": "weight of the unlabelled loss (lambda_u)", "low": 0.0}
+    )
+    temperature: Quantity = field(
+        default=1.0,
+        metadata={
+            "doc": "divides the logits of the label view: for the mask of hard targets, for the "
+            "target itself of soft ones",
+            "above": 0.0,
+        },
+    )
+    target: Literal["hard", "soft"] = field(
+        default="hard",
+        metadata={"doc": "the likeliest class, or the probabilities at the temperature"},
+    )
+    label_view: Literal["weak", "strong"] = field(
+        default="weak", metadata={"doc": "view that the pseudo-label is taken from"}
+    )
+    prediction_view: Literal["weak", "strong"] = field(
+        default="strong", metadata={"doc": "view that the pseudo-label trains"}
+    )
+    labels_from: Literal["main", "ema_eval", "ema_train"] = field(
+        default="main",
+        metadata={
+            "doc": "network of the pseudo-labels: `main`, the one that is trained, or the averaged "
+            "one, its norms in evaluation or in training mode"
+        },
+    )
+    alignment: bool = field(
+        default=False,
+        metadata={
+            "doc": "align the pseudo-labels with the distribution of the labels drawn so far"
+        },
+    )
+
+
+def streams(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Return the views of each stream: the label view comes before the prediction view."""
+    return {"labelled": ("weak",), "unlabelled": (settings.label_view, settings.prediction_view)}
+
+
+def uses_ema(settings: Settings) -> bool:
+    """Say whether the pseudo-labels come from the averaged network."""
+    return settings.labels_from != "main"
+
+
+def modules(settings: Settings, net: torch.nn.Module, classes: int) -> dict[str, torch.nn.Module]:
+    """Return the memory of distribution alignment, if it is on."""
+    if not settings.alignment:
+        return {}
+    memory = torch.nn.Module()
+    memory.register_buffer("means", torch.full((ALIGNMENT_UPDATES, classes), 1 / classes))
+    memory.register_buffer("slot", torch.zeros(1, dtype=torch.int64))
+    memory.register_buffer("labels", torch.zeros(classes, dtype=torch.int64))
+    return {"alignment": memory}
+
+
+def alignment(memory: torch.nn.Module, q: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return log (1e-6 + p_data) / (1e-6 + p_model) [K], and remember q [N, K] and y [B]."""
+    means, slot, labels = (memory.get_buffer(name) for name in ("means", "slot", "labels"))
+    p_model = means.mean(0)
+    means.index_copy_(0, slot, q.mean(0, keepdim=True))
+    slot.add_(1).remainder_(len(means))
+    labels.add_((y[:, None] == torch.arange(len(labels), device=y.device)).sum(0))
+    p_data = labels / labels.sum()
+    return ((1e-6 + p_data) / (1e-6 + p_model)).log()
+
+
+def unlabelled_losses(
+    z_label: torch.Tensor,
+    z_prediction: torch.Tensor,
+    row: dict[str, torch.Tensor],
+    target: Literal["hard", "soft"],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the loss of each sample [N], the mask [N] of 0 and 1, and the pseudo-labels [N].
+
+    ``z_label`` [N, K] are the (aligned) logits of the label view, cut off from any graph,
+    ``z_prediction`` [N, K] those of the prediction view.
+    """
+    sharp = (z_label / row["temperature"]).softmax(1)
+    if target == "hard":
+        confidence, labels = sharp.max(1)
+        losses = F.cross_entropy(z_prediction, labels, reduction="none")
+    else:
+        confidence, labels = z_label.softmax(1).max(1)
+        losses = F.cross_entropy(z_prediction, sharp, reduction="none")
+    mask = (confidence >= row["threshold"]).to(losses.dtype)
+    return losses * mask, mask, labels
+
+
+def _averaged(net: torch.nn.Module, x: torch.Tensor, evaluation: bool) -> torch.Tensor:
+    """Return the logits [N, K] of the averaged network, without a graph."""
+    from cyclery.models.layers import evaluating
+
+    with torch.no_grad():
+        if not evaluation:
+            return net(x).float()
+        with evaluating(net):
+            return net(x).float()
+
+
+def step(
+    models: dict[str, torch.nn.Module],
+    batch: Any,
+    row: dict[str, torch.Tensor],
+    settings: Settings,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return the loss; its two parts and figures of the pseudo-labels are logged."""
+    label_view, prediction_view = batch.unlabelled.views
+    # The trained network goes first: under autocast a pass without a graph must not be the one
+    # that casts its weights.
+    if settings.labels_from == "main":
+        parts = [batch.x, label_view, prediction_view]
+        z_x, z_w, z_s = passes(models["main"], parts, "joint")
+    else:
+        z_x, z_s = passes(models["main"], [batch.x, prediction_view], "joint")
+        z_w = _averaged(models["ema"], label_view, settings.labels_from == "ema_eval")
+    z_w = z_w.detach()
+    if settings.alignment:
+        z_w = z_w + alignment(models["alignment"], z_w.softmax(1), batch.y)
+    losses, mask, labels = unlabelled_losses(z_w, z_s, row, settings.target)
+    loss_x, loss_u = F.cross_entropy(z_x, batch.y), losses.mean()
+    return loss_x + row["weight"] * loss_u, {
+        "loss_labelled": loss_x,
+        "loss_unlabelled": loss_u,
+        **pseudo_figures(mask, labels, batch.unlabelled.y, z_x.shape[1]),
+    }
