@@ -9,6 +9,7 @@ BIN   := .venv/bin
 READY := .venv/ready
 
 # Rules call `cyclery` by name: it must be the one of .venv, activated or not.
+OUTER_PATH := $(PATH)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -23,12 +24,13 @@ help: ## list the targets and settings
 setup: $(READY) ## make .venv from the lock (the other targets do it when needed)
 
 # An interrupted set-up leaves no stamp and starts from an empty .venv, because pip takes a
-# half-copied package for an installed one. A changed lock only updates the .venv that is there.
+# half-copied package for an installed one. So .venv is made by the interpreter that it came from,
+# never by its own. A changed lock only updates the .venv that is there.
 $(READY): requirements.lock pyproject.toml
 	@test -e $@ || { found=; \
 	  for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
-	    $$python -c 'import ensurepip, sys; assert sys.version_info >= (3, 11)' 2>/dev/null \
-	      && found=$$python && break; \
+	    found=$$(PATH='$(OUTER_PATH)' $$python -c 'import ensurepip, sys; \
+	      assert sys.version_info >= (3, 11); print(sys._base_executable)' 2>/dev/null) && break; \
 	  done; \
 	  test -n "$$found" || { \
 	    echo "No Python 3.11 or newer with the venv module among: $(or $(PYTHON),python3.13 python3.12 python3.11 python3)." >&2; \

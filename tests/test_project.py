@@ -220,6 +220,7 @@ def scratch(tmp_path: Path) -> Path:
         "#!/bin/sh\n"
         'echo "$*" >> calls\n'
         'case "$*" in\n'
+        '  *_base_executable*) echo ./fake-python;;\n'
         '  *"venv --clear"*) rm -rf .venv; mkdir -p .venv/bin; cp fake-python .venv/bin/python;;\n'
         '  *"pip install"*) test ! -e broken;;\n'
         "esac\n",
