@@ -240,7 +240,7 @@ def experiment_of(paper: str, number: int, title: str, arms: int, seeds: list[in
                 "test_accuracy@0.5": metric([v - 0.01 for v in values], seeds),
                 "test_accuracy@1.0": metric(values, seeds),
             },
-            "images": 41 * 997, "updates": 41 * 15, "seconds": 2.8 + rng.random(),
+            "images": 41 * 997, "views": 41 * 997, "updates": 41 * 15, "seconds": 2.8 + rng.random(),
             "keys": [key(paper, number, name, s) for s in seeds],
             "tuned": {"trials": [{"factors": {"lr": f}, "val_accuracy": 0.9} for f in (0.5, 1, 2)],
                       "chosen": {"lr": 2}} if (a, number) == (4, 1) else None,

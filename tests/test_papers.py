@@ -13,15 +13,20 @@ from cyclery.config.load import load
 from cyclery.plan import ArmPlan, Plan, comparison_arms
 
 ROOT = Path(__file__).resolve().parent.parent
-TIERS = ("smoke", "desk", "paper")
+TIERS = ("smoke", "desk-cpu", "desk", "paper")
 CLAIMS = {
     "gct": [f"GCT-{n}" for n in range(1, 11)],
     "cyclical-focal-loss": [f"CFL-{n}" for n in range(1, 10)],
     "clr": [*(f"CLR-{n}" for n in range(1, 14)), "SC-1"],
+    "fixmatch": [f"FIXMATCH-{n}" for n in range(1, 14)],
+    "mean-teacher": [f"MEANTEACHER-{n}" for n in (*range(1, 7), "6b", "7a", "7b", "7c", "7d")],
 }
 COLUMNS = "paper,table,dataset,labels,architecture,method,metric,value,std,runs,source,confidence"
-# Claims of these experiments are about fewer iterations.
-UNEQUAL = {"staged", "super-full", "super-fifth"}
+# Claims of these experiments are about fewer iterations, or about equal views instead of equal
+# labelled images: how many different numbers of images their arms see.
+UNEQUAL = {"staged": 2, "super-full": 2, "super-fifth": 2, "unlabelled-share-images": 4}
+# An update of the smoke tier on one core, milliseconds (measured: 0.4 to 2.1).
+UPDATE_MS = {"fixmatch": 2.2, "mean_teacher": 1.3, "pseudo_label": 1.3}
 
 each_paper = pytest.mark.parametrize("paper", CLAIMS)
 
@@ -63,6 +68,8 @@ def test_every_claim_of_the_card_is_there_in_its_order(paper: str) -> None:
 @each_paper
 def test_a_claim_has_all_of_its_arms_or_a_reason(plan: Plan, paper: str) -> None:
     experiments = plan.experiments(paper)
+    if not experiments:
+        pytest.skip(f"{paper} has no experiment at {plan.tier}")
     for name, claim in plan.project.papers[paper].claims.items():
         reason = claim.not_run.get("all") or claim.not_run.get(plan.tier)
         if reason:
@@ -85,7 +92,7 @@ def test_arms_that_a_tier_leaves_out_have_a_reason(plan: Plan, paper: str) -> No
 def test_arms_of_an_experiment_see_equal_numbers_of_images(plan: Plan, paper: str) -> None:
     for name in plan.experiments(paper):
         images = {arm.cost["images"] for arm in arms_of(plan, paper, name).values()}
-        assert len(images) == (2 if name in UNEQUAL else 1), name
+        assert len(images) == UNEQUAL.get(name, 1), name
 
 
 @each_paper
@@ -121,6 +128,8 @@ def test_a_cycle_by_epoch_reaches_its_hardest_value(plan: Plan, paper: str) -> N
 
 
 def test_cycles_of_the_length_experiment_end_with_the_run_and_are_read_there(plan: Plan) -> None:
+    if plan.tier == "desk-cpu":
+        pytest.skip("clr has no experiment at desk-cpu")
     for name, arm in arms_of(plan, "clr", "length").items():
         half = arm.settings["schedules"]["lr"]["step_epochs"]
         assert arm.settings["epochs"] % (2 * half) == 0, name
@@ -142,14 +151,16 @@ def test_smoke_stays_within_its_budget(smoke: Plan, paper: str) -> None:
     runs = {trial.digest: trial for name in smoke.part_arms(paper) for trial in smoke.trials(*name)}
     sweeps = {arm.range.key: arm.range for arm in runs.values() if arm.range}.values()
     seeds = smoke.project.seeds
-    updates = seeds * sum(arm.cost["updates"] for arm in runs.values())
+    training = seeds * sum(
+        arm.cost["updates"] * UPDATE_MS.get(arm.settings["method"]["name"], 1) / 1e3
+        for arm in runs.values()
+    )
     evaluations = seeds * sum(arm.settings["evaluations"] for arm in runs.values())
-    assert updates < 50_000
-    # On one core: 1 ms an update, 3 ms an evaluation, 15 ms a run, 0.3 s a sweep; augmentation
-    # and the cyclical focal loss cost more, which the margin holds.
-    cost = updates * 1e-3 + evaluations * 3e-3 + seeds * len(runs) * 15e-3
+    # On one core: 3 ms an evaluation, 15 ms a run, 0.3 s a sweep. A minute on two cores has 120 s,
+    # of which set-up, evidence and report take up to 30.
+    cost = training + evaluations * 3e-3 + seeds * len(runs) * 15e-3
     cost += 0.3 * sum(len(sweep.seeds) for sweep in sweeps)
-    assert cost < 65, f"{cost:.0f} core-seconds"
+    assert cost < 90, f"{cost:.0f} core-seconds"
 
 
 def test_smoke_is_one_untuned_job_of_digits_per_paper(smoke: Plan) -> None:

@@ -59,6 +59,15 @@ def test_without_weight_a_method_is_supervised_training(method: str) -> None:
             assert torch.allclose(value, other[key], rtol=1e-4, atol=1e-5), key
 
 
+def test_without_averaging_mean_teacher_is_the_pi_model() -> None:
+    few = {"epochs": 2, "epoch_images": 100, "method_settings": {"weight": 10.0}}
+    averaged = of("mean_teacher", **{**few, "ema_decay": 0.0})
+    few["method_settings"] = {"weight": 10.0, "target": "current"}
+    current = of("mean_teacher", **few)
+    assert averaged.curve["train_loss_consistency"][-1] > 0
+    assert torch.allclose(averaged.flat.data, current.flat.data, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label"])
 def test_hidden_labels_train_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other hidden labels change the figures that are logged and no weight."""

@@ -588,6 +588,40 @@ def test_metrics_of_a_record() -> None:
     assert metrics_derived.unit("test_accuracy@0.5") == "pp"
 
 
+@pytest.mark.parametrize(
+    ("count", "last"), [(1, 1), (4, 1), (5, 2), (12, 3), (20, 5), (80, 20), (1024, 20)]
+)
+def test_reporting_rules_of_semi_supervised_papers(count: int, last: int) -> None:
+    """Median and mean of the last 20 evaluations, and of no more than their last quarter."""
+    values = [((7 * k) % 11) / 100 + k / 2000 for k in range(count)]
+    accuracy = {"test_accuracy": values, "raw_test_accuracy": [v / 2 for v in values]}
+    made = {"curve": {"eval_epoch": list(range(1, count + 1)), **accuracy}}
+    value = metrics_derived.value
+    late = values[count - last :]
+    assert value(made, "test_accuracy_median20") == pytest.approx(np.median(late))
+    assert value(made, "test_accuracy_mean20") == pytest.approx(np.mean(late))
+    assert value(made, "raw_test_accuracy_mean20") == pytest.approx(np.mean(late) / 2)
+    assert value(made, "test_accuracy_best") == max(values)
+    assert value(made, "val_accuracy_median20") is None
+    # A value that is missing at the end is missed, one before it is not.
+    accuracy["test_accuracy"][-1] = None
+    assert value(made, "test_accuracy_median20") is None
+    if count > last:
+        values[:] = [None, *values[1:-1], 0.5]
+        assert value(made, "test_accuracy_median20") is not None
+
+
+def test_accuracy_of_pseudo_labels_is_that_of_those_used() -> None:
+    curve = {"epoch": [1, 2, 3], "train_pseudo_correct": [0.0, 0.1, 0.6],
+             "train_mask_rate": [0.0, 0.4, 0.8]}  # fmt: skip
+    made = {"settings": {"epochs": 3}, "curve": curve}
+    value = metrics_derived.value
+    assert value(made, "train_pseudo_accuracy@1") == pytest.approx(0.75)
+    assert value(made, "train_pseudo_accuracy@0.67") == pytest.approx(0.25)
+    assert value(made, "train_pseudo_accuracy@0.33") is None  # none was used
+    assert value({"curve": {"epoch": [1]}}, "train_pseudo_accuracy@1") is None
+
+
 def test_thirds_of_a_long_tail() -> None:
     count = [int(100 * 0.01 ** (k / 9)) for k in range(10)]
     final = {"train_class_count": count[::-1], "test_class_accuracy": [k / 10 for k in range(10)]}

@@ -5,9 +5,8 @@ A metric is one of
 - a key of ``record["final"]``, or one of the record's own numbers (``seconds``, ``images``, ...);
 - ``name@fraction``: the curve ``name`` at the evaluation nearest that fraction of the run;
 - ``test_accuracy_median20``, ``_mean20``: median and mean of the last 20 evaluations on the way
-  (FixMatch and MixMatch report the median, PyTorch ports the mean); where there are fewer than 40,
-  of the later half of them, the middle one included; the same of ``val_accuracy`` and of both with
-  ``raw_``;
+  (FixMatch and MixMatch report the median, PyTorch ports the mean), but never of more than the
+  last quarter of them, rounded up; the same of ``val_accuracy`` and of both with ``raw_``;
 - ``test_accuracy_best``: the highest of all evaluations, as some libraries report. It chooses on
   the test set, so it is for display only and no claim may use it;
 - ``train_pseudo_accuracy``, a curve: the share of right ones among the pseudo-labels that an epoch
@@ -32,7 +31,7 @@ import numpy as np
 
 Record = Mapping[str, Any]
 
-OWN = ("seconds", "images", "updates", "images_per_second")
+OWN = ("seconds", "images", "views", "updates", "images_per_second")
 THIRDS = ("many_accuracy", "medium_accuracy", "few_accuracy")
 SMALLER = ("nll", "ece", "loss", "error", "seconds")
 LAST = 20
@@ -126,11 +125,10 @@ def _pseudo_accuracy(record: Record) -> tuple[list[int], list[Any]]:
 def _selected(record: Record, name: str, rule: str) -> float | None:
     """Return what a reporting rule makes of a curve; None where a value that it takes is missing.
 
-    Its last values are at most the later half of the evaluations, so that a run with few of them
-    does not average over its beginning.
+    Where there are few evaluations, 20 of them would reach back to where the run still learns.
     """
     _, values = curve(record, name)
-    late = values if rule == BEST else values[-min(LAST, (len(values) + 1) // 2) :]
+    late = values if rule == BEST else values[-min(LAST, -(-len(values) // 4)) :]
     numbers = [_number(each) for each in late]
     known = [number for number in numbers if number is not None]
     return SELECTIONS[rule](known) if known and len(known) == len(numbers) else None

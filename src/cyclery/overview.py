@@ -18,7 +18,8 @@ from cyclery.text import duration
 RECORD_BYTES = 12_000
 # Used for a network that neither the tier nor any record knows the speed of.
 UNKNOWN_IMAGES_PER_SECOND = 1000.0
-TIERS = ("smoke", "desk", "paper")
+# The cheapest first: it is the one that a claim is said to need.
+TIERS = ("smoke", "desk-cpu", "desk", "paper")
 
 
 def seconds(plan: Plan, arm: ArmPlan, measured: dict[str, float] | None = None) -> float:

@@ -14,7 +14,8 @@ from cyclery.metrics_derived import OWN, THIRDS, Record, curve, value
 from cyclery.pairs import Json, Records, diverged_at, fault, runs_of
 
 HEAD = ("experiment", "arm", "seed", "key", "status")
-TAIL = ("images", "updates", "seconds", "device", "commit")
+COSTS = ("images", "views", "updates", "seconds")
+TAIL = (*COSTS, "device", "commit")
 
 
 def tidy(
@@ -25,7 +26,8 @@ def tidy(
     Columns: experiment, arm, seed, key, status (``done``, ``diverged``, ``missing``, or
     ``invalid`` where the record is of another run), every scalar of the finals and the derived
     ``metrics`` as fractions (NaN where there is none; on a long tail also the accuracy of common,
-    medium and rare classes), images, updates, seconds, device, commit.
+    medium and rare classes), images (labelled samples), views (images of all views that the network
+    was trained on), updates, seconds, device, commit.
     """
     rows: list[Json] = []
     finals: set[str] = set(metrics) - set(OWN)
@@ -36,7 +38,7 @@ def tidy(
                 rows.append(head | _cells(key, seed, records, finals, metrics))
     columns = [*HEAD, *sorted(finals), *TAIL]
     frame = pd.DataFrame(rows, columns=pd.Index(columns))
-    numbers = [*sorted(finals), "images", "updates", "seconds"]
+    numbers = [*sorted(finals), *COSTS]
     return frame.astype(dict.fromkeys(numbers, "float64"))
 
 
@@ -50,7 +52,7 @@ def _cells(key: str, seed: int, records: Records, finals: set[str], metrics: Seq
         return {"status": "invalid"}
     cells: Json = {"status": record["status"], "device": record.get("device"),
                    "commit": record.get("commit")}  # fmt: skip
-    cells |= {name: value(record, name) for name in ("images", "updates", "seconds")}
+    cells |= {name: value(record, name) for name in COSTS}
     if record["status"] == "done":
         scalars = [name for name, x in (record.get("final") or {}).items()
                    if x is None or isinstance(x, int | float)]  # fmt: skip
@@ -74,7 +76,7 @@ def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
         rows = groups.get(arm["id"], frame.iloc[:0])
         done = rows[rows["status"] == "done"]
         broken = rows[rows["status"] == "diverged"]
-        means = done[["images", "updates", "seconds"]].mean()
+        means = done[list(COSTS)].mean()
         figures = {name: _figure(done[["seed", name]].dropna()) for name in metrics}
         out.append({
             "id": arm["id"], "label": arm.get("label") or arm["id"],

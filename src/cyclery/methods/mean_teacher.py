@@ -16,7 +16,8 @@ How the authors' and others' code are set (besides ``ema_decay``, which all need
 - A, CuriousAI/mean-teacher, tensorflow: ``forward: joint``, ``denominator: all``, ``items:
   unlabelled`` and a weight of 1 for SVHN, ``items: all`` and 100 n / 50000 for CIFAR-10 with n
   labels, a sigmoid ramp over the first 40,000 updates; ``ema_buffers: own``. There a batch for
-  CIFAR-10 holds whatever labels 100 random images have; here their number is fixed.
+  CIFAR-10 holds whatever labels 100 random images have; here their number is fixed. There the
+  average also takes the weights before each update, here those after it.
 - B, the same, pytorch: ``forward: joint``, ``items: all``, ``denominator: all``,
   ``logit_distance: 0.01``, a weight of 100 (mse) or 10 (kl) after a sigmoid ramp over 5 epochs;
   ``split.unlabelled: rest``, ``ema_buffers: own``, ``ema_decay`` of kind ``running_mean``.

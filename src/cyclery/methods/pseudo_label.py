@@ -1,12 +1,13 @@
 """Pseudo-Label: the likeliest class of a confident prediction is its label.
 
-D.-H. Lee, Pseudo-Label (ICML 2013 workshop), as google-research/fixmatch has it and as MixMatch
-and FixMatch compare with it: with z the logits of one weak view of N unlabelled samples,
+D.-H. Lee, Pseudo-Label (ICML 2013 workshop), with the settings with which google-research/fixmatch
+compares: with z the logits of one weak view of N unlabelled samples,
 
     loss = mean CE(y, z_x) + weight / N sum_b 1[max softmax(z_b) > threshold] CE(argmax z_b, z_b)
 
-The gradient flows through the prediction only. What is masked out counts in the divisor. The
-unlabelled samples pass the network by themselves and leave its running statistics alone.
+The gradient flows through the prediction only. What is masked out counts in the divisor. (That code
+multiplies losses [N] by a mask [N, 1], which averages the two apart: mean mask times mean loss.)
+The unlabelled samples pass the network by themselves and leave its running statistics alone.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ _CLAIM: Json = {
 }  # fmt: skip
 _ARM: Json = {
     "id": "", "label": "", "role": "", "own_definition": "", "n": 0,
-    "diverged": [{"seed": None, "step": None}], "metrics": {}, "images": None, "updates": None,
-    "seconds": None, "keys": [],
+    "diverged": [{"seed": None, "step": None}], "metrics": {}, "images": None, "views": None,
+    "updates": None, "seconds": None, "keys": [],
     "tuned": {"trials": [], "chosen": {}},
 }  # fmt: skip
 _EXPERIMENT: Json = {
@@ -194,6 +194,13 @@ _NAMES = {
     "minority_accuracy": "accuracy of the smaller half",
     "many_accuracy": "accuracy of common classes",
     "medium_accuracy": "accuracy of medium classes", "few_accuracy": "accuracy of rare classes",
+    "test_accuracy_median20": "test accuracy, median of the last evaluations",
+    "test_accuracy_mean20": "test accuracy, mean of the last evaluations",
+    "raw_test_accuracy": "test accuracy without averaging of weights",
+    "raw_test_accuracy_mean20": "the same without averaging of weights",
+    "train_mask_rate": "share of pseudo-labels that are used",
+    "train_pseudo_correct": "share of pseudo-labels that are used and right",
+    "train_pseudo_classes": "effective number of classes among the pseudo-labels",
     "train_clipped": "share of clipped updates", "train_scale": "scale of the loss",
 }  # fmt: skip
 
