@@ -1,0 +1,175 @@
+"""The stored figures as a part of docs/benchmark.md, and as its plot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+from cyclery.bench import results
+from cyclery.bench.cases import GOALS, LOOP
+from cyclery.bench.results import FIRST_STEP, STEADY_STATE
+from cyclery.errors import UserError
+from cyclery.files import write_atomic
+from cyclery.report.chart import INK, Page, colour, drawable, span, style
+
+Json = dict[str, Any]
+PAGE, PLOT = Path("docs/benchmark.md"), Path("docs/benchmark.svg")
+BEGIN, END = "<!-- measured: written by `cyclery bench --docs` -->", "<!-- end of measured -->"
+AWAITED = (
+    "**No figures from a GPU are stored here yet**: everything below is from a CPU, and the goals "
+    "for a GPU await one."
+)
+_ROW, _LEGEND = 27.0, 11.0  # heights of a row of the plot, and of one of its legend
+# A colour for each width, a shape for each way of training.
+_WIDTHS = (1, 2, 4, 8)
+
+
+def write(root: Path, folder: Path) -> None:
+    """Put the figures stored in ``folder`` into the page and its plot."""
+    found = stored(folder)
+    page = root / PAGE
+    write_atomic(page, filled(page.read_text(encoding="utf-8"), found))
+    write_atomic(root / PLOT, plot(found))
+
+
+def stored(folder: Path) -> list[Json]:
+    """Return all stored figures, those of GPUs first."""
+    found = [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))]
+    if not found:
+        raise UserError(f"{folder}: no figures are stored; run `cyclery bench` first.")
+    return sorted(found, key=lambda one: one["kind"] != "cuda")
+
+
+def filled(text: str, found: list[Json]) -> str:
+    """Return the page with the figures between its two marks."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"{PAGE}: the marks {BEGIN} and {END} are missing; put them back.")
+    return f"{head}{BEGIN}\n\n{section(found)}\n{END}{tail}"
+
+
+def section(found: list[Json]) -> str:
+    """Return the figures as Markdown."""
+    parts = [] if found[0]["kind"] == "cuda" else [AWAITED]
+    for one in found:
+        parts += [f"### {one['device']}", f"{results.heading(one)}."]
+        if one["rows"]:
+            rows = [
+                ("" if i else row["title"], *cells)
+                for row in one["rows"]
+                for i, cells in enumerate(results.cells(row))
+            ]
+            parts.append(_table("", ("", *results.HEAD), rows, left=2))
+        if one[FIRST_STEP]:
+            shown = results.first_step_cells(one[FIRST_STEP])
+            title = f"from process start to first trained step, {one[FIRST_STEP]['title']}"
+            parts.append(_table(title, results.FIRST_STEP_HEAD, shown))
+        if one[STEADY_STATE]:
+            shown = results.steady_state_cells(one[STEADY_STATE])
+            parts.append(_table("between two ends of an epoch", results.STEADY_HEAD, shown))
+        for kind in ("left_out", "failed"):
+            words = kind.replace("_", " ")
+            parts += [f"`{row}` {words}: {why}." for row, why in one[kind].items()]
+    parts += ["### Goals", *(_goals(one) for one in found)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _goals(one: Json) -> str:
+    judged = results.goal_cells(results.goals(one))
+    return _table(one["device"], results.GOAL_HEAD, judged, left=4)
+
+
+def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """Return a Markdown table without the columns that are empty; the first is titled."""
+    head, every = (title, *head[1:]), list(rows)
+    kept = [i for i in range(len(head)) if i == 0 or any(row[i] for row in every)]
+    marks = ["---" if i < left else "---:" for i in kept]
+    lines = [[head[i] for i in kept], marks, *([row[i] for i in kept] for row in every)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plot(found: list[Json]) -> bytes:
+    """Return the ratios to the loop in fp32 as an SVG: a panel a device, a line a row."""
+    with style():
+        names = list(dict.fromkeys(name for one in found for name, _ in _points(one["rows"])))
+        page = Page([_LEGEND * -(-len(names) // 2), *(_ROW * len(one["rows"]) for one in found)])
+        page.figure.patch.set(visible=True, facecolor="white")
+        _legend(page, names)
+        for one in found:
+            _panel(page, one)
+        out = BytesIO()
+        canvas: Any = FigureCanvasSVG(page.figure)
+        canvas.print_svg(out, metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def _points(rows: list[Json]) -> list[tuple[str, Json]]:
+    """Return each variant but the loop itself with its figures."""
+    return [
+        (name, variant)
+        for row in rows
+        for name, variant in row["variants"].items()
+        if LOOP.name in variant["ratio_to"]
+    ]
+
+
+def _look(name: str) -> Json:
+    """Return the marker of a variant."""
+    width = int(name.rpartition(" x ")[2]) if " x " in name else 1
+    shape, shade = "o", colour(_WIDTHS.index(width))
+    if name.startswith("loop"):
+        shape, shade = "x", colour(6)
+    elif name.startswith("compiled"):
+        shape = "D"
+    elif name.startswith("engine eager"):
+        shade = INK
+    elif name.startswith("engine, "):
+        shape, shade = "s", colour(_WIDTHS.index(int(name.split()[1])))
+    return {"marker": shape, "color": shade, "markersize": 4.2, "linestyle": "none"}
+
+
+def _legend(page: Page, names: list[str]) -> None:
+    lines = -(-len(names) // 2)
+    ax = page.panel(_LEGEND * lines, "speed as a multiple of the loop's in fp32", (0, 1), None)
+    ax.set_axis_off()
+    ax.set_ylim(lines, 0)
+    for index, name in enumerate(names):
+        left, row = 0.5 * (index // lines), index % lines
+        ax.plot(left + 0.02, row + 0.5, **_look(name))
+        ax.text(left + 0.05, row + 0.5, drawable(name), va="center_baseline")
+
+
+def _panel(page: Page, one: Json) -> None:
+    rows = one["rows"]
+    goals = {row: goal.ratio for goal in GOALS for row in goal.rows if one["kind"] == "cuda"}
+    shown = [v["ratio_to"][LOOP.name] for _, v in _points(rows)]
+    values = [1.0, *(spread[key] for spread in shown for key in ("low", "high"))]
+    values += [goals[row["row"]] for row in rows if row["row"] in goals]
+    wide = max(values) / min(values) > 4
+    limits = (min(values) / 1.2, max(values) * 1.2) if wide else span(values)
+    ax = page.panel(_ROW * len(rows), one["device"], limits, None)
+    if wide:
+        ax.set_xscale("log")
+        places = [place for place in (0.2, 0.5, 1, 2, 5, 10, 20) if limits[0] < place < limits[1]]
+        ax.set_xticks(places, [f"{place:g}" for place in places])
+        ax.minorticks_off()
+    ax.set_ylim(len(rows), 0)
+    for place, row in enumerate(rows):
+        ax.text(
+            0, place + 0.05, drawable(row["title"], 70), va="top",
+            transform=ax.get_yaxis_transform(), fontsize=7.8,
+        )  # fmt: skip
+        ax.vlines(1, place + 0.45, place + 0.9, color=INK, linewidth=0.8)
+        if row["row"] in goals:
+            ax.plot(goals[row["row"]], place + 0.68, "|", color=INK, markersize=11)
+        for name, variant in _points([row]):
+            spread, look = variant["ratio_to"][LOOP.name], _look(name)
+            ends = (spread["low"], spread["high"])
+            ax.plot(ends, [place + 0.68] * 2, color=look["color"], linewidth=1.2)
+            ax.plot(spread["median"], place + 0.68, **look)
