@@ -80,5 +80,6 @@ clean: ## remove .venv and caches; results stay
 	rm -rf build src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-clean-results: ## remove every result and what Snakemake remembers of them
-	rm -rf results .snakemake/incomplete .snakemake/log .snakemake/metadata
+clean-results: ## remove results but the published ones, and what Snakemake remembers of them
+	test ! -d results || find results -mindepth 1 -maxdepth 1 ! -name published -exec rm -rf {} +
+	rm -rf .snakemake/incomplete .snakemake/log .snakemake/metadata

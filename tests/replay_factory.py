@@ -51,19 +51,18 @@ class Recorder:
 
     def __init__(self) -> None:
         self.recorded = self.replays = 0
+        self.refused: set[str] = set()
 
     def __call__(
         self, function: Callable[[], Any], generators: Iterable[torch.Generator]
     ) -> tuple[Callable[[], None], Any]:
-        """Record a function, which runs meanwhile: so its first replay is to do nothing."""
+        """Record a function, which runs meanwhile: what it changes is put back by the caller."""
         tape, self.recorded = _Tape(), self.recorded + 1
         with tape:
             result = function()
-        fresh = [True]
 
         def replay() -> None:
             self.replays += 1
-            if not fresh or not fresh.pop():
-                tape.replay()
+            tape.replay()
 
         return replay, result

@@ -179,10 +179,11 @@ def test_widths_share_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_engine_that_could_not_be_captured_is_not_measured(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(function: Any, generators: Any) -> Any:
-        raise RuntimeError("operation not permitted when stream is capturing")
+    class Refuses(Recorder):
+        def __call__(self, function: Any, generators: Any) -> Any:
+            raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(contenders, "Graphs", lambda: refuse)
+    monkeypatch.setattr(contenders, "Graphs", Refuses)
     case = replace(CASE, variants=(LOOP, *captured(1)))
     with pytest.raises(RuntimeError, match="not captured"):
         measure.row(case, CPU, ROOT / LOOPS_FILE, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -221,7 +222,49 @@ def test_a_run_too_many_waits_until_another_is_done() -> None:
         lambda job: begin(job, log), lambda job: "wrn", card, lambda: contextlib.nullcontext
     )
     assert sorted(cohort.results([1, 2, 3])) == [(1, 1), (2, 2), (3, 3)]
-    assert tries == [2] and not card.admits("wrn", 3)
+    # One was beside it: no more than one from then on.
+    assert tries == [2] and card.admits("wrn", 0) and not card.admits("wrn", 1)
+
+
+def test_memory_that_another_run_gives_back_does_not_hide_what_a_run_takes() -> None:
+    class Giving(Card):
+        def _release(self) -> None:
+            self.taken -= 30
+
+    card = Giving()
+    card._need["wide"] = 30
+    card.starts("wide")
+    card.taken = 30
+    card.starts("wrn")
+    card.taken += 20
+    card.settled("wide")
+    card.leaves("wide", settled=True)
+    card.settled("wrn")
+    assert card._need["wrn"] == 20
+
+
+def test_a_run_that_failed_is_let_go_before_its_memory_is_asked_for() -> None:
+    class Heavy:
+        """What a run holds."""
+
+    held: list[weakref.ref[Heavy]] = []
+    alive: list[bool] = []
+
+    class Watched(Card):
+        def leaves(self, kind: str, settled: bool) -> None:
+            alive.append(held[0]() is not None)
+            super().leaves(kind, settled)
+
+    def begin(job: int, log: list[str]) -> Task[int]:
+        heavy = Heavy()
+        held.append(weakref.ref(heavy))
+        yield Pause.NEXT
+        raise torch.OutOfMemoryError(f"out of memory beside {heavy}")
+
+    cohort = Cohort(lambda job: begin(job, []), str, Watched(), lambda: contextlib.nullcontext)
+    with pytest.raises(torch.OutOfMemoryError):
+        list(cohort.results([1]))
+    assert alive == [False]
 
 
 def test_out_of_memory_alone_is_an_error() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import engine_factory as factory
@@ -13,7 +15,7 @@ from replay_factory import Recorder
 from cyclery import methods
 from cyclery.engine import run as run_module
 from cyclery.engine.cohort import drain
-from cyclery.engine.cuda import WARM_UP, culprit, warm_up
+from cyclery.engine.replay import WARM_UP, culprit
 from cyclery.engine.run import Run
 from cyclery.engine.sweep import sweep
 
@@ -109,38 +111,81 @@ def test_warming_up_leaves_no_trace() -> None:
     run = factory.run(factory.everything("mean_teacher", batch=50))
     run.begin_epoch()
     before = run.state()
-    run._recorder = Recorder()
-    run._record(50, lambda: None)
-    counter = torch.zeros(2)
-    warm_up(lambda: counter.add_(1), [counter], times=5)
-    assert torch.equal(counter, torch.zeros(2))
-    for name, value in run.state().items():
+    recorded = factory.run(run.settings, recorder=Recorder())
+    recorded.begin_epoch()
+    assert recorded.prepare() and not run.prepare()
+    for name, value in recorded.state().items():
         assert torch.equal(value, before[name]), name
+
+
+def test_what_is_captured_at_once_is_all_that_is_repeated() -> None:
+    """Before the first epoch, so that a run's memory is known from its start."""
+    settings = factory.everything("fixmatch", epochs=3)
+    recorder = Recorder()
+    run = factory.run(settings, recorder=recorder)
+    assert run.prepare()
+    count = recorder.recorded
+    factory.finish(run)
+    assert recorder.recorded == count
+    assert_same(run, factory.train(settings))
 
 
 # What cannot be captured.
 
 
-def refuses(function: Any, generators: Any) -> Any:
-    raise RuntimeError("operation not permitted when stream is capturing\nmore")
+class Refuses:
+    """A recorder whose capture fails as CUDA's does: ending it raises an error of its own."""
+
+    def __init__(self, error: type[RuntimeError] = RuntimeError) -> None:
+        self.refused: set[str] = set()
+        self.tries, self._error = 0, error
+
+    def __call__(self, function: Any, generators: Any) -> Any:
+        self.tries += 1
+        with self._capture():
+            function()
+            raise self._error("operation not permitted when stream is capturing\nmore")
+
+    @contextmanager
+    def _capture(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
 
 
 def test_a_step_that_cannot_be_captured_runs_eager_with_one_warning(caplog) -> None:
-    settings = factory.settings(epochs=2)
+    settings, recorder = factory.settings(epochs=2), Refuses()
     with caplog.at_level(logging.WARNING):
-        run = factory.train(settings, recorder=refuses)
-    assert_same(run, factory.train(settings))
+        runs = [factory.train(settings, recorder=recorder) for _ in range(2)]
+    for run in runs:
+        assert_same(run, factory.train(settings))
     (warning,) = caplog.messages
-    assert "supervised cannot be captured" in warning and "raise RuntimeError" in warning
-    assert "\n" not in warning
+    assert recorder.tries == 1
+    assert "supervised cannot be captured at `raise self._error" in warning
+    assert "not permitted" in warning and "\n" not in warning
+
+
+def test_a_later_capture_that_fails_leaves_the_earlier_one_in_use() -> None:
+    class Second(Recorder):
+        def __call__(self, function: Any, generators: Any) -> Any:
+            if self.recorded == 1:
+                raise RuntimeError("no")
+            return super().__call__(function, generators)
+
+    recorder = Second()
+    run = factory.run(factory.settings(epochs=2), recorder=recorder)
+    assert not run.prepare()
+    factory.finish(run)
+    assert recorder.replays == run.updates
+    assert_same(run, factory.train(run.settings))
 
 
 def test_running_out_of_memory_is_no_refusal() -> None:
-    def full(function: Any, generators: Any) -> Any:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
+    recorder = Refuses(torch.OutOfMemoryError)
     with pytest.raises(torch.OutOfMemoryError):
-        factory.train(factory.settings(), recorder=full)
+        factory.train(factory.settings(), recorder=recorder)
+    assert not recorder.refused
 
 
 def test_a_method_may_decline_to_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,9 +98,9 @@ def test_equal_to_torch(case: str, chunk: int, monkeypatch: pytest.MonkeyPatch) 
     for step in range(STEPS):
         # The same gradients for both, of a size as training has.
         draw = torch.Generator().manual_seed(step)
-        for p, q in zip(net.parameters(), reference.parameters(), strict=True):
+        for name, q in reference.named_parameters():
             q.grad = 0.1 * torch.randn(q.shape, generator=draw)
-            p.grad.copy_(q.grad)
+            flat.views(flat.grad)[name].copy_(q.grad)
         ours.step(row(**changing(step)))
         torch_step(theirs, changing(step))
         for p, q in zip(net.parameters(), reference.parameters(), strict=True):
@@ -115,8 +115,7 @@ def test_training_is_equal_to_torch() -> None:
     for step in range(STEPS):
         now = changing(step) | {"lr": 0.002}
         x, y = batch(step)
-        flat.zero_grad()
-        F.cross_entropy(net(x), y).backward()
+        flat.backward(F.cross_entropy(net(x), y))
         ours.step(row(**now))
         theirs.zero_grad()
         F.cross_entropy(reference(x), y).backward()
@@ -132,9 +131,9 @@ def test_sgdw_is_sgd_after_shrinking() -> None:
     theirs = torch.optim.SGD(groups(reference), 0.1, 0.9, nesterov=True)
     for step in range(STEPS):
         now = changing(step)
-        for p, q in zip(net.parameters(), reference.parameters(), strict=True):
+        for name, q in reference.named_parameters():
             q.grad = torch.sin(q.detach() * 7 + step)
-            p.grad.copy_(q.grad)
+            flat.views(flat.grad)[name].copy_(q.grad)
         ours.step(row(**now))
         with torch.no_grad():
             for q in reference.parameters():
@@ -184,6 +183,22 @@ def test_decays_that_are_promised_to_be_zero_need_no_entry(name: str) -> None:
     assert torch.equal(*finals)
 
 
+def test_gradients_are_gathered_anew_and_zero_where_there_is_none() -> None:
+    net = network()
+    flat = Flat(net, channels_last=True)
+    x, y = batch(0)
+    for _ in range(2):  # they are not summed up
+        flat.backward(F.cross_entropy(net(x), y))
+        for name, p in net.named_parameters():
+            assert p.grad is not None and p.grad.any()
+            assert torch.equal(flat.views(flat.grad)[name], p.grad), name
+    weight = dict(net.named_parameters())["0.weight"]
+    flat.backward((weight**2).sum())
+    for name, gradient in flat.views(flat.grad).items():
+        expected = 2 * weight if name == "0.weight" else torch.zeros_like(gradient)
+        assert torch.equal(gradient, expected), name
+
+
 def test_layout_of_the_flat_vector() -> None:
     net = network()
     values = {name: p.detach().clone() for name, p in net.named_parameters()}
@@ -193,8 +208,9 @@ def test_layout_of_the_flat_vector() -> None:
         assert torch.equal(p, values[name])
         start = p.data.storage_offset()
         assert start % 16 == 0 and p.data_ptr() == flat.data[start:].data_ptr()
-        assert p.grad is not None and p.grad.stride() == p.stride()
-        assert p.grad.data_ptr() == flat.grad[start:].data_ptr()
+        gradient = flat.views(flat.grad)[name]
+        assert gradient.stride() == p.stride()
+        assert gradient.data_ptr() == flat.grad[start:].data_ptr()
         assert (start < flat.decay_end) == (p.ndim > 1)
     used = sum(p.numel() for p in net.parameters())
     assert flat.data.count_nonzero() <= used < len(flat) and len(flat) % 16 == 0
@@ -211,8 +227,7 @@ def test_padding_stays_zero() -> None:
         flat = Flat(net)
         rule = build(name, flat)
         for step in range(3):
-            flat.zero_grad()
-            F.cross_entropy(net(batch(step)[0]), batch(step)[1]).backward()
+            flat.backward(F.cross_entropy(net(batch(step)[0]), batch(step)[1]))
             rule.step(row(**changing(step + 1)))
         mask = torch.ones(len(flat), dtype=torch.bool)
         for view in flat.views(mask).values():
@@ -221,24 +236,14 @@ def test_padding_stays_zero() -> None:
         assert flat.data.isfinite().all()
 
 
-def test_gradient_views_survive_backward() -> None:
-    net = network().to(memory_format=torch.channels_last)
+def test_channels_last_gradients_are_those_of_torch() -> None:
+    net, reference = network().to(memory_format=torch.channels_last), network()
     flat = Flat(net, channels_last=True)
     x, y = batch()
-    x = x.contiguous(memory_format=torch.channels_last)
-    pointers = [p.grad.data_ptr() for p in net.parameters()]
-    total = torch.zeros(len(flat))
-    for _ in range(2):
-        flat.zero_grad()
-        assert not any(p.grad.any() for p in net.parameters())
-        F.cross_entropy(net(x), y).backward()
-        total += flat.grad
-    assert [p.grad.data_ptr() for p in net.parameters()] == pointers
-    reference = network()
+    flat.backward(F.cross_entropy(net(x.contiguous(memory_format=torch.channels_last)), y))
     F.cross_entropy(reference(x), y).backward()
-    mean = flat.views(total / 2)
     for name, p in reference.named_parameters():
-        torch.testing.assert_close(mean[name], p.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(flat.views(flat.grad)[name], p.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_frozen_parameters_are_left_alone() -> None:
@@ -263,16 +268,16 @@ def test_only_float32_parameters() -> None:
 def test_clipping_equals_torch(scale: float) -> None:
     net, reference = network(), network()
     flat = Flat(net)
-    for p, q in zip(net.parameters(), reference.parameters(), strict=True):
+    for name, q in reference.named_parameters():
         q.grad = scale * torch.randn_like(q)
-        p.grad.copy_(q.grad)
+        flat.views(flat.grad)[name].copy_(q.grad)
     norm = torch.nn.utils.clip_grad_norm_(reference.parameters(), 2.0)
     torch.testing.assert_close(grad_norm(flat), norm)
     clipped = clip_(flat, torch.tensor(2.0))
     assert clipped.shape == () and clipped.dtype == torch.float32
     assert bool(clipped) == bool(norm > 2)
-    for p, q in zip(net.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(p.grad, q.grad, rtol=1e-6, atol=1e-9)
+    for name, q in reference.named_parameters():
+        torch.testing.assert_close(flat.views(flat.grad)[name], q.grad, rtol=1e-6, atol=1e-9)
     assert grad_norm(flat) <= 2 * (1 + 1e-6)
 
 
@@ -289,8 +294,7 @@ def test_restored_state_continues_identically(case: str) -> None:
 
     def advance(net: nn.Module, flat: Flat, rule: optim.Optimiser, steps: range) -> None:
         for step in steps:
-            flat.zero_grad()
-            F.cross_entropy(net(batch(step)[0]), batch(step)[1]).backward()
+            flat.backward(F.cross_entropy(net(batch(step)[0]), batch(step)[1]))
             rule.step(row(**changing(step)))
 
     net = network()
@@ -342,7 +346,7 @@ def test_a_step_never_waits_for_the_host(case: str) -> None:
     with pytest.raises(AssertionError), NoSync():
         bound.item()
     with NoSync():
-        flat.zero_grad()
+        flat.backward(sum(p.square().sum() for p in flat.params.values()))
         clip_(flat, bound)
         rule.step(now)
 

@@ -220,7 +220,7 @@ def scratch(tmp_path: Path) -> Path:
         "#!/bin/sh\n"
         'echo "$*" >> calls\n'
         'case "$*" in\n'
-        '  *_base_executable*) echo ./fake-python;;\n'
+        "  *_base_executable*) echo ./fake-python;;\n"
         '  *"venv --clear"*) rm -rf .venv; mkdir -p .venv/bin; cp fake-python .venv/bin/python;;\n'
         '  *"pip install"*) test ! -e broken;;\n'
         "esac\n",
@@ -259,6 +259,18 @@ def test_reproduce_passes_its_settings_on() -> None:
 def test_no_target_but_the_one_that_says_so_removes_results() -> None:
     assert not any("results" in line for line in recipe("clean"))
     assert any("results" in line for line in recipe("clean-results"))
+
+
+def test_published_results_outlive_the_others(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("published/bench", "store", "smoke/report", ".hidden"):
+        (tmp_path / "results" / name).mkdir(parents=True)
+    assert make("clean-results", cwd=tmp_path).returncode == 0
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["published"]
+    (tmp_path / "results" / "published" / "bench").rmdir()
+    (tmp_path / "results" / "published").rmdir()
+    (tmp_path / "results").rmdir()
+    assert make("clean-results", cwd=tmp_path).returncode == 0
 
 
 def test_set_up_is_done_once(scratch: Path) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import engine_factory as factory
 import pytest
@@ -408,3 +409,20 @@ def test_a_gpu_that_is_not_there_is_named(tmp_path):
         pytest.skip("this machine has a GPU")
     with pytest.raises(UserError, match="torch sees no GPU"):
         factory.trainer(tmp_path, device="cuda").train([factory.job(factory.settings())])
+
+
+def test_a_network_that_cannot_be_compiled_is_one_clear_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def fails(run: Any, size: int) -> None:
+        raise TorchDynamoException("Cannot find a working triton installation.\nMore")
+
+    monkeypatch.setattr("cyclery.engine.run.Run.step", fails)
+    job = factory.job({**factory.settings(), "compile": True})
+    with pytest.raises(UserError, match=r"compile is true.*working triton installation\. Mend"):
+        factory.trainer(tmp_path).train([job])
+    # Where nothing is compiled it is a defect, and shown as one.
+    with pytest.raises(TorchDynamoException):
+        factory.trainer(tmp_path).train([factory.job(factory.settings())])

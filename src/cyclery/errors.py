@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 
@@ -22,3 +22,13 @@ def nearest(name: object, allowed: Iterable[str]) -> str:
 def choices(allowed: Iterable[str]) -> str:
     """Return the allowed names as one sorted, comma-separated text."""
     return ", ".join(sorted(allowed))
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from or in the handling of, and so on."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__

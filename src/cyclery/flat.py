@@ -13,11 +13,10 @@ ALIGN = 16  # elements, so that every tensor starts on a 64-byte boundary
 
 
 class Flat:
-    """The trainable parameters of a module as views of one fp32 vector, their gradients too.
+    """The trainable parameters of a module as views of one fp32 vector; a second one for gradients.
 
     Weights (ndim > 1) come first; ``decay_end`` is where biases and normalisation parameters
-    (ndim <= 1) begin. Padding is zero and stays zero. Gradients must be cleared by `zero_grad`
-    only: a module's own ``zero_grad`` would drop the views.
+    (ndim <= 1) begin. Padding is zero and stays zero.
 
     Args:
         module: its parameters must be float32 and on one device; frozen ones are left alone.
@@ -51,8 +50,9 @@ class Flat:
         for name, p in named:
             values[name].copy_(p.data)
             p.data = values[name]
-            p.grad = grads.get(name)
+            p.grad = None
             p.requires_grad_(not frozen)
+        self._pairs = [(self.params[name], view) for name, view in grads.items()]
 
     def __len__(self) -> int:
         return len(self.data)
@@ -64,9 +64,19 @@ class Flat:
             for name, (shape, strides, offset) in self._slots.items()
         }
 
-    def zero_grad(self) -> None:
-        """Set all gradients to zero; the parameters keep their views."""
-        self.grad.zero_()
+    def backward(self, loss: Tensor) -> None:
+        """Set ``grad`` to the gradients of a loss []; zero where a parameter is not part of it.
+
+        Autograd puts each gradient where it likes, and few kernels gather them: to add them to
+        views of the vector would take one for each parameter.
+        """
+        for p, _ in self._pairs:
+            p.grad = None
+        loss.backward()
+        found = [(view, p.grad) for p, view in self._pairs if p.grad is not None]
+        if len(found) < len(self._pairs):
+            self.grad.zero_()
+        torch._foreach_copy_(*map(list, zip(*found, strict=True)))
 
 
 def grad_norm(flat: Flat) -> Tensor:

@@ -21,7 +21,8 @@ from cyclery.bench.children import Children, spec
 from cyclery.data import splits
 from cyclery.engine.cohort import Cohort, Task, Width
 from cyclery.engine.cuda import Graphs, own_stream
-from cyclery.engine.run import Data, Recorder, Run
+from cyclery.engine.replay import Recorder
+from cyclery.engine.run import Data, Run
 
 Contender = Callable[[], Any]
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class Counted:
     """A recorder that counts what it has recorded."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.recorded, self._recorder = 0, recorder
+        self.recorded, self._recorder, self.refused = 0, recorder, recorder.refused
 
     def __call__(
         self, function: Callable[[], T], generators: Iterable[torch.Generator]
@@ -79,7 +80,9 @@ class Engine:
             recorder = Counted(Graphs())
             self._recorders.append(recorder)
         settings = self._case.settings(self._variant, seed)
-        return Run(settings, self._data, self._device, recorder=recorder)
+        run = Run(settings, self._data, self._device, recorder=recorder)
+        run.prepare()
+        return run
 
     def grow(self, width: int) -> None:
         """Make as many places, and runs unless each turn makes its own, as are missing."""

@@ -119,10 +119,12 @@ def _begin_peak(device: torch.device) -> int:
     """Count the peak of memory from now on; return what is taken already."""
     if device.type == "cpu":
         return 0
+    # What captured steps need is reserved, not allocated: it is counted with all that is reserved.
+    tidy(device)
     torch.cuda.reset_peak_memory_stats(device)
-    return torch.cuda.memory_allocated(device)
+    return torch.cuda.memory_reserved(device)
 
 
 def _peak(device: torch.device, base: int) -> int | None:
     """Return the most memory that was taken over ``base``; of a CPU it is asked of processes."""
-    return torch.cuda.max_memory_allocated(device) - base if device.type == "cuda" else None
+    return torch.cuda.max_memory_reserved(device) - base if device.type == "cuda" else None

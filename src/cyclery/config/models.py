@@ -268,7 +268,8 @@ class Config(Strict):
         None, description="numbers of the GPUs that jobs may take; null takes all there are"
     )
     jobs_per_gpu: Count = Field(1, description="jobs that share a GPU")
-    cohort: Count | None = Field(
+    # Streams of a device are few: runs that shared one could disturb each other.
+    cohort: Annotated[int, Field(ge=1, le=32)] | None = Field(
         None, description="runs that a job trains side by side on a GPU; null fits its memory"
     )
     capture: bool = Field(True, description="replay steps as CUDA graphs; false runs them eager")

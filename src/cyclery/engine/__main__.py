@@ -32,7 +32,10 @@ def main() -> int:
     )
     parser.add_argument("--gpus", type=int, nargs="+", help="numbers of the GPUs to choose from")
     parser.add_argument("--jobs-per-gpu", type=int, default=1, help="processes that share a GPU")
-    parser.add_argument("--cohort", type=int, help="runs side by side on a GPU")
+    parser.add_argument(
+        "--cohort", type=int, choices=range(1, 33), metavar="1..32",
+        help="runs side by side on a GPU",
+    )  # fmt: skip
     parser.add_argument("--eager", action="store_true", help="capture no CUDA graphs")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="cyclery: %(message)s")

@@ -10,11 +10,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Generic, Protocol, TypeVar
+
+from cyclery.errors import chain
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +69,11 @@ class Room(Protocol):
     def leaves(self, kind: str, settled: bool) -> None:
         """Hear that a run is over."""
 
-    def overflows(self, error: BaseException) -> bool:
-        """Say whether an error means that this run was one too many; then fewer are admitted."""
+    def overflows(self, error: BaseException, seats: int) -> bool:
+        """Say whether an error means that a run was too many beside ``seats`` others.
+
+        Then no more than these are admitted from now on.
+        """
 
 
 @dataclass(eq=False)
@@ -130,8 +136,9 @@ class Cohort(Generic[Job, R]):
                         busy = True
                         continue
                     except Exception as error:
+                        _forget(error)
                         self._leave(seat)
-                        if self._seats and self._room.overflows(error):
+                        if self._seats and self._room.overflows(error, len(self._seats)):
                             log.info("a run did not fit beside %d others", len(self._seats))
                             waiting.appendleft(seat.job)
                         else:
@@ -158,6 +165,12 @@ class Cohort(Generic[Job, R]):
         self._room.leaves(seat.kind, seat.settled)
 
 
+def _forget(error: BaseException) -> None:
+    """Let go of what the frames of an error hold: the run that failed, and its memory."""
+    for each in chain(error):
+        traceback.clear_frames(each.__traceback__)
+
+
 class Width:
     """Room for a fixed number of runs."""
 
@@ -177,6 +190,6 @@ class Width:
     def leaves(self, kind: str, settled: bool) -> None:
         """Do nothing."""
 
-    def overflows(self, error: BaseException) -> bool:
+    def overflows(self, error: BaseException, seats: int) -> bool:
         """Never mind: whoever sets a width is told when it is too large."""
         return False

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import logging
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
@@ -19,11 +17,7 @@ from torch import Tensor
 
 from cyclery.engine.cohort import Pause, Place, Task
 
-log = logging.getLogger(__name__)
-
 T = TypeVar("T")
-# Libraries choose their algorithms, and autograd makes its buffers, in the first calls.
-WARM_UP = 3
 # The host runs ahead of the device by at most this many marks, each after so many steps.
 MARKS, STEPS_PER_MARK = 4, 16
 # No more runs side by side than this: the device is full long before (measured: section 4 of the
@@ -33,27 +27,19 @@ MOST = 8
 RESERVE = 1.25
 
 
-def warm_up(function: Callable[[], T], live: Sequence[Tensor], times: int) -> None:
-    """Call a function a few times, and leave the ``live`` tensors, which it changes, as they were.
-
-    They are put back after every call, so that no counter runs out of its table.
-    """
-    before = [tensor.clone() for tensor in live]
-    for _ in range(times):
-        function()
-        with torch.no_grad():
-            for tensor, value in zip(live, before, strict=True):
-                tensor.copy_(value)
-
-
 class Graphs:
     """Records functions as CUDA graphs, in one memory pool: they are replayed one at a time.
 
-    Must be called on the stream of the run, which is not the default one.
+    Must be called on the stream of the run, which is not the default one. Runs that share a set of
+    ``refused`` methods learn from one another.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, refused: set[str] | None = None) -> None:
+        self.refused = set() if refused is None else refused
         self._pool = torch.cuda.graph_pool_handle()
+        # Destroying a graph clears the workspaces of its stream, which the run's other graphs
+        # still use: so all of them are kept for as long as the run, one that failed too.
+        self._begun: list[torch.cuda.CUDAGraph] = []
 
     def __call__(
         self, function: Callable[[], T], generators: Iterable[torch.Generator]
@@ -63,6 +49,7 @@ class Graphs:
         Raises a RuntimeError where an operation cannot be captured.
         """
         graph = torch.cuda.CUDAGraph()
+        self._begun.append(graph)
         for generator in generators:
             graph.register_generator_state(generator)
         stream = torch.cuda.current_stream()
@@ -73,14 +60,6 @@ class Graphs:
         ):
             result = function()
         return graph.replay, result
-
-
-def culprit(error: BaseException) -> str:
-    """Return the line of code at which a capture failed."""
-    frames = traceback.extract_tb(error.__traceback__)
-    # The innermost line outside of torch is what its author can change.
-    own = [frame for frame in frames if "/torch/" not in frame.filename] or frames
-    return f"`{own[-1].line}`" if own else "an unknown operation"
 
 
 class Lookahead:
@@ -130,10 +109,13 @@ def own_stream(device: torch.device) -> Place:
 
 
 class Memory:
-    """Room for as many runs as free memory holds; a kind's need is read off its first run."""
+    """Room for as many runs as free memory holds; a kind's need is read off its first run.
 
-    def __init__(self, device: torch.device, most: int = MOST) -> None:
-        self._device, self._most = device, most
+    ``processes`` is how many share the device.
+    """
+
+    def __init__(self, device: torch.device, most: int = MOST, processes: int = 1) -> None:
+        self._device, self._most, self._processes = device, most, processes
         self._need: dict[str, int] = {}
         # Reserved memory when a run started, of runs whose need shows only later.
         self._open: list[tuple[str, int]] = []
@@ -160,26 +142,36 @@ class Memory:
 
         So the estimate errs on the safe side.
         """
-        at = next(i for i, (other, _) in enumerate(self._open) if other == kind)
-        _, before = self._open.pop(at)
+        before = self._close(kind)
         self._need.setdefault(kind, max(self._reserved() - before, 1))
 
     def leaves(self, kind: str, settled: bool) -> None:
         """Give back what the run held."""
         if not settled:
-            self._open.pop(next(i for i, (other, _) in enumerate(self._open) if other == kind))
+            self._close(kind)
+        before = self._reserved()
         self._release()
+        # What another run gave back must not hide what those that are still settling have taken.
+        freed = before - self._reserved()
+        self._open = [(other, base - freed) for other, base in self._open]
 
-    def overflows(self, error: BaseException) -> bool:
-        """Admit fewer from now on where memory ran out."""
+    def overflows(self, error: BaseException, seats: int) -> bool:
+        """Admit no more than the ``seats`` that are left from now on where memory ran out."""
         if not isinstance(error, torch.OutOfMemoryError):
             return False
-        self._most = max(1, self._most - 1)
-        self._release()
+        self._most = max(1, seats)
         return True
 
+    def _close(self, kind: str) -> int:
+        """Forget a run that was settling; return what was taken before it."""
+        at = next(i for i, (other, _) in enumerate(self._open) if other == kind)
+        return self._open.pop(at)[1]
+
     def _free(self) -> tuple[int, int]:
-        return torch.cuda.mem_get_info(self._device)
+        """Return what this process may still take, and all that it may: its share of the device."""
+        free, total = torch.cuda.mem_get_info(self._device)
+        share = total // self._processes
+        return min(free, share - self._reserved()), share
 
     def _reserved(self) -> int:
         return torch.cuda.memory_reserved(self._device)
@@ -188,3 +180,11 @@ class Memory:
         # What a run leaves in a circle of references would keep its graphs and their memory.
         gc.collect()
         torch.cuda.empty_cache()
+
+
+def set_deterministic(on: bool) -> None:
+    """Do what ``torch.use_deterministic_algorithms`` does for all but torch's compiler.
+
+    It would import the compiler for that: a second of every job's start.
+    """
+    torch._C._set_deterministic_algorithms(on, warn_only=False)

@@ -8,11 +8,11 @@ the device that is read once an epoch, so it can be captured and replayed.
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,18 +21,17 @@ from torch import Tensor
 from cyclery import augment, methods, optim
 from cyclery.data import splits
 from cyclery.engine.cohort import Pause, Task, drain
-from cyclery.engine.cuda import WARM_UP, Lookahead, culprit, fetch, warm_up
+from cyclery.engine.cuda import Lookahead, fetch, set_deterministic
 from cyclery.engine.metrics import measure, named
 from cyclery.engine.networks import Networks
+from cyclery.engine.replay import Recorder, Replays
 from cyclery.engine.stream import Batch, Data, Feed, Samples, generator
 from cyclery.engine.table import Table
 
 __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 
-log = logging.getLogger(__name__)
-
 EVALUATION_BATCH = 1000
-T = TypeVar("T")
+PARTS = {"validation": "val", "test": "test"}
 
 
 class Diverged(Exception):
@@ -41,15 +40,6 @@ class Diverged(Exception):
     def __init__(self, update: int) -> None:
         super().__init__(f"not finite at update {update}")
         self.update = update
-
-
-class Recorder(Protocol):
-    """What turns a function on the device into something that is replayed, as ``cuda.Graphs``."""
-
-    def __call__(
-        self, function: Callable[[], T], generators: Iterable[torch.Generator]
-    ) -> tuple[Callable[[], None], T]:
-        """Return what replays the function, and the result that each replay writes anew."""
 
 
 class Run:
@@ -100,8 +90,12 @@ class Run:
         )
         self.mu = settings["mu"] or 0
         self.feeds = self._feeds()
-        self._recorder = recorder if self.method.capture else None
-        self._recorded: dict[Any, tuple[Callable[[], None], Any]] = {}
+        self._replays = Replays(
+            self.method.name,
+            recorder if self.method.capture else None,
+            lambda: [*self._tensors().values(), *(feed.cursor for feed in self.feeds.values())],
+            self.generators,
+        )
         self._ahead = Lookahead(device)
 
         self.epoch = 0
@@ -157,7 +151,7 @@ class Run:
 
     @property
     def evaluated(self) -> bool:
-        """Say whether an evaluation has been made, after which a run needs no more memory."""
+        """Say whether an evaluation has been made: an eager run has then taken what it needs."""
         return self._seen is not None
 
     @property
@@ -167,16 +161,28 @@ class Run:
 
     # Steps.
 
+    def prepare(self) -> bool:
+        """Capture at once all that will be repeated; say whether it is all captured.
+
+        Then the run holds all the memory that it will ever need. Between epochs only.
+        """
+        for size in sorted(set(self.table.batches)):
+            self._replays.record(size, partial(self.step, size))
+        for part in PARTS:
+            if len(self.ids[part]):
+                # An evaluation changes nothing: once is enough for libraries to choose.
+                self._replays.record(part, partial(self._measure, part), times=1)
+        return self._replays.on
+
     def step(self, size: int) -> None:
         """Train on the next ``size`` samples. Pure tensor code: no host number that changes."""
         row = self.table.row(self.update)
         batch = self._batch(size, row.get("magnitude"))
-        self.flat.zero_grad()
         with self._autocast():
             loss, logs = self.method.step(
                 self.models, batch, row, self.method_settings, self.generators["method"]
             )
-        loss.backward()
+        self.flat.backward(loss)
         scalars = {"loss": loss.detach(), **{k: v.detach() for k, v in logs.items()}}
         if "clip_norm" in row:
             scalars["clipped"] = optim.clip_(self.flat, row["clip_norm"])
@@ -195,38 +201,6 @@ class Run:
         labelled = self.feeds["labelled"].samples(size, magnitude, form)
         unlabelled = other.samples(size * self.mu, magnitude, form) if other else None
         return Batch(labelled.views, labelled.y, labelled.ids, unlabelled)
-
-    def _repeat(self, key: Any, function: Callable[[], T]) -> T:
-        """Call a function that is called many times: as a replay, where it can be captured."""
-        if self._recorder is not None and key not in self._recorded:
-            self._record(key, function)
-        if key not in self._recorded:
-            return function()
-        replay, result = self._recorded[key]
-        replay()
-        found: T = result
-        return found
-
-    def _record(self, key: Any, function: Callable[[], T]) -> None:
-        """Capture a function; where an operation refuses, this run goes on eager."""
-        assert self._recorder is not None
-        cursors = [feed.cursor for feed in self.feeds.values()]
-        states = {name: drawn.get_state() for name, drawn in self.generators.items()}
-        # An evaluation changes nothing, so once is enough for libraries to choose their algorithms.
-        times = WARM_UP if isinstance(key, int) else 1
-        warm_up(function, [*self._tensors().values(), *cursors], times)
-        for name, state in states.items():
-            self.generators[name].set_state(state)
-        try:
-            self._recorded[key] = self._recorder(function, self.generators.values())
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            self._recorder = None
-            log.warning(
-                "the method %s cannot be captured at %s, so it runs without: %s",
-                self.settings["method"]["name"], culprit(error), str(error).partition("\n")[0],
-            )  # fmt: skip
 
     # Epochs.
 
@@ -255,7 +229,7 @@ class Run:
         """Make a step once the device has little left to do, and pause."""
         while self._ahead.full():
             yield Pause.WAIT
-        self._repeat(size, lambda: self.step(size))
+        self._replays.call(size, partial(self.step, size))
         self._ahead.launched()
         yield Pause.NEXT
 
@@ -288,7 +262,7 @@ class Run:
 
         Where weights are averaged it is the averaged one, and the trained one is ``raw_``.
         """
-        found = self._repeat(("evaluate", part), lambda: self._measure(part))
+        found = self._replays.call(part, partial(self._measure, part))
         vectors = yield from fetch(found)
         figures = [named(vector) for vector in vectors]
         if not all(math.isfinite(each["nll"]) for each in figures):
@@ -342,7 +316,7 @@ class Run:
         """Return the figures on the validation and test sets, as ``val_`` and ``test_``."""
         if self._seen is None or self._seen[0] != self.epoch:
             result: dict[str, Any] = {}
-            for part, prefix in (("validation", "val"), ("test", "test")):
+            for part, prefix in PARTS.items():
                 if len(self.ids[part]):
                     found = yield from self.evaluation(part)
                     for raw, figures in found.items():
@@ -399,12 +373,12 @@ def _in_any_order(device: torch.device) -> Iterator[None]:
     """
     before = torch.are_deterministic_algorithms_enabled() and device.type == "cuda"
     if before:
-        torch.use_deterministic_algorithms(False)
+        set_deterministic(False)
     try:
         yield
     finally:
         if before:
-            torch.use_deterministic_algorithms(True)
+            set_deterministic(True)
 
 
 def set_arithmetic(settings: dict[str, Any], device: torch.device) -> None:
@@ -414,7 +388,9 @@ def set_arithmetic(settings: dict[str, Any], device: torch.device) -> None:
         torch.set_num_threads(settings["threads"])
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(settings["deterministic"])
+    set_deterministic(settings["deterministic"])
+    if settings["compile"]:
+        torch.use_deterministic_algorithms(settings["deterministic"])
     # Filling new memory would cost a kernel for every tensor of a step, and nothing reads it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.deterministic = settings["deterministic"]

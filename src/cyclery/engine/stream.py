@@ -89,8 +89,9 @@ class Stream:
         # The order is drawn on the CPU, where it is the same for every device.
         self._generators = {"order": generator(seed, f"{name}/order")}
         self._generators |= {n: generator(seed, f"{name}/{n}", device) for n in numbers}
-        self._order = torch.empty(length, dtype=torch.int64, device=device)
-        self._noise = torch.empty(length, len(numbers), device=device)
+        # Zeros, for a step may be tried before the first epoch begins.
+        self._order = torch.zeros(length, dtype=torch.int64, device=device)
+        self._noise = torch.zeros(length, len(numbers), device=device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
         self._offsets = torch.arange(largest, device=device)
 

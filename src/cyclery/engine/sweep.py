@@ -15,7 +15,8 @@ import torch
 
 from cyclery import lrrange
 from cyclery.engine.cohort import Pause, Task
-from cyclery.engine.run import Data, Diverged, Recorder, Run
+from cyclery.engine.replay import Recorder
+from cyclery.engine.run import Data, Diverged, Run
 
 
 def sweep(
@@ -36,6 +37,8 @@ def sweep(
         for size, steps in zip(run.table.batches, run.table.steps, strict=True)
         for _ in range(int(steps))
     ]
+    if settled := run.prepare():
+        yield Pause.SETTLED
     per_epoch = {int(t) for t in np.cumsum(run.table.steps)} | {0}
     every = max(1, len(sizes) // settings["evaluations"])
     lr, accuracy, loss = [], [], []
@@ -56,7 +59,8 @@ def sweep(
             lr.append(float(run.table.columns["lr"][update]))
             accuracy.append(found[""]["accuracy"])
             loss.append(float(losses.mean()))
-            if len(loss) == 1:
+            if not settled:
+                settled = True
                 yield Pause.SETTLED
     high = float(run.table.columns["lr"].max())
     classes = data.manifest["classes"]

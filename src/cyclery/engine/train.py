@@ -36,7 +36,8 @@ from cyclery.text import duration
 if TYPE_CHECKING:
     import torch
 
-    from cyclery.engine.run import Data, Recorder, Run
+    from cyclery.engine.replay import Recorder
+    from cyclery.engine.run import Data, Run
 
 __all__ = ["Stopped", "Trainer", "write_records"]
 
@@ -71,6 +72,9 @@ class Trainer:
     capture: bool = True
     lookup: Lookup = field(init=False)
     _data: dict[tuple[str, str], Data] = field(default_factory=dict, init=False)
+    # What is learnt of methods and of memory serves all runs of the process.
+    _refused: set[str] = field(default_factory=set, init=False)
+    _room: Room | None = field(default=None, init=False)
     _beside: Cohort[Job, Record | None] | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -162,13 +166,15 @@ class Trainer:
     ) -> Iterator[tuple[Job, Record | None]]:
         from cyclery.engine.cuda import Memory, own_stream
 
+        if self._room is None:
+            memory = Memory(device, processes=self.jobs_per_gpu)
+            self._room = Width(self.cohort) if self.cohort else memory
         # Determinism is a switch of the whole process, so runs that differ in it are kept apart.
         for choice in (True, False):
-            room: Room = Width(self.cohort) if self.cohort else Memory(device)
             self._beside = Cohort(
                 lambda job: self.train_one(job, wait, device),
                 _kind,
-                room,
+                self._room,
                 lambda: own_stream(device),
             )
             try:
@@ -201,10 +207,12 @@ class Trainer:
         data = self.data(job["settings"], device)
         if any(parent["sha256"] is None for parent in inputs["parents"].values()):
             record = _never_trained(job)
-        elif job["kind"] == "range":
-            record = yield from self._sweep(job, data, device)
         else:
-            record = yield from self._run(job, data, device, inputs)
+            with _compiling(job):
+                if job["kind"] == "range":
+                    record = yield from self._sweep(job, data, device)
+                else:
+                    record = yield from self._run(job, data, device, inputs)
         record |= {
             "schema": 1,
             "kind": job["kind"],
@@ -223,7 +231,7 @@ class Trainer:
             return None
         from cyclery.engine.cuda import Graphs
 
-        return Graphs()
+        return Graphs(self._refused)
 
     def _sweep(self, job: Job, data: Data, device: torch.device) -> Task[Record]:
         from cyclery.engine.sweep import sweep
@@ -257,7 +265,8 @@ class Trainer:
             log.info("%s: resumed after epoch %d", job["label"], point.epoch)
         began = saved = said = time.monotonic()
         outcome: Record = {"status": "done", "diverged_step": None, "final": {}, "cohort": 1}
-        settled = False
+        if settled := run.prepare():
+            yield Pause.SETTLED
         try:
             while not run.finished:
                 yield from run.epoch_steps()
@@ -341,11 +350,31 @@ class Trainer:
 
 
 def _kind(job: Job) -> str:
-    """Return what a run's need of memory depends on."""
-    settings = job["settings"]
-    names = ("model", "method", "dataset", "precision", "mu", "optimiser")
-    seen = [settings.get(name) for name in names]
-    return json.dumps([*seen, settings["schedules"]["batch"]], sort_keys=True)
+    """Return what a run's need of memory depends on: all but its seed, lengths and schedules."""
+    settings = dict(job["settings"])
+    schedules = settings.pop("schedules")
+    for name in ("seed", "epochs", "evaluations", "parents", "init", "range"):
+        settings.pop(name, None)
+    settings |= {"kind": job["kind"], "batch": schedules["batch"], "quantities": sorted(schedules)}
+    return json.dumps(settings, sort_keys=True)
+
+
+@contextlib.contextmanager
+def _compiling(job: Job) -> Iterator[None]:
+    """Say where torch.compile fails; to go on without it would be another run."""
+    if not job["settings"]["compile"]:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        why = str(error).strip().partition("\n")[0]
+        raise UserError(
+            f"{job['label']}: compile is true, but torch.compile failed: {why} Mend that (it needs "
+            "Triton and a C compiler), or set `compile: false`."
+        ) from error
 
 
 def _rounds(jobs: list[Job]) -> Iterator[list[Job]]:
