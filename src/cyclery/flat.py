@@ -76,7 +76,8 @@ class Flat:
         found = [(view, p.grad) for p, view in self._pairs if p.grad is not None]
         if len(found) < len(self._pairs):
             self.grad.zero_()
-        torch._foreach_copy_(*map(list, zip(*found, strict=True)))
+        views, gradients = zip(*found, strict=True)
+        torch._foreach_copy_(list(views), list(gradients))
 
 
 def grad_norm(flat: Flat) -> Tensor:
