@@ -31,6 +31,7 @@ from cyclery.data import registry
 from cyclery.data.prepare import prepare
 from cyclery.engine import ENGINE_VERSION
 from cyclery.engine.run import Data, Run
+from cyclery.engine.teachers import Trained
 from cyclery.engine.train import Trainer
 from cyclery.fields import plain
 from cyclery.store import Store
@@ -114,6 +115,8 @@ def settings(
         "epoch_images": epoch_images,
         "ema_buffers": ema_buffers,
         "init": None,
+        "init_share": None,
+        "draw": None,
         "epochs": epochs,
         "precision": "fp32",
         "compile": False,
@@ -157,8 +160,21 @@ def everything(method: str, **changes: Any) -> Json:
 
 
 def run(given: Json, **options: Any) -> Run:
-    """Return a new run on the CPU."""
-    return Run(given, data(), CPU, **options)
+    """Return a new run on the CPU; parents that it learns from are untrained unless given."""
+    parents = {name: [untrained()] for name in methods.parents_of(given["method"])}
+    parents |= options.pop("parents", {})
+    return Run(given, data(), CPU, parents=parents, **options)
+
+
+def trained(made: Run) -> Trained:
+    """Return a run as its children take it."""
+    return Trained(made.settings, made.weights())
+
+
+@cache
+def untrained() -> Trained:
+    """Return a network as it is drawn."""
+    return trained(Run({**settings(), "draw": "untrained"}, data(), CPU))
 
 
 def train(given: Json, **options: Any) -> Run:

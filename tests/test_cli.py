@@ -148,7 +148,7 @@ def test_a_plan_of_students_has_their_teachers(tmp_path: Path) -> None:
     }  # fmt: skip
     write(tmp_path, {**TIER, "shard_by": "experiment", "title": "[/b] is no markup"}, paper)
     [row] = rows(check(load(tmp_path)), ["one.students"])
-    assert (row["shards"], row["runs"]) == (2, 6)
+    assert (row["shards"], row["runs"]) == (2, 4)
     run(tmp_path, "plan")
 
 

@@ -72,7 +72,12 @@ def test_a_diverging_run_leaves_its_neighbours_alone(
 def test_a_failing_run_is_raised_after_its_neighbours_are_done(
     jobs: list[Job], alone: dict[str, Any], tmp_path: Path
 ) -> None:
-    orphan = {**factory.settings(), "init": "start", "parents": {"start": "f" * 24}}
+    orphan = {
+        **factory.settings(),
+        "init": "start",
+        "init_share": 1.0,
+        "parents": {"start": ["f" * 24]},
+    }
     listed = [jobs[0], factory.job(orphan), jobs[1], jobs[2]]
     found = {}
     with pytest.raises(UserError, match="its parent 'start'"):

@@ -22,7 +22,7 @@ def jobs(epochs=40):
     """Return a run with dropout, a parent and its child, and a range test."""
     parent = factory.job(factory.everything("supervised", epochs=epochs), keep=True)
     settings = factory.everything("cyclical_focal", epochs=epochs)
-    settings |= {"init": "start", "parents": {"start": parent["key"]}}
+    settings |= {"init": "start", "init_share": 1.0, "parents": {"start": [parent["key"]]}}
     sweep = {"kind": "linear", "start": 0.0, "end": 3.0}
     return [
         factory.job(factory.settings(lr=sweep, evaluations=10), kind="range"),
@@ -172,7 +172,7 @@ def test_a_command_that_is_terminated_says_143_and_resumes(tmp_path, undisturbed
 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
-    wanted = factory.job(factory.settings() | {"parents": {"start": "ab" * 12}})
+    wanted = factory.job(factory.settings() | {"parents": {"start": ["ab" * 12]}})
     with pytest.raises(SystemExit) as caught:
         run_command(tmp_path, [wanted])
     assert caught.value.code == 2

@@ -192,7 +192,12 @@ def test_a_resume_point_of_another_run_is_not_used(tmp_path, job):
 def test_a_resume_point_from_other_inputs_is_not_used(tmp_path):
     """The same key, but another parent: its weights changed since the point was made."""
     parents = [factory.job(factory.settings(seed=s), keep=True) for s in (0, 1)]
-    settings = {**factory.settings(), "init": "start", "parents": {"start": parents[0]["key"]}}
+    settings = {
+        **factory.settings(),
+        "init": "start",
+        "init_share": 1.0,
+        "parents": {"start": [parents[0]["key"]]},
+    }
     child = factory.job(settings, keep=True)
     fresh = factory.trainer(tmp_path / "a")
     fresh.train([parents[0], child])
@@ -205,7 +210,7 @@ def test_a_resume_point_from_other_inputs_is_not_used(tmp_path):
     )
     store.write(parents[0]["key"], other)
     found = retrained(tmp_path / "a", child)
-    assert found["inputs"]["parents"]["start"]["sha256"] == other["checkpoint_sha256"]
+    assert found["inputs"]["parents"]["start"][0]["sha256"] == other["checkpoint_sha256"]
     clean = factory.trainer(tmp_path / "b")
     clean.train([parents[0]])
     clean.store.checkpoint(parents[0]["key"]).write_bytes(

@@ -419,7 +419,9 @@ def test_the_curve_holds_the_mean_loss_and_the_evaluations():
 
 def test_a_run_starts_from_its_parents_weights():
     parent = factory.train(factory.settings())
-    child = factory.run(factory.settings(epochs=1), weights=parent.weights())
+    start = {"init": "start", "init_share": 1.0}
+    parents = {"start": [factory.trained(parent)]}
+    child = factory.run({**factory.settings(epochs=1), **start}, parents=parents)
     found = child.weights()
     assert all(torch.equal(found[name], value) for name, value in parent.weights().items())
     assert any("running_mean" in name for name in found)
@@ -428,7 +430,8 @@ def test_a_run_starts_from_its_parents_weights():
 def test_weights_that_do_not_fit_are_named():
     parent = factory.run(factory.settings(model_settings={"hidden": [16]}))
     with pytest.raises(UserError, match=r"do not fit this network \(first: .*weight\)"):
-        factory.run(factory.settings(), weights=parent.weights())
+        start = {"init": "start", "init_share": 1.0}
+        factory.run({**factory.settings(), **start}, parents={"start": [factory.trained(parent)]})
 
 
 def test_the_engine_trains_what_torch_trains():

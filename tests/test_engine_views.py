@@ -70,7 +70,7 @@ def test_a_pool_that_cannot_be(split: Json, words: str) -> None:
 
 
 def stream_of(ids: int, length: int, numbers: tuple[str, ...] = ()) -> Stream:
-    return Stream("labelled", torch.arange(ids), numbers, length=length, largest=length, seed=1)
+    return Stream("labelled", torch.arange(ids), numbers, length=length, largest=length, origin="1")
 
 
 @pytest.mark.parametrize("length", [7, 20, 65])

@@ -51,7 +51,8 @@ def settings(**changes: Any) -> dict[str, Any]:
         "augment": [{"op": "shift", "size": 1}],
         "strong": [], "mu": None, "epoch_images": None, "ema_buffers": None, "compile": False,
         "epochs": 6, "precision": "fp32", "deterministic": True, "threads": 1,
-        "evaluations": 2, "seed": 0, "parents": {}, "range": None, "init": None,
+        "evaluations": 2, "seed": 0, "parents": {}, "range": None,
+        "init": None, "init_share": None, "draw": None,
     } | changes  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def family() -> list[Json]:
     jobs = [test, parent]
     for rate in (0.05, 0.01):
         settings = factory.settings(lr=rate)
-        settings |= {"init": "start", "parents": {"start": jobs[-1]["key"]}}
+        settings |= {"init": "start", "init_share": 1.0, "parents": {"start": [jobs[-1]["key"]]}}
         jobs.append(factory.job(settings, keep=True))
     return jobs
 

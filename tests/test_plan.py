@@ -198,7 +198,7 @@ def test_chains_have_levels_and_edges(tmp_path: Path) -> None:
     assert parents == [[], ["L0-0000"], ["L1-0000"]]
     student = plan.trials("one", "main", "student")[0]
     assistant = plan.trials("one", "main", "assistant")[0]
-    assert student.run(1)["parents"] == {"teacher": assistant.key(1)}
+    assert student.run(1)["parents"] == {"teacher": [assistant.key(1)]}
     assert plan.is_parent(assistant) and not plan.is_parent(student)
     kept = {job["label"]: job["keep"] for s in plan.shards("one") for job in shard_jobs(s)}
     assert kept["one/main/plain s0"] and not kept["one/main/student s0"]
@@ -231,7 +231,10 @@ def test_long_chains_are_in_order(tmp_path: Path) -> None:
         tier.update(shard_by="experiment")
         arms(paper).clear()
         for n in range(12):
-            parents = {"parents": {f"p{m}": f"g{m}" for m in range(max(0, n - 3), n)}}
+            parents = {
+                "init": "start",
+                "parents": {"start": f"g{n - 1}", "reference": f"g{n // 2}"},
+            }
             arms(paper)[f"g{n}"] = {"lr": 0.1 + n / 100, **(parents if n else {})}
         paper["claims"]["C-1"]["comparisons"][0].update(arm="g11", against="g0")
 
@@ -264,11 +267,12 @@ def test_parents_of_another_experiment(tmp_path: Path) -> None:
         }
 
     plan = planned(tmp_path, change)
-    [shard] = plan.shards("one.students")
-    assert [parent.group for parent in plan.parent_shards(shard)] == ["one.main"]
+    # The ancestors of a group are among its shards: no group waits for another.
+    teacher, student = plan.shards("one.students")
+    assert plan.parent_shards(student) == [teacher]
+    assert {cell.arm.id for cell in teacher.cells} == {"one/main/fast"}
     labels = [job["label"] for job in part_jobs(plan, "one.students")]
     assert labels.index("one/main/fast s0") < labels.index("one/students/small s0")
-    # At a tier that shards by paper, a part brings its ancestors along.
     whole = planned(tmp_path, lambda t, p: (change(t, p), t.update(shard_by="paper")))
     assert {c.arm.name for s in whole.shards("one.students") for c in s.cells} == {"small", "fast"}
 
@@ -309,10 +313,9 @@ def test_students_take_a_tuned_teacher_as_declared(tmp_path: Path) -> None:
 
     plan = planned(tmp_path, change)
     [small] = plan.trials("one", "students", "small")
-    assert small.parents["teacher"].factors == {"lr": 1}
-    assert (
-        small.parents["teacher"].digest == planned(tmp_path).trials("one", "main", "fast")[0].digest
-    )
+    teacher = small.parents["teacher"].arm
+    assert teacher.factors == {"lr": 1}
+    assert teacher.digest == planned(tmp_path).trials("one", "main", "fast")[0].digest
     labels = [job["label"] for job in part_jobs(plan, "one.students")]
     assert "one/main/fast~lrx1 s0" in labels and "one/students/small s0" in labels
 

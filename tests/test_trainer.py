@@ -79,7 +79,9 @@ def chain():
     jobs = [parent]
     for lr in (0.05, 0.01):
         settings = factory.settings(lr=lr)
-        settings |= {"init": "start", "parents": {"start": jobs[-1]["key"]}}
+        settings |= {
+            "init": "start", "init_share": 1.0, "parents": {"start": [jobs[-1]["key"]]},
+        }  # fmt: skip
         jobs.append(factory.job(settings, keep=True))
     return jobs
 
@@ -196,7 +198,7 @@ def test_a_list_may_hold_parents_and_range_tests_in_any_order(tmp_path, workers,
     records = factory.trainer(tmp_path, workers=workers).train(jobs)
     assert keys(*records) == keys(*jobs)
     assert sorted(trained()) == sorted(keys(*jobs))
-    assert records[0]["inputs"]["parents"]["start"]["sha256"] == records[1]["checkpoint_sha256"]
+    assert records[0]["inputs"]["parents"]["start"][0]["sha256"] == records[1]["checkpoint_sha256"]
     bounds = [test["bounds"] for test in records[4:]]
     found = records[3]["inputs"]["range"]
     for name in ("base", "max"):
@@ -219,7 +221,7 @@ def test_another_checkpoint_of_the_parent_makes_a_child_stale(tmp_path, trained)
     trained()
     second = trainer.train([grandchild, child, parent])[::-1]
     assert trained() == keys(child, grandchild)
-    assert second[1]["inputs"]["parents"]["start"]["sha256"] == digest
+    assert second[1]["inputs"]["parents"]["start"][0]["sha256"] == digest
     assert second[1]["checkpoint_sha256"] != first[1]["checkpoint_sha256"]
 
 
@@ -305,7 +307,8 @@ def test_a_bad_manifest_is_named_with_the_remedy(tmp_path, content, message):
 
 def test_a_diverged_run_is_recorded_and_the_others_go_on(tmp_path, trained):
     wild = factory.job(factory.settings(lr=1e6, epochs=20), keep=True)
-    settings = factory.settings() | {"init": "start", "parents": {"start": wild["key"]}}
+    start = {"init": "start", "init_share": 1.0, "parents": {"start": [wild["key"]]}}
+    settings = factory.settings() | start
     child, tame = factory.job(settings), factory.job(factory.settings())
     trainer = factory.trainer(tmp_path)
     records = trainer.train([wild, child, tame])

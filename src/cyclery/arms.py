@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cyclery import schedules
-from cyclery.cells import ArmPlan, RangePlan, digest
+from cyclery import methods, schedules
+from cyclery.cells import ArmPlan, Parent, RangePlan, digest
 from cyclery.config.load import Project
-from cyclery.config.models import Experiment, RangeTest
+from cyclery.config.models import Experiment, ParentRef, RangeTest
+from cyclery.config.parents import check_parents
 from cyclery.config.resolve import DEFAULTS, budget, merge, resolve
 from cyclery.config.settings import Settings
 from cyclery.errors import UserError, choices, nearest
@@ -101,9 +103,10 @@ class Arms:
             arm, tier = exp.arms[arm_name], exp.tiers[self.tier]
             parents = {}
             for key, reference in sorted(arm.parents.items()):
-                family = self.trials(*self._parent(name, key, reference))
+                family = self.trials(*self._parent(name, key, reference.arm))
                 # Its best trial is known only after training; students take it as declared.
-                parents[key] = next(t for t in family if set(t.factors.values()) <= {1})
+                plain = next(t for t in family if set(t.factors.values()) <= {1})
+                parents[key] = _parent(plain, reference)
             if merged.get("init") is not None and merged["init"] not in parents:
                 raise UserError(
                     f"init: {merged['init']!r} is not a parent.{nearest(merged['init'], parents)} "
@@ -111,6 +114,7 @@ class Arms:
                 )
             for factors in self._factors(exp):
                 settings = resolve(_scaled(merged, factors))
+                check_parents(settings, parents)
                 cost = budget(settings)
                 if len(factors) and not settings["split"]["validation"]:
                     raise UserError("split.validation: must be above 0 where arms are tuned.")
@@ -178,6 +182,19 @@ class Arms:
         return paper, experiment, arm
 
 
+def _parent(arm: ArmPlan, reference: ParentRef) -> Parent:
+    """Return a parent as an arm refers to it."""
+    if reference.seeds == "other":
+        # The same recipe on the same samples, drawn anew: seed s + 1 would have another split, in
+        # which it may have been trained on what seed s is tested on.
+        draw = f"{arm.settings['draw'] or ''}other"
+        return Parent(replace(arm, settings={**arm.settings, "draw": draw}))
+    if reference.seeds == "same":
+        return Parent(arm)
+    [(kind, count)] = reference.seeds.model_dump(exclude_none=True).items()
+    return Parent(arm, kind, count)
+
+
 def _unknown(text: str, name: str, known: Iterable[str]) -> str:
     return f"{text}.{nearest(name, known)} There are: {choices(known) or 'none'}."
 
@@ -204,6 +221,8 @@ def _range_test(settings: dict[str, Any], test: RangeTest | None) -> RangePlan |
             "lr: takes its bounds from a range test, but the experiment declares none; "
             "add the key `range` to it."
         )
+    if methods.parents_of(settings["method"]):
+        raise UserError("lr: a method that learns from parents has no range test; give numbers.")
     if not settings["split"]["validation"]:
         raise UserError(
             "split.validation: must be above 0 for a range test, which reads held-out accuracy."
@@ -215,6 +234,8 @@ def _range_test(settings: dict[str, Any], test: RangeTest | None) -> RangePlan |
         "schedules": {**settings["schedules"], "lr": schedules.normalise(sweep)},
         "epochs": test.epochs,
         "evaluations": test.points,
+        "init": None,
+        "init_share": None,
         "sweep": test.sweep,
     }
     try:

@@ -38,6 +38,32 @@ class RangePlan:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """Whose runs an arm takes something from, and which of them each seed takes.
+
+    ``same``: seed s of it. ``nested``: seed s // count, so that ``count`` seeds share one.
+    ``members``: all of the seeds s * count to (s + 1) * count - 1.
+    """
+
+    arm: ArmPlan
+    kind: str = "same"
+    count: int = 1
+
+    @property
+    def identity(self) -> Any:
+        """Return what of a parent decides a child's numbers."""
+        return self.arm.digest if self.kind == "same" else [self.arm.digest, self.kind, self.count]
+
+    def seeds(self, seed: int) -> tuple[int, ...]:
+        """Return the parent's seeds that this seed of the child takes."""
+        if self.kind == "nested":
+            return (seed // self.count,)
+        if self.kind == "members":
+            return tuple(range(seed * self.count, (seed + 1) * self.count))
+        return (seed,)
+
+
+@dataclass(frozen=True)
 class ArmPlan:
     """One arm with everything that decides its numbers, except the seed."""
 
@@ -45,7 +71,7 @@ class ArmPlan:
     experiment: str
     name: str
     settings: dict[str, Any]
-    parents: dict[str, ArmPlan]
+    parents: dict[str, Parent]
     range: RangePlan | None
     cost: dict[str, int]
     # Factors that tuning put on the arm's own values; empty for the values as declared.
@@ -63,7 +89,7 @@ class ArmPlan:
         return digest(
             {
                 **self.settings,
-                "parents": {name: parent.digest for name, parent in self.parents.items()},
+                "parents": {name: parent.identity for name, parent in self.parents.items()},
                 "range": self.range.key if self.range else None,
             }
         )
@@ -71,7 +97,7 @@ class ArmPlan:
     @cached_property
     def level(self) -> int:
         """Return the length of the longest chain of parents."""
-        return max((parent.level + 1 for parent in self.parents.values()), default=0)
+        return max((parent.arm.level + 1 for parent in self.parents.values()), default=0)
 
     def key(self, seed: int) -> str:
         """Return the run key of one seed."""
@@ -82,7 +108,10 @@ class ArmPlan:
         return {
             **self.settings,
             "seed": seed,
-            "parents": {name: parent.key(seed) for name, parent in self.parents.items()},
+            "parents": {
+                name: [parent.arm.key(each) for each in parent.seeds(seed)]
+                for name, parent in self.parents.items()
+            },
             "range": self.range.key if self.range else None,
         }
 
@@ -143,12 +172,28 @@ def with_ancestors(arms: Iterable[ArmPlan]) -> Iterator[ArmPlan]:
     def visit(arm: ArmPlan) -> Iterator[ArmPlan]:
         if arm.digest not in seen:
             for parent in arm.parents.values():
-                yield from visit(parent)
+                yield from visit(parent.arm)
             seen.add(arm.digest)
             yield arm
 
     for arm in arms:
         yield from visit(arm)
+
+
+def needed_seeds(runs: Iterable[tuple[ArmPlan, Iterable[int]]]) -> dict[str, set[int]]:
+    """Return the seeds of arms and of all their ancestors that runs need, by the arm's digest."""
+    found: dict[str, set[int]] = {}
+
+    def visit(arm: ArmPlan, seeds: Iterable[int]) -> None:
+        known = found.setdefault(arm.digest, set())
+        fresh = set(seeds) - known
+        known |= fresh
+        for parent in arm.parents.values() if fresh else ():
+            visit(parent.arm, {each for seed in fresh for each in parent.seeds(seed)})
+
+    for arm, seeds in runs:
+        visit(arm, seeds)
+    return found
 
 
 def range_tests(arms: Iterable[ArmPlan]) -> list[RangePlan]:

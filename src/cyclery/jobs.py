@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cyclery.cells import ArmPlan, RangePlan, Shard, range_tests, with_ancestors
+from cyclery.cells import ArmPlan, RangePlan, Shard, needed_seeds, range_tests, with_ancestors
 from cyclery.config.resolve import budget
 from cyclery.plan import Plan
 
@@ -44,10 +44,11 @@ def shard_jobs(shard: Shard) -> list[dict[str, Any]]:
 
 def source_jobs(shard: Shard) -> list[dict[str, Any]]:
     """Return the jobs of other shards and range tests that a shard's runs take something from."""
-    family = [(arm, cell) for cell in shard.cells for arm in with_ancestors([cell.arm])]
+    family = list(with_ancestors(shard.arms))
+    seeds = needed_seeds((cell.arm, cell.seeds) for cell in shard.cells)
     own = {arm.key(seed) for arm, seed in shard.runs}
-    runs = {arm.key(seed): (arm, seed) for arm, cell in family for seed in cell.seeds}
-    return range_jobs(range_tests(arm for arm, _ in family)) + [
+    runs = {arm.key(seed): (arm, seed) for arm in family for seed in sorted(seeds[arm.digest])}
+    return range_jobs(range_tests(family)) + [
         _run_job(*run, keep=True) for key, run in runs.items() if key not in own
     ]
 

@@ -186,7 +186,7 @@ def _units(pairs: Pairs, records: Records) -> list[list[int]]:
         parents: set[str] = set()
         for key in filter(None, keys):
             used = (records[key].get("inputs") or {}).get("parents") or {}
-            parents |= {str(parent["key"]) for parent in used.values()}
+            parents |= {str(parent["key"]) for members in used.values() for parent in members}
         joined = [group for group in groups if group[0] & parents]
         groups = [group for group in groups if not group[0] & parents]
         members = sorted([seed, *(s for group in joined for s in group[1])])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from cyclery.arms import Arms
-from cyclery.cells import ArmPlan, Cell, RangePlan, Shard, range_tests, with_ancestors
+from cyclery.cells import ArmPlan, Cell, RangePlan, Shard, needed_seeds, range_tests, with_ancestors
 from cyclery.config.load import Project
 from cyclery.config.models import BestOf, Claim, Comparison, Constant, Experiment
 from cyclery.errors import UserError, choices, nearest
@@ -29,6 +29,7 @@ class Plan:
         self.tier = project.config.tier
         self._arms = Arms(project)
         self._shards: dict[str, tuple[Shard, ...]] = {}
+        self._homes: dict[str, dict[tuple[str, int], Shard]] = {}
 
     def experiments(self, paper: str) -> dict[str, Experiment]:
         """Return the experiments of a paper that run at this tier."""
@@ -92,10 +93,13 @@ class Plan:
 
     # Shards: what a job trains.
 
-    def seed_blocks(self) -> list[tuple[int, ...]]:
-        """Return the blocks of seeds; more seeds append blocks and never change earlier ones."""
-        size, total = self.project.tier.block, self.project.seeds
-        return [tuple(range(s, min(s + size, total))) for s in range(0, total, size)]
+    def _blocks(self, seeds: set[int]) -> dict[int, tuple[int, ...]]:
+        """Return seeds by block; more seeds append blocks and never change earlier ones."""
+        blocks: dict[int, tuple[int, ...]] = {}
+        for seed in sorted(seeds):
+            index = seed // self.project.tier.block
+            blocks[index] = (*blocks.get(index, ()), seed)
+        return blocks
 
     def groups(self, part: str) -> list[str]:
         """Return the groups whose shards hold a part's arms."""
@@ -104,27 +108,29 @@ class Plan:
         return list(dict.fromkeys(f"{paper}.{exp}" for paper, exp, _ in self.part_arms(part)))
 
     def shards(self, group: str) -> tuple[Shard, ...]:
-        """Return the shards of a group, parents first."""
+        """Return the shards of a group and of its ancestors, parents first.
+
+        Ancestors of another group are among them: the run store trains what groups share once.
+        """
         if group not in self._shards:
             arms = [trial for name in self.part_arms(group) for trial in self.trials(*name)]
-            if self.project.tier.shard_by == "paper":
-                arms = list(with_ancestors(arms))
+            seeds = needed_seeds((arm, range(self.project.seeds)) for arm in arms)
             # Two arms with the same settings are one run; each keeps its place in the records.
-            unique = {arm.digest: arm for arm in arms}
-            self._shards[group] = tuple(self._chunks(group, list(unique.values())))
+            unique = {arm.digest: arm for arm in with_ancestors(arms)}
+            self._shards[group] = tuple(self._chunks(group, list(unique.values()), seeds))
         return self._shards[group]
 
-    def _chunks(self, group: str, arms: list[ArmPlan]) -> Iterator[Shard]:
+    def _chunks(
+        self, group: str, arms: list[ArmPlan], seeds: dict[str, set[int]]
+    ) -> Iterator[Shard]:
         everything, size = self.project.config.checkpoints == "all", self.project.tier.cells_per_job
         for level in sorted({arm.level for arm in arms}):
-            blocks = [
-                [
-                    Cell(arm, block, keep=everything or self.is_parent(arm))
-                    for arm in arms
-                    if arm.level == level
-                ]
-                for block in self.seed_blocks()
-            ]
+            by_block: dict[int, list[Cell]] = {}
+            for arm in (arm for arm in arms if arm.level == level):
+                keep = everything or self.is_parent(arm)
+                for index, block in self._blocks(seeds[arm.digest]).items():
+                    by_block.setdefault(index, []).append(Cell(arm, block, keep))
+            blocks = [cells for _, cells in sorted(by_block.items())]
             if size is None:
                 chunks = [[cell for cells in blocks for cell in cells]]
             else:
@@ -157,21 +163,18 @@ class Plan:
 
     def parent_shards(self, shard: Shard) -> list[Shard]:
         """Return the shards that hold the parents of a shard's cells."""
-        wanted = {
-            (parent.digest, cell.seeds): parent
-            for cell in shard.cells
-            for parent in cell.arm.parents.values()
-        }
-        groups = dict.fromkeys(
-            shard.group if self.project.tier.shard_by == "paper" else f"{p.paper}.{p.experiment}"
-            for p in wanted.values()
+        group = shard.group
+        if group not in self._homes:
+            self._homes[group] = {
+                (arm.digest, seed): each for each in self.shards(group) for arm, seed in each.runs
+            }
+        homes = (
+            self._homes[group][parent.arm.digest, each]
+            for arm, seed in shard.runs
+            for parent in arm.parents.values()
+            for each in parent.seeds(seed)
         )
-        return [
-            candidate
-            for group in groups
-            for candidate in self.shards(group)
-            if any((cell.arm.digest, cell.seeds) in wanted for cell in candidate.cells)
-        ]
+        return list({home.id: home for home in homes}.values())
 
     def closure(self, part: str) -> list[Shard]:
         """Return the shards of a part and of all its ancestors, parents first."""
@@ -198,12 +201,12 @@ class Plan:
     @cached_property
     def _parent_digests(self) -> set[str]:
         return {
-            parent.digest
+            parent.arm.digest
             for paper in self.project.papers
             for exp in self.experiments(paper)
             for arm in self.arm_names(paper, exp)
-            for trial in self.trials(paper, exp, arm)
-            for parent in trial.parents.values()
+            for descendant in with_ancestors(self.trials(paper, exp, arm))
+            for parent in descendant.parents.values()
         }
 
 

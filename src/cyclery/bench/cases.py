@@ -194,6 +194,7 @@ class Case:
             "augment": self.augment, "strong": self.strong, "mu": self.mu or None,
             "epoch_images": self.batch * self.steps, "ema_buffers": "shared",
             "epochs": self.epochs, "evaluations": self.whole or 1, "compile": variant.compiled,
+            "init": None, "init_share": None, "draw": None,
             "precision": variant.precision, "deterministic": False, "threads": 1, "seed": seed,
         }  # fmt: skip
 

@@ -9,7 +9,14 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from cyclery.config.components import QUANTITIES, check_name
 from cyclery.config.settings import HERE, Count, Name, Settings, Strict
@@ -43,6 +50,60 @@ class RangeTest(Strict):
         return self
 
 
+class SeedRule(Strict):
+    """Which seeds of a parent a seed s of its child takes; one of the two keys."""
+
+    nested: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="seed s // nested: so many seeds in a row share a parent"
+    )
+    members: Count | None = Field(
+        None, description="an ensemble of so many: seeds s * members to (s + 1) * members - 1"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> SeedRule:
+        if (self.nested is None) == (self.members is None):
+            raise ValueError(f"{HERE}: must have one of the keys `nested` and `members`.")
+        return self
+
+
+def _kind_of_seeds(value: Any) -> str | None:
+    if isinstance(value, str):
+        return "word"
+    return "rule" if isinstance(value, dict | SeedRule) else None
+
+
+SeedChoice = Annotated[
+    Annotated[Literal["same", "other"], Tag("word")] | Annotated[SeedRule, Tag("rule")],
+    Discriminator(
+        _kind_of_seeds,
+        custom_error_type="seeds",
+        custom_error_message="must be same, other, or a mapping with `nested` or `members`",
+    ),
+]
+
+
+def _parent_ref(value: Any) -> Any:
+    return {"arm": value} if isinstance(value, str) else value
+
+
+class ParentRef(Strict):
+    """A parent, and which of its runs each seed takes; its name alone means the same seed."""
+
+    arm: str = Field(description="`arm`, `experiment/arm` or `paper/experiment/arm`")
+    seeds: SeedChoice = Field(
+        "same",
+        description="`same`: seed s of it; `other`: the same recipe on the same samples, drawn "
+        "anew; or `nested` or `members`",
+    )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
+        """Let the name stand for the whole."""
+        found = handler.resolve_ref_schema(handler(core))
+        return {"anyOf": [{"type": "string"}, found]}
+
+
 class Arm(Settings):
     """One method with one setting: what is not set here comes from the experiment and the tier."""
 
@@ -53,8 +114,11 @@ class Arm(Settings):
     own_definition: str | None = Field(
         None, description="why this arm is the project's own definition, where it is"
     )
-    parents: dict[Name, str] = Field(
-        {}, description="runs that must be trained first: name to `arm` or `experiment/arm`"
+    parents: dict[Name, Annotated[ParentRef, BeforeValidator(_parent_ref)]] = Field(
+        {},
+        description="runs that must be trained first: what this arm calls them (the method says "
+        "which it needs, as `teacher`; `reference` is what final figures are compared with) to "
+        "`arm`, `experiment/arm`, or `arm` and `seeds`",
     )
 
 

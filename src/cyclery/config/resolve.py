@@ -48,6 +48,9 @@ SPLIT_DEFAULTS: dict[str, Any] = {
     "choose": "random",
     "imbalance": None,
     "unlabelled": None,
+    "share": 1,
+    "folds": None,
+    "fold": None,
 }
 REQUIRED = ("dataset", "model", "lr", "batch", "epochs")
 COMPONENTS = ("model", "method", "optimiser")
@@ -102,10 +105,19 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
         "epoch_images": given.get("epoch_images"),
         "ema_buffers": given["ema_buffers"] if "ema_decay" in columns else None,
         "init": given.get("init"),
+        "init_share": _init_share(given),
+        "draw": given.get("draw"),
     }
     for key in ("epochs", "precision", "compile", "deterministic", "threads", "evaluations"):
         settings[key] = given[key]
     return settings
+
+
+def _init_share(given: dict[str, Any]) -> float | None:
+    share, init = given.get("init_share"), given.get("init")
+    if share is not None and init is None:
+        raise UserError(f"init_share: needs `init`, a parent to start from (found {share}).")
+    return float(share or 1) if init is not None else None
 
 
 def _views(

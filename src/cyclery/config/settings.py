@@ -175,6 +175,17 @@ class Split(Strict):
         None, description="draw the training samples per seed, or take the first ones in file order"
     )
     imbalance: Imbalance | None = Field(None, description="class imbalance of the training samples")
+    share: Count | None = Field(
+        None,
+        description="seeds in a row that share a split, which is drawn for seed // share: for "
+        "runs whose parents belong to several seeds (default 1)",
+    )
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="parts that the training samples are divided into, each class evenly"
+    )
+    fold: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="the part that is left out of training, 0 to folds - 1"
+    )
     unlabelled: Literal["all", "rest"] | None = Field(
         None,
         description="pool of unlabelled samples: `all` training samples but validation and test, "
@@ -286,3 +297,13 @@ class Settings(Strict):
         description="evaluations on the way, spread evenly, the last at the end",
     )
     init: str | None = Field(None, description="name of the parent whose weights start the run")
+    init_share: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="share of the parent's weights and buffers at the start; the rest is fresh, "
+        "and batch norm's statistics are then measured anew (default 1)",
+    )
+    draw: Annotated[str, Field(pattern=NAME)] | None = Field(
+        None,
+        description="a name for initial weights, order and random numbers of their own at every "
+        "seed, on the same split; arms of one draw are paired (null is a draw, too)",
+    )

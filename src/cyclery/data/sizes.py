@@ -46,6 +46,9 @@ class SplitSettings:
         imbalance: Unequal classes, drawn per seed; null keeps the dataset's own proportions.
         unlabelled: The pool of unlabelled rows: ``all`` of the training set but test and
             validation rows, the labelled ones among them, or the ``rest`` without those.
+        share: Seeds in a row that share a split, which is drawn for seed // share.
+        folds: Parts that the training rows are divided into, each class evenly; null divides none.
+        fold: The part that is left out of training, from 0.
     """
 
     test: int | None = None
@@ -55,6 +58,9 @@ class SplitSettings:
     choose: str = "random"
     imbalance: Imbalance | None = None
     unlabelled: str | None = None
+    share: int = 1
+    folds: int | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,9 @@ def parse(settings: Mapping[str, Any]) -> SplitSettings:
         choose=choose,
         imbalance=_imbalance(settings.get("imbalance")),
         unlabelled=unlabelled,
+        share=_number(settings, "share", 1) or 1,
+        folds=_number(settings, "folds", 2),
+        fold=_number(settings, "fold", 0),
     )
     _check_combination(split)
     return split
@@ -136,6 +145,11 @@ def _imbalance(value: object) -> Imbalance | None:
 
 def _check_combination(split: SplitSettings) -> None:
     """Refuse settings that contradict each other or leave the number of training rows open."""
+    if (split.folds is None) != (split.fold is None) or (split.fold or 0) >= (split.folds or 1):
+        raise UserError(
+            f"split.fold is {split.fold} and split.folds is {split.folds}; allowed: both null, or "
+            "a fold from 0 to folds - 1."
+        )
     if split.labels is not None and split.per_class is not None:
         raise UserError(
             f"split.labels is {split.labels} and split.per_class is {split.per_class}; "
@@ -238,7 +252,11 @@ def sizes(split: SplitSettings, n_train: int, n_test: int, classes: int) -> Size
             f"{asked_for(split, classes)}, but only {left} {there} are left after "
             f"split.test ({drawn}) and split.validation ({validation})."
         )
-    return Sizes(left if train is None else train, validation, n_test or drawn, drawn)
+    rows = left if train is None else train
+    rows -= len(range(split.fold or 0, rows, split.folds)) if split.folds else 0
+    if rows == 0:
+        raise UserError(f"split.folds is {split.folds}, but one row is all there is to divide.")
+    return Sizes(rows, validation, n_test or drawn, drawn)
 
 
 def asked_for(split: SplitSettings, classes: int) -> str:

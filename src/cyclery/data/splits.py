@@ -52,7 +52,7 @@ def split(
         raise UserError(f"labels of shape {every.shape} cannot have {n_train} training rows.")
     wanted = parse(settings)
     size = sizes(wanted, n_train, len(every) - n_train, classes)
-    rows = _Rows(every[:n_train], classes, seed)
+    rows = _Rows(every[:n_train], classes, seed // wanted.share)
     train = rows.first(wanted) if wanted.choose == "first" else None
     test = rows.draw("test", size.drawn_test)
     validation = rows.draw("validation", size.validation)
@@ -60,6 +60,8 @@ def split(
         train = rows.random(wanted)
     if size.drawn_test == 0:
         test = np.arange(n_train, len(every), dtype=np.int64)
+    if wanted.folds is not None:
+        train = train[rows.folds(train, wanted.folds) != wanted.fold]
     parts = {"train": train, "validation": validation, "test": test}
     if wanted.unlabelled is not None:
         free = np.flatnonzero(rows.free)
@@ -104,6 +106,16 @@ class _Rows:
             return self._take(per_class, self._ranks("train"), wanted)
         free = int(self.free.sum())
         return self.draw("train", free if wanted.labels is None else wanted.labels)
+
+    def folds(self, ids: Ids, count: int) -> Ids:
+        """Return the fold of each of these rows; each class has the same number in every fold.
+
+        But for one: where its rows cannot be divided, the next class goes on with the next fold.
+        """
+        order = np.lexsort((self._ranks("folds")[ids], self.labels[ids]))
+        found = np.empty(len(ids), dtype=np.int64)
+        found[order] = np.arange(len(ids)) % count
+        return found
 
     def _take(
         self, per_class: Ids, ranks: NDArray[Any], wanted: SplitSettings | None = None

@@ -21,7 +21,8 @@ Record = dict[str, Any]
 
 def needs(job: Job) -> set[str]:
     """Return the keys of the runs that must be there before this job: parents, range tests."""
-    return {*job["settings"].get("parents", {}).values(), *job.get("range_runs", [])}
+    parents = job["settings"].get("parents", {}).values()
+    return {*(key for keys in parents for key in keys), *job.get("range_runs", [])}
 
 
 @dataclass
@@ -44,19 +45,21 @@ class Lookup:
         settings = job["settings"]
         found: dict[str, Any] = {"dataset": self._manifest(settings)["content_sha256"]}
         found["parents"] = {}
-        for name, key in sorted(settings.get("parents", {}).items()):
-            record = self.store.read(key) or {}
-            trained = record.get("status") == "done"
-            if not record or (trained and record.get("checkpoint_sha256") is None):
-                raise UserError(
-                    f"{job['label']}: its parent {name!r} (run {key}) has no finished checkpoint "
-                    "in the run store; train it first."
-                )
-            # A parent that diverged has no weights, so its children are not trained.
-            checkpoint = record["checkpoint_sha256"] if trained else None
-            found["parents"][name] = {"key": key, "sha256": checkpoint}
+        for name, keys in sorted(settings.get("parents", {}).items()):
+            found["parents"][name] = [self._parent(job, name, key) for key in keys]
         found["range"] = self._range(job) if job.get("range_runs") else None
         return found
+
+    def _parent(self, job: Job, name: str, key: str) -> dict[str, Any]:
+        record = self.store.read(key) or {}
+        trained = record.get("status") == "done"
+        if not record or (trained and record.get("checkpoint_sha256") is None):
+            raise UserError(
+                f"{job['label']}: its parent {name!r} (run {key}) has no finished checkpoint "
+                "in the run store; train it first."
+            )
+        # A parent that diverged has no weights, so its children are not trained.
+        return {"key": key, "sha256": record["checkpoint_sha256"] if trained else None}
 
     def _manifest(self, settings: dict[str, Any]) -> dict[str, Any]:
         name = settings["dataset"]["name"]

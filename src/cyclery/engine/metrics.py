@@ -36,6 +36,18 @@ def measure(logits: Tensor, y: Tensor) -> Tensor:
     return torch.cat([four, hits, count])
 
 
+def fidelity(logits: Tensor, answer: Tensor) -> Tensor:
+    """Return how well logits [N, K] copy a teacher's log-probabilities [N, K], float64 [2].
+
+    The share of samples whose likeliest class is the same, and the mean of KL(teacher || network)
+    in nats, both at temperature 1 (Stanton et al. 2021, arXiv 2106.05945).
+    """
+    logits, answer = logits.double(), answer.double()
+    agreement = (logits.argmax(1) == answer.argmax(1)).double().mean()
+    divergence = F.kl_div(logits.log_softmax(1), answer, reduction="batchmean", log_target=True)
+    return torch.stack([agreement, divergence])
+
+
 def named(vector: np.ndarray[Any, Any]) -> dict[str, Any]:
     """Return the figures of ``measure`` by name; a class without samples has no accuracy."""
     hits, count = np.split(vector[4:], 2)

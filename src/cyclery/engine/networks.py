@@ -6,6 +6,7 @@ All trainable parameters are one vector, and so are the averaged ones: averaging
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from cyclery import models
-from cyclery.engine.stream import derive
-from cyclery.errors import UserError
+from cyclery.engine.stream import derive, origin
+from cyclery.engine.teachers import Trained, load, teacher
 from cyclery.flat import Flat
-from cyclery.methods import Method
+from cyclery.methods import REFERENCE, TEACHER, Method
 from cyclery.models.layers import keep_statistics, share_buffers, use_generator
 
 
@@ -25,7 +26,7 @@ class Networks:
 
     ``main`` is trained, with the modules that the method adds. Where weights are averaged, the
     average of ``main`` is ``ema`` and that of another trained module ``ema.<name>``; their
-    parameters are frozen.
+    parameters are frozen. ``teachers`` are the parents that the method or the figures need.
     """
 
     def __init__(
@@ -35,15 +36,17 @@ class Networks:
         manifest: dict[str, Any],
         device: torch.device,
         generators: dict[str, torch.Generator],
-        weights: dict[str, Tensor] | None = None,
+        parents: Mapping[str, Sequence[Trained]],
     ) -> None:
         kind, shape, classes = settings["model"], tuple(manifest["shape"]), manifest["classes"]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(settings["seed"], "init"))
+            torch.manual_seed(derive(origin(settings), "init"))
             net = models.build(kind["name"], kind["settings"], shape, classes)
-            if weights is not None:
-                _start_from(net, weights)
-            added = method.modules(method.chosen(settings["method"]["settings"]), net, classes)
+            if settings["init"]:
+                [start] = parents[settings["init"]]
+                load(net, start.weights, "init", settings["init_share"])
+            chosen = method.chosen(settings["method"]["settings"])
+            added = method.modules(chosen, net, classes)
         self.models: dict[str, nn.Module] = {"main": net, **added}
         # Convolutions of several channels are faster with channels last on a GPU.
         on_gpu = device.type == "cuda"
@@ -62,11 +65,20 @@ class Networks:
             self._buffers = _buffers(settings["ema_buffers"], averaged, trained)
             for name, module in averaged.items():
                 self.models["ema" if name == "main" else f"ema.{name}"] = module
+        wanted = {*method.parents(chosen), *({REFERENCE} & parents.keys())}
+        self.teachers = {name: teacher(parents[name], shape, classes) for name in sorted(wanted)}
+        for module in self.teachers.values():
+            module.to(device).to(memory_format=self.format)
         if settings["compile"] and on_gpu:
             # Each of a cohort's networks may be compiled anew, in training and in evaluation.
             torch._dynamo.config.recompile_limit = 64
-            for module in self.models.values():
+            for module in (*self.models.values(), *self.teachers.values()):
                 module.compile(dynamic=False)
+
+    @property
+    def reference(self) -> nn.Module | None:
+        """The parent that final figures are compared with, where there is one."""
+        return self.teachers.get(REFERENCE, self.teachers.get(TEACHER))
 
     @property
     def evaluated(self) -> list[nn.Module]:
@@ -115,19 +127,3 @@ def _buffers(kind: str, averaged: nn.Module, trained: nn.Module) -> list[tuple[T
         return []
     source = dict(trained.named_buffers())
     return [(b, source[name]) for name, b in averaged.named_buffers() if b.is_floating_point()]
-
-
-def _start_from(net: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Load a parent's weights; a UserError names what does not fit."""
-    own = net.state_dict()
-    wrong = sorted(
-        name
-        for name in own.keys() | weights.keys()
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    )
-    if wrong:
-        raise UserError(
-            f"init: the parent's weights do not fit this network (first: {wrong[0]}); parent and "
-            "child need the same network, input shape and number of classes."
-        )
-    net.load_state_dict(weights)

@@ -10,23 +10,25 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclery import augment, methods, optim
 from cyclery.data import splits
 from cyclery.engine.cohort import Pause, Task, drain
 from cyclery.engine.cuda import Lookahead, fetch, set_deterministic
-from cyclery.engine.metrics import measure, named
+from cyclery.engine.metrics import fidelity, measure, named
 from cyclery.engine.networks import Networks
 from cyclery.engine.replay import Recorder, Replays
-from cyclery.engine.stream import Batch, Data, Feed, Samples, generator
+from cyclery.engine.stream import Batch, Data, Feed, Samples, generator, origin
 from cyclery.engine.table import Table
+from cyclery.engine.teachers import Trained
+from cyclery.models.layers import batch_norms
 
 __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 
@@ -55,19 +57,13 @@ class Run:
         data: Data,
         device: torch.device,
         bounds: tuple[float, float] | None = None,
-        weights: dict[str, Tensor] | None = None,
+        parents: Mapping[str, Sequence[Trained]] | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        seed, manifest = settings["seed"], data.manifest
+        manifest = data.manifest
         self.settings, self.data, self.device = settings, data, device
         set_arithmetic(settings, device)
-        chosen = splits.split(
-            data.labels.cpu().numpy(),
-            manifest["n_train"],
-            manifest["classes"],
-            settings["split"],
-            seed,
-        )
+        chosen = self.split(settings["split"], settings["seed"])
         self.ids = {name: torch.from_numpy(ids).to(device) for name, ids in chosen.items()}
         self.samples = settings["epoch_images"] or len(chosen["train"])
         self.table = Table(settings, self.samples, bounds, device)
@@ -76,10 +72,13 @@ class Run:
 
         # Extra draws of the method, and dropout inside networks, never touch the streams'.
         self.generators = {
-            name: generator(seed, name, device) for name in ("method", "network", "average")
+            name: generator(origin(settings), name, device)
+            for name in ("method", "network", "average")
         }
-        nets = Networks(settings, self.method, manifest, device, self.generators, weights)
-        self.networks, self.models, self.flat = nets, nets.models, nets.flat
+        self.parents = parents or {}
+        nets = Networks(settings, self.method, manifest, device, self.generators, self.parents)
+        self.networks, self.flat = nets, nets.flat
+        self.models = {**nets.models, **nets.teachers}
         optimiser = settings["optimiser"]
         self.optimiser = optim.build(
             optimiser["name"],
@@ -105,6 +104,25 @@ class Run:
         self._seen: tuple[int, dict[str, Any]] | None = None
         self.logged: list[str] = []
         self.curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}
+        if (settings["init_share"] or 1) < 1:
+            self._measure_statistics()
+        self.method.begin(self.models, Beginning(self), self.method_settings)
+
+    @torch.no_grad()
+    def _measure_statistics(self) -> None:
+        """Set batch norm's running statistics to those of the training samples, not augmented.
+
+        Those of two networks do not describe one between them.
+        """
+        norms = batch_norms(self.models["main"])
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over all passes
+        for _ in self._outputs(self.models["main"], self.ids["train"]) if norms else ():
+            pass
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
 
     def _feeds(self) -> dict[str, Feed]:
         """Return the streams that the method asks for, each with its views."""
@@ -127,9 +145,14 @@ class Run:
                 self.ids[ids],
                 length=self.samples * times,
                 largest=max(self.table.batches) * times,
-                seed=settings["seed"],
+                origin=origin(settings),
             )
         return feeds
+
+    def split(self, settings: dict[str, Any], seed: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the ids of the parts of a split of the run's data, its own or a parent's."""
+        labels, manifest = self.data.labels.cpu().numpy(), self.data.manifest
+        return splits.split(labels, manifest["n_train"], manifest["classes"], settings, seed)
 
     @property
     def updates(self) -> int:
@@ -274,17 +297,30 @@ class Run:
         """Return the figures of every evaluated network as numbers, one row each."""
         ids = self.ids[part]
         labels = self.data.labels.index_select(0, ids)
-        rows = []
-        for net in self.networks.evaluated:
-            net.eval()
-            logits = []
-            with self._autocast():
-                for chunk in ids.split(EVALUATION_BATCH):
-                    x = self.plain(self.data.images.index_select(0, chunk))
-                    logits.append(net(x.contiguous(memory_format=self.networks.format)).float())
-            net.train()
-            rows.append(measure(torch.cat(logits), labels))
+        rows = [measure(self._evaluated(net, ids), labels) for net in self.networks.evaluated]
         return torch.stack(rows)
+
+    @torch.no_grad()
+    def _compared(self, part: str) -> Tensor:
+        """Return how well the evaluated network copies the reference, see ``metrics.fidelity``."""
+        assert self.networks.reference is not None
+        ids = self.ids[part]
+        logits = self._evaluated(self.networks.evaluated[0], ids)
+        return fidelity(logits, torch.cat(list(self._outputs(self.networks.reference, ids))))
+
+    def _evaluated(self, net: nn.Module, ids: Tensor) -> Tensor:
+        """Return the logits [N, K] of a network in evaluation mode."""
+        net.eval()
+        logits = torch.cat(list(self._outputs(net, ids)))
+        net.train()
+        return logits
+
+    def _outputs(self, net: nn.Module, ids: Tensor) -> Iterator[Tensor]:
+        """Yield what a network makes of samples that are not augmented, float32, in chunks."""
+        for chunk in ids.split(EVALUATION_BATCH):
+            x = self.plain(self.data.images.index_select(0, chunk))
+            with self._autocast():
+                yield net(x.contiguous(memory_format=self.networks.format)).float()
 
     def evaluate_on_the_way(self) -> None:
         """Do ``evaluation_steps`` without pausing."""
@@ -307,10 +343,22 @@ class Run:
 
     def final_steps(self) -> Task[dict[str, Any]]:
         """Return the figures of the last state: the selection rule is the last checkpoint."""
-        found = yield from self._figures()
+        found = dict((yield from self._figures()))
+        vectors = yield from fetch(self._measure("train"))
+        fitted = named(vectors[0])
+        found |= {f"train_{k}": fitted[k] for k in ("accuracy", "nll", "ece")}
+        if self.networks.reference is not None:
+            for part, prefix in {**PARTS, "train": "train"}.items():
+                if len(self.ids[part]):
+                    vector = yield from fetch(self._compared(part))
+                    names = (f"{prefix}_agreement", f"{prefix}_kl")
+                    found |= dict(zip(names, vector.tolist(), strict=True))
         labels = self.data.labels.index_select(0, self.ids["train"]).cpu()
         count = torch.bincount(labels, minlength=self.data.manifest["classes"])
-        return {**found, "train_class_count": count.tolist()}
+        # A figure that is not finite is none; those on the way have ended the run.
+        finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None
+                  for k, v in found.items()}  # fmt: skip
+        return {**finite, "train_class_count": count.tolist()}
 
     def _figures(self) -> Task[dict[str, Any]]:
         """Return the figures on the validation and test sets, as ``val_`` and ``test_``."""
@@ -363,6 +411,33 @@ class Run:
         if self.settings["precision"] == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
+
+
+class Beginning:
+    """What a method may ask of a run before it is trained (``begin`` in a method's file).
+
+    ``ids`` [N] and ``y`` [N] are the labelled training samples.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.ids = run.ids["train"]
+        self.y = run.data.labels.index_select(0, self.ids)
+        self.seed = run.settings["seed"]
+
+    def answers(self, parent: str) -> Tensor:
+        """Return a parent's log-probabilities [N, K] of the samples, not augmented."""
+        with torch.no_grad():
+            return torch.cat(list(self._run._outputs(self._run.models[parent], self.ids)))
+
+    def left_out(self, parent: str) -> Tensor:
+        """Return which of the samples no member of a parent was trained on, bool [N]."""
+        run, seen = self._run, torch.zeros(len(self._run.data.labels), dtype=torch.bool)
+        for trained in run.parents[parent]:
+            settings = trained.settings
+            split = run.split(settings["split"], settings["seed"])
+            seen[torch.from_numpy(split["train"])] = True
+        return ~seen.to(self.ids.device).index_select(0, self.ids)
 
 
 @contextlib.contextmanager

@@ -56,14 +56,22 @@ class Batch(Samples):
     unlabelled: Samples | None = None
 
 
-def derive(seed: int, purpose: str) -> int:
+def origin(settings: dict[str, Any]) -> str:
+    """Return what the random numbers of a run come from: its seed, and its draw where it has one.
+
+    The split comes from the seed alone.
+    """
+    return f"{settings['seed']}@{settings['draw']}" if settings["draw"] else f"{settings['seed']}"
+
+
+def derive(origin: str, purpose: str) -> int:
     """Return the 63-bit seed of one purpose of one run."""
-    return int.from_bytes(sha256(f"{seed}/{purpose}".encode()).digest()[:8], "big") >> 1
+    return int.from_bytes(sha256(f"{origin}/{purpose}".encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(origin: str, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator of its own for ``purpose``."""
-    return torch.Generator(device).manual_seed(derive(seed, purpose))
+    return torch.Generator(device).manual_seed(derive(origin, purpose))
 
 
 class Stream:
@@ -82,13 +90,13 @@ class Stream:
         *,
         length: int,
         largest: int,
-        seed: int,
+        origin: str,
     ) -> None:
         device = ids.device
         self._ids = ids.cpu()
         # The order is drawn on the CPU, where it is the same for every device.
-        self._generators = {"order": generator(seed, f"{name}/order")}
-        self._generators |= {n: generator(seed, f"{name}/{n}", device) for n in numbers}
+        self._generators = {"order": generator(origin, f"{name}/order")}
+        self._generators |= {n: generator(origin, f"{name}/{n}", device) for n in numbers}
         # Zeros, for a step may be tried before the first epoch begins.
         self._order = torch.zeros(length, dtype=torch.int64, device=device)
         self._noise = torch.zeros(length, len(numbers), device=device)
@@ -126,7 +134,7 @@ class Feed(Stream):
     """A stream of images in several views: each a kind and the pipeline that makes it."""
 
     def __init__(
-        self, name: str, views: Sequence[tuple[str, Pipeline]], data: Data, ids: Tensor, **how: int
+        self, name: str, views: Sequence[tuple[str, Pipeline]], data: Data, ids: Tensor, **how: Any
     ) -> None:
         super().__init__(name, ids, purposes(views), **how)
         self._data, self.pipelines = data, [pipeline for _, pipeline in views]

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from cyclery.engine.replay import Recorder
     from cyclery.engine.run import Data, Run
+    from cyclery.engine.teachers import Trained
 
 __all__ = ["Stopped", "Trainer", "write_records"]
 
@@ -205,7 +206,8 @@ class Trainer:
             return record
         started = datetime.now(UTC).isoformat(timespec="seconds")
         data = self.data(job["settings"], device)
-        if any(parent["sha256"] is None for parent in inputs["parents"].values()):
+        members = [member for parent in inputs["parents"].values() for member in parent]
+        if any(member["sha256"] is None for member in members):
             record = _never_trained(job)
         else:
             with _compiling(job):
@@ -245,16 +247,17 @@ class Trainer:
     def _run(
         self, job: Job, data: Data, device: torch.device, inputs: dict[str, Any]
     ) -> Task[Record]:
-        from cyclery.engine.checkpoint import load_weights, read_state, save_state, save_weights
+        from cyclery.engine.checkpoint import read_state, save_state, save_weights
         from cyclery.engine.run import Diverged, Run
 
-        settings, bounds, weights = job["settings"], None, None
+        settings, bounds = job["settings"], None
         if inputs["range"]:
             bounds = (inputs["range"]["base"], inputs["range"]["max"])
-        if settings.get("init"):
-            parent = inputs["parents"][settings["init"]]
-            weights = load_weights(self.store.checkpoint(parent["key"]), parent["sha256"])
-        run = Run(settings, data, device, bounds, weights, self._recorder(device))
+        parents = {
+            name: [self._trained(member["key"], member["sha256"]) for member in members]
+            for name, members in inputs["parents"].items()
+        }
+        run = Run(settings, data, device, bounds, parents, self._recorder(device))
         # What the state is made from and by; a resume point of anything else is not used.
         made = [job["key"], inputs, device.type, versions()["torch"]]
         stamp = sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
@@ -306,6 +309,15 @@ class Trainer:
             "updates": int(run.update),
         }
         return outcome | {"curve": run.curve, **seen}
+
+    def _trained(self, key: str, digest: str) -> Trained:
+        """Return a finished run as its children take it."""
+        from cyclery.engine.checkpoint import load_weights
+        from cyclery.engine.teachers import Trained
+
+        record = self.store.read(key)
+        assert record is not None, "its record was read a moment ago"
+        return Trained(record["settings"], load_weights(self.store.checkpoint(key), digest))
 
     @contextlib.contextmanager
     def _device(self) -> Iterator[torch.device]:

@@ -14,6 +14,10 @@ Where a method needs more than one weak view of labelled samples, its file says 
 - ``uses_ema(settings)``: whether a step reads the averaged network, ``models["ema"]``;
 - ``modules(settings, net, classes)``: modules of its own by name, which a step finds in
   ``models``: trained heads, or memory whose buffers it changes in place;
+- ``parents(settings)``: the names of the parents that a step learns from, as ``("teacher",)``.
+  Each is in ``models``: called with images, it answers with log-probabilities [B, K] and no graph;
+- ``begin(models, samples, settings)``: what is done once before training, such as filling a memory
+  from what parents say of the training samples (``cyclery.engine.run.Beginning``);
 - ``CAPTURE = False``: a step that cannot be captured and always runs eager.
 
 Files are found by their name, so adding one needs no other edit. They import torch lazily
@@ -32,6 +36,11 @@ from typing import Any, get_type_hints
 from cyclery.errors import UserError, choices, nearest
 from cyclery.schedules import Quantity
 
+# The parent that a run's final figures are compared with, where it has one of that name; else it
+# is the teacher.
+REFERENCE = "reference"
+TEACHER = "teacher"
+
 
 @dataclass(frozen=True)
 class Method:
@@ -47,6 +56,8 @@ class Method:
     streams: Callable[[Any], dict[str, tuple[str, ...]]]
     uses_ema: Callable[[Any], bool]
     modules: Callable[..., dict[str, Any]]
+    parents: Callable[[Any], tuple[str, ...]]
+    begin: Callable[..., None]
     capture: bool
 
     def chosen(self, settings: dict[str, Any]) -> Any:
@@ -83,5 +94,13 @@ def load(name: str) -> Method:
         streams=getattr(module, "streams", lambda settings: {"labelled": ("weak",)}),
         uses_ema=getattr(module, "uses_ema", lambda settings: False),
         modules=getattr(module, "modules", lambda settings, net, classes: {}),
+        parents=getattr(module, "parents", lambda settings: ()),
+        begin=getattr(module, "begin", lambda models, samples, settings: None),
         capture=getattr(module, "CAPTURE", True),
     )
+
+
+def parents_of(method: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of the parents that the ``method`` of resolved settings learns from."""
+    declared = load(method["name"])
+    return declared.parents(declared.chosen(method["settings"]))

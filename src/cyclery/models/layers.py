@@ -65,7 +65,8 @@ def use_generator(model: nn.Module, generator: torch.Generator) -> None:
             module.generator = generator
 
 
-def _batch_norms(net: nn.Module) -> list[_BatchNorm]:
+def batch_norms(net: nn.Module) -> list[_BatchNorm]:
+    """Return the batch norms of a network."""
     return [module for module in net.modules() if isinstance(module, _BatchNorm)]
 
 
@@ -75,7 +76,7 @@ def keep_statistics(net: nn.Module) -> None:
     In train mode it still normalises by the statistics of the batch: the network of averaged
     weights, whose buffers are another's or an average.
     """
-    for norm in _batch_norms(net):
+    for norm in batch_norms(net):
         norm.track_running_stats = False
 
 
@@ -86,7 +87,7 @@ def statistics_kept(net: nn.Module) -> Iterator[None]:
     For further passes of one update, of which only one may move the running statistics. It sets
     attributes and runs nothing on the device, so it may stand in a captured or compiled step.
     """
-    before = [(norm, norm.track_running_stats) for norm in _batch_norms(net)]
+    before = [(norm, norm.track_running_stats) for norm in batch_norms(net)]
     keep_statistics(net)
     try:
         yield

@@ -1,0 +1,64 @@
+"""Checks of an arm's parents: what it takes from each, and that their data fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cyclery import methods
+from cyclery.cells import Parent
+from cyclery.errors import UserError, choices, nearest
+from cyclery.methods import REFERENCE
+
+
+def check_parents(settings: dict[str, Any], parents: Mapping[str, Parent]) -> None:
+    """Raise a UserError, which begins with the key, where a parent is missing or does not fit."""
+    method = settings["method"]
+    wanted = methods.parents_of(method)
+    for name in wanted:
+        if name not in parents:
+            raise UserError(
+                f"parents: the method {method['name']!r} needs a parent {name!r}."
+                f"{nearest(name, parents)} Parents: {choices(parents) or 'none'}."
+            )
+    known = {*wanted, settings["init"], REFERENCE}
+    for name, parent in parents.items():
+        if name not in known:
+            needs = f"it takes {choices(wanted)}" if wanted else "it takes none"
+            raise UserError(
+                f"parents.{name}: nothing uses it: the method {method['name']!r} does not ({needs})"
+                f", nor does `init`; rename it, or drop it.{nearest(name, known - {None})}"
+            )
+        if name == settings["init"] and parent.kind == "members":
+            raise UserError(f"init: {name!r} is several runs (`members`); a run starts from one.")
+        _check_data(name, settings, parent)
+
+
+def _check_data(name: str, child: dict[str, Any], parent: Parent) -> None:
+    """Raise a UserError unless the parent was trained on the child's data, as it holds them out."""
+    own, theirs = child["dataset"]["name"], parent.arm.settings["dataset"]["name"]
+    if own != theirs:
+        raise UserError(
+            f"parents.{name}: {parent.arm.id} is trained on {theirs}, this arm on {own}; a parent "
+            "needs the same dataset, classes and shape of images."
+        )
+    mine, other = child["split"], parent.arm.settings["split"]
+    keys = ["test", "validation", "choose"]
+    if "first" in (mine["choose"], other["choose"]):
+        # These rows are taken before the others are drawn.
+        keys += ["labels", "per_class", "imbalance"]
+    for key in keys:
+        if mine[key] != other[key]:
+            raise UserError(
+                f"parents.{name}: {parent.arm.id} has split.{key} {other[key]}, this arm "
+                f"{mine[key]}; both must hold out the same test and validation samples."
+            )
+    factor = {"nested": mine["share"] / parent.count, "members": mine["share"] * parent.count}
+    fits = factor.get(parent.kind, mine["share"])
+    if other["share"] != fits:
+        right = f"split.share {fits:g} there" if fits >= 1 else f"split.share {parent.count} here"
+        raise UserError(
+            f"parents.{name}: seeds of {parent.arm.id} share their splits by {other['share']}, of "
+            f"this arm by {mine['share']}, so a parent would be trained on what its child is "
+            f"tested on; set {right}."
+        )
