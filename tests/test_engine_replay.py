@@ -43,6 +43,8 @@ def test_a_replayed_run_equals_an_eager_one(method: str) -> None:
 NETS = [
     ("small_cnn", {}), ("wrn", {}), ("stochastic_depth", {}),
     ("small_cnn", {"width": 4, "norm": "group"}), ("resnet", {"depth": 8}),
+    ("plain_cnn", {"width": 0.25}), ("preresnet", {"depth": 8, "width": 4, "norm": "layer"}),
+    ("vgg", {"width": 0.0625, "hidden": 1, "dropout": 0.3}),
 ]  # fmt: skip
 
 

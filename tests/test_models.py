@@ -28,8 +28,12 @@ DIGITS, FASHION, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 SMALL = {
     "bn_mlp": {"hidden": [16, 8]},
     "small_cnn": {"width": 4},
+    "plain_cnn": {"size": 2, "width": 0.25},
+    "vgg": {"depth": 8, "width": 0.0625},
     "resnet": {"depth": 8},
+    "resnet_b": {"depth": 8, "widths": [4, 4, 8, 16]},
     "resnet18": {},
+    "preresnet": {"depth": 8, "width": 4},
     "wrn": {"depth": 10, "width": 1},
     "stochastic_depth": {"depth": 14, "p_last": 0.5},
     "densenet": {"depth": 10, "growth": 4},
@@ -98,7 +102,10 @@ def test_forward_shape_and_gradient_of_every_parameter(name, shape):
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
-@pytest.mark.parametrize("name", ["small_cnn", "resnet", "resnet18", "wrn"])
+@pytest.mark.parametrize(
+    "name",
+    ["small_cnn", "plain_cnn", "vgg", "resnet", "resnet_b", "resnet18", "preresnet", "wrn"],
+)
 def test_group_and_layer_norm_keep_images_apart(name, norm):
     net = small(name, norm=norm)
     x = torch.randn(3, *DIGITS)
@@ -431,6 +438,7 @@ def test_a_dropped_block_passes_its_shortcut_and_no_gradient():
         ("wrn", {"dropout": 0.5}),
         ("small_cnn", {"dropout": 0.5}),
         ("bn_mlp", {"dropout": 0.5}),
+        ("vgg", {"hidden": 1, "dropout": 0.5}),
     ],
 )
 def test_noise_follows_the_run_generator_alone(name, settings):

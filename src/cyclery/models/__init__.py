@@ -24,8 +24,12 @@ __all__ = ["SETTINGS", "build", "check"]
 SETTINGS: dict[str, type[ModelSettings]] = {
     "bn_mlp": _settings.BnMlp,
     "small_cnn": _settings.SmallCnn,
+    "plain_cnn": _settings.PlainCnn,
+    "vgg": _settings.Vgg,
     "resnet": _settings.ResNet,
+    "resnet_b": _settings.ResNetB,
     "resnet18": _settings.ResNet18,
+    "preresnet": _settings.PreResNet,
     "wrn": _settings.WideResNet,
     "stochastic_depth": _settings.StochasticDepth,
     "densenet": _settings.DenseNet,

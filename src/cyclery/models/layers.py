@@ -140,9 +140,9 @@ def activation(kind: Activation) -> nn.Module:
     return kinds[kind]()
 
 
-def conv_3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+def conv_3x3(inputs: int, outputs: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
     """Return a 3x3 convolution that keeps the size up to its stride; the norm has the bias."""
-    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=bias)
 
 
 def conv_1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -150,14 +150,22 @@ def conv_1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
 
+def scaled(count: int, factor: float) -> int:
+    """Return a number of channels or units times ``factor``, at least 1."""
+    return max(1, round(count * factor))
+
+
 def initialise(model: nn.Module) -> None:
     """Draw convolutions from N(0, 2 / (outputs x kernel size)), as He et al. (2015) and WRN do.
 
-    Linear layers and norms keep what torch gives them.
+    Their biases, where they have any, start at 0. Linear layers and norms keep what torch gives
+    them.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def pool(x: Tensor) -> Tensor:

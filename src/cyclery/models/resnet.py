@@ -3,6 +3,9 @@
 - K. He, X. Zhang, S. Ren, J. Sun, Deep Residual Learning for Image Recognition (CVPR 2016,
   arXiv 1512.03385): the CIFAR networks of section 4.2 (6n + 2 layers, parameter-free option A
   shortcuts) and ResNet-18, here with a 3x3 stem.
+- Y. Tian, D. Krishnan, P. Isola, Contrastive Representation Distillation (ICLR 2020, arXiv
+  1910.10699), code (RepDistiller): the CIFAR networks with option B shortcuts, 1x1 convolutions
+  with norms, and their "x4" forms. TAKD (arXiv 1902.03393) has the same networks.
 - G. Huang, Y. Sun, Z. Liu, D. Sedra, K. Weinberger, Deep Networks with Stochastic Depth (ECCV
   2016, arXiv 1603.09382): equations 2-5, linear decay. Deviation: a dropped block is computed and
   multiplied by 0, so that one captured step serves every draw. The loss and the gradients are the
@@ -26,7 +29,7 @@ from cyclery.models.layers import (
     norm_2d,
     pool,
 )
-from cyclery.models.settings import Norm, ResNet, ResNet18, Shape, StochasticDepth
+from cyclery.models.settings import Norm, ResNet, ResNet18, ResNetB, Shape, StochasticDepth
 
 
 class Subsample(nn.Module):
@@ -90,7 +93,10 @@ class Survival(Noise):
 
 
 class SmallImageResNet(Classifier):
-    """3x3 stem, then ``blocks`` blocks for each of ``widths``; all but the first group halve."""
+    """3x3 stem, then ``blocks`` blocks for each of ``widths``; all but the first group halve.
+
+    The stem has ``stem`` channels, or as many as the first group.
+    """
 
     def __init__(
         self,
@@ -101,13 +107,12 @@ class SmallImageResNet(Classifier):
         norm: Norm,
         project: bool = False,
         p_last: float = 1.0,
+        stem: int | None = None,
     ) -> None:
         super().__init__(widths[-1], classes)
-        self.stem = nn.Sequential(
-            conv_3x3(channels, widths[0]), norm_2d(norm, widths[0]), nn.ReLU()
-        )
+        inputs = stem or widths[0]
+        self.stem = nn.Sequential(conv_3x3(channels, inputs), norm_2d(norm, inputs), nn.ReLU())
         self.blocks = nn.ModuleList()
-        inputs = widths[0]
         for group, width in enumerate(widths):
             for index in range(blocks):
                 stride = 2 if group and not index else 1
@@ -129,6 +134,15 @@ def resnet(settings: ResNet, shape: Shape, classes: int) -> SmallImageResNet:
     """Return the CIFAR network of the given depth."""
     blocks = (settings.depth - 2) // 6
     return SmallImageResNet(shape[0], classes, (16, 32, 64), blocks, settings.norm)
+
+
+def resnet_b(settings: ResNetB, shape: Shape, classes: int) -> SmallImageResNet:
+    """Return the CIFAR network of the given depth and widths with projections as shortcuts."""
+    stem, *widths = settings.widths
+    blocks = (settings.depth - 2) // 6
+    return SmallImageResNet(
+        shape[0], classes, widths, blocks, settings.norm, project=True, stem=stem
+    )
 
 
 def stochastic_depth(settings: StochasticDepth, shape: Shape, classes: int) -> SmallImageResNet:

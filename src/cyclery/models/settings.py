@@ -8,8 +8,11 @@ from typing import ClassVar, Literal
 from cyclery.errors import UserError
 
 Norm = Literal["batch", "group", "layer"]
+NormOrNone = Literal["batch", "group", "layer", "none"]
 Activation = Literal["relu", "leaky", "sigmoid"]
 Shortcuts = Literal["activated", "raw"]
+Widths = Literal["cifar10", "cifar100"]
+Blocks = Literal["by_depth", "basic", "bottleneck"]
 Shape = tuple[int, int, int]
 
 _NORM = {
@@ -24,6 +27,7 @@ _NORM_MOMENTUM = {
 }
 _NORM_EPS = {"doc": "what the norms add to the variance", "above": 0}
 _ACTIVATION = {"doc": "activation after each norm; leaky has slope 0.1 below 0"}
+_WIDTH = {"doc": "factor on all numbers of channels and hidden units; 1 is the papers'", "above": 0}
 
 
 @dataclass(frozen=True)
@@ -40,16 +44,18 @@ class ModelSettings:
     def check(self, where: str) -> None:
         """Raise a UserError where values that are fine alone do not fit together."""
 
+    def min_side(self) -> int:
+        """Return the smallest image side in pixels, which may depend on the settings."""
+        return self.MIN_SIDE
+
     def check_shape(self, shape: Shape, where: str) -> None:
         """Raise a UserError where images of ``shape`` (channels, height, width) do not fit."""
         found = f"(found {shape[0]} channels of {shape[1]} x {shape[2]})"
         if self.CHANNELS not in (None, shape[0]):
             raise UserError(f"{where}: needs images of {self.CHANNELS} channels {found}.")
-        if min(shape[1:]) < self.MIN_SIDE:
-            raise UserError(
-                f"{where}: needs images of at least {self.MIN_SIDE} x {self.MIN_SIDE} pixels "
-                f"{found}."
-            )
+        side = self.min_side()
+        if min(shape[1:]) < side:
+            raise UserError(f"{where}: needs images of at least {side} x {side} pixels {found}.")
 
 
 def _check_depth(depth: int, step: int, extra: int, named: str, where: str) -> None:
@@ -58,6 +64,12 @@ def _check_depth(depth: int, step: int, extra: int, named: str, where: str) -> N
         raise UserError(
             f"{where}.depth: must be {step}n + {extra}, such as {named} (found {depth})."
         )
+
+
+def _check_among(value: int, allowed: tuple[int, ...], where: str) -> None:
+    """Raise a UserError unless ``value`` is one of the numbers ``allowed``."""
+    if value not in allowed:
+        raise UserError(f"{where}: must be one of {', '.join(map(str, allowed))} (found {value}).")
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,87 @@ class SmallCnn(ModelSettings):
 
 
 @dataclass(frozen=True)
+class PlainCnn(ModelSettings):
+    """Plain CNN of TAKD (Mirzadeh et al. 2020): 3x3 convolutions with norms, max pooling, linear.
+
+    The last pooling is left out where it would leave less than 2 x 2 pixels.
+    """
+
+    FILE = "plain"
+    SIZES: ClassVar[tuple[int, ...]] = (2, 4, 6, 8, 10)
+    size: int = field(default=2, metadata={"doc": "number of convolutions: 2, 4, 6, 8 or 10"})
+    widths: Widths = field(
+        default="cifar10",
+        metadata={
+            "doc": "channels that the paper took for cifar10 or cifar100; those of cifar100 are "
+            "twice as many below size 10, and size 6 does not pool its last convolutions"
+        },
+    )
+    width: float = field(default=1.0, metadata=_WIDTH)
+    norm: Norm = field(default="batch", metadata=_NORM)
+
+    def check(self, where: str) -> None:
+        """Raise a UserError where the paper has no network of that size."""
+        _check_among(self.size, self.SIZES, f"{where}.size")
+
+    def min_side(self) -> int:
+        """Return the side at which no more than the last pooling is left out."""
+        return {2: 4, 4: 4, 6: 8}.get(self.size, 16)
+
+
+@dataclass(frozen=True)
+class Vgg(ModelSettings):
+    """VGG for small images: five groups of 3x3 convolutions, max pooling after the first groups.
+
+    The defaults are VGG-8 of RepDistiller (Tian et al. 2020). VGG-16 of Stanton et al. (2021) has
+    depth 16, norm none, pools 5, hidden 2, dropout 0.5.
+    """
+
+    FILE = "vgg"
+    DEPTHS: ClassVar[tuple[int, ...]] = (8, 11, 13, 16, 19)
+    depth: int = field(default=8, metadata={"doc": "name of the network: 8, 11, 13, 16 or 19"})
+    norm: NormOrNone = field(
+        default="batch", metadata={"doc": _NORM["doc"] + "; none (convolution and ReLU alone)"}
+    )
+    pools: int = field(
+        default=3,
+        metadata={
+            "doc": "groups that a 2x2 max pooling follows, from the first on; the mean over the "
+            "pixels comes last. RepDistiller: 3, and 4 for images of 64 x 64 pixels",
+            "low": 1,
+            "high": 5,
+        },
+    )
+    hidden: int = field(
+        default=0,
+        metadata={
+            "doc": "hidden linear layers before the last one, each as wide as the last group and "
+            "with ReLU",
+            "low": 0,
+            "high": 2,
+        },
+    )
+    dropout: float = field(
+        default=0.0,
+        metadata={"doc": "share dropped before each hidden linear layer", "low": 0, "high": 0.9},
+    )
+    width: float = field(default=1.0, metadata=_WIDTH)
+
+    def check(self, where: str) -> None:
+        """Raise a UserError for an unknown depth, and where dropout would have no place."""
+        _check_among(self.depth, self.DEPTHS, f"{where}.depth")
+        if self.dropout and not self.hidden:
+            raise UserError(
+                f"{where}.dropout: stands before hidden layers; set hidden to 1 or 2, or dropout "
+                f"to 0 (found dropout {self.dropout} with hidden 0)."
+            )
+
+    def min_side(self) -> int:
+        """Return the side of which the poolings leave one pixel."""
+        return int(2**self.pools)
+
+
+@dataclass(frozen=True)
 class ResNet(ModelSettings):
     """CIFAR ResNet (He et al. 2016, section 4.2): widths 16, 32, 64, option A shortcuts."""
 
@@ -112,11 +205,70 @@ class ResNet(ModelSettings):
 
 
 @dataclass(frozen=True)
+class ResNetB(ModelSettings):
+    """CIFAR ResNet with option B shortcuts (1x1 convolutions), as in RepDistiller and TAKD."""
+
+    FILE = "resnet"
+    depth: int = field(default=20, metadata={"doc": "layers, 6n + 2: 8, 14, 20, 32, 56, 110, ..."})
+    widths: tuple[int, int, int, int] = field(
+        default=(16, 16, 32, 64),
+        metadata={
+            "doc": "channels of the first convolution and of the three groups; resnet8x4 and "
+            "resnet32x4 have 32, 64, 128, 256",
+            "low": 1,
+        },
+    )
+    norm: Norm = field(default="batch", metadata=_NORM)
+
+    def check(self, where: str) -> None:
+        """Raise a UserError where the depth is not 6n + 2."""
+        _check_depth(self.depth, 6, 2, "8, 20, 32, 56 or 110", where)
+
+
+@dataclass(frozen=True)
 class ResNet18(ModelSettings):
     """ResNet-18 (He et al. 2016) with a stem for small images: one 3x3 convolution, no pooling."""
 
     FILE = "resnet"
     norm: Norm = field(default="batch", metadata=_NORM)
+
+
+@dataclass(frozen=True)
+class PreResNet(ModelSettings):
+    """Pre-activation CIFAR ResNet (He et al. 2016b) as Stanton et al. (2021) build it.
+
+    Their ResNet-20 with layer norm is in no public code; OWN DEFINITION: depth 20 with norm layer.
+    """
+
+    FILE = "preresnet"
+    depth: int = field(
+        default=20,
+        metadata={"doc": "layers: 6n + 2 with basic blocks, 9n + 2 with bottlenecks"},
+    )
+    width: int = field(
+        default=16,
+        metadata={"doc": "channels of the first group; the others have 2 and 4 times", "low": 1},
+    )
+    blocks: Blocks = field(
+        default="by_depth",
+        metadata={
+            "doc": "basic: two 3x3 convolutions; bottleneck: 1x1, 3x3, 1x1 with 4 times the "
+            "channels after the last; by_depth: basic below depth 44, bottleneck from there on"
+        },
+    )
+    norm: Norm = field(default="batch", metadata=_NORM)
+
+    @property
+    def bottleneck(self) -> bool:
+        """Return whether the blocks are bottlenecks."""
+        return self.blocks == "bottleneck" or (self.blocks == "by_depth" and self.depth >= 44)
+
+    def check(self, where: str) -> None:
+        """Raise a UserError where the depth is not a whole number of blocks."""
+        if self.bottleneck:
+            _check_depth(self.depth, 9, 2, "47, 56, 110 or 164", f"{where} with bottlenecks")
+        else:
+            _check_depth(self.depth, 6, 2, "20, 32 or 38", f"{where} with basic blocks")
 
 
 @dataclass(frozen=True)
