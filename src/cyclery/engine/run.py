@@ -423,7 +423,10 @@ class Beginning:
         self._run = run
         self.ids = run.ids["train"]
         self.y = run.data.labels.index_select(0, self.ids)
-        self.seed = run.settings["seed"]
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Return a generator of the run's own, on the CPU."""
+        return generator(origin(self._run.settings), purpose)
 
     def answers(self, parent: str) -> Tensor:
         """Return a parent's log-probabilities [N, K] of the samples, not augmented."""
