@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from cyclery import models
-from cyclery.engine.stream import derive
+from cyclery.engine.stream import Data, derive
 from cyclery.errors import UserError
 from cyclery.flat import Flat
 from cyclery.methods import Method
@@ -32,18 +32,20 @@ class Networks:
         self,
         settings: dict[str, Any],
         method: Method,
-        manifest: dict[str, Any],
+        data: Data,
         device: torch.device,
         generators: dict[str, torch.Generator],
         weights: dict[str, Tensor] | None = None,
     ) -> None:
-        kind, shape, classes = settings["model"], tuple(manifest["shape"]), manifest["classes"]
+        kind, manifest = settings["model"], data.manifest
+        shape, classes = tuple(manifest["shape"]), manifest["classes"]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(settings["seed"], "init"))
             net = models.build(kind["name"], kind["settings"], shape, classes)
             if weights is not None:
                 _start_from(net, weights)
-            added = method.modules(method.chosen(settings["method"]["settings"]), net, classes)
+            chosen = method.chosen(settings["method"]["settings"])
+            added = method.modules(chosen, net, classes, len(data.labels))
         self.models: dict[str, nn.Module] = {"main": net, **added}
         # Convolutions of several channels are faster with channels last on a GPU.
         on_gpu = device.type == "cuda"

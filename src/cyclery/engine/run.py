@@ -78,7 +78,7 @@ class Run:
         self.generators = {
             name: generator(seed, name, device) for name in ("method", "network", "average")
         }
-        nets = Networks(settings, self.method, manifest, device, self.generators, weights)
+        nets = Networks(settings, self.method, data, device, self.generators, weights)
         self.networks, self.models, self.flat = nets, nets.models, nets.flat
         optimiser = settings["optimiser"]
         self.optimiser = optim.build(
