@@ -153,9 +153,11 @@ def everything(method: str, **changes: Any) -> Json:
         "weight_decay_norm": cycle(1e-4, 2e-4), "clip_norm": cycle(2.0, 0.5),
         "magnitude": cycle(0.0, 9.0), "batch": cycle(25, 50), "ema_decay": cycle(0.8, 0.5),
     }  # fmt: skip
+    # A high threshold would keep every pseudo-label of an untrained network out, and a sum over
+    # all weights would drown the rest of the loss.
+    special = {"threshold": cycle(0.1, 0.2), "lipschitz_weight": cycle(1e-3, 5e-4)}
     for name in methods.load(method).quantities:
-        # A high threshold would keep every pseudo-label of an untrained network out.
-        varying[name] = cycle(0.1, 0.2) if name == "threshold" else cycle(1.0, 0.5)
+        varying[name] = special.get(name) or cycle(1.0, 0.5)
     return settings(method, **{**varying, **changes})
 
 

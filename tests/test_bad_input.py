@@ -420,6 +420,13 @@ NUMBERS: dict[str, Case] = {
         fast(weight_decay={"kind": "cycle", "easy": 1, "hard": 2, "cooldown": 5}),
         ONE, f"{FAST}.weight_decay.cooldown: 5 leaves none of 5 epochs", [],
     ),
+    "a wait longer than the run": (
+        fast(method={
+            "name": "soteacher",
+            "consistency_weight": {"kind": "epoch_ramp", "end": 1, "wait": 50, "shape": "step"},
+        }),
+        ONE, f"{FAST}.consistency_weight.wait: 50 leaves none of 5 epochs", [],
+    ),
     "one over a schedule that reaches nothing": (
         fast(lr={"kind": "reciprocal", "of": {"kind": "cycle", "easy": 1, "hard": 0}}),
         ONE, f"{FAST}.lr.of:", ["must stay above 0"],

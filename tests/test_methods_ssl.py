@@ -117,7 +117,7 @@ def frozen(net: nn.Module) -> nn.Module:
 
 
 def all_models(module: Any, settings: Any, net: nn.Module, ema: nn.Module) -> dict[str, nn.Module]:
-    own = methods.load(module.__name__.rpartition(".")[2]).modules(settings, net, K)
+    own = methods.load(module.__name__.rpartition(".")[2]).modules(settings, net, K, 0)
     return {"main": net, "ema": ema, **own}
 
 
@@ -262,7 +262,7 @@ def test_fixmatch_asks_for_two_views_label_first(label_view, prediction_view):
 def test_alignment_is_the_hand_computation_over_several_updates(monkeypatch):
     monkeypatch.setattr(fixmatch, "ALIGNMENT_UPDATES", 3)
     settings = fixmatch.Settings(alignment=True)
-    memory = fixmatch.modules(settings, nn.Identity(), K)["alignment"]
+    memory = fixmatch.modules(settings, nn.Identity(), K, 0)["alignment"]
     places = {name: buffer.data_ptr() for name, buffer in memory.named_buffers()}
     assert not list(memory.parameters())
     window, seen = [np.full(K, 1 / K)] * 3, np.zeros(K)
@@ -286,12 +286,12 @@ def test_alignment_is_the_hand_computation_over_several_updates(monkeypatch):
 
 
 def test_alignment_remembers_128_updates_and_starts_uniform():
-    memory = fixmatch.modules(fixmatch.Settings(alignment=True), nn.Identity(), K)["alignment"]
+    memory = fixmatch.modules(fixmatch.Settings(alignment=True), nn.Identity(), K, 0)["alignment"]
     uniform = torch.full((N, K), 1 / K)
     assert torch.equal(memory.get_buffer("means"), torch.full((128, K), 1 / K))
     y = torch.arange(K)
     assert fixmatch.alignment(memory, uniform, y).tolist() == pytest.approx([0.0] * K, abs=1e-5)
-    assert fixmatch.modules(fixmatch.Settings(), nn.Identity(), K) == {}
+    assert fixmatch.modules(fixmatch.Settings(), nn.Identity(), K, 0) == {}
 
 
 @pytest.mark.parametrize("labels_from", ["ema_eval", "ema_train"])
@@ -527,8 +527,8 @@ def test_the_second_head_takes_the_consistency_cost(denominator):
 def test_a_second_head_needs_features():
     settings = mean_teacher.Settings(logit_distance=0.01)
     with pytest.raises(UserError, match="logit_distance"):
-        mean_teacher.modules(settings, Table(torch.zeros(2, K)), K)
-    assert mean_teacher.modules(mean_teacher.Settings(), Table(torch.zeros(2, K)), K) == {}
+        mean_teacher.modules(settings, Table(torch.zeros(2, K)), K, 0)
+    assert mean_teacher.modules(mean_teacher.Settings(), Table(torch.zeros(2, K)), K, 0) == {}
 
 
 # Pseudo-Label.
@@ -682,7 +682,7 @@ def test_a_method_file_knows_no_device(path):
 def test_planning_needs_no_torch():
     code = (
         "import sys\nfrom cyclery import methods\n"
-        "for name in ('fixmatch', 'mean_teacher', 'pseudo_label'):\n"
+        "for name in methods.names():\n"
         "    method = methods.load(name)\n"
         "    chosen = method.chosen({})\n"
         "    method.streams(chosen), method.uses_ema(chosen)\n"

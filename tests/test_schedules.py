@@ -28,7 +28,7 @@ from cyclery.schedules import (
     normalise,
     words,
 )
-from cyclery.schedules.columns import FORMULAS, WINDOWS
+from cyclery.schedules.columns import CLIMBS, FORMULAS, WINDOWS
 
 
 def clock(updates: int, epochs: int = 1) -> Clock:
@@ -290,6 +290,56 @@ def test_running_mean_averages_all_weights_so_far() -> None:
         assert average == pytest.approx(weights[: t + 2].mean())
 
 
+@pytest.mark.parametrize("per_epoch", [1, 3])
+@pytest.mark.parametrize(
+    ("shape", "wait", "weight"),
+    [
+        ("linear", 1, lambda k, total: k / total),
+        ("cosine", 1, lambda k, total: math.cos(math.pi / 2 * (1 - k / total))),
+        ("circle", 1, lambda k, total: math.sqrt(1 - (1 - k / total) ** 2)),
+        # Zero while k - 1 < 50, then at once the whole; and the whole from the second epoch on.
+        ("step", 50, lambda k, total: float(k - 1 >= 50)),
+        ("step", 1, lambda k, total: 1.0),
+    ],
+)
+def test_soteachers_weights_equal_their_closed_forms(shape, wait, weight, per_epoch) -> None:
+    total, largest = 240, 0.7
+    spec = {"kind": "epoch_ramp", "end": largest, "wait": wait, "shape": shape}
+    expected = [0.0] + [largest * weight(k, total) for k in range(2, total + 1)]
+    values = column(spec, clock(total * per_epoch, total))
+    np.testing.assert_allclose(values, np.repeat(expected, per_epoch), rtol=1e-12)
+    assert values[-1] == largest
+
+
+def test_an_epoch_ramp_counts_epochs_of_any_length() -> None:
+    time = Clock(np.array([0, 0, 0, 1, 2, 2]), 3)
+    values = column({"kind": "epoch_ramp", "start": 5, "end": 2}, time)
+    np.testing.assert_allclose(values, [4, 4, 4, 3, 2, 2])
+    waited = column({"kind": "epoch_ramp", "start": 5, "end": 2, "wait": 2}, time)
+    assert waited.tolist() == [5, 5, 5, 5, 2, 2]
+    with pytest.raises(UserError, match="wait: 3 leaves none of 3 epochs to ramp in"):
+        column({"kind": "epoch_ramp", "end": 1, "wait": 3}, time)
+
+
+@pytest.mark.parametrize("first", [0.5, 1, 2, 3])
+def test_mean_rate_averages_one_value_an_epoch(first: float) -> None:
+    history = np.random.default_rng(0).normal(size=9)
+    counts, average = np.array([first] + [1.0] * 8), 0.0
+    rates = column({"kind": "mean_rate", "first": first}, epochs(9))
+    for k, rate in enumerate(rates, start=1):
+        average = (1 - rate) * average + rate * history[k - 1]
+        assert average == pytest.approx(np.average(history[:k], weights=counts[:k]))
+
+
+def test_mean_rate_known_values() -> None:
+    plain_mean = column({"kind": "mean_rate"}, clock(8, 4))
+    np.testing.assert_allclose(plain_mean, np.repeat([1, 1 / 2, 1 / 3, 1 / 4], 2))
+    released = column({"kind": "mean_rate", "first": 2}, clock(8, 4))
+    np.testing.assert_allclose(released, np.repeat([1, 1 / 3, 1 / 4, 1 / 5], 2))
+    # The first value is forgotten.
+    assert column({"kind": "mean_rate", "first": 0}, epochs(3)).tolist() == [1, 1, 0.5]
+
+
 def test_stages_restart_the_clock() -> None:
     # CLR-1's stages at a tenth of their length: tenfold lower bounds, shorter cycles.
     def stage(scale: float, updates: int, step: int) -> dict[str, object]:
@@ -363,6 +413,8 @@ def test_equal_settings_normalise_equally() -> None:
     product = normalise({"kind": "product", "of": [1, {"kind": "constant", "value": 2}]})
     assert product["of"] == [normalise(1), normalise(2)]
     assert normalise({"kind": "linear", "start": 0, "end": 1, "clock": "epoch"})["clock"] == "epoch"
+    for by_epoch in ({"kind": "mean_rate"}, {"kind": "epoch_ramp", "end": 1}):
+        assert normalise(by_epoch) == normalise(by_epoch | {"clock": "epoch"})
     for spec in (full, product, one_way):
         assert normalise(normalise(spec)) == normalise(spec)
 
@@ -380,6 +432,9 @@ def test_is_constant() -> None:
     assert not is_constant({"kind": "cosine", "peak": 0.1})
     assert is_constant({"kind": "ramp", "start": 1, "end": 1, "shape": "sigmoid"})
     assert not is_constant({"kind": "ramp", "end": 1})
+    assert is_constant({"kind": "epoch_ramp", "start": 1, "end": 1, "shape": "step"})
+    assert not is_constant({"kind": "epoch_ramp", "end": 1, "shape": "step"})
+    assert not is_constant({"kind": "mean_rate"})
     assert not is_constant({"kind": "ramp_down", "value": 1, "over": 0.5})
     assert not is_constant({"kind": "cosine_arc", "peak": 1})
     assert not is_constant({"kind": "running_mean", "end": 0.9})
@@ -439,6 +494,12 @@ def test_is_constant() -> None:
             "allowed: linear, sigmoid. Did you mean 'sigmoid'?",
         ),
         ({"kind": "ramp_down", "value": 1}, "lr.over: missing"),
+        ({"kind": "epoch_ramp", "end": 1, "wait": 0.5}, "allowed: a whole number >= 0"),
+        (
+            {"kind": "epoch_ramp", "end": 1, "shape": "cycle"},
+            "allowed: linear, cosine, circle, step.",
+        ),
+        ({"kind": "mean_rate", "first": -1}, "lr.first: -1 is not allowed"),
         (
             {"kind": "cosine_arc", "peak": 1, "arc": 0.6},
             "lr.arc: 0.6 is not allowed; allowed: a number > 0 and <= 0.5",
@@ -513,6 +574,12 @@ plain = st.one_of(
     ),
     st.builds(lambda start, end: {"kind": "linear", "start": start, "end": end}, values_, values_),
     st.builds(
+        lambda start, end, shape: {
+            "kind": "epoch_ramp", "start": start, "end": end, "shape": shape
+        },
+        values_, values_, st.sampled_from(list(CLIMBS)),
+    ),
+    st.builds(
         lambda start, end, over, shape: {
             "kind": "ramp", "start": start, "end": end, "over": over, "shape": shape
         },
@@ -544,7 +611,7 @@ def test_epoch_clock_holds_the_first_value(spec: dict[str, object], time: Clock,
     first = np.flatnonzero(np.diff(time.epoch, prepend=-1))
     assert (held[first] == free[first]).all()
     assert (held == held[first][time.epoch]).all()
-    if spec["kind"] == "cycle":
+    if spec["kind"] in ("cycle", "epoch_ramp"):
         assert (held == free).all()
 
 

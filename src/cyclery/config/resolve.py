@@ -230,7 +230,7 @@ def _depends_on_time(spec: Any) -> bool:
         return any(map(_depends_on_time, spec))
     return isinstance(spec, dict) and (
         spec.get("kind") in ("reciprocal", "power_of_two")
-        or bool(spec.get("cooldown") or spec.get("warmup_epochs"))
+        or any(spec.get(key) for key in ("cooldown", "warmup_epochs", "wait"))
         or any(map(_depends_on_time, spec.values()))
     )
 

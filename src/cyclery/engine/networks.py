@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from cyclery import models
-from cyclery.engine.stream import derive, origin
+from cyclery.engine.stream import Data, derive, origin
 from cyclery.engine.teachers import Trained, load, teacher
 from cyclery.flat import Flat
 from cyclery.methods import REFERENCE, TEACHER, Method
@@ -33,12 +33,13 @@ class Networks:
         self,
         settings: dict[str, Any],
         method: Method,
-        manifest: dict[str, Any],
+        data: Data,
         device: torch.device,
         generators: dict[str, torch.Generator],
         parents: Mapping[str, Sequence[Trained]],
     ) -> None:
-        kind, shape, classes = settings["model"], tuple(manifest["shape"]), manifest["classes"]
+        kind, manifest = settings["model"], data.manifest
+        shape, classes = tuple(manifest["shape"]), manifest["classes"]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(origin(settings), "init"))
             net = models.build(kind["name"], kind["settings"], shape, classes)
@@ -46,7 +47,7 @@ class Networks:
                 [start] = parents[settings["init"]]
                 load(net, start.weights, "init", settings["init_share"])
             chosen = method.chosen(settings["method"]["settings"])
-            added = method.modules(chosen, net, classes)
+            added = method.modules(chosen, net, classes, len(data.labels))
         self.models: dict[str, nn.Module] = {"main": net, **added}
         # Convolutions of several channels are faster with channels last on a GPU.
         on_gpu = device.type == "cuda"

@@ -76,7 +76,7 @@ class Run:
             for name in ("method", "network", "average")
         }
         self.parents = parents or {}
-        nets = Networks(settings, self.method, manifest, device, self.generators, self.parents)
+        nets = Networks(settings, self.method, data, device, self.generators, self.parents)
         self.networks, self.flat = nets, nets.flat
         self.models = {**nets.models, **nets.teachers}
         optimiser = settings["optimiser"]

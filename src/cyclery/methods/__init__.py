@@ -12,8 +12,9 @@ Where a method needs more than one weak view of labelled samples, its file says 
 - ``streams(settings)``: the views of each stream, such as
   ``{"labelled": ("weak",), "unlabelled": ("weak", "strong")}``;
 - ``uses_ema(settings)``: whether a step reads the averaged network, ``models["ema"]``;
-- ``modules(settings, net, classes)``: modules of its own by name, which a step finds in
-  ``models``: trained heads, or memory whose buffers it changes in place;
+- ``modules(settings, net, classes, samples)``: modules of its own by name, which a step finds in
+  ``models``: trained heads, or memory whose buffers it changes in place; ``batch.ids`` are below
+  ``samples``, the number of images in the dataset;
 - ``parents(settings)``: the names of the parents that a step learns from, as ``("teacher",)``.
   Each is in ``models``: called with images, it answers with log-probabilities [B, K] and no graph;
 - ``begin(models, samples, settings)``: what is done once before training, such as filling a memory
@@ -93,7 +94,7 @@ def load(name: str) -> Method:
         quantities=tuple(f.name for f in fields(module.Settings) if hints[f.name] == Quantity),
         streams=getattr(module, "streams", lambda settings: {"labelled": ("weak",)}),
         uses_ema=getattr(module, "uses_ema", lambda settings: False),
-        modules=getattr(module, "modules", lambda settings, net, classes: {}),
+        modules=getattr(module, "modules", lambda settings, net, classes, samples: {}),
         parents=getattr(module, "parents", lambda settings: ()),
         begin=getattr(module, "begin", lambda models, samples, settings: None),
         capture=getattr(module, "CAPTURE", True),

@@ -96,7 +96,9 @@ def uses_ema(settings: Settings) -> bool:
     return settings.labels_from != "main"
 
 
-def modules(settings: Settings, net: torch.nn.Module, classes: int) -> dict[str, torch.nn.Module]:
+def modules(
+    settings: Settings, net: torch.nn.Module, classes: int, samples: int
+) -> dict[str, torch.nn.Module]:
     """Return the memory of distribution alignment, if it is on."""
     if not settings.alignment:
         return {}

@@ -122,7 +122,9 @@ def uses_ema(settings: Settings) -> bool:
     return settings.target == "ema"
 
 
-def modules(settings: Settings, net: torch.nn.Module, classes: int) -> dict[str, torch.nn.Module]:
+def modules(
+    settings: Settings, net: torch.nn.Module, classes: int, samples: int
+) -> dict[str, torch.nn.Module]:
     """Return the second head, if there is one; a UserError where the network cannot have it."""
     if settings.logit_distance is None:
         return {}

@@ -16,8 +16,8 @@ from cyclery.errors import UserError, choices, nearest
 from cyclery.schedules.kinds import KINDS, RANGE_WORDS, Number, Schedule, Stage
 
 BATCH_KINDS = ("constant", "cycle", "power_of_two")
-# An easy or constant value has no use for a clock: it never changes within an epoch.
-_NO_CLOCK = ("constant", "cycle")
+# What never changes within an epoch has no use for a clock.
+_NO_CLOCK = ("constant", "cycle", "epoch_ramp", "mean_rate")
 
 
 def check(spec: Any, where: str) -> None:
@@ -72,7 +72,7 @@ def is_constant(spec: Any) -> bool:
     if kind == "triangular":
         return full["low"] == full["high"] and full["mode"] != "exp_range_bounds"
     ends = {"cycle": ("easy", "hard"), "linear": ("start", "end"), "decay": ("high", "low")}
-    ends["exp_sweep"] = ends["ramp"] = ("start", "end")
+    ends["exp_sweep"] = ends["ramp"] = ends["epoch_ramp"] = ("start", "end")
     if kind in ends:
         first, second = ends[kind]
         return bool(full[first] == full[second])

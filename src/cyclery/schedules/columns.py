@@ -3,8 +3,8 @@
 Formulas are those of General Cyclical Training (arXiv 2202.08835 and its code) for
 `cycle`, of Cyclical Learning Rates (arXiv 1506.01186, sections 3.1 and 4) for `triangular`, of Mean
 Teacher (arXiv 1703.01780 and its code) for `ramp`, `ramp_down` and `running_mean`, of FixMatch
-(arXiv 2001.07685, section 2.4) for `cosine_arc`, and of `torch.optim.lr_scheduler` where a kind
-says so.
+(arXiv 2001.07685, section 2.4) for `cosine_arc`, of SoTeacher (arXiv 2206.06661, its code) for
+`epoch_ramp` and `mean_rate`, and of `torch.optim.lr_scheduler` where a kind says so.
 """
 
 from __future__ import annotations
@@ -163,6 +163,24 @@ def _ramp(clock: Clock, seed: int, *, start: float, end: float, over: float, sha
     return start + (end - start) * (x if shape == "linear" else np.exp(-5 * (1 - x) ** 2))
 
 
+CLIMBS: dict[str, Callable[[Column], Column]] = {
+    "linear": lambda x: x,
+    "cosine": lambda x: np.cos(np.pi / 2 * (1 - x)),
+    "circle": lambda x: np.sqrt(1 - (1 - x) ** 2),
+    "step": np.ones_like,
+}
+
+
+def _epoch_ramp(
+    clock: Clock, seed: int, *, start: float, end: float, wait: int, shape: str
+) -> Column:
+    if wait >= clock.epochs:
+        raise UserError(f"wait: {wait} leaves none of {clock.epochs} epochs to ramp in")
+    rise = CLIMBS[shape](np.arange(1, clock.epochs + 1) / clock.epochs)
+    rise[:wait] = 0
+    return (start + (end - start) * rise)[clock.epoch]
+
+
 def _ramp_down(clock: Clock, seed: int, *, value: float, over: float) -> Column:
     x = np.minimum(1, (clock.updates - clock.t) / (over * clock.updates))
     return value * np.exp(-12.5 * (1 - x) ** 2)
@@ -231,6 +249,11 @@ def _running_mean(clock: Clock, seed: int, *, end: float) -> Column:
     return np.minimum(1 - 1 / (clock.t + 2), end)
 
 
+def _mean_rate(clock: Clock, seed: int, *, first: float) -> Column:
+    # An average that holds nothing yet becomes its first value, however much that counts later.
+    return 1 / np.where(clock.epoch == 0, 1.0, clock.epoch + first)
+
+
 def _staged(clock: Clock, seed: int, *, stages: list[dict[str, Any]]) -> Column:
     ends = np.cumsum([stage["fraction"] for stage in stages])
     edges = [0, *np.rint(ends * clock.updates).astype(int)]
@@ -270,6 +293,7 @@ FORMULAS: dict[str, Callable[..., Column]] = {
     "exponential": _exponential,
     "decay": _decay,
     "ramp": _ramp,
+    "epoch_ramp": _epoch_ramp,
     "ramp_down": _ramp_down,
     "piecewise": _piecewise,
     "cosine": _cosine,
@@ -278,6 +302,7 @@ FORMULAS: dict[str, Callable[..., Column]] = {
     "linear": _linear,
     "exp_sweep": _exp_sweep,
     "running_mean": _running_mean,
+    "mean_rate": _mean_rate,
     "staged": _staged,
     "product": _product,
     "reciprocal": _reciprocal,

@@ -27,6 +27,7 @@ Window = Literal["triangle", "welch", "hann"]
 Mode = Literal["triangular", "triangular2", "exp_range", "exp_range_bounds"]
 Shape = Literal["cosine", "linear"]
 Rise = Literal["linear", "sigmoid"]
+Climb = Literal["linear", "cosine", "circle", "step"]
 Hold = Literal["update", "epoch"]
 
 
@@ -175,6 +176,29 @@ class Ramp(Kind):
 
 
 @dataclass(frozen=True, kw_only=True)
+class EpochRamp(Kind):
+    """start + (end - start) f(k / E) in epoch k = 1, ..., E, so `end` is reached in the last one.
+
+    Always constant within an epoch, so its ``clock`` has no effect.
+    """
+
+    start: Number = field(
+        default=0.0, metadata=amount("value in the epochs of `wait`, and where f is 0")
+    )
+    end: Number = field(metadata=amount("value in the last epoch"))
+    wait: int = field(
+        default=0, metadata=key("first epochs, which stay at `start`; k counts them", low=0)
+    )
+    shape: Climb = field(
+        default="linear",
+        metadata=key(
+            "f(x): `linear` x, `cosine` cos(pi (1 - x) / 2), `circle` sqrt(1 - (1 - x)^2), `step` "
+            "1 (SoTeacher)"
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RampDown(Kind):
     """value, times exp(-12.5 (1 - x)^2) in a last part, x from 1 to 0 (Mean Teacher)."""
 
@@ -263,6 +287,20 @@ class RunningMean(Kind):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeanRate(Kind):
+    """1 in epoch 1, then 1 / (k - 1 + first) in epoch k: how far an average moves to a new value.
+
+    An average of one value an epoch that moves by this rate is the mean of the values so far.
+    Always constant within an epoch, so its ``clock`` has no effect.
+    """
+
+    first: float = field(
+        default=1.0,
+        metadata=key("how many times the first value counts (2 in SoTeacher's code)", low=0),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One stage of `staged`."""
 
@@ -307,6 +345,7 @@ KINDS: dict[str, type[Kind]] = {
     "exponential": Exponential,
     "decay": Decay,
     "ramp": Ramp,
+    "epoch_ramp": EpochRamp,
     "ramp_down": RampDown,
     "piecewise": Piecewise,
     "cosine": Cosine,
@@ -315,6 +354,7 @@ KINDS: dict[str, type[Kind]] = {
     "linear": Linear,
     "exp_sweep": ExpSweep,
     "running_mean": RunningMean,
+    "mean_rate": MeanRate,
     "staged": Staged,
     "product": Product,
     "reciprocal": Reciprocal,
