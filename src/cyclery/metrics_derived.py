@@ -33,7 +33,7 @@ Record = Mapping[str, Any]
 
 OWN = ("seconds", "images", "views", "updates", "images_per_second")
 THIRDS = ("many_accuracy", "medium_accuracy", "few_accuracy")
-SMALLER = ("nll", "ece", "loss", "error", "seconds")
+SMALLER = ("nll", "ece", "kl", "loss", "error", "seconds")
 LAST = 20
 BEST = "_best"
 SELECTIONS: dict[str, Callable[[list[float]], float]] = {
@@ -44,9 +44,9 @@ PSEUDO_ACCURACY = "train_pseudo_accuracy"
 
 
 def is_accuracy(metric: str) -> bool:
-    """Tell whether the metric is a share of right answers, shown in percentage points."""
+    """Tell whether the metric is a share of right answers, or of equal ones: percentage points."""
     name = selection(metric)[0].split("@")[0]
-    return name.endswith("accuracy") and not metric.startswith("log:")
+    return name.endswith(("accuracy", "agreement")) and not metric.startswith("log:")
 
 
 def selection(metric: str) -> tuple[str, str]:

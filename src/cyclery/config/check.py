@@ -8,14 +8,21 @@ from cyclery.arms import ArmError
 from cyclery.config.load import Project, tier_names
 from cyclery.config.models import BestOf, Claim, Comparison, Experiment, Paper
 from cyclery.errors import UserError, choices, nearest
+from cyclery.methods import REFERENCE, TEACHER
 from cyclery.metrics_derived import BEST, PSEUDO_ACCURACY, SELECTIONS, selection
 from cyclery.plan import RANGE_ARM, Plan, comparison_arms
 
 # Of the network that is evaluated, and, where weights are averaged, of the trained one.
 PARTS = ("test_", "val_", "raw_test_", "raw_val_")
+# Of runs that have a teacher or a reference.
+COPIES = tuple(
+    f"{part}_{name}" for part in ("test", "val", "train") for name in ("agreement", "kl")
+)
 METRICS = (
     *(part + name for part in PARTS for name in ("accuracy", "balanced_accuracy", "nll", "ece")),
     *(f"{part}accuracy{rule}" for part in PARTS for rule in SELECTIONS if rule != BEST),
+    *(f"train_{name}" for name in ("accuracy", "nll", "ece")),
+    *COPIES,
     "minority_accuracy",
     "many_accuracy",
     "medium_accuracy",
@@ -214,6 +221,9 @@ def _fair(plan: Plan, paper: str, comparison: Comparison, where: str) -> Iterato
             base = metric.removeprefix("log:")
             if base.startswith("raw_") and "ema_decay" not in settings["schedules"]:
                 yield f"{where}: {metric!r} needs averaged weights (`ema_decay`); {arm!r} has none."
+                return
+            if base in COPIES and not {REFERENCE, TEACHER} & running[arm].parents.keys():
+                yield f"{where}: {metric!r} needs a parent `teacher` or `reference`; {arm!r} has none."
                 return
             validates = base.removeprefix("raw_").startswith("val_")
             if validates and not settings["split"]["validation"]:

@@ -60,7 +60,6 @@ class Run:
         parents: Mapping[str, Sequence[Trained]] | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        manifest = data.manifest
         self.settings, self.data, self.device = settings, data, device
         set_arithmetic(settings, device)
         chosen = self.split(settings["split"], settings["seed"])

@@ -124,7 +124,7 @@ def permuted(target: torch.Tensor, y: torch.Tensor, generator: torch.Generator) 
     # The right class comes first in both orders, so it keeps its place.
     keys = torch.rand(target.shape, generator=generator, device=target.device)
     drawn = keys.masked_fill(right, -1.0).argsort(1)
-    plain = (~right).to(torch.uint8).argsort(1, stable=True)
+    plain = (~right).to(torch.uint8).argsort(dim=1, stable=True)
     return torch.empty_like(target).scatter_(1, plain, target.gather(1, drawn))
 
 

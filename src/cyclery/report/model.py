@@ -184,7 +184,7 @@ def seed_list(seeds: Iterable[Any]) -> str:
 
 def is_share(name: str) -> bool:
     """Tell whether a metric is a fraction that tables show in percent."""
-    return "accuracy" in name
+    return "accuracy" in name or "agreement" in name
 
 
 _NAMES = {
@@ -198,6 +198,12 @@ _NAMES = {
     "test_accuracy_mean20": "test accuracy, mean of the last evaluations",
     "raw_test_accuracy": "test accuracy without averaging of weights",
     "raw_test_accuracy_mean20": "the same without averaging of weights",
+    "test_agreement": "agreement with the teacher",
+    "train_agreement": "agreement with the teacher in training",
+    "test_kl": "KL divergence from the teacher",
+    "train_kl": "KL divergence from the teacher in training",
+    "train_accuracy": "accuracy on the training samples",
+    "train_nll": "NLL on the training samples", "train_ece": "ECE on the training samples",
     "train_mask_rate": "share of pseudo-labels that are used",
     "train_pseudo_correct": "share of pseudo-labels that are used and right",
     "train_pseudo_classes": "effective number of classes among the pseudo-labels",
