@@ -163,7 +163,7 @@ def everything(method: str, **changes: Any) -> Json:
 
 def run(given: Json, **options: Any) -> Run:
     """Return a new run on the CPU; parents that it learns from are untrained unless given."""
-    parents = {name: [untrained()] for name in methods.parents_of(given["method"])}
+    parents = {name: [untrained(name)] for name in methods.parents_of(given["method"])}
     parents |= options.pop("parents", {})
     return Run(given, data(), CPU, parents=parents, **options)
 
@@ -174,9 +174,10 @@ def trained(made: Run) -> Trained:
 
 
 @cache
-def untrained() -> Trained:
-    """Return a network as it is drawn."""
-    return trained(Run({**settings(), "draw": "untrained"}, data(), CPU))
+def untrained(name: str) -> Trained:
+    """Return a network as it is drawn, which `fold-0` to `fold-4` leave a fifth out of."""
+    fold = {"folds": 5, "fold": int(name[-1])} if name.startswith("fold-") else {}
+    return trained(Run({**settings(split=fold), "draw": "untrained"}, data(), CPU))
 
 
 def train(given: Json, **options: Any) -> Run:

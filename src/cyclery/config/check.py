@@ -223,7 +223,10 @@ def _fair(plan: Plan, paper: str, comparison: Comparison, where: str) -> Iterato
                 yield f"{where}: {metric!r} needs averaged weights (`ema_decay`); {arm!r} has none."
                 return
             if base in COPIES and not {REFERENCE, TEACHER} & running[arm].parents.keys():
-                yield f"{where}: {metric!r} needs a parent `teacher` or `reference`; {arm!r} has none."
+                yield (
+                    f"{where}: {metric!r} needs a parent `teacher` or `reference`; {arm!r} has "
+                    "none."
+                )
                 return
             validates = base.removeprefix("raw_").startswith("val_")
             if validates and not settings["split"]["validation"]:
