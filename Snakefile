@@ -30,6 +30,7 @@ wildcard_constraints:
     dataset=r"[a-z0-9-]+",
     group=r"[A-Za-z][\w.-]*",
     part=r"[A-Za-z][\w.-]*",
+    run=r"[A-Za-z][\w.~-]*",
     shard=r"L\d+-\d+",
 
 

@@ -57,7 +57,7 @@ def test_evidence_has_the_agreed_keys() -> None:
     assert isinstance(row["ci95"], list)
     [exp] = made["experiments"]
     assert set(exp) == {"id", "title", "description", "selection_rule", "command", "settings",
-                        "not_run", "arms", "curves", "schedules", "warnings"}  # fmt: skip
+                        "not_run", "chain", "arms", "curves", "schedules", "warnings"}  # fmt: skip
     assert (exp["selection_rule"], exp["command"]) == ("last checkpoint", "make e")
     assert exp["schedules"][0] == {"quantity": "lr", "arm": "a", "epoch": [0, 1], "value": [0.1, 0]}
     assert made["ranges"] == [{"key": "r"}] and made["printed"][0]["value"] is None

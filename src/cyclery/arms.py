@@ -188,7 +188,7 @@ def _parent(arm: ArmPlan, reference: ParentRef) -> Parent:
         # The same recipe on the same samples, drawn anew: seed s + 1 would have another split, in
         # which it may have been trained on what seed s is tested on.
         draw = f"{arm.settings['draw'] or ''}other"
-        return Parent(replace(arm, settings={**arm.settings, "draw": draw}))
+        return Parent(replace(arm, settings={**arm.settings, "draw": draw}, other=True))
     if reference.seeds == "same":
         return Parent(arm)
     [(kind, count)] = reference.seeds.model_dump(exclude_none=True).items()

@@ -76,12 +76,14 @@ class ArmPlan:
     cost: dict[str, int]
     # Factors that tuning put on the arm's own values; empty for the values as declared.
     factors: dict[str, float] = field(default_factory=dict)
+    # Whether it is the arm drawn anew, as an independent teacher.
+    other: bool = False
 
     @property
     def id(self) -> str:
-        """Return ``paper/experiment/arm``, with the tuning trial where there is one."""
+        """Return ``paper/experiment/arm``, with its tuning trial and draw where it has one."""
         trial = "".join(f"~{name}x{factor:g}" for name, factor in self.factors.items())
-        return f"{self.paper}/{self.experiment}/{self.name}{trial}"
+        return f"{self.paper}/{self.experiment}/{self.name}{trial}{'~other' * self.other}"
 
     @cached_property
     def digest(self) -> str:
@@ -93,6 +95,10 @@ class ArmPlan:
                 "range": self.range.key if self.range else None,
             }
         )
+
+    def run_name(self, seed: int) -> str:
+        """Return the name of a run among files: `paper.experiment.arm.s0`."""
+        return f"{self.id.replace('/', '.')}.s{seed}"
 
     @cached_property
     def level(self) -> int:

@@ -102,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--output", type=Path, required=True, help="records, one a line")
         command.add_argument("--workers", type=int, default=1, help="processes on a CPU")
         command.add_argument("--expect", help="hash of what was planned")
+    command = add("checkpoint", _checkpoint, "export a parent's weights from the run store")
+    command.add_argument("run", help="paper.experiment.arm.s0")
+    command.add_argument("--output", type=Path, required=True, help="the weights, as safetensors")
+    command.add_argument("--workers", type=int, default=1, help="processes on a CPU")
+    command.add_argument("--expect", help="hash of what was planned")
     command = add("evidence", _evidence, "test the claims of a part")
     command.add_argument("part")
     command.add_argument("--output", type=Path, required=True, help="evidence as JSON")
@@ -299,6 +304,25 @@ def _jobs(options: argparse.Namespace) -> None:
     jobs = part_jobs(_load(options), options.part)
     write_atomic(options.output, json.dumps(jobs, indent=1, sort_keys=True))
     log.info("%s: %d jobs", options.output, len(jobs))
+
+
+def _checkpoint(options: argparse.Namespace) -> int:
+    from cyclery.engine.train import Stopped, export
+    from cyclery.jobs import shard_jobs, source_jobs
+    from cyclery.workflow import Graph
+
+    plan = _load(options)
+    graph = Graph(plan, {})
+    key = graph.checkpoint_key(options.run)
+    _expect(options, key)
+    shard, _, _ = plan.kept()[options.run]
+    records = plan.project.root / graph.checkpoint_records(options.run)
+    trainer, sources = _trainer(options, plan), source_jobs(shard)
+    try:
+        export(trainer, key, shard_jobs(shard), sources, records, options.output)
+    except Stopped:
+        return 143
+    return 0
 
 
 def _evidence(options: argparse.Namespace) -> None:

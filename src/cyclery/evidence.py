@@ -6,7 +6,8 @@ Inputs are plain dicts; the caller resolves plan and schedules. An experiment is
      "arms": [{"id", "label", "role", "own_definition", "runs": {seed: run key},
                "schedules": {quantity: {"epoch": [...], "value": [...]}}}]}
 
-with, optionally, ``not_run`` (arms left out and why) and an arm's ``tuned``, both passed on.
+with, optionally, ``not_run`` (arms left out and why), ``chain`` (who descends from whom) and an
+arm's ``tuned``, all passed on.
 
 Figures of arms and curves stay in the records' own unit (accuracies are fractions); effects,
 margins and intervals of comparisons are in percentage points for accuracies. Numbers are finite
@@ -83,7 +84,7 @@ def _experiment(
         "description": experiment.get("description") or "",
         "selection_rule": experiment.get("selection_rule") or "last checkpoint",
         "command": experiment.get("command") or "", "settings": experiment.get("settings") or {},
-        "not_run": experiment.get("not_run") or {},
+        "not_run": experiment.get("not_run") or {}, "chain": experiment.get("chain") or [],
         "arms": summaries.arms(experiment, rows, records),
         "curves": summaries.curves(experiment, records),
         "schedules": summaries.schedules(experiment),

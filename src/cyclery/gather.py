@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cyclery import evidence, lrrange, schedules
-from cyclery.cells import ArmPlan, RangePlan
+from cyclery.cells import ArmPlan, RangePlan, with_ancestors
 from cyclery.config.models import Claim
 from cyclery.describe import describe
 from cyclery.files import write_atomic
@@ -128,7 +128,32 @@ def _experiment(
         "settings": describe(chosen),
         "not_run": declared.tiers[plan.tier].not_run,
         "arms": arms,
+        "chain": _chain(chosen, {key: arm.label or key for key, arm in declared.arms.items()}),
     }
+
+
+def _chain(arms: list[ArmPlan], labels: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the arms that descend from others, with all their ancestors, parents first."""
+    own = {arm.digest: arm.name for arm in arms}
+    family = list(with_ancestors(arm for arm in arms if arm.parents))
+
+    def label(arm: ArmPlan) -> str:
+        return labels.get(own.get(arm.digest, ""), arm.id)
+
+    return [
+        {
+            "id": arm.digest, "arm": own.get(arm.digest), "label": label(arm), "level": arm.level,
+            "parents": [
+                {
+                    "of": parent.arm.digest,
+                    "label": f"{name}: {label(parent.arm)}",
+                    "seeds": "" if parent.kind == "same" else f"{parent.kind} {parent.count}",
+                }
+                for name, parent in arm.parents.items()
+            ],
+        }
+        for arm in family
+    ]  # fmt: skip
 
 
 def _chosen(

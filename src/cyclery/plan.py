@@ -194,6 +194,22 @@ class Plan:
         """Return the range tests that a group's arms ask for."""
         return range_tests(arm for shard in self.shards(group) for arm in shard.arms)
 
+    def kept(self) -> dict[str, tuple[Shard, ArmPlan, int]]:
+        """Return the runs of the selected papers whose weights are kept, by name, parents first.
+
+        A run that several papers share has the name that it has in the first one.
+        """
+        found: dict[str, tuple[Shard, ArmPlan, int]] = {}
+        seen: set[tuple[str, int]] = set()
+        groups = [group for paper in self.project.selected() for group in self.groups(paper)]
+        for shard in (shard for group in groups for shard in self.shards(group)):
+            for cell in (cell for cell in shard.cells if cell.keep):
+                for seed in cell.seeds:
+                    if (cell.arm.digest, seed) not in seen:
+                        seen.add((cell.arm.digest, seed))
+                        found[cell.arm.run_name(seed)] = (shard, cell.arm, seed)
+        return found
+
     def is_parent(self, arm: ArmPlan) -> bool:
         """Say whether an arm's weights are another arm's input."""
         return arm.digest in self._parent_digests

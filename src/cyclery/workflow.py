@@ -15,10 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cyclery.cells import digest
+from cyclery.cells import ArmPlan, Shard, digest
 from cyclery.config.check import check
 from cyclery.config.load import load
 from cyclery.data import registry
+from cyclery.errors import UserError, choices, nearest
 from cyclery.plan import Plan
 
 # No job asks for more cores than this, however many runs it has.
@@ -125,6 +126,33 @@ class Graph:
         """Return the records of the shards that hold a shard's parents."""
         parents = self.plan.parent_shards(self.plan.shard(f"{group}/{shard}"))
         return [self._record_file(parent.id) for parent in parents]
+
+    # Checkpoints.
+
+    @cached_property
+    def _kept(self) -> dict[str, tuple[Shard, ArmPlan, int]]:
+        return self.plan.kept()
+
+    def checkpoint_files(self) -> list[str]:
+        """Return the exported weights of every parent of the selected papers."""
+        return [f"{self.results}/checkpoints/{run}.safetensors" for run in self._kept]
+
+    def checkpoint_records(self, run: str) -> str:
+        """Return the records among which a kept run is."""
+        return self._record_file(self._kept_run(run)[0].id)
+
+    def checkpoint_key(self, run: str) -> str:
+        """Return the run key of a kept run."""
+        _, arm, seed = self._kept_run(run)
+        return arm.key(seed)
+
+    def _kept_run(self, run: str) -> tuple[Shard, ArmPlan, int]:
+        if run not in self._kept:
+            raise UserError(
+                f"no run {run!r} keeps its weights.{nearest(run, self._kept)} Those that do: "
+                f"{choices(self._kept) or 'none'}."
+            )
+        return self._kept[run]
 
     # Evidence.
 

@@ -2,8 +2,39 @@
 
 Needs: the manifests of the datasets, the range tests of the arms that ask for one, and the records
 of the shards that hold parents. Makes: {results}/{tier}/records/{group}/{shard}.jsonl, one line for
-each run. Weights and unfinished runs lie in the run store, which Snakemake does not know.
+each run, and, only where asked for, {results}/{tier}/checkpoints/{run}.safetensors, the weights of
+a parent. Weights and unfinished runs lie in the run store, which Snakemake does not know.
 """
+
+
+rule checkpoint:
+    """Export the final weights of a parent from the run store, training it where that lost it."""
+    input:
+        lambda wildcards: PLAN.checkpoint_records(wildcards.run),
+    output:
+        f"{RESULTS}/checkpoints/{{run}}.safetensors",
+    log:
+        f"{RESULTS}/logs/checkpoints/{{run}}.log",
+    conda:
+        "../envs/train.yaml"
+    resources:
+        mem_mb=6000,
+        runtime="120m",
+    params:
+        key=lambda wildcards: PLAN.checkpoint_key(wildcards.run),
+    shell:
+        cyclery("""
+            checkpoint {wildcards.run:q} \
+                --expect {params.key} \
+                --output {output:q} \
+                --log {log:q}
+            """)
+
+
+rule checkpoints:
+    """Export the weights of every parent of the selected papers."""
+    input:
+        lambda wildcards: PLAN.checkpoint_files(),
 
 
 rule train:

@@ -48,6 +48,8 @@ _EXPERIMENT: Json = {
     "curves": [{"arm": "", "metric": "", "epoch": [], "mean": [], "low": [], "high": [], "n": 0}],
     "schedules": [{"quantity": "", "arm": "", "epoch": [], "value": []}],
     "warnings": [], "not_run": {},
+    "chain": [{"id": "", "arm": "", "label": "", "level": 0,
+               "parents": [{"of": "", "label": "", "seeds": ""}]}],
 }  # fmt: skip
 _EVIDENCE: Json = {
     "schema": SCHEMA, "tier": "", "part": "", "title": "",

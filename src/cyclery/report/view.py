@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from cyclery.metrics_derived import THIRDS
-from cyclery.report import contents, figures
+from cyclery.report import chains, contents, figures
 from cyclery.report.chart import Chart
 from cyclery.report.claims import claim
 from cyclery.report.intervals import domain
@@ -133,6 +133,7 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
         slugs.make(slug, "schedules"), title, raw["schedules"], raw["arms"]
     )
     charts = _charts([
+        chains.picture(slugs.make(slug, "chain"), title, raw["chain"], raw["arms"]),
         figures.paired(slugs.make(slug, "paired"), title, items, raw["arms"]),
         figures.curves(slugs.make(slug, "curves"), title, raw["curves"], raw["arms"]),
         lines,
