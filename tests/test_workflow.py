@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from graph_factory import Copy
+from graph_factory import PAPER, Copy
 
 
 @pytest.fixture
