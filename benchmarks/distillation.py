@@ -25,6 +25,7 @@ import torch
 from cyclery.bench import cases, turns
 from cyclery.bench.cases import CNN_16, CNN_32, RESNET_18, WRN_10_1, WRN_28_2, Case, Net, Variant
 from cyclery.bench.contenders import synthetic
+from cyclery.engine.arithmetic import autocast
 from cyclery.engine.cuda import Graphs, own_stream
 from cyclery.engine.machine import device_name, versions
 from cyclery.engine.run import Run
@@ -61,7 +62,7 @@ def contenders(
     net = both.models["teacher"]
 
     def look() -> None:
-        with both._autocast():
+        with autocast(both.settings, device):
             net(x)
 
     passes = look

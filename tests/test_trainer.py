@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from cyclery.engine import processes, slots
-from cyclery.engine.train import Stopped, Trainer, needs, write_records
+from cyclery.engine.lookup import needs
+from cyclery.engine.output import write_records
+from cyclery.engine.train import Stopped, Trainer
 from cyclery.errors import UserError
 from cyclery.store import is_sealed
 

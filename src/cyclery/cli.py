@@ -268,7 +268,8 @@ def _run_jobs(
     jobs: list[dict[str, Any]],
     sources: list[dict[str, Any]] | None = None,
 ) -> int:
-    from cyclery.engine.train import Stopped, write_records
+    from cyclery.engine.output import write_records
+    from cyclery.engine.train import Stopped
 
     try:
         records = _trainer(options, plan).train(jobs, sources or [])
@@ -307,7 +308,8 @@ def _jobs(options: argparse.Namespace) -> None:
 
 
 def _checkpoint(options: argparse.Namespace) -> int:
-    from cyclery.engine.train import Stopped, export
+    from cyclery.engine.output import export
+    from cyclery.engine.train import Stopped
     from cyclery.jobs import shard_jobs, source_jobs
     from cyclery.workflow import Graph
 

@@ -8,6 +8,7 @@ and ``"range_runs"``, so a machine without the configuration packages can train 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,29 @@ def needs(job: Job) -> set[str]:
     """Return the keys of the runs that must be there before this job: parents, range tests."""
     parents = job["settings"].get("parents", {}).values()
     return {*(key for keys in parents for key in keys), *job.get("range_runs", [])}
+
+
+def rounds(jobs: list[Job]) -> Iterator[list[Job]]:
+    """Yield the jobs in rounds: each needs only rounds before it, and runs that are not listed."""
+    left = {job["key"]: job for job in jobs}
+    while left:
+        ready = [job for job in left.values() if not needs(job) & left.keys()]
+        assert ready, "a run key is a hash over its parents' keys, so there is no circle"
+        yield ready
+        for job in ready:
+            del left[job["key"]]
+
+
+def kind(job: Job) -> str:
+    """Return what a run's need of memory depends on: all but its seed, lengths and schedules."""
+    settings = dict(job["settings"])
+    schedules = settings.pop("schedules")
+    for name in ("seed", "epochs", "evaluations", "range"):
+        settings.pop(name, None)
+    # Keys of parents differ by the seed; how many there are does not.
+    settings["parents"] = {name: len(keys) for name, keys in settings["parents"].items()}
+    settings |= {"kind": job["kind"], "batch": schedules["batch"], "quantities": sorted(schedules)}
+    return json.dumps(settings, sort_keys=True)
 
 
 @dataclass

@@ -7,32 +7,30 @@ the device that is read once an epoch, so it can be captured and replayed.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cyclery import augment, methods, optim
 from cyclery.data import splits
+from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
-from cyclery.engine.cuda import Lookahead, fetch, set_deterministic
-from cyclery.engine.metrics import fidelity, measure, named
+from cyclery.engine.cuda import Lookahead, fetch
+from cyclery.engine.evaluation import Beginning, Evaluation
+from cyclery.engine.metrics import named
 from cyclery.engine.networks import Networks
 from cyclery.engine.replay import Recorder, Replays
 from cyclery.engine.stream import Batch, Data, Feed, Samples, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
-from cyclery.models.layers import batch_norms
 
 __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 
-EVALUATION_BATCH = 1000
 PARTS = {"validation": "val", "test": "test"}
 
 
@@ -103,25 +101,10 @@ class Run:
         self._seen: tuple[int, dict[str, Any]] | None = None
         self.logged: list[str] = []
         self.curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}
+        self.evaluator = Evaluation(settings, nets, data, self.ids, self.plain)
         if (settings["init_share"] or 1) < 1:
-            self._measure_statistics()
+            self.evaluator.measure_statistics()
         self.method.begin(self.models, Beginning(self), self.method_settings)
-
-    @torch.no_grad()
-    def _measure_statistics(self) -> None:
-        """Set batch norm's running statistics to those of the training samples, not augmented.
-
-        Those of two networks do not describe one between them.
-        """
-        norms = batch_norms(self.models["main"])
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain mean over all passes
-        for _ in self._outputs(self.models["main"], self.ids["train"]) if norms else ():
-            pass
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
 
     def _feeds(self) -> dict[str, Feed]:
         """Return the streams that the method asks for, each with its views."""
@@ -193,14 +176,14 @@ class Run:
         for part in PARTS:
             if len(self.ids[part]):
                 # An evaluation changes nothing: once is enough for libraries to choose.
-                self._replays.record(part, partial(self._measure, part), times=1)
+                self._replays.record(part, partial(self.evaluator.figures, part), times=1)
         return self._replays.on
 
     def step(self, size: int) -> None:
         """Train on the next ``size`` samples. Pure tensor code: no host number that changes."""
         row = self.table.row(self.update)
         batch = self._batch(size, row.get("magnitude"))
-        with self._autocast():
+        with autocast(self.settings, self.device):
             loss, logs = self.method.step(
                 self.models, batch, row, self.method_settings, self.generators["method"]
             )
@@ -214,7 +197,7 @@ class Run:
         if self._trace is None:
             self.logged = list(scalars)
             self._trace = torch.zeros(self.updates, len(scalars), device=self.device)
-        with _in_any_order(self.device):
+        with in_any_order(self.device):
             self._trace.index_copy_(0, self.update, torch.stack(list(scalars.values()))[None])
         self.update.add_(1)
 
@@ -284,42 +267,12 @@ class Run:
 
         Where weights are averaged it is the averaged one, and the trained one is ``raw_``.
         """
-        found = self._replays.call(part, partial(self._measure, part))
+        found = self._replays.call(part, partial(self.evaluator.figures, part))
         vectors = yield from fetch(found)
         figures = [named(vector) for vector in vectors]
         if not all(math.isfinite(each["nll"]) for each in figures):
             raise Diverged(int(self.update) - 1)
         return dict(zip(("", "raw_"), figures, strict=False))
-
-    @torch.no_grad()
-    def _measure(self, part: str) -> Tensor:
-        """Return the figures of every evaluated network as numbers, one row each."""
-        ids = self.ids[part]
-        labels = self.data.labels.index_select(0, ids)
-        rows = [measure(self._evaluated(net, ids), labels) for net in self.networks.evaluated]
-        return torch.stack(rows)
-
-    @torch.no_grad()
-    def _compared(self, part: str) -> Tensor:
-        """Return how well the evaluated network copies the reference, see ``metrics.fidelity``."""
-        assert self.networks.reference is not None
-        ids = self.ids[part]
-        logits = self._evaluated(self.networks.evaluated[0], ids)
-        return fidelity(logits, torch.cat(list(self._outputs(self.networks.reference, ids))))
-
-    def _evaluated(self, net: nn.Module, ids: Tensor) -> Tensor:
-        """Return the logits [N, K] of a network in evaluation mode."""
-        net.eval()
-        logits = torch.cat(list(self._outputs(net, ids)))
-        net.train()
-        return logits
-
-    def _outputs(self, net: nn.Module, ids: Tensor) -> Iterator[Tensor]:
-        """Yield what a network makes of samples that are not augmented, float32, in chunks."""
-        for chunk in ids.split(EVALUATION_BATCH):
-            x = self.plain(self.data.images.index_select(0, chunk))
-            with self._autocast():
-                yield net(x.contiguous(memory_format=self.networks.format)).float()
 
     def evaluate_on_the_way(self) -> None:
         """Do ``evaluation_steps`` without pausing."""
@@ -343,13 +296,13 @@ class Run:
     def final_steps(self) -> Task[dict[str, Any]]:
         """Return the figures of the last state: the selection rule is the last checkpoint."""
         found = dict((yield from self._figures()))
-        vectors = yield from fetch(self._measure("train"))
+        vectors = yield from fetch(self.evaluator.figures("train"))
         fitted = named(vectors[0])
         found |= {f"train_{k}": fitted[k] for k in ("accuracy", "nll", "ece")}
         if self.networks.reference is not None:
             for part, prefix in {**PARTS, "train": "train"}.items():
                 if len(self.ids[part]):
-                    vector = yield from fetch(self._compared(part))
+                    vector = yield from fetch(self.evaluator.fidelity(part))
                     names = (f"{prefix}_agreement", f"{prefix}_kl")
                     found |= dict(zip(names, vector.tolist(), strict=True))
         labels = self.data.labels.index_select(0, self.ids["train"]).cpu()
@@ -405,75 +358,6 @@ class Run:
         """Return the live tensors that steps change, by name."""
         state = {f"optimiser.{name}": tensor for name, tensor in self.optimiser.state().items()}
         return {"update": self.update, **self.networks.tensors(), **state}
-
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.settings["precision"] == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
-        return contextlib.nullcontext()
-
-
-class Beginning:
-    """What a method may ask of a run before it is trained (``begin`` in a method's file).
-
-    ``ids`` [N] and ``y`` [N] are the labelled training samples.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self.ids = run.ids["train"]
-        self.y = run.data.labels.index_select(0, self.ids)
-
-    def generator(self, purpose: str) -> torch.Generator:
-        """Return a generator of the run's own, on the CPU."""
-        return generator(origin(self._run.settings), purpose)
-
-    def answers(self, parent: str) -> Tensor:
-        """Return a parent's log-probabilities [N, K] of the samples, not augmented."""
-        with torch.no_grad():
-            return torch.cat(list(self._run._outputs(self._run.models[parent], self.ids)))
-
-    def left_out(self, parent: str) -> Tensor:
-        """Return which of the samples no member of a parent was trained on, bool [N]."""
-        run, seen = self._run, torch.zeros(len(self._run.data.labels), dtype=torch.bool)
-        for trained in run.parents[parent]:
-            settings = trained.settings
-            split = run.split(settings["split"], settings["seed"])
-            seen[torch.from_numpy(split["train"])] = True
-        return ~seen.to(self.ids.device).index_select(0, self.ids)
-
-
-@contextlib.contextmanager
-def _in_any_order(device: torch.device) -> Iterator[None]:
-    """Let an operation that writes each place once skip the sorting that makes sums deterministic.
-
-    On a GPU that would be some fifteen kernels instead of one.
-    """
-    before = torch.are_deterministic_algorithms_enabled() and device.type == "cuda"
-    if before:
-        set_deterministic(False)
-    try:
-        yield
-    finally:
-        if before:
-            set_deterministic(True)
-
-
-def set_arithmetic(settings: dict[str, Any], device: torch.device) -> None:
-    """Make the process compute as the settings say: threads, determinism, no TensorFloat-32."""
-    if device.type == "cpu":
-        # A run's last bits depend on its threads, so they never follow the job's cores.
-        torch.set_num_threads(settings["threads"])
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    set_deterministic(settings["deterministic"])
-    if settings["compile"]:
-        torch.use_deterministic_algorithms(settings["deterministic"])
-    # Filling new memory would cost a kernel for every tensor of a step, and nothing reads it.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.deterministic = settings["deterministic"]
-    torch.backends.cudnn.benchmark = not settings["deterministic"]
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
 
 
 def evaluation_epochs(settings: dict[str, Any]) -> set[int]:

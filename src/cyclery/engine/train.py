@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclery.engine.cohort import Cohort, Pause, Room, Task, Width, drain
-from cyclery.engine.lookup import Job, Lookup, Record, needs
+from cyclery.engine.lookup import Job, Lookup, Record, kind, needs, rounds
 from cyclery.engine.machine import device_name, versions
 from cyclery.engine.processes import (
     Stopped,
@@ -29,7 +29,6 @@ from cyclery.engine.processes import (
 )
 from cyclery.engine.progress import Progress
 from cyclery.errors import UserError
-from cyclery.files import write_atomic
 from cyclery.store import Store, file_sha256
 from cyclery.text import duration
 
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
     from cyclery.engine.run import Data, Run
     from cyclery.engine.teachers import Trained
 
-__all__ = ["Stopped", "Trainer", "write_records"]
+__all__ = ["Stopped", "Trainer"]
 
 log = logging.getLogger(__name__)
 # Between two questions whether another process still trains a run.
@@ -93,7 +92,7 @@ class Trainer:
         unknown = {key for key, job in others.items() if not self.lookup.holds(job, weights=False)}
         records: dict[str, Record] = {}
         missing: dict[str, Job] = {}
-        for ready in _rounds(jobs):
+        for ready in rounds(jobs):
             # What needs a missing run is looked at again once that run is there.
             open_ends = unknown | missing.keys()
             found = {
@@ -112,7 +111,7 @@ class Trainer:
             if lost:
                 log.info("%d more that they need are lost from the store: trained again", len(lost))
             with stopping(), self._device() as device:
-                self._train_missing(list(_rounds([*lost, *missing.values()])), records, device)
+                self._train_missing(list(rounds([*lost, *missing.values()])), records, device)
         return [records[job["key"]] for job in jobs]
 
     def _lost(self, missing: Iterable[Job], others: dict[str, Job]) -> list[Job]:
@@ -174,7 +173,7 @@ class Trainer:
         for choice in (True, False):
             self._beside = Cohort(
                 lambda job: self.train_one(job, wait, device),
-                _kind,
+                kind,
                 self._room,
                 lambda: own_stream(device),
             )
@@ -361,16 +360,6 @@ class Trainer:
         return self._data[name]
 
 
-def _kind(job: Job) -> str:
-    """Return what a run's need of memory depends on: all but its seed, lengths and schedules."""
-    settings = dict(job["settings"])
-    schedules = settings.pop("schedules")
-    for name in ("seed", "epochs", "evaluations", "parents", "init", "range"):
-        settings.pop(name, None)
-    settings |= {"kind": job["kind"], "batch": schedules["batch"], "quantities": sorted(schedules)}
-    return json.dumps(settings, sort_keys=True)
-
-
 @contextlib.contextmanager
 def _compiling(job: Job) -> Iterator[None]:
     """Say where torch.compile fails; to go on without it would be another run."""
@@ -387,17 +376,6 @@ def _compiling(job: Job) -> Iterator[None]:
             f"{job['label']}: compile is true, but torch.compile failed: {why} Mend that (it needs "
             "Triton and a C compiler), or set `compile: false`."
         ) from error
-
-
-def _rounds(jobs: list[Job]) -> Iterator[list[Job]]:
-    """Yield the jobs in rounds: each needs only rounds before it, and runs that are not listed."""
-    left = {job["key"]: job for job in jobs}
-    while left:
-        ready = [job for job in left.values() if not needs(job) & left.keys()]
-        assert ready, "a run key is a hash over its parents' keys, so there is no circle"
-        yield ready
-        for job in ready:
-            del left[job["key"]]
 
 
 def _never_trained(job: Job) -> Record:
@@ -420,35 +398,3 @@ def _epoch(job: Job, run: Run, seconds: float) -> str:
         f"{job['label']}: epoch {run.epoch}/{epochs}, loss {curve['train_loss'][-1]:.4f}"
         f"{evaluated}, {rate:.0f} images/s, about {left} left"
     )
-
-
-def export(
-    trainer: Trainer, key: str, jobs: list[Job], sources: list[Job], records: Path, output: Path
-) -> None:
-    """Copy a run's final weights out of the run store, training it where the store has lost it.
-
-    ``jobs`` are those of its shard, whose ``records`` are written anew where they have changed: so
-    what was made from other weights follows.
-    """
-    checkpoint = trainer.store.checkpoint(key)
-    for _ in range(2):
-        found = trainer.train(jobs, sources)
-        record = next(record for record in found if record["key"] == key)
-        if record["status"] != "done":
-            raise UserError(f"{output}: the run {key} diverged, so it has no weights to export.")
-        if file_sha256(checkpoint) == record["checkpoint_sha256"]:
-            break
-        trainer.store.set_aside(checkpoint, "it is not the checkpoint of its record")
-    if not records.exists() or records.read_text(encoding="utf-8") != _lines(found):
-        write_records(records, found)
-    write_atomic(output, checkpoint.read_bytes())
-
-
-def write_records(path: Path, records: list[Record]) -> None:
-    """Write a shard's records, one JSON object a line."""
-    write_atomic(path, _lines(records))
-
-
-def _lines(records: list[Record]) -> str:
-    lines = [json.dumps(record, sort_keys=True, allow_nan=False) for record in records]
-    return "".join(f"{line}\n" for line in lines)

@@ -1,0 +1,113 @@
+"""Networks on samples that are not augmented: figures, and what parents say before a run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from cyclery.augment import Pipeline
+from cyclery.engine.arithmetic import autocast
+from cyclery.engine.metrics import fidelity, measure
+from cyclery.engine.networks import Networks
+from cyclery.engine.stream import Data, generator, origin
+from cyclery.models.layers import batch_norms
+
+if TYPE_CHECKING:
+    from cyclery.engine.run import Run
+
+BATCH = 1000
+
+
+class Evaluation:
+    """The networks of a run on the parts of its split, whose ``ids`` have names."""
+
+    def __init__(
+        self,
+        settings: dict[str, Any],
+        networks: Networks,
+        data: Data,
+        ids: dict[str, Tensor],
+        plain: Pipeline,
+    ) -> None:
+        self._settings, self._networks, self._data = settings, networks, data
+        self._ids, self._plain = ids, plain
+
+    @torch.no_grad()
+    def figures(self, part: str) -> Tensor:
+        """Return the figures of every evaluated network, a row each: ``metrics.measure``."""
+        labels = self._data.labels.index_select(0, self._ids[part])
+        rows = [measure(self._logits(net, part), labels) for net in self._networks.evaluated]
+        return torch.stack(rows)
+
+    @torch.no_grad()
+    def fidelity(self, part: str) -> Tensor:
+        """Return how well the evaluated network copies the reference: ``metrics.fidelity``."""
+        assert self._networks.reference is not None
+        logits = self._logits(self._networks.evaluated[0], part)
+        return fidelity(logits, self.outputs(self._networks.reference, self._ids[part]))
+
+    @torch.no_grad()
+    def outputs(self, net: nn.Module, ids: Tensor) -> Tensor:
+        """Return what a network, in the mode that it is in, makes of samples [N], float32."""
+        return torch.cat(list(self._chunks(net, ids)))
+
+    @torch.no_grad()
+    def measure_statistics(self) -> None:
+        """Set batch norm's running statistics to those of the training samples.
+
+        The statistics of two networks do not describe one between them.
+        """
+        norms = batch_norms(self._networks.models["main"])
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over all passes
+        if norms:
+            self.outputs(self._networks.models["main"], self._ids["train"])
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+    def _logits(self, net: nn.Module, part: str) -> Tensor:
+        """Return the logits [N, K] of a network in evaluation mode."""
+        net.eval()
+        logits = self.outputs(net, self._ids[part])
+        net.train()
+        return logits
+
+    def _chunks(self, net: nn.Module, ids: Tensor) -> Iterator[Tensor]:
+        for chunk in ids.split(BATCH):
+            x = self._plain(self._data.images.index_select(0, chunk))
+            with autocast(self._settings, ids.device):
+                yield net(x.contiguous(memory_format=self._networks.format)).float()
+
+
+class Beginning:
+    """What a method may ask of a run before it is trained (``begin`` in a method's file).
+
+    ``ids`` [N] and ``y`` [N] are the labelled training samples.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.ids = run.ids["train"]
+        self.y = run.data.labels.index_select(0, self.ids)
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Return a generator of the run's own, on the CPU."""
+        return generator(origin(self._run.settings), purpose)
+
+    def answers(self, parent: str) -> Tensor:
+        """Return a parent's log-probabilities [N, K] of the samples, not augmented."""
+        return self._run.evaluator.outputs(self._run.models[parent], self.ids)
+
+    def left_out(self, parent: str) -> Tensor:
+        """Return which of the samples no member of a parent was trained on, bool [N]."""
+        run, seen = self._run, torch.zeros(len(self._run.data.labels), dtype=torch.bool)
+        for trained in run.parents[parent]:
+            settings = trained.settings
+            split = run.split(settings["split"], settings["seed"])
+            seen[torch.from_numpy(split["train"])] = True
+        return ~seen.to(self.ids.device).index_select(0, self.ids)
