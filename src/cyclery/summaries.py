@@ -160,6 +160,11 @@ def _mixed(records: Sequence[Record]) -> list[str]:
     def setting(name: str) -> Any:
         return lambda r: json.dumps((r.get("settings") or {}).get(name), sort_keys=True)
 
+    def split(record: Record) -> str:
+        found = (record.get("settings") or {}).get("split") or {}
+        # Which samples a method takes besides the labelled ones is its own affair.
+        return json.dumps({k: v for k, v in found.items() if k != "unlabelled"}, sort_keys=True)
+
     checks = {
         "devices": lambda r: r.get("device"),
         "torch versions": lambda r: (r.get("versions") or {}).get("torch"),
@@ -167,7 +172,7 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         "commits": lambda r: r.get("commit"),
         "contents of the dataset": content,
         "datasets": setting("dataset"),
-        "splits": setting("split"),
+        "splits": split,
         "precisions": setting("precision"),
     }
     out = []
