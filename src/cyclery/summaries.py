@@ -162,8 +162,10 @@ def _mixed(records: Sequence[Record]) -> list[str]:
 
     def split(record: Record) -> str:
         found = (record.get("settings") or {}).get("split") or {}
-        # Which samples a method takes besides the labelled ones is its own affair.
-        return json.dumps({k: v for k, v in found.items() if k != "unlabelled"}, sort_keys=True)
+        # Which samples a method takes besides the labelled ones is its own affair, as are seeds
+        # that share a split and the folds of a parent: what is held out is the same.
+        own = ("unlabelled", "share", "folds", "fold")
+        return json.dumps({k: v for k, v in found.items() if k not in own}, sort_keys=True)
 
     checks = {
         "devices": lambda r: r.get("device"),
