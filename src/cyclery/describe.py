@@ -8,7 +8,9 @@ from typing import Any
 from cyclery.cells import ArmPlan
 
 # Said only where an arm has any.
-RARE = ("unlabelled samples", "strong view", "averaged running statistics")
+RARE = ("unlabelled samples", "strong view", "averaged running statistics", "starts from", "draw")
+# What says nothing: no validation samples, and a split of its own for every seed.
+PLAIN_SPLIT = {"validation": 0, "share": 1}
 
 
 def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
@@ -17,8 +19,10 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
         "dataset": lambda s: s["dataset"]["name"],
         "labelled samples in an epoch": lambda s: str(s["samples"]),
         "unlabelled samples": lambda s: f"{s['mu']} per labelled one" if s["mu"] else "none",
-        "split": lambda s: _words({k: v for k, v in s["split"].items() if v not in (None, 0)}),
+        "split": lambda s: _words({k: v for k, v in s["split"].items() if PLAIN_SPLIT.get(k) != v}),
         "network": _network,
+        "starts from": _start,
+        "draw": lambda s: s["draw"] or "none",
         "method": lambda s: _component(s["method"]),
         "optimiser": lambda s: _component(s["optimiser"]),
         "augmentation": lambda s: _operations(s["augment"]),
@@ -55,6 +59,14 @@ def _network(settings: dict[str, Any]) -> str:
     name, values = settings["model"]["name"], settings["model"]["settings"]
     present = {k: v for k, v in values.items() if isinstance(v, bool) or v != 0}
     return _component({"name": name, "settings": present})
+
+
+def _start(settings: dict[str, Any]) -> str:
+    """Return the parent whose weights start the run."""
+    if settings["init"] is None:
+        return "none"
+    share = settings["init_share"]
+    return str(settings["init"]) if share == 1 else f"{share:g} of {settings['init']}"
 
 
 def _operations(ops: list[dict[str, Any]]) -> str:
