@@ -118,10 +118,16 @@ class Run:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over all passes
-        for _ in self._outputs(self.models["main"], self.ids["train"]) if norms else ():
-            pass
+        ids = self.ids["train"]
+        # In passes of equal size, for each counts as much as another.
+        for chunk in ids.tensor_split(-(-len(ids) // EVALUATION_BATCH)) if norms else ():
+            list(self._outputs(self.models["main"], chunk))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+        if "ema" in self.models:
+            buffers = (self.models[name].buffers() for name in ("ema", "main"))
+            for average, measured in zip(*buffers, strict=True):
+                average.copy_(measured)
 
     def _feeds(self) -> dict[str, Feed]:
         """Return the streams that the method asks for, each with its views."""
