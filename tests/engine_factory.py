@@ -175,9 +175,9 @@ def trained(made: Run) -> Trained:
 
 @cache
 def untrained(name: str) -> Trained:
-    """Return a network as it is drawn, which `fold-0` to `fold-4` leave a fifth out of."""
+    """Return a network of its own as it is drawn; `fold-0` to `fold-4` leave a fifth out each."""
     fold = {"folds": 5, "fold": int(name[-1])} if name.startswith("fold-") else {}
-    return trained(Run({**settings(split=fold), "draw": "untrained"}, data(), CPU))
+    return trained(Run({**settings(split=fold), "draw": f"untrained {name}"}, data(), CPU))
 
 
 def train(given: Json, **options: Any) -> Run:

@@ -23,6 +23,7 @@ from cyclery.data.prepare import load_or_remake, prepare
 from cyclery.engine.cohort import drain
 from cyclery.engine.cuda import Graphs
 from cyclery.engine.run import Data, Run
+from cyclery.engine.teachers import Trained
 from cyclery.engine.train import Trainer
 from cyclery.fields import plain
 from cyclery.store import Store
@@ -69,8 +70,24 @@ def data(manifest: Path) -> Data:
     return Data(torch.as_tensor(arrays["images"]), torch.as_tensor(arrays["labels"]), found)
 
 
+def parents(config: dict[str, Any], data: Data) -> dict[str, list[Trained]]:
+    """Return untrained networks for the parents of a method, two for the teacher of `kd`.
+
+    Those of a fold have left it out.
+    """
+    found = {}
+    for name in methods.parents_of(config["method"]):
+        split = {key: config["split"][key] for key in ("test", "validation", "labels")}
+        if name.startswith("fold-"):
+            split |= {"folds": 5, "fold": int(name[-1])}
+        draws = [name, f"second {name}"] if name == "teacher" else [name]
+        runs = [settings(split=split, draw=draw) for draw in draws]
+        found[name] = [Trained(given, Run(given, data.to(CPU), CPU).weights()) for given in runs]
+    return found
+
+
 def trained(config: dict[str, Any], data: Data, device: torch.device) -> Run:
-    run = Run(config, data.to(device), device)
+    run = Run(config, data.to(device), device, parents=parents(config, data))
     while not run.finished:
         run.train_epoch()
     return run
@@ -85,8 +102,9 @@ def own_stream() -> Iterator[None]:
         yield
 
 
-def captured(config: dict[str, Any], data: Data) -> Run:
-    run = Run(config, data.to(GPU), GPU, recorder=Graphs())
+def captured(config: dict[str, Any], data: Data, graphs: Graphs | None = None) -> Run:
+    given = {"recorder": graphs or Graphs(), "parents": parents(config, data)}
+    run = Run(config, data.to(GPU), GPU, **given)
     while not run.finished:
         run.train_epoch()
         run.evaluate_on_the_way()
@@ -172,15 +190,18 @@ def test_trainer_names_the_device(manifest: Path, tmp_path: Path) -> None:
 # Capture.
 
 
-def of_method(name: str, **changes: Any) -> dict[str, Any]:
-    """Return settings of 50 steps with a method's own defaults and everything that it needs."""
+def of_method(name: str, given: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return settings of 50 steps with a method's own defaults and everything that it needs.
+
+    ``given`` are other settings of the method.
+    """
     method = methods.load(name)
-    values = plain(method.settings_type())
+    values = plain(method.settings_type()) | (given or {})
     quantities = {q: values.pop(q) for q in method.quantities}
     if "threshold" in quantities:
         # So that pseudo-labels are used from the start.
         quantities["threshold"] = 0.1
-    unlabelled = "unlabelled" in method.streams(method.settings_type())
+    unlabelled = "unlabelled" in method.streams(method.chosen(values))
     base = settings()
     return settings(
         method={"name": name, "version": method.version, "settings": values},
@@ -205,6 +226,45 @@ def test_captured_and_eager_agree(name: str, data: Data, own_stream: None) -> No
         (eager.models["ema"].head.weight, replayed.models["ema"].head.weight),
     ):
         assert (one - other).norm() <= 1e-5 * one.norm()
+
+
+DISTILLED = [
+    ("kd", {"mixup": 1.0, "hard": 0.0}),
+    ("kd", {"mixup": 0.4, "hard": 0.0, "inputs": "both"}),
+    ("kd", {"targets": "permuted"}),
+    ("kd", {"inputs": "unlabelled"}),
+    ("kd", {"form": "cross_entropy", "reduction": "mean", "inputs": "both"}),
+    ("ces_kd", {"assignment": "random", "unlocking": "easy_first"}),
+    ("ces_kd", {"assignment": "reversed", "difficulty": "first_correct"}),
+    ("ces_kd", {"assignment": "single", "expert": 2}),
+    ("ces_kd", {"assignment": "mean"}),
+    ("ces_kd", {"assignment": "all", "difficulty": "teacher_loss"}),
+]
+
+
+@pytest.mark.parametrize(("name", "given"), DISTILLED, ids=str)
+def test_every_path_of_distillation_is_captured(
+    name: str, given: dict[str, Any], data: Data, own_stream: None
+) -> None:
+    config, graphs = of_method(name, given), Graphs()
+    eager, replayed = trained(config, data, GPU), captured(config, data, graphs)
+    assert not graphs.refused
+    assert (eager.flat.data - replayed.flat.data).norm() <= 1e-5 * eager.flat.data.norm()
+    teachers = zip(eager.networks.teachers.values(), replayed.networks.teachers.values(),
+                   strict=True)  # fmt: skip
+    for one, other in teachers:
+        for first, second in zip(one.buffers(), other.buffers(), strict=True):
+            assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("difficulty", ["cv_loss", "first_correct"])
+def test_strata_are_those_of_a_cpu(difficulty: str, data: Data) -> None:
+    config = of_method("ces_kd", {"difficulty": difficulty, "assignment": "random"})
+    here, there = (Run(config, data.to(d), d, parents=parents(config, data)) for d in (CPU, GPU))
+    one, other = (run.models["curriculum"].get_buffer("strata").cpu() for run in (here, there))
+    # Losses that are all but equal may change places.
+    assert (one != other).double().mean() < 0.01
+    assert torch.equal(one.bincount(), other.bincount()) or difficulty == "first_correct"
 
 
 def test_a_captured_run_resumes_bit_for_bit(data: Data, own_stream: None) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from replay_factory import NoWaiting
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from cyclery import methods, models, schedules
 from cyclery.engine.stream import Batch, Samples
@@ -617,16 +617,6 @@ def test_quantities_come_from_the_row_alone(module, given):
     other = {"threshold": 0.999, "weight": 1.3, "temperature": 20.0}
     for name in quantities:
         assert run_images(module, given, networks, **{name: other[name]})[0] != first[0], name
-
-
-class NoWaiting(TorchDispatchMode):
-    """Refuse what would make a GPU wait for the host or give a shape that depends on data."""
-
-    REFUSED = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "bincount")
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        assert not any(name in function.__name__ for name in self.REFUSED), function
-        return function(*args, **(kwargs or {}))
 
 
 @each_path

@@ -259,6 +259,86 @@ def test_arms_that_differ_in_ratio_share_the_order_of_their_classes():
     np.testing.assert_array_equal(order(0.1), order(0.05))
 
 
+# Seeds that share a split, and folds
+
+
+@pytest.mark.parametrize("share", [1, 2, 5])
+@pytest.mark.parametrize("choose", ["random", "first"])
+def test_seeds_in_a_row_share_a_split(share, choose):
+    wanted = {"test": 100, "validation": 50, "labels": 200, "choose": choose, "folds": 4, "fold": 1}
+    alone = [of(wanted, seed) for seed in range(3)]
+    for seed in range(3 * share):
+        found = of({**wanted, "share": share}, seed)
+        for part, ids in found.items():
+            np.testing.assert_array_equal(ids, alone[seed // share][part])
+    assert alone[0]["test"].tolist() != alone[1]["test"].tolist()
+
+
+@st.composite
+def folded(draw):
+    """Draw labels, settings and a number of folds that the training rows can be divided into."""
+    labels = np.array(draw(st.lists(st.integers(0, CLASSES - 1), min_size=30, max_size=120)))
+    wanted = {"test": draw(st.integers(1, 10)), "validation": draw(st.none() | st.integers(0, 9))}
+    wanted["labels"] = draw(st.none() | st.integers(2, 11))
+    if wanted["labels"] and draw(st.booleans()):
+        wanted["choose"] = "first"
+    if wanted["labels"] and draw(st.booleans()):
+        wanted["unlabelled"] = draw(st.sampled_from(["all", "rest"]))
+    return labels, wanted, draw(st.integers(2, 7)), draw(st.integers(0, 2**20))
+
+
+@given(folded())
+@settings(max_examples=100, deadline=None)
+def test_folds_are_disjoint_stratified_and_cover_the_training_rows(problem):
+    labels, wanted, folds, seed = problem
+    whole = split(labels, len(labels), CLASSES, wanted, seed)
+    parts = [
+        split(labels, len(labels), CLASSES, {**wanted, "folds": folds, "fold": fold}, seed)
+        for fold in range(folds)
+    ]
+    out = [np.setdiff1d(whole["train"], part["train"]) for part in parts]
+    np.testing.assert_array_equal(np.sort(np.concatenate(out)), whole["train"])
+    sizes = [len(ids) for ids in out]
+    assert max(sizes) - min(sizes) <= 1
+    per_class = np.array([np.bincount(labels[ids], minlength=CLASSES) for ids in out])
+    assert (per_class.max(0) - per_class.min(0) <= 1).all()
+    for part, left in zip(parts, out, strict=True):
+        assert (np.diff(part["train"]) > 0).all() and set(part["train"]) <= set(whole["train"])
+        for name in ("validation", "test"):
+            np.testing.assert_array_equal(part[name], whole[name])
+        # What is left out is seen in no way: it measures what was learnt.
+        assert not set(part.get("unlabelled", [])) & {*whole["test"], *whole["validation"], *left}
+
+
+@pytest.mark.parametrize(("total", "folds"), [(200, 5), (203, 5), (97, 4), (50, 3)])
+def test_folds_have_the_sizes_of_scikit_learns(total, folds):
+    from sklearn.model_selection import StratifiedKFold
+
+    wanted = {"test": 100, "labels": total}
+    train = of(wanted, 3)["train"]
+    shuffled = StratifiedKFold(folds, shuffle=True, random_state=0)
+    theirs = [train[out] for _, out in shuffled.split(train, BALANCED[train])]
+    ours = [
+        np.setdiff1d(train, of({**wanted, "folds": folds, "fold": fold}, 3)["train"])
+        for fold in range(folds)
+    ]
+    assert sorted(map(len, ours)) == sorted(map(len, theirs))
+    for one, other in zip(*(np.sort([class_counts(ids) for ids in x], 0) for x in (ours, theirs)),
+                          strict=True):  # fmt: skip
+        np.testing.assert_array_equal(one, other)
+    # Drawn anew by every seed, as the rows are.
+    wanted |= {"choose": "first", "folds": folds, "fold": 0}
+    assert of(wanted, 0)["train"].tolist() != of(wanted, 1)["train"].tolist()
+
+
+def test_an_arm_with_folds_keeps_the_other_draws():
+    wanted = {"test": 100, "validation": 50, "labels": 200, "unlabelled": "rest"}
+    plain, left = of(wanted, 1), of({**wanted, "folds": 5, "fold": 2}, 1)
+    for part in ("test", "validation", "unlabelled"):
+        np.testing.assert_array_equal(plain[part], left[part])
+    assert len(left["train"]) == 160
+
+
 # Too much, and settings that make no sense
 
 
@@ -319,6 +399,12 @@ def test_a_class_that_is_too_small_is_named_with_what_it_has():
         ({"test": 0}, r"split\.test is 0; allowed"),
         ({"labels": 5}, r"split\.test is null, but the dataset has no official test set"),
         ({"test": 9, "labels": 5, "per_class": 2}, r"split\.labels is 5 and split\.per_class is 2"),
+        ({"test": 9, "folds": 1, "fold": 0}, r"split\.folds is 1; allowed: null or .* >= 2"),
+        ({"test": 9, "folds": 5, "fold": -1}, r"split\.fold is -1; allowed: null or .* >= 0"),
+        ({"test": 9, "folds": 5}, r"split\.fold is None and split\.folds is 5; allowed: both null"),
+        ({"test": 9, "fold": 0}, r"split\.fold is 0 and split\.folds is None; allowed"),
+        ({"test": 9, "folds": 5, "fold": 5}, r"split\.fold is 5 and split\.folds is 5; allowed"),
+        ({"test": 9, "share": 0}, r"split\.share is 0; allowed: null or a whole number >= 1"),
         ({"test": 9, "choose": "frist"}, r"split\.choose is 'frist'.* Did you mean 'first'\?"),
         ({"test": 9, "choose": "first"}, r"split\.choose is 'first', which takes"),
         ({"test": 9, "imbalance": "two_level"}, r"split\.imbalance is 'two_level'; allowed"),
@@ -374,6 +460,8 @@ def test_an_official_test_set_is_not_cut():
         (DIGITS, {"test": 600, "validation": 200, "labels": 200}, (200, 200, 600)),
         (DIGITS, {"test": 600}, (1197, 0, 600)),
         (FASHION_MNIST, {"validation": 5000}, (55_000, 5000, 10_000)),
+        (DIGITS, {"test": 600, "labels": 203, "folds": 5, "fold": 2, "share": 3}, (162, 0, 600)),
+        (DIGITS, {"test": 600, "labels": 203, "folds": 5, "fold": 3}, (163, 0, 600)),
         (FASHION_MNIST, {"labels": 4000, "choose": "first"}, (4000, 0, 10_000)),
         (CIFAR100, {"per_class": 40}, (4000, 0, 10_000)),
         (

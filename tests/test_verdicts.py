@@ -280,7 +280,7 @@ def test_seeds_that_share_a_parent_count_once() -> None:
     for seed, teacher in enumerate(["t0", "t0", "t1", "t1", "t2"]):
         for arm in "ab":
             inputs = records[key("e", arm, seed)]["inputs"]
-            inputs["parents"] = {"teacher": {"key": teacher, "sha256": "x"}}
+            inputs["parents"] = {"teacher": [{"key": teacher, "sha256": "x"}]}
     [found] = judge([claim(comparison())], "smoke", [exp], records)
     [row] = found["comparisons"]
     assert row["n"] == 3 and row["units"] == [[0, 1], [2, 3], [4]]
@@ -289,7 +289,7 @@ def test_seeds_that_share_a_parent_count_once() -> None:
     assert len(row["differences"]) == 5
     assert "n = 3 parents of 5 seeds" in row["reason"]
     for each in records.values():
-        each["inputs"]["parents"] = {"teacher": {"key": "t", "sha256": "x"}}
+        each["inputs"]["parents"] = {"teacher": [{"key": "t", "sha256": "x"}]}
     [found] = judge([claim(comparison())], "smoke", [exp], records)
     assert found["reason"].startswith("All seeds share one parent: at least 2 are needed")
 
@@ -299,7 +299,8 @@ def test_parents_chain_seeds_together() -> None:
     exp = experiment("e", {"a": [91.0, 91.1, 91.2, 91.3], "b": [90.0] * 4}, records)
     pairs = {("a", 0): "t", ("a", 1): "u", ("b", 0): "v", ("b", 1): "v", ("a", 3): "t"}
     for (arm, seed), parent in pairs.items():
-        records[key("e", arm, seed)]["inputs"]["parents"] = {"p": {"key": parent, "sha256": ""}}
+        parents = {"p": [{"key": parent, "sha256": ""}]}
+        records[key("e", arm, seed)]["inputs"]["parents"] = parents
     found = collect(comparison(), {"e": exp}, records)
     assert found.units == [[0, 1, 3], [2]]
 

@@ -216,13 +216,13 @@ def _range_test(settings: dict[str, Any], test: RangeTest | None) -> RangePlan |
     """Return the range test of an arm, if its learning rate asks for one."""
     if not schedules.words(settings["schedules"]["lr"]):
         return None
+    if methods.parents_of(settings["method"]):
+        raise UserError("lr: a method that learns from parents has no range test; give numbers.")
     if test is None:
         raise UserError(
             "lr: takes its bounds from a range test, but the experiment declares none; "
             "add the key `range` to it."
         )
-    if methods.parents_of(settings["method"]):
-        raise UserError("lr: a method that learns from parents has no range test; give numbers.")
     if not settings["split"]["validation"]:
         raise UserError(
             "split.validation: must be above 0 for a range test, which reads held-out accuracy."

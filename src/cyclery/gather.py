@@ -30,7 +30,8 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     runs = read_records(
         {
             folder / "records" / f"{shard.id}.jsonl": [job.key(seed) for job, seed in shard.runs]
-            for shard in plan.part_shards(part)
+            # With those of ancestors, which say what seeds share.
+            for shard in plan.closure(part)
         }
     )
     groups = [group for group in plan.groups(part) if plan.ranges(group)]

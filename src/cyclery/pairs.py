@@ -2,7 +2,8 @@
 
 A pair enters only if both runs are done, belong to this seed and have a finite metric; each pair
 that does not is named with the reason. What was drawn independently is the unit: seeds whose runs
-share a parent checkpoint (a teacher, say) count once, by the mean of their differences.
+share an ancestor (a teacher, or the teacher of a teacher) count once, by the mean of their
+differences.
 """
 
 from __future__ import annotations
@@ -180,18 +181,27 @@ def _pair(pairs: Pairs, comparison: Json, arm: Json, other: Json | None, records
 
 
 def _units(pairs: Pairs, records: Records) -> list[list[int]]:
-    """Group the seeds whose runs share a parent, directly or through another seed."""
+    """Group the seeds whose runs share an ancestor, directly or through another seed."""
     groups: list[tuple[set[str], list[int]]] = []
     for seed, keys in zip(pairs.seeds, pairs.keys, strict=True):
-        parents: set[str] = set()
-        for key in filter(None, keys):
-            used = (records[key].get("inputs") or {}).get("parents") or {}
-            parents |= {str(parent["key"]) for members in used.values() for parent in members}
-        joined = [group for group in groups if group[0] & parents]
-        groups = [group for group in groups if not group[0] & parents]
+        ancestors = _ancestors([key for key in keys if key], records)
+        joined = [group for group in groups if group[0] & ancestors]
+        groups = [group for group in groups if not group[0] & ancestors]
         members = sorted([seed, *(s for group in joined for s in group[1])])
-        groups.append((parents.union(*(group[0] for group in joined)), members))
+        groups.append((ancestors.union(*(group[0] for group in joined)), members))
     return sorted(members for _, members in groups)
+
+
+def _ancestors(keys: list[str], records: Records) -> set[str]:
+    """Return the run keys of the parents of runs, of their parents and so on."""
+    found: set[str] = set()
+    left = list(keys)
+    while left:
+        used = (records.get(left.pop(), {}).get("inputs") or {}).get("parents") or {}
+        parents = {str(parent["key"]) for members in used.values() for parent in members}
+        left += parents - found
+        found |= parents
+    return found
 
 
 def _listed(faults: Mapping[int, str]) -> list[str]:

@@ -114,23 +114,35 @@ class Plan:
         """
         if group not in self._shards:
             arms = [trial for name in self.part_arms(group) for trial in self.trials(*name)]
-            seeds = needed_seeds((arm, range(self.project.seeds)) for arm in arms)
             # Two arms with the same settings are one run; each keeps its place in the records.
             unique = {arm.digest: arm for arm in with_ancestors(arms)}
-            self._shards[group] = tuple(self._chunks(group, list(unique.values()), seeds))
+            needed = list(self._needed(arms))
+            self._shards[group] = tuple(self._chunks(group, list(unique.values()), needed))
         return self._shards[group]
 
+    def _needed(self, arms: list[ArmPlan]) -> Iterator[dict[str, set[int]]]:
+        """Yield, for each block of seeds, those of arms and ancestors that no earlier one needs."""
+        before: dict[str, set[int]] = {}
+        for block in self._blocks(set(range(self.project.seeds))).values():
+            found = needed_seeds((arm, block) for arm in arms)
+            yield {key: seeds - before.get(key, set()) for key, seeds in found.items()}
+            for key, seeds in found.items():
+                before.setdefault(key, set()).update(seeds)
+
     def _chunks(
-        self, group: str, arms: list[ArmPlan], seeds: dict[str, set[int]]
+        self, group: str, arms: list[ArmPlan], needed: list[dict[str, set[int]]]
     ) -> Iterator[Shard]:
         everything, size = self.project.config.checkpoints == "all", self.project.tier.cells_per_job
         for level in sorted({arm.level for arm in arms}):
-            by_block: dict[int, list[Cell]] = {}
-            for arm in (arm for arm in arms if arm.level == level):
-                keep = everything or self.is_parent(arm)
-                for index, block in self._blocks(seeds[arm.digest]).items():
-                    by_block.setdefault(index, []).append(Cell(arm, block, keep))
-            blocks = [cells for _, cells in sorted(by_block.items())]
+            kept = [(a, everything or self.is_parent(a)) for a in arms if a.level == level]
+            blocks = [
+                [
+                    Cell(arm, block, keep)
+                    for arm, keep in kept
+                    for block in self._blocks(seeds[arm.digest]).values()
+                ]
+                for seeds in needed
+            ]
             if size is None:
                 chunks = [[cell for cells in blocks for cell in cells]]
             else:

@@ -157,8 +157,8 @@ class Graph:
     # Evidence.
 
     def record_files(self, part: str) -> list[str]:
-        """Return the records of a part."""
-        return [self._record_file(shard.id) for shard in self.plan.part_shards(part)]
+        """Return the records of a part and of all its ancestors."""
+        return [self._record_file(shard.id) for shard in self.plan.closure(part)]
 
     def part_range_files(self, part: str) -> list[str]:
         """Return the range tests of a part."""

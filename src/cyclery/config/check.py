@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from cyclery import methods
 from cyclery.arms import ArmError
 from cyclery.config.load import Project, tier_names
 from cyclery.config.models import BestOf, Claim, Comparison, Experiment, Paper
@@ -222,10 +223,11 @@ def _fair(plan: Plan, paper: str, comparison: Comparison, where: str) -> Iterato
             if base.startswith("raw_") and "ema_decay" not in settings["schedules"]:
                 yield f"{where}: {metric!r} needs averaged weights (`ema_decay`); {arm!r} has none."
                 return
-            if base in COPIES and not {REFERENCE, TEACHER} & running[arm].parents.keys():
+            taught = TEACHER in methods.parents_of(settings["method"])
+            if base in COPIES and not taught and REFERENCE not in running[arm].parents:
                 yield (
-                    f"{where}: {metric!r} needs a parent `teacher` or `reference`; {arm!r} has "
-                    "none."
+                    f"{where}: {metric!r} needs a parent `reference`, or a `teacher` that the "
+                    f"method learns from; {arm!r} has none."
                 )
                 return
             validates = base.removeprefix("raw_").startswith("val_")

@@ -181,6 +181,8 @@ def validate(model: type[Model], data: Any, where: str) -> Model:
 _BRANCHES = {"arm": "against", "best_of": "against", "constant": "against"} | {
     "two_level": "imbalance",
     "long_tail": "imbalance",
+    "word": "seeds",
+    "rule": "seeds",
 }
 
 

@@ -31,6 +31,12 @@ def check_parents(settings: dict[str, Any], parents: Mapping[str, Parent]) -> No
             )
         if name == settings["init"] and parent.kind == "members":
             raise UserError(f"init: {name!r} is several runs (`members`); a run starts from one.")
+        mine, theirs = settings["model"]["name"], parent.arm.settings["model"]["name"]
+        if name == settings["init"] and mine != theirs:
+            raise UserError(
+                f"init: {parent.arm.id} is a {theirs}, this arm a {mine}; weights to start from "
+                "are those of the same network."
+            )
         _check_data(name, settings, parent)
 
 
@@ -56,9 +62,10 @@ def _check_data(name: str, child: dict[str, Any], parent: Parent) -> None:
     factor = {"nested": mine["share"] / parent.count, "members": mine["share"] * parent.count}
     fits = factor.get(parent.kind, mine["share"])
     if other["share"] != fits:
-        right = f"split.share {fits:g} there" if fits >= 1 else f"split.share {parent.count} here"
+        whole = fits == int(fits)
+        right = f"{fits:g} there" if whole else f"{parent.count * other['share']} here"
         raise UserError(
             f"parents.{name}: seeds of {parent.arm.id} share their splits by {other['share']}, of "
             f"this arm by {mine['share']}, so a parent would be trained on what its child is "
-            f"tested on; set {right}."
+            f"tested on; set split.share {right}."
         )

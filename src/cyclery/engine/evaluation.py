@@ -65,10 +65,15 @@ class Evaluation:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain mean over all passes
-        if norms:
-            self.outputs(self._networks.models["main"], self._ids["train"])
+        main, ids = self._networks.models["main"], self._ids["train"]
+        # In passes of equal size, for each counts as much as another.
+        for chunk in ids.tensor_split(-(-len(ids) // BATCH)) if norms else ():
+            self.outputs(main, chunk)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+        average = self._networks.models.get("ema", main)
+        for buffer, measured in zip(average.buffers(), main.buffers(), strict=True):
+            buffer.copy_(measured)
 
     def _logits(self, net: nn.Module, part: str) -> Tensor:
         """Return the logits [N, K] of a network in evaluation mode."""

@@ -67,7 +67,9 @@ class Networks:
             for name, module in averaged.items():
                 self.models["ema" if name == "main" else f"ema.{name}"] = module
         wanted = {*method.parents(chosen), *({REFERENCE} & parents.keys())}
-        self.teachers = {name: teacher(parents[name], shape, classes) for name in sorted(wanted)}
+        self.teachers = {
+            name: teacher(name, parents[name], shape, classes) for name in sorted(wanted)
+        }
         for module in self.teachers.values():
             module.to(device).to(memory_format=self.format)
         if settings["compile"] and on_gpu:

@@ -50,14 +50,22 @@ class Teacher(nn.Module):
         return torch.stack(answers).logsumexp(0) - math.log(len(answers))
 
 
-def teacher(runs: Sequence[Trained], shape: Shape, classes: int) -> Teacher:
-    """Return finished runs as a teacher, on the CPU; a UserError where weights do not fit."""
+def teacher(name: str, runs: Sequence[Trained], shape: Shape, classes: int) -> Teacher:
+    """Return the finished runs of the parent ``name`` as a teacher, on the CPU.
+
+    A UserError where weights are not those of the network that their run had.
+    """
     members = []
     for run in runs:
         kind = run.settings["model"]
         with torch.random.fork_rng(devices=[]):
             net = models.build(kind["name"], kind["settings"], shape, classes)
-        load(net, run.weights, "parents")
+        if wrong := _misfit(net, run.weights):
+            raise UserError(
+                f"parents.{name}: the checkpoint has other weights than its network, "
+                f"{kind['name']} (first: {wrong}); delete its run to train it again."
+            )
+        net.load_state_dict(run.weights)
         members.append(net)
     return Teacher(members)
 
@@ -68,20 +76,27 @@ def load(net: nn.Module, weights: dict[str, Tensor], key: str, share: float = 1.
     Whole numbers, as counters are, stay its own unless ``share`` is 1. A UserError, which begins
     with ``key``, names what does not fit.
     """
-    own = net.state_dict()
-    wrong = sorted(
-        name
-        for name in own.keys() | weights.keys()
-        if name not in own or name not in weights or own[name].shape != weights[name].shape
-    )
-    if wrong:
+    if wrong := _misfit(net, weights):
         raise UserError(
-            f"{key}: the parent's weights do not fit this network (first: {wrong[0]}); parent and "
+            f"{key}: the parent's weights do not fit this network (first: {wrong}); parent and "
             "child need the same network, input shape and number of classes."
         )
     if share < 1:
         weights = {
             name: value.lerp(weights[name], share) if value.is_floating_point() else value
-            for name, value in own.items()
+            for name, value in net.state_dict().items()
         }
     net.load_state_dict(weights)
+
+
+def _misfit(net: nn.Module, weights: dict[str, Tensor]) -> str | None:
+    """Return the first name, sorted, that only one of them has or has in another shape."""
+    own = net.state_dict()
+    return min(
+        (
+            name
+            for name in own.keys() | weights.keys()
+            if name not in own or name not in weights or own[name].shape != weights[name].shape
+        ),
+        default=None,
+    )

@@ -256,7 +256,10 @@ class Trainer:
             name: [self._trained(member["key"], member["sha256"]) for member in members]
             for name, members in inputs["parents"].items()
         }
-        run = Run(settings, data, device, bounds, parents, self._recorder(device))
+        try:
+            run = Run(settings, data, device, bounds, parents, self._recorder(device))
+        except UserError as error:
+            raise UserError(f"{job['label']}: {error}") from None
         # What the state is made from and by; a resume point of anything else is not used.
         made = [job["key"], inputs, device.type, versions()["torch"]]
         stamp = sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()

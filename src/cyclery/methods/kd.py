@@ -57,7 +57,10 @@ class Settings:
     )
     hard: float | None = field(
         default=None,
-        metadata={"doc": "weight of the labels' cross-entropy; null is 1 - `soft`", "low": 0.0},
+        metadata={
+            "doc": "weight of the labels' cross-entropy; null is 1 - `soft`, but at least 0",
+            "low": 0.0,
+        },
     )
     form: Literal["kl", "cross_entropy"] = field(
         default="kl", metadata={"doc": "divergence from the teacher, or cross-entropy with it"}
@@ -120,12 +123,13 @@ def soft_losses(
 
 def permuted(target: torch.Tensor, y: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return probabilities [N, K] whose entries but that of ``y`` [N] trade places at random."""
-    right = F.one_hot(y, target.shape[1]).bool()
+    right = y[:, None] == torch.arange(target.shape[1], device=y.device)
     # The right class comes first in both orders, so it keeps its place.
     keys = torch.rand(target.shape, generator=generator, device=target.device)
     drawn = keys.masked_fill(right, -1.0).argsort(1)
     plain = (~right).to(torch.uint8).argsort(dim=1, stable=True)
-    return torch.empty_like(target).scatter_(1, plain, target.gather(1, drawn))
+    # Gathered, not scattered: that is deterministic on every device by itself.
+    return target.gather(1, drawn).gather(1, plain.argsort(1))
 
 
 def mixed(x: torch.Tensor, a: float, generator: torch.Generator) -> torch.Tensor:
@@ -165,7 +169,7 @@ def step(
     if settings.targets == "permuted":
         target = permuted(target, batch.y, generator)
     loss_soft = soft_losses(student, target, row["temperature"], settings).mean()
-    hard = 1 - row["soft"] if settings.hard is None else settings.hard
+    hard = (1 - row["soft"]).clamp_min(0) if settings.hard is None else settings.hard
     agreement = (student.argmax(1) == answer.argmax(1)).to(student.dtype).mean()
     return hard * loss_hard + row["soft"] * loss_soft, {
         "loss_hard": loss_hard,
