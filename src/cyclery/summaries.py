@@ -157,8 +157,14 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         found = (record.get("inputs") or {}).get("dataset")
         return found.get("content_sha256") if isinstance(found, Mapping) else found
 
-    def setting(name: str) -> Any:
-        return lambda r: json.dumps((r.get("settings") or {}).get(name), sort_keys=True)
+    def setting(name: str, but: Sequence[str] = ()) -> Any:
+        def read(record: Record) -> str:
+            found = (record.get("settings") or {}).get(name)
+            if isinstance(found, Mapping):
+                found = {key: value for key, value in found.items() if key not in but}
+            return json.dumps(found, sort_keys=True)
+
+        return read
 
     checks = {
         "devices": lambda r: r.get("device"),
@@ -167,7 +173,8 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         "commits": lambda r: r.get("commit"),
         "contents of the dataset": content,
         "datasets": setting("dataset"),
-        "splits": setting("split"),
+        # Members of an ensemble share a split, and who learns from another takes parts on purpose.
+        "splits": setting("split", ("share", "folds", "fold")),
         "precisions": setting("precision"),
     }
     out = []
