@@ -188,6 +188,13 @@ def test_mixed_provenance_is_named(path: list[str], value: Any, expected: str) -
     assert only_warnings(exps, records) == [expected]
 
 
+@pytest.mark.parametrize("part", [{"share": 5}, {"folds": 2, "fold": 1}])
+def test_parts_of_a_split_that_parents_need_are_not_mixed(part: dict[str, int]) -> None:
+    exps, records = setting()
+    records[key("e", "a", 3)]["settings"]["split"] |= part
+    assert only_warnings(exps, records) == []
+
+
 def test_dataset_hash_may_be_a_plain_text() -> None:
     exps, records = setting()
     for each in records.values():

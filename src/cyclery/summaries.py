@@ -157,15 +157,14 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         found = (record.get("inputs") or {}).get("dataset")
         return found.get("content_sha256") if isinstance(found, Mapping) else found
 
-    def setting(name: str) -> Any:
-        return lambda r: json.dumps((r.get("settings") or {}).get(name), sort_keys=True)
+    def setting(name: str, but: Sequence[str] = ()) -> Any:
+        def read(record: Record) -> str:
+            found = (record.get("settings") or {}).get(name)
+            if isinstance(found, Mapping):
+                found = {key: value for key, value in found.items() if key not in but}
+            return json.dumps(found, sort_keys=True)
 
-    def split(record: Record) -> str:
-        found = (record.get("settings") or {}).get("split") or {}
-        # Which samples a method takes besides the labelled ones is its own affair, as are seeds
-        # that share a split and the folds of a parent: what is held out is the same.
-        own = ("unlabelled", "share", "folds", "fold")
-        return json.dumps({k: v for k, v in found.items() if k not in own}, sort_keys=True)
+        return read
 
     checks = {
         "devices": lambda r: r.get("device"),
@@ -174,7 +173,9 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         "commits": lambda r: r.get("commit"),
         "contents of the dataset": content,
         "datasets": setting("dataset"),
-        "splits": split,
+        # What a method takes besides the labelled samples, seeds that share a split and the folds of
+        # a parent leave alone what is held out.
+        "splits": setting("split", ("unlabelled", "share", "folds", "fold")),
         "precisions": setting("precision"),
     }
     out = []
