@@ -188,6 +188,13 @@ def test_mixed_provenance_is_named(path: list[str], value: Any, expected: str) -
     assert only_warnings(exps, records) == [expected]
 
 
+def test_folds_of_one_split_are_no_mixed_splits() -> None:
+    exps, records = setting()
+    for fold, each in enumerate(records.values()):
+        each["settings"]["split"] |= {"folds": 5, "fold": fold % 5}
+    assert only_warnings(exps, records) == []
+
+
 def test_dataset_hash_may_be_a_plain_text() -> None:
     exps, records = setting()
     for each in records.values():
