@@ -173,8 +173,8 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         "commits": lambda r: r.get("commit"),
         "contents of the dataset": content,
         "datasets": setting("dataset"),
-        # What a method takes besides the labelled samples, seeds that share a split and the folds of
-        # a parent leave alone what is held out.
+        # What a method takes besides the labelled samples, seeds that share a split and the folds
+        # of a parent leave alone what is held out.
         "splits": setting("split", ("unlabelled", "share", "folds", "fold")),
         "precisions": setting("precision"),
     }
