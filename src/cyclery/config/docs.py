@@ -21,7 +21,9 @@ from cyclery.config.models import (
     Experiment,
     ExperimentTier,
     Paper,
+    ParentRef,
     RangeTest,
+    SeedRule,
     Tier,
 )
 from cyclery.config.resolve import DEFAULTS, REQUIRED, SPLIT_DEFAULTS
@@ -40,6 +42,8 @@ MODELS: dict[str, type[Strict]] = {
     "config/papers/*.yaml": Paper,
     "Experiment": Experiment,
     "Arm": Arm,
+    "Parent": ParentRef,
+    "Seeds of a parent": SeedRule,
     "Tier of an experiment": ExperimentTier,
     "Settings": Settings,
     "Split": Split,
@@ -58,6 +62,8 @@ LINKS = {
     ("Paper", "experiments"): "Experiment",
     ("Paper", "claims"): "Claim",
     ("Experiment", "base"): "Settings",
+    ("Arm", "parents"): "Parent",
+    ("ParentRef", "seeds"): "Seeds of a parent",
     ("Experiment", "range"): "Range test",
     ("Experiment", "tiers"): "Tier of an experiment",
     ("Experiment", "arms"): "Arm",
