@@ -108,17 +108,23 @@ class Copy:
         assert done.returncode == expect, output[-4000:]
         return output
 
+    def _training_logs(self) -> list[Path]:
+        logs = self.root / "results/smoke/logs"
+        return [p for name in ("records", "checkpoints") for p in (logs / name).rglob("*.log")]
+
     def trained(self) -> int:
-        """Return how many runs the newest log of every training job says were trained."""
-        total = 0
-        for log in (self.root / "results/smoke/logs/records").rglob("*.log"):
-            found = re.search(r"(\d+) to train", log.read_text())
-            total += int(found[1]) if found else 0
-        return total
+        """Return how many runs were trained, by the newest log of every job that can train."""
+        ended = re.compile(r": (?:done|diverged) in [\d.]+ s$", re.MULTILINE)
+        return sum(len(ended.findall(log.read_text())) for log in self._training_logs())
 
     def forget_logs(self) -> None:
-        for log in (self.root / "results/smoke/logs/records").rglob("*.log"):
+        for log in self._training_logs():
             log.unlink()
+
+    def records(self, group: str, level: str) -> str:
+        """Return the text of the only file of records of a group at a level."""
+        [path] = (self.root / "results/smoke/records" / group).glob(f"{level}-*.jsonl")
+        return path.read_text()
 
     def figures(self) -> dict[str, object]:
         """Return what must be identical between two reproductions, by run key."""

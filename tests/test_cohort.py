@@ -12,9 +12,10 @@ import engine_factory as factory
 import pytest
 import torch
 
+from cyclery import methods
 from cyclery.engine.cohort import Cohort, Pause, Task, Width, drain
 from cyclery.engine.cuda import RESERVE, Memory
-from cyclery.engine.lookup import Job, Record
+from cyclery.engine.lookup import Job, Record, kind
 from cyclery.engine.processes import Stopped
 from cyclery.errors import UserError
 
@@ -85,6 +86,45 @@ def test_a_failing_run_is_raised_after_its_neighbours_are_done(
             found[job["key"]] = factory.figures(record)
     # The fourth is not begun: there is nobody left whom it could help.
     assert found == {job["key"]: alone[job["key"]] for job in jobs[:2]}
+
+
+def test_range_tests_and_students_run_side_by_side(tmp_path: Path) -> None:
+    teacher = factory.job(factory.settings(), keep=True)
+    sweep = factory.settings(lr={"kind": "linear", "start": 0.0, "end": 5.0}, evaluations=10)
+    # As `cyclery.jobs` makes them: a range test has no parents.
+    del sweep["parents"], sweep["range"]
+    students = [
+        factory.job(
+            factory.settings(method, seed=1) | {"parents": {"teacher": [teacher["key"]]}},
+            parent_models={"teacher": [1, teacher["settings"]["model"]]},
+        )
+        for method in ("kd", "soteacher")
+        if "teacher" in methods.parents_of({"name": method, "settings": {}})
+    ]
+    jobs = [factory.job(sweep, kind="range"), *students]
+    alone = factory.trainer(tmp_path / "alone")
+    alone.train([teacher])
+    expected = alone.train(jobs)
+    factory.trainer(tmp_path / "beside").train([teacher])
+    found = {job["key"]: record for job, record in side_by_side(tmp_path / "beside", jobs, 3)}
+    ranged = ("lr", "accuracy", "loss", "bounds")
+    assert [found[jobs[0]["key"]][k] for k in ranged] == [expected[0][k] for k in ranged]
+    for job, record in zip(students, expected[1:], strict=True):
+        assert factory.figures(found[job["key"]]) == factory.figures(record)
+
+
+def test_teachers_of_another_size_are_another_need_of_memory() -> None:
+    settings = factory.settings("kd") | {"parents": {"teacher": ["a"]}}
+    small, large, two = (
+        factory.job(settings, parent_models={"teacher": parent})
+        for parent in ([1, {"depth": 20}], [1, {"depth": 56}], [2, {"depth": 20}])
+    )
+    again = factory.job(
+        settings | {"parents": {"teacher": ["b"]}, "seed": 7},
+        parent_models={"teacher": [1, {"depth": 20}]},
+    )
+    assert kind(small) == kind(again)
+    assert len({kind(small), kind(large), kind(two)}) == 3
 
 
 def test_runs_that_differ_in_determinism_are_never_side_by_side(tmp_path: Path) -> None:

@@ -319,6 +319,34 @@ def test_runs_of_different_nets_and_lengths_share_a_device(manifest: Path, tmp_p
     assert [record["checkpoint_sha256"] for record in beside[::-1]] == sums
 
 
+def test_students_and_range_tests_share_a_device(manifest: Path, tmp_path: Path) -> None:
+    """Through the trainer: parents out of the store, all methods that have any, and a sweep."""
+    split = {"test": 600, "validation": 200, "labels": 500}
+    teachers = [job_of(settings(draw=name, split=split)) for name in ("teacher", "second")]
+    folds = {f"fold-{k}": job_of(settings(split=split | {"folds": 5, "fold": k})) for k in range(5)}
+    chosen = {"teacher": teachers, **{name: [job] for name, job in folds.items()}}
+    jobs = []
+    for name in ("kd", "soteacher", "ces_kd"):
+        config = of_method(name)
+        names = methods.parents_of(config["method"])
+        config["parents"] = {p: [job["key"] for job in chosen[p]] for p in names}
+        models = {p: [len(chosen[p]), config["model"]] for p in names}
+        jobs.append(job_of(config) | {"parent_models": models})
+    sweep = settings(schedules=settings()["schedules"] | {
+        "lr": {"kind": "linear", "start": 0.001, "end": 1.0}}, evaluations=6)  # fmt: skip
+    del sweep["parents"], sweep["range"]
+    jobs.append(job_of(sweep) | {"kind": "range"})
+    found = []
+    for width in (1, 4):
+        given = {"device": "cuda", "cohort": width}
+        trainer = Trainer(Store(tmp_path / str(width)), {"digits": manifest}, **given)
+        trainer.train([*teachers, *folds.values()])
+        records = trainer.train(jobs)
+        assert [record["status"] for record in records] == ["done"] * 4
+        found.append([record.get("checkpoint_sha256", record.get("bounds")) for record in records])
+    assert found[0] == found[1]
+
+
 def test_a_step_that_cannot_be_captured_runs_eager(
     data: Data, own_stream: None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

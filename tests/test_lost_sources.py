@@ -11,6 +11,7 @@ from typing import Any
 import engine_factory as factory
 import pytest
 
+from cyclery.engine.output import export, refresh, write_records
 from cyclery.engine.train import Trainer
 from cyclery.errors import UserError
 from cyclery.store import Store
@@ -57,6 +58,82 @@ def lose(trainer: Trainer, job: Json, *names: str) -> None:
     folder = trainer.store.folder(job["key"])
     for path in [folder / name for name in names] or list(folder.iterdir()):
         path.unlink()
+
+
+def other_bytes(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, weights are saved as another machine would: with other last bits."""
+    from cyclery.engine.run import Run
+
+    inner = Run.weights
+    monkeypatch.setattr(
+        Run, "weights", lambda self: {k: v * (1 + 1e-6) for k, v in inner(self).items()}
+    )
+
+
+def test_children_of_a_parent_that_comes_back_with_other_weights_follow_at_once(
+    tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = factory.job(factory.settings(), keep=True)
+    old, new = (
+        factory.job(
+            {**factory.settings(lr=rate), "init": "start", "init_share": 1.0,
+             "parents": {"start": [parent["key"]]}}
+        )
+        for rate in (0.05, 0.01)
+    )  # fmt: skip
+    trainer = factory.trainer(tmp_path)
+    [first, _] = trainer.train([parent, old])
+    lose(trainer, parent, "checkpoint.safetensors")
+    other_bytes(trainer, monkeypatch)
+    trained.clear()
+    # One child is done; that the other is missing brings its parent back.
+    records = trainer.train([old, new], [parent])
+    assert trained[0] == parent["key"] and sorted(trained[1:]) == sorted([old["key"], new["key"]])
+    again = trainer.store.read(parent["key"])
+    assert again and again["checkpoint_sha256"] != first["checkpoint_sha256"]
+    for record in records:
+        [used] = record["inputs"]["parents"]["start"]
+        assert used["sha256"] == again["checkpoint_sha256"]
+    assert trainer.trained.keys() == {job["key"] for job in (parent, old, new)}
+
+
+def test_files_of_records_are_written_anew_where_a_run_in_them_was(tmp_path: Path) -> None:
+    ours, other, absent = (tmp_path / name for name in ("ours", "other", "absent"))
+    write_records(ours, [{"key": "a", "n": 1}, {"key": "b", "n": 1}])
+    ours.write_text(ours.read_text() + "damaged\n")
+    write_records(other, [{"key": "b", "n": 1}])
+    before = other.stat().st_mtime_ns
+    refresh([ours, other, absent], {"a": {"key": "a", "n": 2}, "c": {"key": "c"}})
+    assert ours.read_text() == '{"key": "a", "n": 2}\n{"key": "b", "n": 1}\ndamaged\n'
+    assert other.stat().st_mtime_ns == before and not absent.exists()
+
+
+@pytest.mark.parametrize("fault", ["lost", "damaged", "whole"])
+def test_weights_are_exported_from_the_store(
+    fault: str, tmp_path: Path, trained: list[str]
+) -> None:
+    jobs, trainer = family(), factory.trainer(tmp_path)
+    records = {record["key"]: record for record in trainer.train(jobs)}
+    child, path = jobs[2], trainer.store.checkpoint(jobs[2]["key"])
+    whole = path.read_bytes()
+    if fault == "lost":
+        lose(trainer, child)
+    elif fault == "damaged":
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    trained.clear()
+    found = export(trainer, child, jobs[:2], tmp_path / "out.safetensors")
+    assert (tmp_path / "out.safetensors").read_bytes() == whole
+    assert trained == ([] if fault == "whole" else [child["key"]])
+    assert found.keys() == {child["key"]}
+    same = factory.figures(found[child["key"]])
+    assert same == factory.figures(records[child["key"]])
+
+
+def test_a_run_that_diverged_has_no_weights_to_export(tmp_path: Path) -> None:
+    job = factory.job(factory.settings(lr=1e30), keep=True)
+    with pytest.raises(UserError, match="diverged, so it has no weights"):
+        export(factory.trainer(tmp_path), job, [], tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
 
 
 Lose = Callable[[Trainer, list[Json]], object]

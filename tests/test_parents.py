@@ -20,6 +20,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 from torch.distributions import Categorical, kl_divergence
 
+from cyclery import summaries
 from cyclery.cells import ArmPlan, Parent, needed_seeds
 from cyclery.config.check import check
 from cyclery.config.load import load
@@ -36,6 +37,7 @@ from cyclery.models.layers import batch_norms
 from cyclery.pairs import collect
 from cyclery.plan import Plan
 from cyclery.store import file_sha256
+from cyclery.summaries import tidy
 from cyclery.verdicts import judge
 
 Json = dict[str, Any]
@@ -748,6 +750,38 @@ def test_the_unit_is_the_teacher(parents: Any, units: list[list[int]]) -> None:
         [judged] = judge([claim(comparison())], "smoke", [exp], records)
         expected = scipy_stats.ttest_1samp(means, 0)
         assert judged["comparisons"][0]["p"] == pytest.approx(expected.pvalue)
+
+
+def test_a_run_that_teaches_other_seeds_joins_them() -> None:
+    records: Records = {}
+    exp = experiment("e", {"student": VALUES, "teacher": [90.0] * 6}, records)
+    with_parents(records, "student", lambda s: [key("e", "teacher", s // 2)])
+    found = collect(comparison("teacher", arm="student"), {"e": exp}, records)
+    # Teacher 1 is the other side of seed 1, and taught seeds 2 and 3.
+    assert found.units == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_seeds_that_share_a_split_count_once() -> None:
+    records: Records = {}
+    exp = experiment("e", {"a": VALUES, "b": [90.0] * 6}, records)
+    for record in records.values():
+        record["settings"]["split"]["share"] = 3
+    assert collect(comparison(), {"e": exp}, records).units == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_intervals_of_an_arm_are_over_what_was_drawn() -> None:
+    records: Records = {}
+    exp = experiment("e", {"a": VALUES}, records)
+    with_parents(records, "a", lambda s: [f"t{s // 2}"])
+    [arm] = summaries.arms(exp, tidy([exp], records), records)
+    means = np.array(VALUES).reshape(3, 2).mean(axis=1) / 100
+    figure = arm["metrics"]["test_accuracy"]
+    low, high = scipy_stats.t.interval(0.95, 2, means.mean(), scipy_stats.sem(means))
+    assert figure["ci95"] == pytest.approx([low, high])
+    assert (arm["n"], arm["units"], len(figure["values"])) == (6, 3, 6)
+    band = next(c for c in summaries.curves(exp, records) if c["metric"] == "test_accuracy")
+    assert [band["low"][-1], band["high"][-1]] == pytest.approx([low, high])
+    assert band["n"] == 6
 
 
 def test_the_teacher_of_a_teacher_is_shared_too() -> None:

@@ -105,7 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     command = add("checkpoint", _checkpoint, "export a parent's weights from the run store")
     command.add_argument("run", help="paper.experiment.arm.s0")
     command.add_argument("--output", type=Path, required=True, help="the weights, as safetensors")
-    command.add_argument("--workers", type=int, default=1, help="processes on a CPU")
     command.add_argument("--expect", help="hash of what was planned")
     command = add("evidence", _evidence, "test the claims of a part")
     command.add_argument("part")
@@ -271,13 +270,26 @@ def _run_jobs(
     from cyclery.engine.output import write_records
     from cyclery.engine.train import Stopped
 
+    trainer = _trainer(options, plan)
     try:
-        records = _trainer(options, plan).train(jobs, sources or [])
+        records = trainer.train(jobs, sources or [])
     except Stopped:
         log.info("stopped as asked; unfinished runs go on from where they are")
         return 143
+    _refresh(plan, trainer.trained)
     write_records(options.output, records)
     return 0
+
+
+def _refresh(plan: Plan, trained: dict[str, dict[str, Any]]) -> None:
+    """Let every shard that lists a parent which was trained again know of it."""
+    from cyclery.engine.output import refresh
+    from cyclery.workflow import Graph
+
+    parents = {key: run for key, run in trained.items() if run.get("checkpoint_sha256")}
+    if parents:
+        files = Graph(plan, {}).files_holding(parents)
+        refresh([plan.project.root / file for file in files], parents)
 
 
 def _lr_range(options: argparse.Namespace) -> int:
@@ -318,12 +330,12 @@ def _checkpoint(options: argparse.Namespace) -> int:
     key = graph.checkpoint_key(options.run)
     _expect(options, key)
     shard, _, _ = plan.kept()[options.run]
-    records = plan.project.root / graph.checkpoint_records(options.run)
-    trainer, sources = _trainer(options, plan), source_jobs(shard)
+    [job] = (job for job in shard_jobs(shard) if job["key"] == key)
     try:
-        export(trainer, key, shard_jobs(shard), sources, records, options.output)
+        trained = export(_trainer(options, plan), job, source_jobs(shard), options.output)
     except Stopped:
         return 143
+    _refresh(plan, trained)
     return 0
 
 

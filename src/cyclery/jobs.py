@@ -34,6 +34,10 @@ def _run_job(arm: ArmPlan, seed: int, keep: bool) -> dict[str, Any]:
         "keep": keep,
         "range_runs": [arm.range.run_key(s) for s in arm.range.seeds] if arm.range else [],
         "images": arm.cost["views"],
+        "parent_models": {
+            name: [len(parent.seeds(seed)), parent.arm.settings["model"]]
+            for name, parent in arm.parents.items()
+        },
     }
 
 

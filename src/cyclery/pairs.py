@@ -8,7 +8,7 @@ differences.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -42,8 +42,7 @@ class Pairs:
     @property
     def by_unit(self) -> list[float]:
         """Return one difference per independent unit."""
-        by_seed = dict(zip(self.seeds, self.differences, strict=True))
-        return [fmean(by_seed[seed] for seed in unit) for unit in self.units]
+        return by_unit(dict(zip(self.seeds, self.differences, strict=True)), self.units)
 
 
 def runs_of(arm: Json) -> dict[int, str]:
@@ -176,20 +175,40 @@ def _pair(pairs: Pairs, comparison: Json, arm: Json, other: Json | None, records
     same = [seed for seed, (a, b) in zip(pairs.seeds, pairs.keys, strict=True) if a == b]
     if same and metric == other_metric:
         pairs.problem = "both arms are the same runs, so there is nothing to compare"
-    pairs.units = _units(pairs, records)
+    pairs.units = units(dict(zip(pairs.seeds, pairs.keys, strict=True)), records)
     pairs.left_out += _listed(faults)
 
 
-def _units(pairs: Pairs, records: Records) -> list[list[int]]:
-    """Group the seeds whose runs share an ancestor, directly or through another seed."""
+def units(runs: Mapping[int, Sequence[str | None]], records: Records) -> list[list[int]]:
+    """Group seeds, given with their run keys, that were not drawn independently.
+
+    They are not where a run of one is, or descends from, a run that one of another descends from,
+    and where they share a split; directly or through a third seed.
+    """
     groups: list[tuple[set[str], list[int]]] = []
-    for seed, keys in zip(pairs.seeds, pairs.keys, strict=True):
-        ancestors = _ancestors([key for key in keys if key], records)
-        joined = [group for group in groups if group[0] & ancestors]
-        groups = [group for group in groups if not group[0] & ancestors]
+    for seed, keys in runs.items():
+        common = _common(seed, [key for key in keys if key], records)
+        joined = [group for group in groups if group[0] & common]
+        groups = [group for group in groups if not group[0] & common]
         members = sorted([seed, *(s for group in joined for s in group[1])])
-        groups.append((ancestors.union(*(group[0] for group in joined)), members))
+        groups.append((common.union(*(group[0] for group in joined)), members))
     return sorted(members for _, members in groups)
+
+
+def by_unit(values: Mapping[int, float], drawn: Iterable[Iterable[int]]) -> list[float]:
+    """Return the mean of each unit's values, given by seed; a unit without one is left out."""
+    found = ([values[seed] for seed in unit if seed in values] for unit in drawn)
+    return [fmean(members) for members in found if members]
+
+
+def _common(seed: int, keys: list[str], records: Records) -> set[str]:
+    """Return what the runs of a seed may have in common with those of another."""
+    found = {*keys, *_ancestors(keys, records)}
+    for key in keys:
+        split = (records.get(key, {}).get("settings") or {}).get("split") or {}
+        if share := split.get("share") or 0:
+            found.add(f"split {seed // share} of {share}")
+    return found
 
 
 def _ancestors(keys: list[str], records: Records) -> set[str]:

@@ -5,7 +5,7 @@ Nothing here reads data, imports torch or touches the run store; arms come from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cached_property
 
 from cyclery.arms import Arms
@@ -221,6 +221,14 @@ class Plan:
                         seen.add((cell.arm.digest, seed))
                         found[cell.arm.run_name(seed)] = (shard, cell.arm, seed)
         return found
+
+    def holding(self, keys: Container[str]) -> Iterator[Shard]:
+        """Yield the shards of all papers that list any of these runs, which keep their weights."""
+        for group in dict.fromkeys(g for paper in self.project.papers for g in self.groups(paper)):
+            for shard in self.shards(group):
+                runs = (run for cell in shard.cells if cell.keep for run in cell.runs)
+                if any(arm.key(seed) in keys for arm, seed in runs):
+                    yield shard
 
     def is_parent(self, arm: ArmPlan) -> bool:
         """Say whether an arm's weights are another arm's input."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from cyclery import stats
 from cyclery.metrics_derived import OWN, THIRDS, Record, curve, value
-from cyclery.pairs import Json, Records, diverged_at, fault, runs_of
+from cyclery.pairs import Json, Records, by_unit, diverged_at, fault, runs_of, units
 
 HEAD = ("experiment", "arm", "seed", "key", "status")
 COSTS = ("images", "views", "updates", "seconds")
@@ -77,11 +77,13 @@ def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
         done = rows[rows["status"] == "done"]
         broken = rows[rows["status"] == "diverged"]
         means = done[list(COSTS)].mean()
-        figures = {name: _figure(done[["seed", name]].dropna()) for name in metrics}
+        keys = {int(seed): [key] for seed, key in zip(done["seed"], done["key"], strict=True)}
+        drawn = units(keys, records)
+        figures = {name: _figure(done[["seed", name]].dropna(), drawn) for name in metrics}
         out.append({
             "id": arm["id"], "label": arm.get("label") or arm["id"],
             "role": arm.get("role") or "control", "own_definition": arm.get("own_definition"),
-            "n": len(done),
+            "n": len(done), "units": len(drawn) if len(drawn) < len(done) else None,
             "diverged": [{"seed": int(seed), "step": diverged_at(records[key])}
                          for seed, key in zip(broken["seed"], broken["key"], strict=True)],
             "metrics": {name: figure for name, figure in figures.items() if figure},
@@ -91,12 +93,16 @@ def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
     return out
 
 
-def _figure(column: pd.DataFrame) -> Json | None:
-    """Return mean, spread, interval and values of one metric of one arm."""
+def _figure(column: pd.DataFrame, drawn: Sequence[Sequence[int]]) -> Json | None:
+    """Return mean, spread, interval and values of one metric of one arm.
+
+    The first three are over what was drawn independently, each by the mean of its seeds.
+    """
     values = [float(x) for x in column.iloc[:, 1]]
     if not values:
         return None
-    est = stats.estimate(values)
+    by_seed = {int(seed): x for seed, x in zip(column["seed"], values, strict=True)}
+    est = stats.estimate(by_unit(by_seed, drawn))
     return {"mean": est.effect, "sd": est.sd, "ci95": stats.interval(est), "values": values,
             "seeds": [int(seed) for seed in column["seed"]]}  # fmt: skip
 
@@ -105,29 +111,38 @@ def curves(experiment: Json, records: Records) -> list[Json]:
     """Return the mean and 95 % t band across seeds of every arm's curves, but the training loss.
 
     Only finished runs; at each epoch only those with a finite value there. ``n`` is the number of
-    runs; bounds are None where fewer than two have a value.
+    runs; bounds are None where fewer than two have a value. Seeds that were not drawn
+    independently enter by their mean.
     """
     out = []
     for arm in experiment["arms"]:
-        runs = [records[key] for seed, key in runs_of(arm).items()
-                if fault(key, seed, records) is None]  # fmt: skip
+        keys = {s: [key] for s, key in runs_of(arm).items() if fault(key, s, records) is None}
+        runs = [records[key] for [key] in keys.values()]
+        places = {seed: i for i, seed in enumerate(keys)}
+        drawn = [[places[seed] for seed in unit] for unit in units(keys, records)]
         logged = {name for run in runs for name in run.get("curve") or {}} - {"train_loss"}
         names = sorted(name for name in logged if name.startswith(("test_", "val_", "train_")))
         for name in names:
-            band = _band([curve(run, name) for run in runs])
+            band = _band([curve(run, name) for run in runs], drawn)
             if band:
                 out.append({"arm": arm["id"], "metric": name, **band})
     return out
 
 
-def _band(runs: Sequence[tuple[list[int], list[Any]]]) -> Json | None:
-    """Return epoch, mean, low, high and n of several curves."""
+def _band(
+    runs: Sequence[tuple[list[int], list[Any]]], drawn: Sequence[Sequence[int]]
+) -> Json | None:
+    """Return epoch, mean, low, high and n of several curves, of which some belong together."""
     epochs = sorted({epoch for at, _ in runs for epoch in at})
     place = {epoch: i for i, epoch in enumerate(epochs)}
     table = np.full((len(runs), len(epochs)), np.nan)
     for row, (at, values) in zip(table, runs, strict=True):
         row[[place[epoch] for epoch in at]] = [np.nan if v is None else float(v) for v in values]
     table[~np.isfinite(table)] = np.nan
+    if not runs:
+        return None
+    # Curves of a unit are logged at the same epochs, so a mean with a gap is a gap.
+    table = np.stack([table[list(unit)].mean(axis=0) for unit in drawn])
     kept = [i for i in range(len(epochs)) if np.isfinite(table[:, i]).any()]
     if not kept:
         return None

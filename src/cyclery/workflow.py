@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,10 @@ class Graph:
         """Return the run key of a kept run."""
         _, arm, seed = self._kept_run(run)
         return arm.key(seed)
+
+    def files_holding(self, keys: Container[str]) -> list[str]:
+        """Return the files of records that list any of these runs, which keep their weights."""
+        return [self._record_file(shard.id) for shard in self.plan.holding(keys)]
 
     def _kept_run(self, run: str) -> tuple[Shard, ArmPlan, int]:
         if run not in self._kept:

@@ -18,8 +18,9 @@ rule checkpoint:
     conda:
         "../envs/train.yaml"
     resources:
-        mem_mb=6000,
-        runtime="120m",
+        gpu=PLAN.gpus,
+        mem_mb=lambda wildcards, attempt: 6000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         key=lambda wildcards: PLAN.checkpoint_key(wildcards.run),
     shell:

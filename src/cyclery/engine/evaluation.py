@@ -54,6 +54,19 @@ class Evaluation:
         """Return what a network, in the mode that it is in, makes of samples [N], float32."""
         return torch.cat(list(self._chunks(net, ids)))
 
+    def rehearse(self) -> None:
+        """Make one pass of what the last figures take, which are not captured.
+
+        So that the memory they need is held before other runs are let in beside this one.
+        """
+        few = self._ids["train"][:BATCH]
+        main, reference = self._networks.evaluated[0], self._networks.reference
+        main.eval()
+        self.outputs(main, few)
+        main.train()
+        if reference is not None:
+            self.outputs(reference, few)
+
     @torch.no_grad()
     def measure_statistics(self) -> None:
         """Set batch norm's running statistics to those of the training samples.

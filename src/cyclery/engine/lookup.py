@@ -2,7 +2,8 @@
 
 A job is a plain dict ``{"key", "label", "kind", "settings", "images"}``, for a run also ``"keep"``
 and ``"range_runs"``, so a machine without the configuration packages can train it
-(``python -m cyclery.engine``). ``images`` are those that pass the network in training.
+(``python -m cyclery.engine``). ``images`` are those that pass the network in training, and
+``parent_models`` say how many networks of which kind each parent has.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def kind(job: Job) -> str:
     schedules = settings.pop("schedules")
     for name in ("seed", "epochs", "evaluations", "range"):
         settings.pop(name, None)
-    # Keys of parents differ by the seed; how many there are does not.
-    settings["parents"] = {name: len(keys) for name, keys in settings["parents"].items()}
+    # Keys of parents differ by the seed; how many there are of which network does not.
+    settings["parents"] = job.get("parent_models", {})
     settings |= {"kind": job["kind"], "batch": schedules["batch"], "quantities": sorted(schedules)}
     return json.dumps(settings, sort_keys=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,34 +16,58 @@ from cyclery.store import file_sha256
 if TYPE_CHECKING:
     from cyclery.engine.train import Trainer
 
+log = logging.getLogger(__name__)
 
-def export(
-    trainer: Trainer, key: str, jobs: list[Job], sources: list[Job], records: Path, output: Path
-) -> None:
+
+def export(trainer: Trainer, job: Job, sources: list[Job], output: Path) -> dict[str, Record]:
     """Copy a run's final weights out of the run store, training it where the store has lost it.
 
-    ``jobs`` are those of its shard, whose ``records`` are written anew where they have changed: so
-    what was made from other weights follows.
+    Returns its record, and those of all runs that were trained again for it, by run key.
     """
+    key = job["key"]
+    trained: dict[str, Record] = {}
     checkpoint = trainer.store.checkpoint(key)
     for _ in range(2):
-        found = trainer.train(jobs, sources)
-        record = next(record for record in found if record["key"] == key)
+        [record] = trainer.train([job], sources)
+        trained |= {**trainer.trained, key: record}
         if record["status"] != "done":
             raise UserError(f"{output}: the run {key} diverged, so it has no weights to export.")
         if file_sha256(checkpoint) == record["checkpoint_sha256"]:
             break
         trainer.store.set_aside(checkpoint, "it is not the checkpoint of its record")
-    if not records.exists() or records.read_text(encoding="utf-8") != _lines(found):
-        write_records(records, found)
     write_atomic(output, checkpoint.read_bytes())
+    return trained
+
+
+def refresh(files: Iterable[Path], records: Mapping[str, Record]) -> None:
+    """Write runs anew, by run key, in those of the files of records that exist and hold another.
+
+    A run that comes back with other bytes makes all that was made of the old ones stale, in every
+    shard that lists it; the graph sees that by the file.
+    """
+    for path in files:
+        if not path.exists():
+            continue
+        text = path.read_text(encoding="utf-8")
+        lines = (_renewed(line, records) for line in text.splitlines())
+        renewed = "".join(f"{line}\n" for line in lines)
+        if renewed != text:
+            log.info("%s: written anew, for runs in it were trained again", path)
+            write_atomic(path, renewed)
+
+
+def _renewed(line: str, records: Mapping[str, Record]) -> str:
+    try:
+        return _line(records[json.loads(line)["key"]])
+    except (ValueError, KeyError, TypeError):
+        # Of another run; or damaged, which whoever reads it says.
+        return line
 
 
 def write_records(path: Path, records: list[Record]) -> None:
     """Write a shard's records, one JSON object a line."""
-    write_atomic(path, _lines(records))
+    write_atomic(path, "".join(f"{_line(record)}\n" for record in records))
 
 
-def _lines(records: list[Record]) -> str:
-    lines = [json.dumps(record, sort_keys=True, allow_nan=False) for record in records]
-    return "".join(f"{line}\n" for line in lines)
+def _line(record: Record) -> str:
+    return json.dumps(record, sort_keys=True, allow_nan=False)

@@ -177,6 +177,8 @@ class Run:
             if len(self.ids[part]):
                 # An evaluation changes nothing: once is enough for libraries to choose.
                 self._replays.record(part, partial(self.evaluator.figures, part), times=1)
+        if self._replays.on:
+            self.evaluator.rehearse()
         return self._replays.on
 
     def step(self, size: int) -> None:

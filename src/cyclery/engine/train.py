@@ -76,6 +76,8 @@ class Trainer:
     _refused: set[str] = field(default_factory=set, init=False)
     _room: Room | None = field(default=None, init=False)
     _beside: Cohort[Job, Record | None] | None = field(default=None, init=False)
+    # What the last call of `train` trained, by run key.
+    trained: dict[str, Record] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Look runs up in the same store."""
@@ -87,8 +89,31 @@ class Trainer:
         ``sources`` are the parents and range tests of jobs, which others train. One is trained
         here only where the run store has lost what a missing job takes from it.
         """
-        self.lookup.forget()
+        self.trained.clear()
         others = {job["key"]: job for job in sources}
+        records, missing = self._look_up(jobs, others)
+        log.info(
+            "%d runs: %d in the store, %d to train",
+            len(records) + len(missing),
+            len(records),
+            len(missing),
+        )
+        if missing:
+            lost = self._lost(missing, others)
+            with stopping(), self._device() as device:
+                if lost:
+                    log.info("%d that they need are lost from the store: trained again", len(lost))
+                    self._train_missing(lost, {}, device)
+                    # Where these came back with other bytes, all that was made of them follows.
+                    records, missing = self._look_up(jobs, others)
+                self._train_missing(missing, records, device)
+        return [records[job["key"]] for job in jobs]
+
+    def _look_up(
+        self, jobs: list[Job], others: dict[str, Job]
+    ) -> tuple[dict[str, Record], list[Job]]:
+        """Return the records that there are of jobs, by run key, and the jobs without one."""
+        self.lookup.forget()
         unknown = {key for key, job in others.items() if not self.lookup.holds(job, weights=False)}
         records: dict[str, Record] = {}
         missing: dict[str, Job] = {}
@@ -100,19 +125,7 @@ class Trainer:
             }
             records |= {key: record for key, record in found.items() if record is not None}
             missing |= {job["key"]: job for job in ready if job["key"] not in records}
-        log.info(
-            "%d runs: %d in the store, %d to train",
-            len(records) + len(missing),
-            len(records),
-            len(missing),
-        )
-        if missing:
-            lost = self._lost(missing.values(), others)
-            if lost:
-                log.info("%d more that they need are lost from the store: trained again", len(lost))
-            with stopping(), self._device() as device:
-                self._train_missing(list(rounds([*lost, *missing.values()])), records, device)
-        return [records[job["key"]] for job in jobs]
+        return records, list(missing.values())
 
     def _lost(self, missing: Iterable[Job], others: dict[str, Job]) -> list[Job]:
         """Return which sources of missing jobs, and of each other, must be trained again."""
@@ -126,15 +139,14 @@ class Trainer:
         return list(lost.values())
 
     def _train_missing(
-        self, rounds: list[list[Job]], records: dict[str, Record], device: torch.device
+        self, missing: list[Job], records: dict[str, Record], device: torch.device
     ) -> None:
-        every = [job for jobs in rounds for job in jobs]
         # Read once, before processes share the memory.
-        for job in every:
+        for job in missing:
             self.data(job["settings"], device)
-        images = sum(job["images"] for job in every)
-        with Progress(len(every), images, self.progress_seconds, self.bar) as progress:
-            for jobs in rounds:
+        images = sum(job["images"] for job in missing)
+        with Progress(len(missing), images, self.progress_seconds, self.bar) as progress:
+            for jobs in rounds(missing):
                 # Runs that another process is training come last, and are waited for.
                 for wait in (False, True):
                     waiting = []
@@ -142,7 +154,7 @@ class Trainer:
                         if record is None:
                             waiting.append(job)
                         else:
-                            records[job["key"]] = record
+                            records[job["key"]] = self.trained[job["key"]] = record
                             progress.done(job, record)
                     jobs = waiting
 

@@ -54,6 +54,10 @@ def _arm_notes(arms: list[Json]) -> list[str]:
     for place, arm in enumerate(arms):
         if arm["own_definition"]:
             own.setdefault(arm["own_definition"], []).append(letter(place))
+        if arm["units"]:
+            notes.append(
+                f"{letter(place)}: seeds that share a parent count once, {arm['units']} units."
+            )
         for one in arm["diverged"]:
             notes.append(f"{letter(place)}: seed {one['seed']} diverged at step {one['step']}.")
         if arm["tuned"]["trials"]:

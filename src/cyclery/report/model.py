@@ -37,7 +37,7 @@ _CLAIM: Json = {
     "seconds_to_settle": None, "note": "", "comparisons": [_COMPARISON],
 }  # fmt: skip
 _ARM: Json = {
-    "id": "", "label": "", "role": "", "own_definition": "", "n": 0,
+    "id": "", "label": "", "role": "", "own_definition": "", "n": 0, "units": None,
     "diverged": [{"seed": None, "step": None}], "metrics": {}, "images": None, "views": None,
     "updates": None, "seconds": None, "keys": [],
     "tuned": {"trials": [], "chosen": {}},
