@@ -278,6 +278,17 @@ NAMES: dict[str, Case] = {
         lambda tier, paper: paper["claims"]["C-1"].update(not_run={"papr": "-"}),
         ONE, "claims.C-1.not_run: unknown tier 'papr'", ["There are: all, smoke"],
     ),
+    "a tier of a paper's reason that does not exist": (
+        both(
+            lambda tier, paper: paper.update(not_run={"smok": "-"}),
+            experiment(tiers={"smoke": {"arms": ["plain"]}}),
+        ),
+        ONE, "not_run: unknown tier 'smok'", ["Did you mean 'smoke'?"],
+    ),
+    "a paper's reason that no claim needs": (
+        lambda tier, paper: paper.update(not_run={"smoke": "-"}),
+        ONE, "not_run.smoke: every claim is tested there or has a reason", ["delete this one"],
+    ),
     "seeds for a tier that does not exist": (
         lambda tier, paper: paper["claims"]["C-1"].update(seeds={"smok": 3}),
         ONE, "claims.C-1.seeds: unknown tier 'smok'", ["Did you mean 'smoke'?"],

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator
 from cyclery import methods
 from cyclery.arms import ArmError
 from cyclery.config.load import Project, tier_names
-from cyclery.config.models import BestOf, Claim, Comparison, Experiment, Paper
+from cyclery.config.models import BestOf, Claim, Comparison, Experiment, Paper, comparison_arms
 from cyclery.errors import UserError, choices, nearest
 from cyclery.methods import REFERENCE, TEACHER
 from cyclery.metrics_derived import BEST, PSEUDO_ACCURACY, SELECTIONS, selection
-from cyclery.plan import RANGE_ARM, Plan, comparison_arms
+from cyclery.plan import RANGE_ARM, Plan
 
 # Of the network that is evaluated, and, where weights are averaged, of the trained one.
 PARTS = ("test_", "val_", "raw_test_", "raw_val_")
@@ -95,6 +95,9 @@ def _paper(paper: Paper, tiers: list[str]) -> Iterator[str]:
                 yield f"{kind}.{name}: has the name of {other}; rename one."
     for name, exp in paper.experiments.items():
         yield from _experiment(exp, f"experiments.{name}", tiers)
+    for tier in paper.not_run:
+        if tier not in tiers:
+            yield _unknown("not_run", tier, tiers, "tier")
     for name, claim in paper.claims.items():
         yield from _claim(paper, claim, f"claims.{name}", tiers)
 
@@ -119,7 +122,7 @@ def _experiment(exp: Experiment, where: str, tiers: list[str]) -> Iterator[str]:
 
 def _claim(paper: Paper, claim: Claim, where: str, tiers: list[str]) -> Iterator[str]:
     for tier in claim.not_run:
-        if tier not in (*tiers, "all"):
+        if tier not in (*tiers, "all", *paper.not_run):
             yield _unknown(f"{where}.not_run", tier, [*tiers, "all"], "tier")
     for tier in claim.seeds:
         if tier not in tiers:

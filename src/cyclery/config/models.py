@@ -7,6 +7,7 @@ They are the single source: JSON Schemas and the reference page are generated fr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -168,6 +169,13 @@ class Experiment(Strict):
     tiers: dict[str, ExperimentTier] = Field(min_length=1, description="where and how it runs")
     arms: dict[Name, Arm] = Field(min_length=1, description="the arms")
 
+    def lacks(self, tier: str, arms: Iterable[str]) -> bool:
+        """Say whether some of its arms, among those named, do not run at a tier."""
+        if tier not in self.tiers:
+            return True
+        running = self.tiers[tier].arms
+        return running is not None and any(arm in self.arms and arm not in running for arm in arms)
+
 
 class BestOf(Strict):
     """The strictest of several arms, chosen on the validation split."""
@@ -237,6 +245,14 @@ class Comparison(Strict):
         return self
 
 
+def comparison_arms(comparison: Comparison) -> tuple[str, ...]:
+    """Return the arms on the other side of a comparison."""
+    against = comparison.against
+    if isinstance(against, BestOf):
+        return tuple(against.best_of)
+    return () if isinstance(against, Constant) else (against,)
+
+
 class Claim(Strict):
     """A testable statement, declared before the run."""
 
@@ -268,7 +284,38 @@ class Paper(Strict):
     deviations: list[str] = Field([], description="where this reproduction differs")
     base: Settings = Field(default_factory=_nothing, description="settings of all experiments")
     experiments: dict[Name, Experiment] = Field({}, description="the experiments")
+    not_run: dict[str, str] = Field(
+        {},
+        description="tier to the reason why it tests some of the claims only: that of every claim "
+        "which has none of its own and needs an experiment or an arm that does not run there",
+    )
     claims: dict[Name, Claim] = Field(min_length=1, description="the claims")
+
+    @model_validator(mode="after")
+    def _reasons(self) -> Paper:
+        """Give the claims that a tier cannot test the paper's reason; a reason must serve one."""
+        for tier, reason in self.not_run.items():
+            served = False
+            for name, claim in self.claims.items():
+                if not {tier, "all"} & claim.not_run.keys() and self._lacks(tier, claim):
+                    not_run = {**claim.not_run, tier: reason}
+                    self.claims[name] = claim.model_copy(update={"not_run": not_run})
+                    served = True
+            if not served:
+                raise ValueError(
+                    f"not_run.{tier}: every claim is tested there or has a reason of its "
+                    "own; delete this one."
+                )
+        return self
+
+    def _lacks(self, tier: str, claim: Claim) -> bool:
+        return any(
+            self.experiments[comparison.experiment].lacks(
+                tier, (comparison.arm, *comparison_arms(comparison))
+            )
+            for comparison in claim.comparisons
+            if comparison.experiment in self.experiments
+        )
 
 
 def _networks(speeds: dict[str, float]) -> dict[str, float]:
