@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -20,10 +21,11 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 from torch.distributions import Categorical, kl_divergence
 
-from cyclery import summaries
+from cyclery import models, summaries
 from cyclery.cells import ArmPlan, Parent, needed_seeds
 from cyclery.config.check import check
 from cyclery.config.load import load
+from cyclery.data import splits
 from cyclery.engine import metrics
 from cyclery.engine.checkpoint import save_weights
 from cyclery.engine.evaluation import Evaluation
@@ -33,7 +35,9 @@ from cyclery.engine.teachers import load as load_weights
 from cyclery.engine.train import Trainer
 from cyclery.errors import UserError
 from cyclery.jobs import part_jobs, shard_jobs, source_jobs
+from cyclery.models import SETTINGS
 from cyclery.models.layers import batch_norms
+from cyclery.models.settings import TRAINING_ONLY
 from cyclery.pairs import collect
 from cyclery.plan import Plan
 from cyclery.store import file_sha256
@@ -891,14 +895,45 @@ def test_a_checkpoint_that_is_not_the_teachers_is_one_message_before_any_update(
     assert found["status"] == "done" and updates == [50] * 4
 
 
-def test_a_start_from_a_network_of_another_size_is_one_message_before_any_update(
-    tmp_path: Path, updates: list[int]
+def test_a_start_may_differ_in_what_matters_in_training_alone(tmp_path: Path) -> None:
+    """Whose list is right where no network says anything else for it in evaluation mode."""
+    start = {"parents": {"start": TEACHER}, "init": "start", "model": {"dropout": 0.3}}
+    planned(tmp_path, {"small": start})
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for name, kind in SETTINGS.items():
+        changed = [f.name for f in dataclasses.fields(kind) if f.name in TRAINING_ONLY]
+        extra = {"hidden": 1} if name == "vgg" else {}
+        answers = []
+        for values in ({}, dict.fromkeys(changed, 0.3)):
+            if changed:
+                torch.manual_seed(0)
+                net = models.build(name, {**extra, **values}, (1, 8, 8), 10).eval()
+                answers.append(net(x))
+        assert not changed or torch.equal(*answers), name
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "split",
+    [{}, {"labels": 60}, {"folds": 5, "fold": 2}, {"unlabelled": "rest"},
+     {"imbalance": {"kind": "long_tail", "ratio": 0.5}}],
+)  # fmt: skip
+def test_no_parent_is_trained_on_what_its_child_is_tested_on(
+    rule: str, split: Json, tmp_path: Path
 ) -> None:
-    start = {"parents": {"start": TEACHER}, "init": "start", "model": {"hidden": [24]}}
-    trainer, _, [child] = taught(tmp_path, small=start)
-    updates.clear()
-    message = r"^one/students/small s0: init: the parent's weights do not fit .*first: body"
-    refused(trainer, child, message, updates)
+    """Whatever the parent's own part of the training samples is."""
+    wanted = copy.deepcopy(RULES[rule])
+    wanted["split"] = {**wanted.get("split", {}), **split}
+    plan, labels = planned(tmp_path, {"child": wanted}, seeds=4), factory.data().labels.numpy()
+    child = arm(plan, "child")
+    parent = child.parents["teacher"]
+    for seed in range(4):
+        mine = splits.split(labels, len(labels), 10, child.settings["split"], seed)
+        held_out = {*mine["test"], *mine["validation"]}
+        for each in parent.seeds(seed):
+            theirs = splits.split(labels, len(labels), 10, parent.arm.settings["split"], each)
+            assert {*theirs["test"], *theirs["validation"]} == held_out
+            assert not held_out & {*theirs["train"]} and not held_out & {*mine["train"]}
 
 
 def test_folds_that_leave_nobody_out_are_one_message_before_any_update(
