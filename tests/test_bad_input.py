@@ -731,6 +731,10 @@ PARENTS: dict[str, Case] = {
         kd(targets="permuted", inputs="both"),
         ONE, f"{FAST}.method.targets: permuted needs the right class", ["(found both)"],
     ),
+    "mixtures whose right class is asked for": (
+        kd(targets="permuted", mixup=1.0, hard=0),
+        ONE, f"{FAST}.method.targets: permuted needs the right class", ["drop mixup (found 1.0)"],
+    ),
     "unlabelled samples that are not there": (
         kd(inputs="unlabelled"),
         ONE, f"{FAST}.split.unlabelled: the method 'kd' trains on unlabelled samples",
@@ -750,6 +754,15 @@ PARENTS: dict[str, Case] = {
     "a start from another network": (
         started(model={"name": "small_cnn"}),
         ONE, f"{FAST}.init: one/main/plain is a bn_mlp, this arm a small_cnn", [],
+    ),
+    "a start from a network of another size": (
+        started(model={"hidden": [24]}),
+        ONE, f"{FAST}.init: one/main/plain has model.hidden [",
+        ["this arm [24]", "set both alike (only dropout, norm_momentum may differ)"],
+    ),
+    "a start from a network of another function": (
+        started(model={"activation": "sigmoid"}),
+        ONE, f"{FAST}.init: one/main/plain has model.activation relu, this arm sigmoid", [],
     ),
     "a share of no start": (
         fast(init_share=0.5), ONE, f"{FAST}.init_share: needs `init`", ["(found 0.5)"],
