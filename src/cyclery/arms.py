@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +184,7 @@ class Arms:
 def _parent(arm: ArmPlan, reference: ParentRef) -> Parent:
     """Return a parent as an arm refers to it."""
     if reference.seeds == "other":
-        # The same recipe on the same samples, drawn anew: seed s + 1 would have another split, in
-        # which it may have been trained on what seed s is tested on.
-        draw = f"{arm.settings['draw'] or ''}other"
-        return Parent(replace(arm, settings={**arm.settings, "draw": draw}, other=True))
+        return Parent(arm.drawn_anew())
     if reference.seeds == "same":
         return Parent(arm)
     [(kind, count)] = reference.seeds.model_dump(exclude_none=True).items()
