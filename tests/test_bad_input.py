@@ -788,6 +788,19 @@ PARENTS: dict[str, Case] = {
         ONE, f"{FAST}.split.unlabelled: the method 'kd' trains on unlabelled samples",
         ["set it to all or rest"],
     ),
+    "a share of the run that nothing reads": (
+        fast(method={"name": "ces_kd", "unlocking": "static", "rho": 0.3}),
+        ONE, f"{FAST}.method.rho: nothing reads it with `unlocking: static` (found 0.3); drop it",
+        ["choose another `unlocking`"],
+    ),
+    "a schedule that nothing reads": (
+        fast(method={"name": "ces_kd", "assignment": "mean", "progress": 1}),
+        ONE, f"{FAST}.method.progress: nothing reads it with `assignment: mean` (found 1)", [],
+    ),
+    "an expert where all teach": (
+        fast(method={"name": "ces_kd", "assignment": "all", "expert": 2}),
+        ONE, f"{FAST}.method.expert: nothing reads it with `assignment: all` (found 2)", [],
+    ),
     "an expert beyond the last": (
         fast(method={"name": "ces_kd", "assignment": "single", "expert": 4}),
         ONE, f"{FAST}.method.expert: must be at most 3", ["(found 4)"],

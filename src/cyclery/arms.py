@@ -15,7 +15,7 @@ from cyclery.cells import ArmPlan, Parent, RangePlan, digest
 from cyclery.config.load import Project
 from cyclery.config.models import Experiment, ParentRef, RangeTest
 from cyclery.config.parents import check_parents
-from cyclery.config.resolve import DEFAULTS, budget, merge, resolve
+from cyclery.config.resolve import DEFAULTS, budget, check_ignored, merge, resolve
 from cyclery.config.settings import Settings
 from cyclery.errors import UserError, choices, nearest
 
@@ -113,6 +113,7 @@ class Arms:
                 )
             for factors in self._factors(exp):
                 settings = resolve(_scaled(merged, factors))
+                check_ignored(arm.method, settings)
                 check_parents(settings, parents)
                 cost = budget(settings)
                 if len(factors) and not settings["split"]["validation"]:

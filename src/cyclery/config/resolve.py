@@ -109,6 +109,23 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def check_ignored(own: dict[str, Any] | None, settings: dict[str, Any]) -> None:
+    """Raise a UserError where what an arm itself says of its method has no effect.
+
+    ``own`` is the method as the arm's own layer has it; ``settings`` are resolved.
+    """
+    name = settings["method"]["name"]
+    if own is None or own.get("name", name) != name:
+        return
+    method = methods.load(name)
+    for key, choice in method.ignored(method.chosen(settings["method"]["settings"])).items():
+        if key in own:
+            raise UserError(
+                f"method.{key}: nothing reads it with `{choice}` (found {own[key]!r:.80}); drop "
+                f"it, or choose another `{choice.partition(':')[0]}`."
+            )
+
+
 def _init_share(given: dict[str, Any]) -> float | None:
     share, init = given.get("init_share"), given.get("init")
     if share is not None and init is None:
@@ -228,4 +245,7 @@ def _method(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     quantities = {key: settings.pop(key, defaults[key]) for key in method.quantities}
     full = plain(parse(method.settings_type, settings, "method"))
     static = {key: value for key, value in full.items() if key not in method.quantities}
+    # As with views that a method asks none of: layers below may set them for other arms.
+    for key in method.ignored(method.chosen(static)):
+        (quantities if key in quantities else static)[key] = defaults[key]
     return {"name": name, "version": method.version, "settings": static}, quantities

@@ -19,6 +19,8 @@ Where a method needs more than one weak view of labelled samples, its file says 
   Each is in ``models``: called with images, it answers with log-probabilities [B, K] and no graph;
 - ``begin(models, samples, settings)``: what is done once before training, such as filling a memory
   from what parents say of the training samples (``cyclery.engine.run.Beginning``);
+- ``ignored(settings)``: the settings and quantities that nothing reads, by name, and the choice
+  that makes it so, as ``{"rho": "unlocking: static"}``: runs that are the same have one key;
 - ``CAPTURE = False``: a step that cannot be captured and always runs eager.
 
 Files are found by their name, so adding one needs no other edit. They import torch lazily
@@ -59,6 +61,7 @@ class Method:
     modules: Callable[..., dict[str, Any]]
     parents: Callable[[Any], tuple[str, ...]]
     begin: Callable[..., None]
+    ignored: Callable[[Any], dict[str, str]]
     capture: bool
 
     def chosen(self, settings: dict[str, Any]) -> Any:
@@ -97,6 +100,7 @@ def load(name: str) -> Method:
         modules=getattr(module, "modules", lambda settings, net, classes, samples: {}),
         parents=getattr(module, "parents", lambda settings: ()),
         begin=getattr(module, "begin", lambda models, samples, settings: None),
+        ignored=getattr(module, "ignored", lambda settings: {}),
         capture=getattr(module, "CAPTURE", True),
     )
 

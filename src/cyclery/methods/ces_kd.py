@@ -105,6 +105,19 @@ def _names(settings: Settings) -> list[str]:
     return [f"expert-{number}" for number in range(1, settings.experts + 1)]
 
 
+def ignored(settings: Settings) -> dict[str, str]:
+    """Return what nothing reads, by name, and why; ``experts`` always bounds ``expert``."""
+    assignment = f"assignment: {settings.assignment}"
+    found: dict[str, str] = {}
+    if settings.assignment != "single":
+        found["expert"] = assignment
+    if not settings.by_stratum:
+        found |= dict.fromkeys(("difficulty", "unlocking", "rho", "progress"), assignment)
+    elif settings.unlocking == "static":
+        found |= dict.fromkeys(("rho", "progress"), "unlocking: static")
+    return found
+
+
 def parents(settings: Settings) -> tuple[str, ...]:
     """Return the experts, and the networks that the difficulty is measured with."""
     judges: list[str] = []
