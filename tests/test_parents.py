@@ -997,17 +997,32 @@ def test_no_parent_is_trained_on_what_its_child_is_tested_on(
             assert not held_out & {*theirs["train"]} and not held_out & {*mine["train"]}
 
 
-def test_folds_that_leave_nobody_out_are_one_message_before_any_update(
-    tmp_path: Path, updates: list[int]
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ([{}] * 5, r"parents\.fold-0: must leave out .* has split folds null, fold null"),
+        ([{"folds": 5, "fold": n % 4} for n in range(5)],
+         r"parents\.fold-4: must leave out .* \(one/students/out4 has split folds 5, fold 0\)"),
+        ([{"folds": 6, "fold": n} for n in range(5)],
+         r"parents\.fold-0: .* one of 5, .* folds 6, fold 0\); set split\.folds 5 .* 0 to 4"),
+        ([{"folds": 5, "fold": n, "labels": 80} for n in range(5)],
+         r"parents\.fold-0: one/students/out0 has split\.labels 80, this arm 100; both must"),
+    ],
+    ids=["none", "one twice", "of another number", "of other samples"],
+)  # fmt: skip
+def test_folds_that_do_not_leave_each_sample_to_one_are_refused(
+    splits: list[Json], message: str, tmp_path: Path
 ) -> None:
-    names = ["expert-1", "expert-2", *(f"fold-{fold}" for fold in range(5))]
-    trainer, _, [child] = taught(
-        tmp_path,
-        curriculum={"method": {"name": "ces_kd", "experts": 2},
-                    "parents": dict.fromkeys(names, TEACHER)},
-    )  # fmt: skip
-    updates.clear()
-    refused(trainer, child, "^one/students/curriculum s0: parents: the folds leave", updates)
+    parents = {f"fold-{n}": f"out{n}" for n in range(5)} | dict.fromkeys(
+        ("expert-1", "expert-2"), TEACHER
+    )
+    arms = {f"out{n}": {"split": each, "batch": 40} for n, each in enumerate(splits)}
+    arms["curriculum"] = {"method": {"name": "ces_kd", "experts": 2}, "parents": parents}
+    with pytest.raises(UserError, match=rf"experiments\.students\.arms\.curriculum\.{message}"):
+        planned(tmp_path, arms)
+    # Whose part is whose does not matter.
+    good = {f"out{n}": {"split": {"folds": 5, "fold": 4 - n}, "batch": 40} for n in range(5)}
+    planned(tmp_path, {**arms, **good})
 
 
 def test_experts_and_folds_train_from_configuration_alone(

@@ -33,6 +33,30 @@ def check_parents(settings: dict[str, Any], parents: Mapping[str, Parent]) -> No
         if name == settings["init"]:
             _check_start(name, settings["model"], parent)
         _check_data(name, settings, parent)
+    declared = methods.load(method["name"])
+    judges = declared.judges(declared.chosen(method["settings"]))
+    _check_folds(settings["split"], {name: parents[name] for name in judges})
+
+
+def _check_folds(mine: dict[str, Any], judges: Mapping[str, Parent]) -> None:
+    """Raise a UserError unless every training sample is left out by one of the judges."""
+    left_out: dict[int, str] = {}
+    for name, parent in judges.items():
+        theirs = parent.arm.settings["split"]
+        for key in ("labels", "per_class", "imbalance"):
+            if mine[key] != theirs[key]:
+                raise UserError(
+                    f"parents.{name}: {parent.arm.id} has split.{key} {theirs[key]}, this arm "
+                    f"{mine[key]}; both must divide the same training samples."
+                )
+        other = left_out.setdefault(theirs["fold"], name)
+        if theirs["folds"] != len(judges) or other != name:
+            found = f"folds {theirs['folds']}, fold {theirs['fold']}".replace("None", "null")
+            raise UserError(
+                f"parents.{name}: must leave out a part of its own of the training samples, one of "
+                f"{len(judges)}, for it judges that part ({parent.arm.id} has split {found}); set "
+                f"split.folds {len(judges)} and another split.fold there, 0 to {len(judges) - 1}."
+            )
 
 
 def _check_start(name: str, model: dict[str, Any], parent: Parent) -> None:

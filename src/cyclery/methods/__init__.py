@@ -17,6 +17,8 @@ Where a method needs more than one weak view of labelled samples, its file says 
   ``samples``, the number of images in the dataset;
 - ``parents(settings)``: the names of the parents that a step learns from, as ``("teacher",)``.
   Each is in ``models``: called with images, it answers with log-probabilities [B, K] and no graph;
+- ``judges(settings)``: parents that judge samples which they were not trained on, so each must
+  leave out another part of the training samples (``split.folds``), and together all;
 - ``begin(models, samples, settings)``: what is done once before training, such as filling a memory
   from what parents say of the training samples (``cyclery.engine.run.Beginning``);
 - ``ignored(settings)``: the settings and quantities that nothing reads, by name, and the choice
@@ -60,6 +62,7 @@ class Method:
     uses_ema: Callable[[Any], bool]
     modules: Callable[..., dict[str, Any]]
     parents: Callable[[Any], tuple[str, ...]]
+    judges: Callable[[Any], tuple[str, ...]]
     begin: Callable[..., None]
     ignored: Callable[[Any], dict[str, str]]
     capture: bool
@@ -99,6 +102,7 @@ def load(name: str) -> Method:
         uses_ema=getattr(module, "uses_ema", lambda settings: False),
         modules=getattr(module, "modules", lambda settings, net, classes, samples: {}),
         parents=getattr(module, "parents", lambda settings: ()),
+        judges=getattr(module, "judges", lambda settings: ()),
         begin=getattr(module, "begin", lambda models, samples, settings: None),
         ignored=getattr(module, "ignored", lambda settings: {}),
         capture=getattr(module, "CAPTURE", True),

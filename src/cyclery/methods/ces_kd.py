@@ -120,14 +120,17 @@ def ignored(settings: Settings) -> dict[str, str]:
 
 def parents(settings: Settings) -> tuple[str, ...]:
     """Return the experts, and the networks that the difficulty is measured with."""
-    judges: list[str] = []
-    if settings.by_stratum and settings.difficulty == "cv_loss":
-        judges = [f"fold-{fold}" for fold in range(FOLDS)]
-    elif settings.by_stratum and settings.difficulty == "student_loss":
-        judges = ["student"]
     if settings.assignment == "single":
         return (f"expert-{settings.expert}",)
-    return (*_names(settings), *judges)
+    by_student = settings.by_stratum and settings.difficulty == "student_loss"
+    return (*_names(settings), *judges(settings), *(("student",) if by_student else ()))
+
+
+def judges(settings: Settings) -> tuple[str, ...]:
+    """Return the networks of which each sample is judged by the one that did not see it."""
+    if not settings.by_stratum or settings.difficulty != "cv_loss":
+        return ()
+    return tuple(f"fold-{fold}" for fold in range(FOLDS))
 
 
 def modules(
