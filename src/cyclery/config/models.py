@@ -95,7 +95,7 @@ class ParentRef(Strict):
     seeds: SeedChoice = Field(
         "same",
         description="`same`: seed s of it; `other`: the same recipe on the same samples, drawn "
-        "anew; or `nested` or `members`",
+        "anew with all its ancestors; or `nested` or `members`",
     )
 
     @classmethod
