@@ -9,15 +9,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from cyclery.config.comparisons import Comparison
 from cyclery.config.components import QUANTITIES, check_name
 from cyclery.config.settings import HERE, Count, Name, Settings, Strict
 from cyclery.errors import UserError, choices, nearest
@@ -169,74 +163,6 @@ class Experiment(Strict):
     arms: dict[Name, Arm] = Field(min_length=1, description="the arms")
 
 
-class BestOf(Strict):
-    """The strictest of several arms, chosen on the validation split."""
-
-    best_of: list[str] = Field(min_length=1, description="arms to choose from")
-    by: str = Field("val_accuracy", description="the metric that chooses, averaged over seeds")
-
-
-class Constant(Strict):
-    """A fixed number instead of an arm."""
-
-    constant: float = Field(description="what the metric is compared with")
-
-
-def _kind_of_against(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "arm"
-    if isinstance(value, dict):
-        return "constant" if "constant" in value else "best_of"
-    if isinstance(value, BestOf):
-        return "best_of"
-    return "constant" if isinstance(value, Constant) else None
-
-
-Against = Annotated[
-    Annotated[str, Tag("arm")]
-    | Annotated[BestOf, Tag("best_of")]
-    | Annotated[Constant, Tag("constant")],
-    Discriminator(
-        _kind_of_against,
-        custom_error_type="against",
-        custom_error_message="must be an arm, or keys and values with `best_of` or `constant`",
-    ),
-]
-
-
-class Comparison(Strict):
-    """One comparison of a claim."""
-
-    experiment: str = Field(description="where the arms are")
-    arm: str = Field(description="the arm that the claim favours")
-    against: Against = Field(
-        description="what it is compared with: an arm, `best_of` several, or a `constant`"
-    )
-    metric: str = Field("test_accuracy", description="a final metric, or `curve@fraction`")
-    against_metric: str | None = Field(
-        None, description="metric of the other side, if it is another"
-    )
-    test: Literal["superiority", "equivalence", "non-inferiority"] = Field(
-        "superiority", description="the test"
-    )
-    margin: float = Field(
-        0.0, ge=0, description="smallest effect that counts; percentage points for accuracies"
-    )
-    lower_is_better: bool = Field(False, description="the claim is that the metric is smaller")
-    label: str | None = Field(None, description="how the report calls it")
-    unequal_budget: str | None = Field(
-        None, description="why the arms may see different numbers of samples"
-    )
-
-    @model_validator(mode="after")
-    def _margin(self) -> Comparison:
-        if self.test != "superiority" and self.margin == 0:
-            raise ValueError(
-                f"{HERE}.margin: must be above 0 for the test {self.test!r} (found {self.margin})."
-            )
-        return self
-
-
 class Claim(Strict):
     """A testable statement, declared before the run."""
 
@@ -254,6 +180,16 @@ class Claim(Strict):
         {}, description="tier (or `all`) to the reason why the claim cannot be tested there"
     )
     note: str = Field("", description="anything the reader should know")
+
+    @model_validator(mode="after")
+    def _one_mean(self) -> Claim:
+        kinds = list(dict.fromkeys(comparison.kind for comparison in self.comparisons))
+        if self.pooled and (len(kinds) > 1 or "ordering" in kinds):
+            raise ValueError(
+                f"{HERE}.pooled: needs comparisons of one kind, none an `ordering`: others have "
+                f"no common mean (found {', '.join(kinds)})."
+            )
+        return self
 
 
 class Paper(Strict):
