@@ -10,6 +10,13 @@ from dataclasses import dataclass, replace
 from cyclery import stats
 from cyclery.stats import Estimate, Interval, Test
 
+MOST_ALIKE = 1000  # seeds with the same coefficient, searched one by one
+
+
+def joint_power(steps: int) -> float:
+    """Return the power that each of several steps needs for the usual one of all together."""
+    return 1 - (1 - stats.POWER) / steps
+
 
 @dataclass(frozen=True)
 class Steps:
@@ -48,26 +55,20 @@ class Steps:
             return 1.0
         return max(stats.p_value(step, test, margin) for step in self.steps)
 
-    def seeds_for(
-        self, test: Test, margin: float, alpha: float, effect: float | None, sd: float | None
-    ) -> int | None:
-        """Return the seeds at which all steps together have the usual power, or None.
+    def seeds_to_settle(self, test: Test, margin: float, alpha: float) -> int | None:
+        """Return the seeds at which all steps together would have the usual power, or None.
 
-        With ``effect`` every step is as large as that; else each is as it was measured.
+        A step on the wrong side refutes the order by itself.
         """
-        wanted = 1 - (1 - stats.POWER) / len(self.steps)
-        if effect is not None:
-            spread = sd or max((step.sd or 0.0 for step in self.steps), default=0.0)
-            return stats.seeds_to_settle(effect, spread, margin, test, alpha, wanted)
         bound = -margin if test == "non-inferiority" else margin
         wrong = [step for step in self.steps if step.effect <= bound]
-        power = stats.POWER if wrong else wanted
+        wanted = stats.POWER if wrong else joint_power(len(self.steps))
         needed = [
-            stats.seeds_to_settle(step.effect, step.sd, margin, test, alpha, power)
+            stats.seeds_to_settle(step.effect, step.sd, margin, test, alpha, wanted)
             for step in wrong or self.steps
         ]
         known = [n for n in needed if n is not None]
-        if wrong:  # any one of them refutes the order
+        if wrong:
             return min(known, default=None)
         return max(known) if len(known) == len(needed) else None
 
@@ -116,22 +117,20 @@ class Coefficient:
             return max(above(-margin), below(margin))
         return above(-margin)
 
-    def seeds_for(
-        self, test: Test, margin: float, alpha: float, effect: float | None, sd: float | None
-    ) -> int | None:
-        """Return the seeds that settle it, or those for a stated effect; None if none do."""
+    def seeds_to_settle(self, test: Test, margin: float, alpha: float) -> int | None:
+        """Return the seeds that would settle it if they go on like this, or None."""
         own = self.estimate
-        size = own.effect if effect is None else effect
-        if sd or own.sd:
-            return stats.seeds_to_settle(size, sd or own.sd, margin, test, alpha)
-        if effect is not None:
-            return None
-        for n in range(own.n + 1, stats.MOST_SEEDS):
+        if own.sd:
+            return stats.seeds_to_settle(own.effect, own.sd, margin, test, alpha)
+        for n in range(own.n + 1, MOST_ALIKE):
             more = replace(self, estimate=replace(own, n=n))
-            p, interval = more.p_value(test, margin), more.interval()
-            if interval is None or n > 1000:
-                break
-            clear = interval[0] > (margin if test == "superiority" else -margin)
-            if (p < alpha and clear) or interval[1] < margin:
+            low, high = more.interval(0.9 if test == "equivalence" else 0.95) or (-1.0, 1.0)
+            inside = low > (margin if test == "superiority" else -margin)
+            if test == "equivalence":
+                inside = inside and high < margin
+            outside = high < (margin if test == "superiority" else -margin)
+            if test == "equivalence":
+                outside = outside or low > margin
+            if outside or (inside and more.p_value(test, margin) < alpha):
                 return n
         return None

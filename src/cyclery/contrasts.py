@@ -49,7 +49,7 @@ def collect(comparison: Json, experiments: Mapping[str, Json], records: Records)
     found = kind(comparison)
     if found == "difference":
         return pairs.collect(comparison, experiments, records)
-    return _listed(comparison, found, experiments, records)
+    return _several(comparison, found, experiments, records)
 
 
 def differences(comparison: Json) -> tuple[Json, Json]:
@@ -57,6 +57,15 @@ def differences(comparison: Json) -> tuple[Json, Json]:
     first = {**comparison, "interaction": None}
     second = {key: x for key, x in comparison["interaction"].items() if x is not None}
     return first, {**first, **second}
+
+
+def listed(comparison: Json) -> list[str]:
+    """Return the arms that a trend, an ordering or a rank correlation lists."""
+    found = kind(comparison)
+    if found == "ordering":
+        return list(comparison["ordering"])
+    declared = comparison[found.replace(" ", "_")]
+    return list(declared.get("values") or declared["arms"])
 
 
 def _interaction(comparison: Json, experiments: Mapping[str, Json], records: Records) -> Pairs:
@@ -83,12 +92,12 @@ def _interaction(comparison: Json, experiments: Mapping[str, Json], records: Rec
     return out
 
 
-def _listed(
+def _several(
     comparison: Json, found: str, experiments: Mapping[str, Json], records: Records
 ) -> Pairs:
     """Return the contrasts of a trend, an ordering or a rank correlation."""
     name, declared = comparison["experiment"], comparison[found.replace(" ", "_")]
-    names = list(declared if found == "ordering" else declared.get("values") or declared["arms"])
+    names = listed(comparison)
     out = Pairs()
     arms = pairs.declared(out, name, names, experiments)
     if arms is None:
@@ -179,7 +188,14 @@ def source(comparison: Json, found: Pairs) -> Estimate | Steps | Coefficient:
     return Coefficient(est) if comparison.get("rank_correlation") else est
 
 
-# Words and budgets.
+# Words, metrics and budgets.
+
+
+def metrics(comparison: Json) -> list[str | None]:
+    """Return the metrics that a comparison names, None where it does not."""
+    others = [comparison.get("interaction") or {}, comparison.get("rank_correlation") or {}]
+    return [comparison.get("metric"), comparison.get("against_metric"),
+            *(other.get("metric") for other in others)]  # fmt: skip
 
 
 def unit(comparison: Json) -> str:
@@ -190,35 +206,39 @@ def unit(comparison: Json) -> str:
 
 
 def words(comparison: Json, labels: Mapping[tuple[str, str], str]) -> tuple[str, str, str]:
-    """Return the sides of a contrast and its label, as the report calls them.
+    """Return the sides of a comparison, by their names, and its label with those of the arms.
 
-    Of a trend the sides are its last and first arm, of an ordering the best and the others.
+    Of a trend the first side is its last arm, of an ordering and a correlation the first one.
     """
     name, found = comparison["experiment"], kind(comparison)
 
-    def call(arm: str, where: str = name) -> str:
-        return labels.get((where, arm), arm)
-
     if found == "interaction":
-        texts = []
-        for one in differences(comparison):
-            against = one["against"]
-            best = against["best_of"] if isinstance(against, Mapping) else None
-            other = f"best of {', '.join(best)}" if best else str(against)
-            texts.append((one["arm"], other, call(one["arm"], one["experiment"])
-                          + " against " + call(other, one["experiment"]), one["experiment"]))  # fmt: skip
-        (arm, against, first, here), (_, _, second, there) = texts
-        place = f" in {there}" if there != here else ""
-        return arm, against, f"{first}, more than {second}{place}"
-    declared = comparison[found.replace(" ", "_")]
-    arms = list(declared if found == "ordering" else declared.get("values") or declared["arms"])
-    called = [call(arm) for arm in arms]
+        first, second = differences(comparison)
+        arm, against, label = _difference(first, labels)
+        other = _difference(second, labels)[2]
+        place = "" if second["experiment"] == name else f" in {second['experiment']}"
+        return arm, against, f"{label}, more than {other}{place}"
+    if found == "difference":
+        return _difference(comparison, labels)
+    declared, arms = comparison[found.replace(" ", "_")], listed(comparison)
+    called = [labels.get((name, arm), arm) for arm in arms]
     if found == "ordering":
         return arms[0], ", ".join(arms[1:]), f"order: {', '.join(called)}"
     if found == "trend":
         return arms[-1], ", ".join(arms[:-1]), f"trend over {', '.join(called)}"
     other = declared["metric"].replace("_", " ") if declared.get("metric") else "declared numbers"
     return arms[0], ", ".join(arms[1:]), f"rank correlation with {other} over {', '.join(called)}"
+
+
+def _difference(comparison: Json, labels: Mapping[tuple[str, str], str]) -> tuple[str, str, str]:
+    """Return the sides of a difference and its label."""
+    name, arm, against = comparison["experiment"], comparison["arm"], comparison["against"]
+    text = str(against)
+    if isinstance(against, Mapping):
+        best = against.get("best_of")
+        text = f"best of {', '.join(best)}" if best else f"{against['constant']:g}"
+    called = [labels.get((name, side), side) for side in (arm, text)]
+    return arm, text, " against ".join(called)
 
 
 def detail(comparison: Json, found: Pairs, labels: Mapping[tuple[str, str], str]) -> str | None:

@@ -89,6 +89,7 @@ def _usable(arm: Json, metric: str, records: Records) -> tuple[dict[int, float],
 
 
 def any_record(arm: Json, records: Records) -> bool:
+    """Tell whether an arm has run."""
     return any(key in records for key in arm["runs"].values())
 
 
@@ -120,7 +121,7 @@ def _choose(arms: Sequence[Json], by: str, records: Records) -> tuple[str | None
 def declared(
     pairs: Pairs, name: str, wanted: Sequence[str], experiments: Mapping[str, Json]
 ) -> list[Json] | None:
-    """Return an experiment's arms by their names and enter them; None, and why, if one is not run."""
+    """Return arms by their names and enter them; None, and the reason, if one is not run."""
     if name not in experiments:
         pairs.missing, pairs.undeclared = f"experiment '{name}' is not run at this tier", True
         return None
@@ -138,7 +139,8 @@ def tables(
     arms: Sequence[Json], metric: str, records: Records
 ) -> tuple[list[dict[int, float]], dict[int, str]]:
     """Return a metric by seed for each of several arms, and why a seed lacks one."""
-    out, faults = [], {}
+    out: list[dict[int, float]] = []
+    faults: dict[int, str] = {}
     every = {seed for arm in arms for seed in runs_of(arm)}
     for arm in arms:
         values, more = _usable(arm, metric, records)
