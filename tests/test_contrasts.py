@@ -15,11 +15,13 @@ from project_factory import PAPER, TIER, arms, comparison, refused, write
 from record_factory import Json, Records, claim, diverge, experiment, key
 from scipy import stats as scipy_stats
 
-from cyclery import beside, contrasts, stats
+from cyclery import beside, contrasts, evidence, stats
 from cyclery.config.check import check
 from cyclery.config.load import load
 from cyclery.contrast_tests import Coefficient, Steps
 from cyclery.errors import UserError
+from cyclery.report import build as build_report
+from cyclery.report import model, view
 from cyclery.stats import ALPHA, estimate
 from cyclery.verdicts import decide, judge
 
@@ -485,3 +487,45 @@ def test_orderings_and_mixed_kinds_have_no_common_mean(tmp_path: Path) -> None:
     write(tmp_path, TIER, paper)
     with pytest.raises(UserError, match=r"pooled: needs comparisons of one kind"):
         load(tmp_path)
+
+
+# The report.
+
+
+def test_the_report_shows_contrasts_and_what_stands_beside_them(tmp_path: Path) -> None:
+    filed: Records = {}
+    exp = experiment("e", dict(Y), filed)
+    shared = {"experiment": "e", "metric": "test_accuracy", "test": "superiority", "margin": 0.0}
+    claims = [
+        claim({**shared, "arm": "b", "against": "a", "effect": 0.5}, name="C-1"),
+        claim({**shared, "trend": {"values": VALUES}, "margin": 0.1}, name="C-2"),
+        claim({**shared, "ordering": ["d", "c", "b", "a"]}, name="C-3"),
+        claim({**shared, "rank_correlation": {"values": VALUES}}, name="C-4"),
+        claim({**shared, "arm": "d", "against": "c", "interaction": {"against": "b"}}, name="C-5"),
+    ]
+    paper = {"id": "p", "title": "P", "authors": "-", "year": 2026, "arxiv": None, "venue": "",
+             "summary": "", "deviations": []}  # fmt: skip
+    made = evidence.build("smoke", "p", paper, [exp], claims, filed, made="now")
+    [shown] = view.report([model.complete(made)], "smoke")["papers"]
+    rows = [c["comparisons"][0] for c in shown["claims"]]
+    assert [row["says_test"] for row in rows] == [
+        "superiority", "trend, above 0.10 pp", "ordering", "rank correlation", "interaction",
+    ]  # fmt: skip
+    asides = [" ".join(row["asides"]) for row in rows]
+    needed = rows[0]["seeds_for_power"]
+    assert (
+        f"Stated effect +0.50 pp: {needed} seeds would find it with 80\u00a0% power." in asides[0]
+    )
+    assert "sign-flip p = 0.031; 100\u00a0% of pairs in favour" in asides[0]
+    assert "interquartile means 8" in asides[0] and "interquartile" not in asides[1]
+    assert "smallest step" in asides[2]
+    assert any(f"{needed} seeds find the stated effect" in x for x in shown["claims"][0]["facts"])
+    axes = [c["groups"][0]["axis"] for c in shown["claims"]]
+    assert axes[3] == "rank correlation of test accuracy (τ)"
+    assert axes[1].startswith("rise along the trend in test accuracy")
+    heads = [c.header for c in shown["claims"][1]["traces"][0]["table"].columns]
+    assert heads == ["Seed", "Contrast (pp)", "A", "B", "C", "D"]
+    heads = [c.header for c in shown["comparison_table"].columns]
+    assert heads[-4:] == ["p (sign flip)", "n", "For 80 %", "Verdict"]
+    build_report([made], tmp_path, "smoke")
+    assert "sign-flip" in (tmp_path / "index.html").read_text()
