@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from math import ceil
 from statistics import fmean
 
-from cyclery import metrics_derived, stats
-from cyclery.pairs import Json, Pairs, Records, collect, runs_of
+from cyclery import beside, contrasts, metrics_derived, stats
+from cyclery.contrast_tests import Coefficient, Steps, joint_power
+from cyclery.pairs import Json, Pairs, Records, runs_of
 from cyclery.pooling import Pool, pool, seeds_to_settle_pool
-from cyclery.stats import Estimate, Interval, Test
+from cyclery.stats import POWER, Estimate, Interval, Test
 
 Labels = Mapping[tuple[str, str], str]
 
@@ -21,7 +22,7 @@ class Case:
 
     row: Json
     pairs: list[Pairs]
-    source: Estimate | Pool | None
+    source: Estimate | Pool | Steps | Coefficient | None
     samples: int
     missing: str | None = None
     problem: str | None = None
@@ -43,17 +44,17 @@ class Case:
         """Return an interval of the effect; None where there is none."""
         if not self.usable or self.source is None:
             return None
-        if isinstance(self.source, Pool):
-            return self.source.interval(level)
-        return stats.interval(self.source, level)
+        if isinstance(self.source, Estimate):
+            return stats.interval(self.source, level)
+        return self.source.interval(level)
 
     def p_value(self) -> float:
         """Return the unadjusted p-value; 1 where nothing can be tested."""
         if not self.usable or self.source is None:
             return 1.0
-        if isinstance(self.source, Pool):
-            return self.source.p_value(self.test, self.row["margin"])
-        return stats.p_value(self.source, self.test, self.row["margin"])
+        if isinstance(self.source, Estimate):
+            return stats.p_value(self.source, self.test, self.row["margin"])
+        return self.source.p_value(self.test, self.row["margin"])
 
     def settle(self, alpha: float) -> None:
         """Enter the seeds and seconds that would settle an inconclusive test."""
@@ -62,37 +63,51 @@ class Case:
             return
         if isinstance(source, Pool):
             needed = seeds_to_settle_pool(source, self.test, row["margin"], alpha)
-        elif source is not None:
+        elif isinstance(source, Estimate):
             needed = stats.seeds_to_settle(
                 source.effect, source.sd, row["margin"], self.test, alpha
             )
+        elif source is not None:
+            needed = source.seeds_to_settle(self.test, row["margin"], alpha)
         if needed is None:
             return
-        # Of seeds that share a parent only one counts.
-        needed = ceil(max(needed, row["n"] + 1) * max(1.0, self.samples / row["n"]))
+        needed = self._seeds(max(needed, row["n"] + 1))
         row["seeds_to_settle"] = needed
         row["seconds_to_settle"] = (needed - self.samples) * sum(self.costs.values())
+
+    def foresee(self, alpha: float) -> None:
+        """Enter the seeds that would find the stated effect, at a declared or measured spread."""
+        row = self.row
+        sd = row["stated_spread"] or row["sd"]
+        if row["stated_effect"] is None or not sd:
+            return
+        wanted = joint_power(len(self.source.steps)) if isinstance(self.source, Steps) else POWER
+        needed = stats.seeds_to_settle(
+            row["stated_effect"], sd, row["margin"], self.test, alpha, wanted
+        )
+        row["seeds_for_power"] = self._seeds(needed) if needed else None
+
+    def _seeds(self, units: int) -> int:
+        """Return the seeds that so many units take: of those that share a parent one counts."""
+        return ceil(units * max(1.0, self.samples / self.row["n"])) if self.row["n"] else units
 
 
 def blank(comparison: Json, labels: Labels) -> Json:
     """Return the row of a comparison without data."""
-    against, metric = comparison["against"], comparison.get("metric") or "test_accuracy"
-    text = str(against)
-    if isinstance(against, Mapping):
-        best = against.get("best_of")
-        text = f"best of {', '.join(best)}" if best else f"{against['constant']:g}"
-    name = (comparison["experiment"], comparison["arm"])
-    other = labels.get((comparison["experiment"], text), text)
+    metric = comparison.get("metric") or "test_accuracy"
+    arm, against, label = contrasts.words(comparison, labels)
     return {
-        "label": comparison.get("label") or f"{labels.get(name, name[1])} against {other}",
-        "experiment": name[0], "arm": name[1], "against": text, "chosen": None,
+        "label": comparison.get("label") or label, "kind": contrasts.kind(comparison),
+        "experiment": comparison["experiment"], "arm": arm, "against": against, "chosen": None,
         "metric": metric, "against_metric": comparison.get("against_metric"),
-        "unit": metrics_derived.unit(metric), "test": comparison.get("test") or "superiority",
+        "unit": contrasts.unit(comparison), "test": comparison.get("test") or "superiority",
         "margin": float(comparison.get("margin") or 0.0), "effect": None, "ci95": None,
         "ci90": None, "bca95": None, "p": None, "p_holm": None, "n": 0, "sd": None,
         "verdict": "not run", "reason": "", "seeds": [], "differences": [], "keys": [],
         "units": None, "left_out": [], "unequal_budget": comparison.get("unequal_budget"),
-        "pooled": None, "seeds_to_settle": None, "seconds_to_settle": None,
+        "pooled": None, "seeds_to_settle": None, "seconds_to_settle": None, "detail": None,
+        "stated_effect": comparison.get("effect"), "stated_spread": comparison.get("spread"),
+        "seeds_for_power": None, "beside": None, "columns": [],
     }  # fmt: skip
 
 
@@ -100,9 +115,10 @@ def compare(
     comparison: Json, experiments: Mapping[str, Json], records: Records, labels: Labels
 ) -> Case:
     """Pair the data of one comparison and estimate its effect."""
-    row, pairs = blank(comparison, labels), collect(comparison, experiments, records)
+    row, pairs = blank(comparison, labels), contrasts.collect(comparison, experiments, records)
+    columns = [labels.get((name, arm), arm) for name, arm, _ in pairs.columns]
     row |= {"chosen": pairs.chosen, "seeds": pairs.seeds, "differences": pairs.differences,
-            "keys": pairs.keys, "left_out": pairs.left_out}  # fmt: skip
+            "keys": pairs.keys, "left_out": pairs.left_out, "columns": columns}  # fmt: skip
     case = Case(row, [pairs], None, len(pairs.seeds), pairs.missing, pairs.problem)
     for name, arm in pairs.arms:
         entry = next(a for a in experiments[name]["arms"] if a["id"] == arm)
@@ -111,10 +127,15 @@ def compare(
         known = [seconds for seconds in spent if seconds is not None]
         case.costs[name, arm] = fmean(known) if known else 0.0
     if pairs.seeds:
-        values = pairs.by_unit
-        case.source = stats.estimate(values)
-        row |= {"effect": case.source.effect, "sd": case.source.sd, "n": case.source.n}
-        row["bca95"] = stats.bca(values) if case.usable else None
+        found = contrasts.source(comparison, pairs)
+        est = found if isinstance(found, Estimate) else found.estimate
+        case.source = found
+        row |= {"effect": est.effect, "sd": est.sd, "n": est.n,
+                "detail": contrasts.detail(comparison, pairs, labels)}  # fmt: skip
+        if case.usable:
+            # The smallest step of several has no bootstrap of its own.
+            row["bca95"] = None if pairs.steps else stats.bca(pairs.by_unit)
+            row["beside"] = beside.figures(pairs, records, case.test, row["margin"])
         if len(pairs.units) < len(pairs.seeds):
             row["units"] = pairs.units
     return case
@@ -143,7 +164,8 @@ def pooled(members: Sequence[Case]) -> Case:
     row = {**first, "label": f"pooled over {count}", "experiment": "",
            "arm": "pooled", "against": "all comparators", "chosen": None, "bca95": None, "sd": None,
            "margin": max(case.row["margin"] for case in members), "effect": None, "units": None,
-           "seeds": [], "differences": [], "keys": [],
+           "seeds": [], "differences": [], "keys": [], "columns": [], "beside": None,
+           "stated_effect": None, "stated_spread": None, "detail": None,
            "left_out": [f"{name}: not run at this tier" for name in absent]}  # fmt: skip
     row["n"] = min(len(sample) for sample in samples.values())
     costs = {arm: cost for case in members for arm, cost in case.costs.items()}

@@ -10,15 +10,9 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from cyclery.config.comparisons import Comparison
 from cyclery.config.components import QUANTITIES, check_name
 from cyclery.config.settings import HERE, Count, Name, Settings, Strict
 from cyclery.errors import UserError, choices, nearest
@@ -177,82 +171,6 @@ class Experiment(Strict):
         return running is not None and any(arm in self.arms and arm not in running for arm in arms)
 
 
-class BestOf(Strict):
-    """The strictest of several arms, chosen on the validation split."""
-
-    best_of: list[str] = Field(min_length=1, description="arms to choose from")
-    by: str = Field("val_accuracy", description="the metric that chooses, averaged over seeds")
-
-
-class Constant(Strict):
-    """A fixed number instead of an arm."""
-
-    constant: float = Field(description="what the metric is compared with")
-
-
-def _kind_of_against(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "arm"
-    if isinstance(value, dict):
-        return "constant" if "constant" in value else "best_of"
-    if isinstance(value, BestOf):
-        return "best_of"
-    return "constant" if isinstance(value, Constant) else None
-
-
-Against = Annotated[
-    Annotated[str, Tag("arm")]
-    | Annotated[BestOf, Tag("best_of")]
-    | Annotated[Constant, Tag("constant")],
-    Discriminator(
-        _kind_of_against,
-        custom_error_type="against",
-        custom_error_message="must be an arm, or keys and values with `best_of` or `constant`",
-    ),
-]
-
-
-class Comparison(Strict):
-    """One comparison of a claim."""
-
-    experiment: str = Field(description="where the arms are")
-    arm: str = Field(description="the arm that the claim favours")
-    against: Against = Field(
-        description="what it is compared with: an arm, `best_of` several, or a `constant`"
-    )
-    metric: str = Field("test_accuracy", description="a final metric, or `curve@fraction`")
-    against_metric: str | None = Field(
-        None, description="metric of the other side, if it is another"
-    )
-    test: Literal["superiority", "equivalence", "non-inferiority"] = Field(
-        "superiority", description="the test"
-    )
-    margin: float = Field(
-        0.0, ge=0, description="smallest effect that counts; percentage points for accuracies"
-    )
-    lower_is_better: bool = Field(False, description="the claim is that the metric is smaller")
-    label: str | None = Field(None, description="how the report calls it")
-    unequal_budget: str | None = Field(
-        None, description="why the arms may see different numbers of samples"
-    )
-
-    @model_validator(mode="after")
-    def _margin(self) -> Comparison:
-        if self.test != "superiority" and self.margin == 0:
-            raise ValueError(
-                f"{HERE}.margin: must be above 0 for the test {self.test!r} (found {self.margin})."
-            )
-        return self
-
-
-def comparison_arms(comparison: Comparison) -> tuple[str, ...]:
-    """Return the arms on the other side of a comparison."""
-    against = comparison.against
-    if isinstance(against, BestOf):
-        return tuple(against.best_of)
-    return () if isinstance(against, Constant) else (against,)
-
-
 class Claim(Strict):
     """A testable statement, declared before the run."""
 
@@ -270,6 +188,16 @@ class Claim(Strict):
         {}, description="tier (or `all`) to the reason why the claim cannot be tested there"
     )
     note: str = Field("", description="anything the reader should know")
+
+    @model_validator(mode="after")
+    def _one_mean(self) -> Claim:
+        kinds = list(dict.fromkeys(comparison.kind for comparison in self.comparisons))
+        if self.pooled and (len(kinds) > 1 or "ordering" in kinds):
+            raise ValueError(
+                f"{HERE}.pooled: needs comparisons of one kind, none an `ordering`: others have "
+                f"no common mean (found {', '.join(kinds)})."
+            )
+        return self
 
 
 class Paper(Strict):
@@ -310,11 +238,10 @@ class Paper(Strict):
 
     def _lacks(self, tier: str, claim: Claim) -> bool:
         return any(
-            self.experiments[comparison.experiment].lacks(
-                tier, (comparison.arm, *comparison_arms(comparison))
-            )
+            self.experiments[group.experiment].lacks(tier, group.arms)
             for comparison in claim.comparisons
-            if comparison.experiment in self.experiments
+            for group in comparison.groups()
+            if group.experiment in self.experiments
         )
 
 
