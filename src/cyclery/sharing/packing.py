@@ -46,7 +46,9 @@ def pack(path: Path, files: Mapping[str, Path | bytes]) -> Pack:
         # Neither a name nor a time in the head of the compressed file.
         packed = gzip.GzipFile("", "wb", 9, raw, mtime=0) if compress else raw
         counted = _Counted(cast(BinaryIO, packed))
-        with tarfile.open(fileobj=cast(BinaryIO, counted), mode="w|", format=tarfile.PAX_FORMAT) as tar:
+        with tarfile.open(
+            fileobj=cast(BinaryIO, counted), mode="w|", format=tarfile.PAX_FORMAT
+        ) as tar:
             for name in sorted(files):
                 _add(tar, name, files[name])
         if compress:
