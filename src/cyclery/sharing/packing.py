@@ -53,8 +53,8 @@ def pack(path: Path, files: Mapping[str, Path | bytes]) -> Pack:
                 _add(tar, name, files[name])
         if compress:
             packed.close()
-    with path.open("rb") as stream:
-        [sha256], size = digest(stream, "sha256")
+    with path.open("rb") as written:
+        [sha256], size = digest(written, "sha256")
     return Pack(sha256, size, counted.bytes, len(files))
 
 
