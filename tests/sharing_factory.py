@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 from graph_factory import ROOT, Copy
@@ -85,3 +89,18 @@ class _Clone(Repository):
         command = ["git", "clone", "--quiet", "--no-hardlinks", str(source.root), str(folder)]
         subprocess.run(command, check=True)
         self.root, self.tier, self.paper = folder, source.tier, source.paper
+
+
+@cache
+def published() -> Repository:
+    """Return a repository whose tier is published and committed, made once. Do not write."""
+    root, owner = Path(tempfile.mkdtemp(prefix="cyclery-published-")), os.getpid()
+
+    def remove() -> None:
+        if os.getpid() == owner:  # not in processes that tests fork
+            shutil.rmtree(root, ignore_errors=True)
+
+    atexit.register(remove)
+    found = Repository(root)
+    found.reproduce_and_publish("results")
+    return found

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sharing_factory import Repository
+from sharing_factory import Repository, published
 
 from cyclery.sharing import publish as publishing
 from cyclery.store import seal
@@ -26,12 +26,9 @@ SMOKE = "results/published/smoke"
 SECRET = "hunter2-is-no-secret"
 
 
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A repository whose tier is published and committed. Do not write."""
-    found = Repository(tmp_path_factory.mktemp("origin"))
-    found.reproduce_and_publish("results")
-    return found
+@pytest.fixture
+def origin() -> Repository:
+    return published()
 
 
 @pytest.fixture
