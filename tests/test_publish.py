@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from sharing_factory import Repository, published
 
-from cyclery.sharing import publish as publishing
 from cyclery.store import seal
 
 pytest.importorskip("dvc", reason="DVC is not installed")
@@ -303,14 +302,3 @@ def test_a_dataset_that_is_not_shared_is_made_again(clone: Repository) -> None:
     config.write_text(config.read_text().replace("lr: 0.2", "lr: 0.3"))
     clone.snakemake("report")
     assert path.read_bytes() == content and clone.trained() == 2
-
-
-def test_weights_that_do_not_fit_are_left_out_smallest_first(tmp_path: Path) -> None:
-    weights: dict[str, dict[str, Path | bytes]] = {}
-    for paper, size in (("large", 50_000), ("small", 1_000), ("middle", 9_000)):
-        path = tmp_path / paper
-        path.write_bytes(bytes(size))
-        weights[paper] = {f"{paper}.safetensors": path}
-    assert list(publishing._fitting(weights, 40_000)) == ["small", "middle"]
-    assert list(publishing._fitting(weights, 10**6)) == ["small", "middle", "large"]
-    assert publishing._fitting(weights, 0) == {}
