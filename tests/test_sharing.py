@@ -122,8 +122,8 @@ def home(root: Path, **changes: Any) -> index.Home:
 
 def test_the_index_is_read_strictly(tmp_path: Path) -> None:
     entry = {"sha256": SHA, "size": 1, "unpacked": 2, "files": 3}
-    found = index.read(home(tmp_path, packs={"papers/one.tar.gz": entry}))
-    assert found.pack("papers/one.tar.gz") == Pack(SHA, 1, 2, 3)
+    found = index.read(home(tmp_path, packs={"papers/one.tar.xz": entry}))
+    assert found.pack("papers/one.tar.xz") == Pack(SHA, 1, 2, 3)
     for changes, said in (
         ({"format": 2}, "has format 2, this version reads 1"),
         ({"seeds": "many"}, "seeds: Input should be"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import io
+import lzma
 import os
 import re
 import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
@@ -18,6 +17,8 @@ from cyclery.errors import UserError
 from cyclery.files import digest, disk_errors, megabytes, writing
 
 _BLOCK = 1 << 20
+# What unpacking may take, in bytes; what we write takes 9 MB.
+_MEMORY = 100_000_000
 # What one part of a name may hold: no control characters, no separators of another system.
 _PART = re.compile(r"[^\x00-\x1f\x7f\\/:]+")
 
@@ -37,7 +38,7 @@ class Pack:
 
 
 def pack(path: Path, files: Mapping[str, Path | bytes]) -> Pack:
-    """Write files under their names in the tar as ``path``; a name in ``.gz`` is compressed.
+    """Write files under their names in the tar as ``path``; one that ends in ``.xz`` is compressed.
 
     Order, owner, permission and time are fixed, so the same contents give the same bytes.
     """
@@ -111,13 +112,13 @@ def _checked(path: Path, expected: Pack) -> Iterator[tarfile.TarFile]:
         raise _bad(path, f"its SHA-256 is {sha256}, not {expected.sha256}")
     try:
         with path.open("rb") as raw:
-            opened = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
-            limited = _Counted(cast(BinaryIO, opened), expected.unpacked)
+            opened = cast(BinaryIO, _Xz(raw)) if _is_xz(path) else raw
+            limited = _Counted(opened, expected.unpacked)
             with tarfile.open(fileobj=cast(BinaryIO, limited), mode="r|") as tar:
                 yield tar
     except _TooLarge:
         raise _bad(path, f"it unpacks to more than {megabytes(expected.unpacked)}") from None
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, FileExistsError) as error:
+    except (tarfile.TarError, EOFError, lzma.LZMAError) as error:
         raise _bad(path, f"it is no whole tar ({error})") from None
 
 
@@ -147,6 +148,27 @@ def _bad(path: Path, what: str) -> UserError:
 
 class _TooLarge(Exception):
     """More bytes came out of a tar than may."""
+
+
+def _is_xz(path: Path) -> bool:
+    return path.suffix == ".xz"
+
+
+class _Xz:
+    """What a compressed stream unpacks to, within little memory."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        data = b""
+        while not data and not self._unpack.eof:
+            packed = self._stream.read(_BLOCK) if self._unpack.needs_input else b""
+            if self._unpack.needs_input and not packed:
+                raise EOFError("it ends too early")
+            data = self._unpack.decompress(packed, size)
+        return data
 
 
 class _Counted:

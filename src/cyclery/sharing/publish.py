@@ -110,16 +110,16 @@ def _weights(contents: Contents, records: dict[str, Record]) -> dict[str, dict[s
 def _packs(contents: Contents, home: index.Home) -> dict[str, Pack]:
     """Write all packs but those of weights."""
     packs = {
-        f"papers/{paper}.tar.gz": {
+        f"papers/{paper}.tar.xz": {
             contents.name(path): contents.root / path for path in contents.of_paper(paper)
         }
         for paper in contents.papers
     }
-    packs["report.tar.gz"] = {
+    packs["report.tar.xz"] = {
         contents.name(path): contents.root / path for path in contents.report_files()
     }
     graph = contents.graph
-    packs["state.tar.gz"] = {
+    packs["state.tar.xz"] = {
         **{contents.name(p): contents.root / p for p in map(graph.manifest, contents.datasets)},
         **{
             f"snakemake/{contents.name(output)}": state.memory(contents.root, output)
