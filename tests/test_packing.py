@@ -134,7 +134,7 @@ def test_what_was_cut_or_altered_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.tar.xz"
     made = pack(path, FILES)
     whole = path.read_bytes()
-    path.write_bytes(whole[:-20])
+    path.write_bytes(whole[: len(whole) // 2])
     with refused(tmp_path, "its SHA-256 is"):
         unpack(path, made, tmp_path / "out")
     # Also where the index was made for it.

@@ -257,6 +257,13 @@ def test_reproduce_passes_its_settings_on() -> None:
     )
 
 
+def test_pull_fetches_the_tier() -> None:
+    assert recipe("pull")[0].rstrip() == ".venv/bin/cyclery fetch --set tier=smoke"
+    assert recipe("pull", "TIER=desk", "ARGS=--remote team")[0] == (
+        ".venv/bin/cyclery fetch --set tier=desk --remote team"
+    )
+
+
 def test_no_target_but_the_one_that_says_so_removes_results() -> None:
     assert not any("results" in line for line in recipe("clean"))
     assert any("results" in line for line in recipe("clean-results"))

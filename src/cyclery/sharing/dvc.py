@@ -21,6 +21,8 @@ from cyclery.errors import UserError, choices
 
 FOLDER = Path("results/published")
 _SECRET = re.compile(r"password|passphrase|secret|token|credential|connection_string|key", re.I)
+_REPEAT = "Mend that and repeat the command; docs/sharing.md says how remotes are set up."
+_UNCHANGED = "No result here was changed; docs/sharing.md says how remotes are set up."
 _IN_URL = re.compile(r"(://)[^/@\s]+@")
 
 
@@ -82,18 +84,19 @@ class Dvc:
 
     def freeze(self, targets: list[str]) -> None:
         """Take what the stages' files hold now into the cache and ``dvc.lock``, in one call."""
-        self._run("freeze", "commit", "--force", *targets)
+        self._run("freeze what was packed", _REPEAT, "commit", "--force", *targets)
 
     def push(self, targets: list[str], remote: Remote) -> None:
         """Carry what is frozen to a remote."""
-        self._run(f"push to remote {remote.name!r}", "push", "--remote", remote.name, *targets)
+        what = f"push to remote {remote.name!r}"
+        self._run(what, _REPEAT, "push", "--remote", remote.name, *targets)
 
     def pull(self, targets: list[str], remote: Remote) -> None:
         """Bring what ``dvc.lock`` names from a remote."""
         what = f"pull from remote {remote.name!r}"
-        self._run(what, "pull", "--force", "--remote", remote.name, *targets)
+        self._run(what, _UNCHANGED, "pull", "--force", "--remote", remote.name, *targets)
 
-    def _run(self, what: str, command: str, *arguments: str) -> None:
+    def _run(self, what: str, then: str, command: str, *arguments: str) -> None:
         if find_spec("dvc") is None:
             raise UserError("DVC is not installed here: pip install 'dvc>=3.60,<4'.")
         done = subprocess.run(
@@ -106,10 +109,7 @@ class Dvc:
         )
         if done.returncode:
             said = " ".join(self.redact(_reason(done.stderr + done.stdout)).split())
-            raise UserError(
-                f"DVC could not {what}: {said} Nothing here was changed; "
-                "docs/sharing.md says how remotes are set up."
-            )
+            raise UserError(f"DVC could not {what}: {said} {then}")
 
     def redact(self, text: str) -> str:
         """Return a text without the secrets that this machine knows."""

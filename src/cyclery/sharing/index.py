@@ -133,8 +133,10 @@ def write(home: Home, index: Index) -> None:
 def published_plan(root: Path, overrides: Mapping[str, Any], index: Index) -> Plan:
     """Return the plan of what is published, as this repository's configuration has it now."""
     project = load(root, overrides)
+    # One that this project no longer has is left to its publisher.
+    papers = [paper for paper in index.papers if paper in project.papers]
     said: dict[str, tuple[Any, Any]] = {
-        "papers": (project.config.papers or list(project.papers), index.papers),
+        "papers": (project.config.papers or list(project.papers), papers),
         "seeds": (project.seeds, index.seeds),
         "checkpoints": (project.config.checkpoints, index.checkpoints),
     }
