@@ -81,5 +81,6 @@ def test_s3(tmp_path: Path, server: tuple[subprocess.Popen[bytes], str]) -> None
         shutil.rmtree(reader.root / name)
     dead = reader.cyclery("fetch", "--remote", "team", expect=2)
     assert dead.count("\n") == 1
-    assert dead.startswith("cyclery: DVC could not pull from remote 'team': ")
+    assert dead.startswith("cyclery: DVC could not pull from remote 'team' (s3://bucket/cyclery): ")
+    assert "Could not connect to the endpoint URL" in dead
     assert SECRET not in said + dead and "Traceback" not in dead

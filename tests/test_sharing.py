@@ -98,6 +98,9 @@ def test_secrets_are_masked(repository: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_the_reason_is_one_sentence() -> None:
     said = "WARNING: x\nERROR: failed to pull - 2 files:\nfiles/md5/aa\nERROR: other\nhint"
     assert _reason(said) == "failed to pull - 2 files: files/md5/aa."
+    assert _reason("ERROR: failed to pull - Checkout failed for:\na") == (
+        "it does not answer, or does not hold all that dvc.lock names."
+    )
     assert _reason("") == "it did not say why."
     assert _reason("Killed\n") == "Killed"
 

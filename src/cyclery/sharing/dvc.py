@@ -28,10 +28,14 @@ _IN_URL = re.compile(r"(://)[^/@\s]+@")
 
 @dataclass(frozen=True)
 class Remote:
-    """Where DVC carries to and from: its name, and its folder where that is in the repository."""
+    """Where DVC carries to and from: its address, and its folder where that is in the repository."""
 
     name: str
+    address: str
     inside: Path | None
+
+    def __str__(self) -> str:
+        return f"remote {self.name!r} ({self.address})"
 
 
 class Dvc:
@@ -80,7 +84,7 @@ class Dvc:
         address = remotes[chosen].get("url", "")
         folder = (self.root / ".dvc" / address).resolve()
         inside = "://" not in address and folder.is_relative_to(self.root.resolve())
-        return Remote(chosen, folder if inside else None)
+        return Remote(chosen, address, folder if inside else None)
 
     def freeze(self, targets: list[str]) -> None:
         """Take what the stages' files hold now into the cache and ``dvc.lock``, in one call."""
@@ -88,19 +92,19 @@ class Dvc:
 
     def push(self, targets: list[str], remote: Remote) -> None:
         """Carry what is frozen to a remote."""
-        what = f"push to remote {remote.name!r}"
-        self._run(what, _REPEAT, "push", "--remote", remote.name, *targets)
+        self._run(f"push to {remote}", _REPEAT, "push", "--remote", remote.name, *targets)
 
     def pull(self, targets: list[str], remote: Remote) -> None:
         """Bring what ``dvc.lock`` names from a remote."""
-        what = f"pull from remote {remote.name!r}"
-        self._run(what, _UNCHANGED, "pull", "--force", "--remote", remote.name, *targets)
+        self._run(
+            f"pull from {remote}", _UNCHANGED, "pull", "--force", "--remote", remote.name, *targets
+        )
 
     def _run(self, what: str, then: str, command: str, *arguments: str) -> None:
         if find_spec("dvc") is None:
             raise UserError("DVC is not installed here: pip install 'dvc>=3.60,<4'.")
         done = subprocess.run(
-            [sys.executable, "-m", "dvc", "--wait-for-lock", command, "--quiet", *arguments],
+            [sys.executable, "-m", "dvc", "--wait-for-lock", command, *arguments],
             cwd=self.root,
             env={**os.environ, "DVC_NO_ANALYTICS": "1"},
             stdin=subprocess.DEVNULL,
@@ -108,8 +112,8 @@ class Dvc:
             text=True,
         )
         if done.returncode:
-            said = " ".join(self.redact(_reason(done.stderr + done.stdout)).split())
-            raise UserError(f"DVC could not {what}: {said} {then}")
+            said = self.redact(f"DVC could not {what}: {_reason(done.stderr + done.stdout)} {then}")
+            raise UserError(" ".join(said.split()))
 
     def redact(self, text: str) -> str:
         """Return a text without the secrets that this machine knows."""
@@ -138,6 +142,8 @@ def _reason(output: str) -> str:
     if not starts:
         return " ".join(lines[-3:]) or "it did not say why."
     said = lines[starts[0]].removeprefix("ERROR:").strip()
+    if "Checkout failed" in said:
+        return "it does not answer, or does not hold all that dvc.lock names."
     more = [line for line in lines[starts[0] + 1 : starts[0] + 3] if not line.startswith("ERROR:")]
     text = " ".join([said, *more])
     return text if text.endswith((".", "!", "?")) else f"{text}."
