@@ -108,7 +108,7 @@ def test_the_reason_is_one_sentence() -> None:
 def test_a_failure_of_dvc_is_one_message(repository: Path) -> None:
     pytest.importorskip("dvc", reason="DVC is not installed")
     dvc = Dvc(repository)
-    with pytest.raises(UserError, match="DVC could not freeze: ") as caught:
+    with pytest.raises(UserError, match="DVC could not freeze what was packed: ") as caught:
         dvc.freeze(["publish@desk"])
     assert "\n" not in str(caught.value)
 

@@ -28,7 +28,7 @@ _IN_URL = re.compile(r"(://)[^/@\s]+@")
 
 @dataclass(frozen=True)
 class Remote:
-    """Where DVC carries to and from: its address, and its folder where that is in the repository."""
+    """Where DVC carries to and from; ``inside`` is its folder where that is in the repository."""
 
     name: str
     address: str
