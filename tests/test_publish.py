@@ -157,6 +157,7 @@ def test_an_unfinished_tier_is_refused(another: Repository) -> None:
     next((another.root / "results/store").rglob("checkpoint.safetensors")).unlink()
     assert "TARGET=checkpoints` mends that" in another.cyclery("publish", expect=2)
     another.snakemake("checkpoints")
+    another.snakemake("report")
     another.cyclery("publish")
 
 

@@ -99,9 +99,10 @@ def _weights(contents: Contents, records: dict[str, Record]) -> dict[str, dict[s
                 continue  # it diverged
             path = store.checkpoint(key)
             if not path.exists() or file_sha256(path) != digest:
+                again = f"make reproduce TIER={contents.plan.tier}"
                 raise UserError(
-                    f"{path}: the weights of a parent are lost or damaged; "
-                    f"`make reproduce TIER={contents.plan.tier} TARGET=checkpoints` mends that."
+                    f"{path}: the weights of a parent are lost or damaged; `{again} "
+                    f"TARGET=checkpoints` mends that, and then `{again}`."
                 )
             found.setdefault(paper, {})[f"{key}.safetensors"] = path
     return found
