@@ -29,8 +29,9 @@ def judged(
 
 
 def one(values: dict[str, list[float | None]], **changes: Any) -> Json:
-    """Judge one comparison of a against b."""
-    [found] = judged(values, claim(comparison(**changes)))
+    """Judge one comparison of a against b, with as many seeds planned as there are."""
+    planned = max(map(len, values.values()))
+    [found] = judged(values, claim(comparison(**changes), planned_seeds=planned))
     [row] = found["comparisons"]
     assert found["verdict"] == row["verdict"]
     return row
@@ -174,7 +175,7 @@ def test_one_pair_decides_nothing() -> None:
     row = one({"a": [91.0], "b": [90.0]})
     assert (row["verdict"], row["n"], row["sd"], row["ci95"]) == ("inconclusive", 1, None, None)
     assert row["effect"] == pytest.approx(1.0)
-    assert row["reason"] == "One pair has no spread: at least 2 are needed; n = 1 of 5 planned."
+    assert row["reason"] == "One pair has no spread: at least 2 are needed; n = 1 of 1 planned."
 
 
 def test_lower_is_better_flips_and_the_unit_is_the_metrics() -> None:
@@ -212,7 +213,7 @@ def test_bca_stands_beside_from_ten_pairs() -> None:
     row = one({"a": [90 + x for x in NOISE * 2], "b": [89.0] * 10})
     low, high = row["bca95"]
     assert row["ci95"][0] < low < 1.0 < high < row["ci95"][1]
-    assert row["reason"].endswith("n = 10 (5 planned).")
+    assert row["reason"].endswith("n = 10 of 10 planned, look 2 of 2.")
 
 
 # What is left out.

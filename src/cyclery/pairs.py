@@ -25,7 +25,8 @@ class Pairs:
     """The data of one comparison; differences are oriented so that the claim is positive.
 
     ``missing`` says why there are no data at all (``undeclared``: the tier does not run the arms),
-    ``problem`` why those that there are cannot be tested.
+    ``problem`` why those that there are cannot be tested. ``finished`` first seeds, from 0 on, have
+    the outcome of every run: a metric, or divergence.
     """
 
     seeds: list[int] = field(default_factory=list)
@@ -38,6 +39,7 @@ class Pairs:
     missing: str | None = None
     undeclared: bool = False
     problem: str | None = None
+    finished: int = 0
 
     @property
     def by_unit(self) -> list[float]:
@@ -84,6 +86,20 @@ def _usable(arm: Json, metric: str, records: Records) -> tuple[dict[int, float],
     return values, faults
 
 
+def _finished(arms: Sequence[Json], records: Records) -> int:
+    """Return how many seeds, from 0 on without a gap, have a finished run in every arm."""
+    columns = [runs_of(arm) for arm in arms]
+    seed = 0
+    while all(_has_ended(runs.get(seed), seed, records) for runs in columns):
+        seed += 1
+    return seed
+
+
+def _has_ended(key: str | None, seed: int, records: Records) -> bool:
+    diverged = key is not None and records.get(key, {}).get("status") == "diverged"
+    return diverged or fault(key, seed, records) is None
+
+
 def _any_record(arm: Json, records: Records) -> bool:
     return any(key in records for key in arm["runs"].values())
 
@@ -113,8 +129,10 @@ def _choose(arms: Sequence[Json], by: str, records: Records) -> tuple[str | None
     return steady[means.index(max(means))]["id"], note
 
 
-def collect(comparison: Json, experiments: Mapping[str, Json], records: Records) -> Pairs:
-    """Return the paired differences of a declared comparison.
+def collect(
+    comparison: Json, experiments: Mapping[str, Json], records: Records, below: int | None = None
+) -> Pairs:
+    """Return the paired differences of a declared comparison, of the seeds ``below`` a number.
 
     ``against`` is the name of an arm, ``{"best_of": [...], "by": metric}`` or
     ``{"constant": number}`` (in the unit of the comparison).
@@ -127,13 +145,14 @@ def collect(comparison: Json, experiments: Mapping[str, Json], records: Records)
     if name not in experiments:
         pairs.missing, pairs.undeclared = f"experiment '{name}' is not run at this tier", True
         return pairs
-    arms = {arm["id"]: arm for arm in experiments[name]["arms"]}
+    arms = {arm["id"]: _first(arm, below) for arm in experiments[name]["arms"]}
     for wanted in [arm_name, *others]:
         if wanted not in arms:
             pairs.missing = f"arm '{wanted}' of '{name}' is not run at this tier"
             pairs.undeclared = True
             return pairs
     pairs.arms = [(name, wanted) for wanted in dict.fromkeys([arm_name, *others])]
+    pairs.finished = _finished([arms[arm] for _, arm in pairs.arms], records)
     without = [arm for _, arm in pairs.arms if not _any_record(arms[arm], records)]
     if len(without) == len(pairs.arms) or (without and not best) or arm_name in without:
         pairs.missing = f"no run of {', '.join(repr(arm) for arm in without)} yet"
@@ -150,6 +169,13 @@ def collect(comparison: Json, experiments: Mapping[str, Json], records: Records)
     other = arms[others[0]] if others else None
     _pair(pairs, comparison, arms[arm_name], other, records)
     return pairs
+
+
+def _first(arm: Json, below: int | None) -> Json:
+    """Return an arm with the runs of its first seeds alone."""
+    if below is None:
+        return arm
+    return {**arm, "runs": {s: key for s, key in runs_of(arm).items() if s < below}}
 
 
 def _pair(pairs: Pairs, comparison: Json, arm: Json, other: Json | None, records: Records) -> None:

@@ -31,8 +31,8 @@ from cyclery.stats import (
     Floats,
     Interval,
     Test,
+    bounds,
     estimate,
-    interval,
     p_value,
 )
 
@@ -56,7 +56,11 @@ class Pool:
 
     def interval(self, level: float = 0.95) -> Interval | None:
         """Return the interval that covers those of the weighted and the unweighted mean."""
-        both = [interval(est, level) for est in self.estimates]
+        return self.bounds((1 - level) / 2)
+
+    def bounds(self, tail: float) -> Interval | None:
+        """Return the same interval, leaving out ``tail`` on either side."""
+        both = [bounds(est, tail) for est in self.estimates]
         found = [ci for ci in both if ci is not None]
         if len(found) < len(both):
             return None

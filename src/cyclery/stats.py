@@ -82,9 +82,14 @@ def _tail(t: float, df: float) -> float:
 
 def interval(est: Estimate, level: float = 0.95) -> Interval | None:
     """Return the two-sided t interval, or None without a standard error."""
+    return bounds(est, (1 - level) / 2)
+
+
+def bounds(est: Estimate, tail: float) -> Interval | None:
+    """Return the t interval that leaves out ``tail`` on either side; None without an error."""
     if est.se is None:
         return None
-    half = _quantile((1 + level) / 2, est.df) * est.se
+    half = -_quantile(tail, est.df) * est.se
     return est.effect - half, est.effect + half
 
 

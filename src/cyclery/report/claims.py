@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cyclery import reasons
 from cyclery.report.contents import settling
 from cyclery.report.intervals import (
     digits_for,
@@ -61,6 +62,9 @@ def _asides(item: Json) -> list[str]:
         said.append(f"{metric[:1].upper()}{metric[1:]} compared with {other}.")
     if item["bca95"]:
         said.append(f"Bootstrap (BCa) interval {interval_text(item, 'bca95')}.")
+    if item["look"] and item["look"]["of"] > 1 and item["naive95"]:
+        said.append(f"Naive 95 % interval, as if looked at once: {interval_text(item, 'naive95')}.")
+    said += [typeset(reasons.exploratory(item)), typeset(reasons.fragile(item))]
     if item["pooled"].get("k"):
         said.append(f"Random-effects mean of {item['pooled']['k']} experiments.")
     if item["units"]:

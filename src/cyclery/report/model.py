@@ -29,7 +29,8 @@ _COMPARISON: Json = {
     "unit": "", "test": "", "margin": 0.0, "effect": None, "ci95": _INTERVAL, "ci90": _INTERVAL,
     "p": None, "p_holm": None, "n": 0, "sd": None, "verdict": "", "reason": "", "seeds": [],
     "differences": [], "keys": [], "against_metric": "", "bca95": _INTERVAL, "units": [],
-    "left_out": [], "unequal_budget": "", "pooled": {},
+    "left_out": [], "unequal_budget": "", "pooled": {}, "naive95": _INTERVAL, "look": None,
+    "exploratory": None, "fragile": [],
 }  # fmt: skip
 _CLAIM: Json = {
     "id": "", "statement": "", "source": "", "own_definition": "", "verdict": "not run",
