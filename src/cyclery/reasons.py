@@ -134,9 +134,11 @@ def exploratory(row: Json) -> str:
     more, look = row["exploratory"], row["look"]
     if not more or more["effect"] is None:
         return ""
-    after = f"after look {look['number']} of {look['of']}" if look else "before the first look"
-    if look and look["number"] == look["of"]:
-        after = f"beyond the {look['planned']} planned"
+    after = "before the first look"
+    if look and look["of"]:
+        last = look["number"] == look["of"]
+        after = f"after look {look['number']} of {look['of']}"
+        after = f"beyond the {look['planned']} planned" if last else after
     text = f"Exploratory, {len(more['seeds'])} seeds {after}: with them the effect is "
     text += amount(more["effect"], row["unit"])
     naive = f", naive 95 % interval {ends(more['naive95'], row['unit'])}" if more["naive95"] else ""

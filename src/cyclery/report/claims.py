@@ -62,7 +62,7 @@ def _asides(item: Json) -> list[str]:
         said.append(f"{metric[:1].upper()}{metric[1:]} compared with {other}.")
     if item["bca95"]:
         said.append(f"Bootstrap (BCa) interval {interval_text(item, 'bca95')}.")
-    if item["look"] and item["look"]["of"] > 1 and item["naive95"]:
+    if item["look"]["of"] > 1 and item["naive95"]:
         said.append(f"Naive 95 % interval, as if looked at once: {interval_text(item, 'naive95')}.")
     said += [typeset(reasons.exploratory(item)), typeset(reasons.fragile(item))]
     if item["pooled"].get("k"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cyclery import reasons
 from cyclery.report.intervals import digits_for, interval_text
 from cyclery.report.model import (
     amount,
@@ -124,7 +125,8 @@ def board(slug: str, paper: Json) -> Table:
         Column("Effect", weight=1.15), Column("Seeds", "right"), Column("To settle", weight=0.8),
         Column("Tier", weight=0.5),
     ]  # fmt: skip
-    notes = ["Effect with 95 % interval, positive in the claim's favour. Seeds: used/planned."]
+    notes = ["Effect with 95 % interval (over all looks), positive in the claim's favour. "
+             "Seeds: used/planned."]  # fmt: skip
     notes += [
         f"† {c['id']}, own definition: {c['own_definition']}"
         for c in paper["claims"] if c["own_definition"]
@@ -150,8 +152,14 @@ def comparisons(slug: str, paper: Json) -> Table | None:
         for claim in paper["claims"] for item in claim["comparisons"]
         if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
+    notes = [
+        f"{claim['id']}, {item['says_label']}: {text}"
+        for claim in paper["claims"] for item in claim["comparisons"]
+        for text in (reasons.exploratory(item), reasons.fragile(item)) if text
+    ]  # fmt: skip
+    title = f"{paper['name']}: comparisons"
     # A table without a row would lose every column, which LaTeX cannot set.
-    return Table(slug, f"{paper['name']}: comparisons", columns, rows).trimmed() if rows else None
+    return Table(slug, title, columns, rows, notes).trimmed() if rows else None
 
 
 def printed(slug: str, paper: Json) -> Table:

@@ -29,8 +29,10 @@ _COMPARISON: Json = {
     "unit": "", "test": "", "margin": 0.0, "effect": None, "ci95": _INTERVAL, "ci90": _INTERVAL,
     "p": None, "p_holm": None, "n": 0, "sd": None, "verdict": "", "reason": "", "seeds": [],
     "differences": [], "keys": [], "against_metric": "", "bca95": _INTERVAL, "units": [],
-    "left_out": [], "unequal_budget": "", "pooled": {}, "naive95": _INTERVAL, "look": None,
-    "exploratory": None, "fragile": [],
+    "left_out": [], "unequal_budget": "", "pooled": {}, "naive95": _INTERVAL,
+    "look": {"number": 0, "of": 0, "seeds": 0, "planned": 0},
+    "exploratory": {"seeds": [], "n": 0, "effect": None, "naive95": _INTERVAL},
+    "fragile": [{"seeds": [], "verdict": ""}],
 }  # fmt: skip
 _CLAIM: Json = {
     "id": "", "statement": "", "source": "", "own_definition": "", "verdict": "not run",
