@@ -22,9 +22,9 @@ NOISE = [0.1, -0.2, 0.05, 0.2, -0.15, 0.15, -0.1, 0.0, 0.25, -0.3]
 
 def test_boundaries_equal_the_published_ones() -> None:
     """Two-sided .05, O'Brien-Fleming type: Reboussin et al. 2000 (ldbounds) for equal looks."""
-    z = scipy_stats.norm.isf(sequential.levels(0.025, 25))
+    z = scipy_stats.norm.isf(sequential.boundaries(0.025, 25))
     assert z == pytest.approx([4.877, 3.357, 2.680, 2.290, 2.031], abs=1e-3)
-    z = scipy_stats.norm.isf(sequential.levels(0.025, 10))
+    z = scipy_stats.norm.isf(sequential.boundaries(0.025, 10))
     assert z == pytest.approx([2.963, 1.969], abs=1e-3)
 
 
@@ -32,12 +32,31 @@ def test_boundaries_equal_the_published_ones() -> None:
 def test_looks_spend_what_the_function_says(alpha: float, planned: int) -> None:
     """The chance to cross no boundary, by another integral (of Genz)."""
     times = np.array(sequential.looks(planned)) / planned
-    bounds = scipy_stats.norm.isf(sequential.levels(alpha, planned))
+    bounds = scipy_stats.norm.isf(sequential.boundaries(alpha, planned))
     corr = np.sqrt(np.minimum.outer(times, times) / np.maximum.outer(times, times))
     for k in range(2, len(times) + 1):
         law = scipy_stats.multivariate_normal(np.zeros(k), corr[:k, :k], abseps=1e-7, seed=0)
         kept = law.cdf(bounds[:k])
         assert 1 - kept == pytest.approx(sequential.spent(alpha, times[k - 1]), abs=1e-5)
+
+
+def test_t_statistics_spend_a_little_less() -> None:
+    assert sequential.levels(0.025, 20) == sequential.boundaries(0.93 * 0.025, 20)
+    assert sequential.levels(0.025, 5) == (0.025,)
+
+
+@pytest.mark.parametrize("planned", [7, 20])
+def test_t_statistics_of_growing_data_err_as_often_as_they_may(planned: int) -> None:
+    runs, alpha = 40_000, 0.05
+    x = np.random.default_rng(planned).standard_normal((runs, planned))
+    crossed = np.zeros(runs, dtype=bool)
+    for end, level in zip(
+        sequential.looks(planned), sequential.levels(alpha, planned), strict=True
+    ):
+        p = scipy_stats.ttest_1samp(x[:, :end], 0, axis=1, alternative="greater").pvalue
+        crossed |= p < level
+    error = np.sqrt(alpha * (1 - alpha) / runs)
+    assert alpha - 6 * error < crossed.mean() < alpha + 3 * error
 
 
 def test_looks_are_at_the_ends_of_blocks_and_of_the_plan() -> None:
