@@ -1,6 +1,6 @@
 """Measure how often the rule of verdicts is wrong, by simulation, and what its intervals cover.
 
-    python benchmarks/validation.py            # about 3 minutes on one core
+    python benchmarks/validation.py            # about a minute of one core
     python benchmarks/validation.py --docs     # put what is stored into docs/validation.md
 
 Stored are, in results/published/validation/verdicts.json, counts of simulated data sets:
