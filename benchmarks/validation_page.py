@@ -181,8 +181,9 @@ def plot(found: Json) -> bytes:
             words = f"{WORDS[design]}, {n} seeds" + (" planned" if design != "one look" else "")
             ax = page.panel(height, words, (0, max(top, 6.0)), None)
             ax.set_ylim(len(kinds), 0)
-            ax.axvline(100 * mark(found, found["runs"]), color=INK, linewidth=0.8)
             for place, kind in enumerate(kinds):
+                most = 100 * mark(found, found["runs"])
+                ax.vlines(most, place + 0.5, place + 0.97, color=INK, linewidth=0.8)
                 ax.text(0, place + 0.05, drawable(kind, 70), va="top", fontsize=7.8,
                         transform=ax.get_yaxis_transform())  # fmt: skip
                 for i, law in enumerate(laws):
