@@ -69,7 +69,7 @@ def test_looks_are_at_the_ends_of_blocks_and_of_the_plan() -> None:
 def test_one_look_is_the_plain_test(planned: int) -> None:
     assert sequential.levels(0.025, planned) == (0.025,)
     for p in (1e-30, 0.02, 0.9):
-        assert sequential.overall(p, planned, 0) == sequential.sequential_p([p], planned) == p
+        assert sequential.overall(p, planned, 0) == p
 
 
 @pytest.mark.parametrize("planned", [7, 20, 50])
@@ -87,22 +87,19 @@ def test_p_is_the_smallest_error_that_crosses(planned: int) -> None:
 
 
 @settings(deadline=None)  # the first one works out the boundaries
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=4), st.floats(0, 1))
-def test_sequential_p_never_rises_and_is_monotone(tails: list[float], other: float) -> None:
-    found = [sequential.sequential_p(tails[: i + 1], 20) for i in range(len(tails))]
-    assert found == sorted(found, reverse=True)
-    low, high = sorted([tails[-1], other])
-    last = len(tails) - 1
-    assert sequential.overall(low, 20, last) <= sequential.overall(high, 20, last)
+@given(st.integers(0, 3), st.floats(0, 1), st.floats(0, 1))
+def test_the_error_of_a_look_is_monotone(look: int, one: float, other: float) -> None:
+    low, high = sorted([one, other])
+    assert sequential.overall(low, 20, look) <= sequential.overall(high, 20, look)
     # A look at part of the data never crosses more easily than one test of that part would.
-    assert sequential.overall(low, 20, last) >= min(low, 0.3) * (1 - 1e-3)
+    assert sequential.overall(low, 20, look) >= min(low, 0.3) * (1 - 1e-3)
 
 
 def test_very_long_plans_keep_levels_above_nothing() -> None:
     first, second, *_ = sequential.levels(0.025, 200)
     assert 0 < first < second < 1e-9
     assert sequential.levels(1e-9, 1000)[0] == 0.0
-    assert stats.bounds(stats.estimate([0.0, 1.0, 2.0]), first) is not None
+    assert stats.estimate([0.0, 1.0, 2.0]).limits(first, first) is not None
 
 
 # Verdicts.

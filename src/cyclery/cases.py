@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil
 from statistics import fmean
 
-from cyclery import metrics_derived, sequential, stats
-from cyclery.pairs import Json, Pairs, Records, collect, runs_of
-from cyclery.pooling import Pool, pool, seeds_to_settle_pool
-from cyclery.stats import Estimate, Interval, Test
+from cyclery import beside, contrasts, metrics_derived, sequential, stats
+from cyclery.contrast_tests import joint_power
+from cyclery.contrasts import Samples
+from cyclery.pairs import Json, Pairs, Records, finished, first, runs_of
+from cyclery.pooling import Pool, pool
+from cyclery.stats import Interval, Source, Test
 
 Labels = Mapping[tuple[str, str], str]
-# Differences by unit (its first seed): one sample, or one for each pooled experiment.
-Samples = list[dict[int, float]]
 
 
 @dataclass
@@ -24,14 +24,16 @@ class Case:
 
     ``pairs`` and ``stages`` have an entry for every look that the data have reached (one of all
     data where no number of seeds is planned). Before the first look ``pairs`` holds what there is,
-    ``waiting`` is true and there are no stages.
+    ``waiting`` is true and there are no stages. ``estimator`` takes samples that are not empty;
+    ``steps`` is the number of means that must all hold.
     """
 
     row: Json
     pairs: list[Pairs]
     stages: list[Samples]
     samples: int
-    pools: bool = False
+    estimator: Callable[[Samples], Source | None] = contrasts.mean
+    steps: int = 1
     waiting: bool = False
     missing: str | None = None
     problem: str | None = None
@@ -45,16 +47,13 @@ class Case:
         return name
 
     @cached_property
-    def sources(self) -> list[Estimate | Pool | None]:
-        """Return the estimate at every look."""
-        if self.pools:
-            return [pool(samples) if all(samples) else None for samples in self.stages]
-        return [stats.estimate(list(sample.values())) if sample else None
-                for [sample] in self.stages]  # fmt: skip
+    def sources(self) -> list[Source | None]:
+        """Return what is estimated at every look."""
+        return [self.estimator(samples) if all(samples) else None for samples in self.stages]
 
     @property
-    def source(self) -> Estimate | Pool | None:
-        """Return the estimate at the last look."""
+    def source(self) -> Source | None:
+        """Return what is estimated at the last look."""
         return self.sources[-1] if self.sources else None
 
     @property
@@ -70,42 +69,40 @@ class Case:
         """
         if not self.usable or self.source is None:
             return None
-        tail = (1 - level) / 2
-        if self.planned and not naive:
-            tail = sequential.levels(tail, self.planned)[len(self.stages) - 1]
-        if isinstance(self.source, Pool):
-            return self.source.bounds(tail)
-        return stats.bounds(self.source, tail)
+        if not self.planned or naive:
+            return stats.interval(self.source, level)
+        nominal = partial(_nominal, self.planned, len(self.stages) - 1)
+        return stats.interval(self.source, level, nominal)
 
     def p_value(self) -> float:
-        """Return the p-value without Holm's correction; 1 where nothing can be tested."""
-        if not self.usable:
-            return 1.0
-        # A two-sided test has half of its error on either side, and each side its own looks.
-        sides = 2 if self.test == "superiority" else 1
-        tails = [self._tail(source) for source in self.sources]
-        p = sequential.sequential_p(tails, self.planned) if self.planned else tails[-1]
-        return min(1.0, sides * p)
+        """Return the p-value without Holm's correction; 1 where nothing can be tested.
 
-    def _tail(self, source: Estimate | Pool | None) -> float:
-        """Return the one-sided p-value of one look's data alone."""
-        margin, last = self.row["margin"], self.source
-        if source is None or last is None:
+        At planned looks it is the sequential one, the smallest error with which a boundary is
+        crossed at any look so far: valid under every rule of stopping, never rising from look to
+        look, and fit for Holm's correction, which then tests each claim with the boundaries of its
+        own share of the error (Maurer and Bretz 2013). A two-sided test has half of its error on
+        either side, each with looks of its own; the side is that of the last effect.
+        """
+        if not self.usable or self.source is None:
             return 1.0
-        if isinstance(source, Pool):
-            p = source.p_value(self.test, margin)
-        else:
-            p = stats.p_value(source, self.test, margin)
-        if self.test != "superiority":
-            return p
-        return p / 2 if (source.effect > margin) == (last.effect > margin) else 1 - p / 2
+        margin = self.row["margin"]
+        if not self.planned:
+            return stats.p_value(self.source, self.test, margin)
+        above = self.source.effect > margin
+        return min(
+            stats.p_value(
+                source, self.test, margin,
+                partial(sequential.overall, planned=self.planned, look=look), above,
+            )
+            for look, source in enumerate(self.sources) if source is not None
+        )  # fmt: skip
 
     def units(self) -> list[int]:
         """Return what was drawn independently, by its first seed."""
         return sorted({unit for sample in self.stages[-1] for unit in sample})
 
     def without(self, unit: int) -> Case:
-        """Return the same test without the differences of one unit, at every look."""
+        """Return the same test without the contrasts of one unit, at every look."""
         stages = [[{u: x for u, x in sample.items() if u != unit} for sample in samples]
                   for samples in self.stages]  # fmt: skip
         return replace(self, stages=stages)
@@ -113,44 +110,50 @@ class Case:
     def settle(self, alpha: float) -> None:
         """Enter the seeds and seconds that would settle an inconclusive test."""
         row, source = self.row, self.source
-        if not self.usable or self.interval(0.95) is None:
+        if source is None or not self.usable or self.interval(0.95) is None:
             return
-        if isinstance(source, Pool):
-            needed = seeds_to_settle_pool(source, self.test, row["margin"], alpha)
-        elif source is not None:
-            needed = stats.seeds_to_settle(
-                source.effect, source.sd, row["margin"], self.test, alpha
-            )
+        needed = source.seeds_to_settle(self.test, row["margin"], alpha)
         if needed is None:
             return
-        # Of seeds that share a parent only one counts.
-        needed = ceil(max(needed, row["n"] + 1) * max(1.0, self.samples / row["n"]))
+        needed = self._seeds(max(needed, row["n"] + 1))
         if self.planned and needed <= self.planned:
             needed = next(end for end in sequential.looks(self.planned) if end >= needed)
         row["seeds_to_settle"] = needed
         row["seconds_to_settle"] = (needed - self.samples) * sum(self.costs.values())
 
+    def foresee(self, alpha: float) -> None:
+        """Enter the seeds that would find the stated effect, at a declared or measured spread."""
+        row = self.row
+        sd = row["stated_spread"] or row["sd"]
+        if row["stated_effect"] is None or not sd:
+            return
+        needed = stats.seeds_to_settle(
+            row["stated_effect"], sd, row["margin"], self.test, alpha, joint_power(self.steps)
+        )
+        row["seeds_for_power"] = self._seeds(needed) if needed else None
+
+    def _seeds(self, units: int) -> int:
+        """Return the seeds that so many units take: of those that share a parent one counts."""
+        return ceil(units * max(1.0, self.samples / self.row["n"])) if self.row["n"] else units
+
 
 def blank(comparison: Json, labels: Labels) -> Json:
     """Return the row of a comparison without data."""
-    against, metric = comparison["against"], comparison.get("metric") or "test_accuracy"
-    text = str(against)
-    if isinstance(against, Mapping):
-        best = against.get("best_of")
-        text = f"best of {', '.join(best)}" if best else f"{against['constant']:g}"
-    name = (comparison["experiment"], comparison["arm"])
-    other = labels.get((comparison["experiment"], text), text)
+    metric = comparison.get("metric") or "test_accuracy"
+    arm, against, label = contrasts.words(comparison, labels)
     return {
-        "label": comparison.get("label") or f"{labels.get(name, name[1])} against {other}",
-        "experiment": name[0], "arm": name[1], "against": text, "chosen": None,
+        "label": comparison.get("label") or label, "kind": contrasts.kind(comparison),
+        "experiment": comparison["experiment"], "arm": arm, "against": against, "chosen": None,
         "metric": metric, "against_metric": comparison.get("against_metric"),
-        "unit": metrics_derived.unit(metric), "test": comparison.get("test") or "superiority",
+        "unit": contrasts.unit(comparison), "test": comparison.get("test") or "superiority",
         "margin": float(comparison.get("margin") or 0.0), "effect": None, "ci95": None,
         "ci90": None, "naive95": None, "bca95": None, "p": None, "p_holm": None, "n": 0, "sd": None,
         "verdict": "not run", "reason": "", "seeds": [], "differences": [], "keys": [],
         "units": None, "left_out": [], "unequal_budget": comparison.get("unequal_budget"),
         "pooled": None, "seeds_to_settle": None, "seconds_to_settle": None, "look": None,
-        "exploratory": None, "fragile": [],
+        "exploratory": None, "fragile": [], "detail": None,
+        "stated_effect": comparison.get("effect"), "stated_spread": comparison.get("spread"),
+        "seeds_for_power": None, "beside": None, "columns": [],
     }  # fmt: skip
 
 
@@ -163,22 +166,29 @@ def compare(
     Without ``planned`` seeds all data are one look. An arm whose seeds are declared apart, as a
     range test has them, plans no more than it has.
     """
-    row, everything = blank(comparison, labels), collect(comparison, experiments, records)
+    row = blank(comparison, labels)
+    everything = contrasts.collect(comparison, experiments, records)
     arms = {(name, arm): next(a for a in experiments[name]["arms"] if a["id"] == arm)
             for name, arm in everything.arms}  # fmt: skip
+    ended = finished(arms.values(), records)
     if planned:
         planned = min([planned, *(a["planned"] for a in arms.values() if a.get("planned"))])
-    looks = _looks(comparison, experiments, records, everything, planned)
+    looks = [everything]
+    if planned and not everything.missing:
+        # Each with the choice among controls, and the smallest step, as they were then.
+        looks = [contrasts.collect(comparison, first(experiments, end), records)
+                 for end in sequential.looks(planned) if end <= ended]  # fmt: skip
     pairs = looks[-1] if looks else everything
+    columns = [labels.get((name, arm), arm) for name, arm, _ in pairs.columns]
     row |= {"chosen": pairs.chosen, "seeds": pairs.seeds, "differences": pairs.differences,
-            "keys": pairs.keys, "left_out": everything.left_out}  # fmt: skip
-    stages = [[_sample(found)] for found in looks]
-    case = Case(row, looks or [everything], stages, len(pairs.seeds), waiting=not looks,
-                missing=pairs.missing, problem=pairs.problem, planned=planned)  # fmt: skip
+            "keys": pairs.keys, "left_out": everything.left_out, "columns": columns}  # fmt: skip
+    case = Case(row, looks or [everything], [contrasts.samples(found) for found in looks],
+                len(pairs.seeds), contrasts.estimator(comparison), contrasts.steps(comparison),
+                not looks, pairs.missing, pairs.problem, planned)  # fmt: skip
     if planned and not looks:
         case.problem = case.problem or (
             f"no look yet: the first is after {sequential.looks(planned)[0]} seeds, of which "
-            f"{everything.finished} are finished in every arm"
+            f"{ended} are finished in every arm"
         )
     elif planned and not pairs.missing:
         row["look"] = _look(len(looks), planned)
@@ -188,30 +198,26 @@ def compare(
         known = [seconds for seconds in spent if seconds is not None]
         case.costs[name, arm] = fmean(known) if known else 0.0
     if pairs.seeds:
-        values = pairs.by_unit
-        found = stats.estimate(values)
-        row |= {"effect": found.effect, "sd": found.sd, "n": found.n,
-                "naive95": None if pairs.problem else stats.interval(found)}  # fmt: skip
-        row["bca95"] = stats.bca(values) if case.usable else None
+        # Before the first look of what there is, which is not judged.
+        found = case.source or case.estimator(contrasts.samples(pairs))
+        if found is not None:
+            est = found.estimate
+            row |= {"effect": est.effect, "sd": est.sd, "n": est.n,
+                    "detail": contrasts.detail(comparison, pairs, labels),
+                    "naive95": None if pairs.problem else stats.interval(found)}  # fmt: skip
+        if case.usable:
+            # The smallest step of several has no bootstrap of its own.
+            row["bca95"] = None if pairs.steps else stats.bca(pairs.by_unit)
+            row["beside"] = beside.figures(pairs, records, case.test, row["margin"])
         if len(pairs.units) < len(pairs.seeds):
             row["units"] = pairs.units
-    row["exploratory"] = _exploratory(pairs, everything)
+    row["exploratory"] = _exploratory(case, pairs, everything)
     return case
 
 
-def _looks(
-    comparison: Json, experiments: Mapping[str, Json], records: Records, everything: Pairs,
-    planned: int | None,
-) -> list[Pairs]:  # fmt: skip
-    """Return the pairs of every look that the data have reached."""
-    if not planned or everything.missing:
-        return [everything]
-    return [
-        # With the choice among controls as it was then.
-        collect(comparison, experiments, records, below=end)
-        for end in sequential.looks(planned)
-        if end <= everything.finished
-    ]
+def _nominal(planned: int, look: int, error: float) -> float:
+    """Return what a look may spend of a one-sided error."""
+    return sequential.levels(error, planned)[look]
 
 
 def _look(number: int, planned: int) -> Json:
@@ -222,22 +228,19 @@ def _look(number: int, planned: int) -> Json:
             "level": 1 - share}  # fmt: skip
 
 
-def _sample(pairs: Pairs) -> dict[int, float]:
-    """Return the differences by unit."""
-    return {unit[0]: x for unit, x in zip(pairs.units, pairs.by_unit, strict=True)}
-
-
-def _exploratory(used: Pairs, everything: Pairs) -> Json | None:
+def _exploratory(case: Case, used: Pairs, everything: Pairs) -> Json | None:
     """Return what the data after the last look would say, which decides nothing."""
     places = [i for i, seed in enumerate(everything.seeds) if seed not in set(used.seeds)]
     if not places:
         return None
-    found = stats.estimate(everything.by_unit)
+    found = case.estimator(contrasts.samples(everything))
+    if found is None:
+        return None
     return {
         "seeds": [everything.seeds[i] for i in places],
         "differences": [everything.differences[i] for i in places],
         "keys": [everything.keys[i] for i in places], "chosen": everything.chosen,
-        "n": found.n, "effect": found.effect, "naive95": stats.interval(found),
+        "n": found.estimate.n, "effect": found.effect, "naive95": stats.interval(found),
     }  # fmt: skip
 
 
@@ -260,13 +263,15 @@ def pooled(members: Sequence[Case]) -> Case:
     row = {**first, "label": f"pooled over {count}", "experiment": "",
            "arm": "pooled", "against": "all comparators", "chosen": None, "bca95": None, "sd": None,
            "margin": max(case.row["margin"] for case in members), "effect": None, "units": None,
-           "seeds": [], "differences": [], "keys": [], "naive95": None, "exploratory": None,
+           "seeds": [], "differences": [], "keys": [], "columns": [], "naive95": None,
            "look": _look(reached, planned) if planned and not waiting else None,
+           "exploratory": None, "beside": None, "detail": None,
+           "stated_effect": None, "stated_spread": None,
            "left_out": [f"{name}: not run at this tier" for name in absent]}  # fmt: skip
     row["n"] = min(len(sample) for sample in samples.values())
     costs = {arm: cost for case in members for arm, cost in case.costs.items()}
     stages = [list(one.values()) for one in by_look] if not waiting else []
-    case = Case(row, [m.pairs[-1] for m in members], stages, row["n"], pools=True,
+    case = Case(row, [m.pairs[-1] for m in members], stages, row["n"], pool,
                 waiting=waiting, planned=planned, costs=costs)  # fmt: skip
     lacking = [m.row["experiment"] for m in members if not m.usable]
     mixed = {m.test for m in members}, {m.row["unit"] for m in members}
@@ -282,7 +287,7 @@ def pooled(members: Sequence[Case]) -> Case:
         case.problem = "no spread can be estimated: too few seeds, or no difference anywhere"
     else:
         parts = zip(samples, samples.values(), found.weights, strict=True)
-        row |= {"effect": found.effect, "naive95": found.interval(), "pooled": {
+        row |= {"effect": found.effect, "naive95": stats.interval(found), "pooled": {
             "k": found.k, "tau2": found.tau2, "q": found.q, "se": found.se,
             "experiments": [{"experiment": name, "effect": fmean(sample.values()),
                              "weight": weight, "n": len(sample)}
@@ -294,7 +299,7 @@ def _by_experiment(members: Sequence[Case], look: int) -> dict[str, dict[int, fl
     """Return the mean differences of each experiment's comparisons at a look, by unit."""
     tables: dict[str, list[dict[int, float]]] = {}
     for case in members:
-        tables.setdefault(case.row["experiment"], []).append(_sample(case.pairs[look]))
+        tables.setdefault(case.row["experiment"], []).append(contrasts.samples(case.pairs[look])[0])
     return {
         name: {s: fmean(t[s] for t in some) for s in sorted(set.intersection(*map(set, some)))}
         for name, some in tables.items()

@@ -18,7 +18,7 @@ from cyclery.describe import describe
 from cyclery.files import write_atomic
 from cyclery.inputs import Record, read_printed, read_records
 from cyclery.overview import claim_needs
-from cyclery.plan import RANGE_ARM, Plan, comparison_arms, planned_seeds
+from cyclery.plan import RANGE_ARM, Plan, planned_seeds
 
 # Points of a schedule plot; more cannot be seen.
 POINTS = 240
@@ -85,7 +85,7 @@ def _only(claims: dict[str, Claim], name: str) -> set[str]:
     used = {
         key
         for key, claim in claims.items()
-        if any(comparison.experiment == name for comparison in claim.comparisons)
+        if any(group.experiment == name for c in claim.comparisons for group in c.groups())
     }
     return {name} if name in claims else used
 
@@ -183,10 +183,10 @@ def _chosen(
 
 def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:
     return any(
-        comparison.experiment == experiment
-        and RANGE_ARM in (comparison.arm, *comparison_arms(comparison))
+        group.experiment == experiment and RANGE_ARM in group.arms
         for claim in plan.project.papers[paper].claims.values()
         for comparison in claim.comparisons
+        for group in comparison.groups()
     )
 
 

@@ -39,7 +39,9 @@ def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
         for candidate in plans:
             experiments = candidate.experiments(paper)
             if candidate.untested(claim) or any(
-                c.experiment not in experiments for c in claim.comparisons
+                group.experiment not in experiments
+                for comparison in claim.comparisons
+                for group in comparison.groups()
             ):
                 continue
             try:

@@ -21,7 +21,6 @@ Each side has a boundary of its own that the other does not help, so a two-sided
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from math import ceil, inf, log, sqrt
 
@@ -134,13 +133,3 @@ def overall(p: float, planned: int, look: int) -> float:
     if p > nominal[-1]:
         return 1.0
     return float(np.exp(error(log(max(p, nominal[0])))))
-
-
-def sequential_p(p: Sequence[float], planned: int) -> float:
-    """Return the sequential one-sided p-value after some looks, from the p-values of their data.
-
-    It is the smallest error with which any of the boundaries so far is crossed: valid under every
-    rule of stopping, never rising from look to look, and fit for Holm's correction, which then
-    tests each claim with the boundaries of its own share of the error (Maurer and Bretz 2013).
-    """
-    return min(overall(value, planned, look) for look, value in enumerate(p))

@@ -93,6 +93,7 @@ def _rule(cases: Sequence[Case]) -> None:
             row["verdict"] = "not run"
         if row["verdict"] == "inconclusive":
             case.settle(ALPHA / len(cases))
+        case.foresee(ALPHA / len(cases))
         row["reason"] = reasons.comparison(
             row, case.missing, case.problem, case.planned, len(cases), case.samples
         )
@@ -180,7 +181,8 @@ def _claim(
         "id": claim["id"], "statement": claim["statement"], "source": claim.get("source") or None,
         "own_definition": claim.get("own_definition"), "note": claim.get("note") or None,
         "planned_seeds": _planned(claim, tier), "n": 0, "seeds_to_settle": None,
-        "seconds_to_settle": None, "comparisons": [case.row for case in [*mean, *members]],
+        "seeds_for_power": None, "seconds_to_settle": None,
+        "comparisons": [case.row for case in [*mean, *members]],
     }  # fmt: skip
     if not deciding:
         reason = not_tested(claim, tier)
@@ -192,6 +194,9 @@ def _claim(
     out["verdict"] = combine([row["verdict"] for row in rows], firm)
     out["n"] = min((row["n"] for row in rows if row["n"]), default=0)
     out |= _to_settle(deciding)
+    foreseen = [row["seeds_for_power"] for row in rows if row["stated_effect"] is not None]
+    if foreseen and None not in foreseen:
+        out["seeds_for_power"] = max(foreseen)
     out["reason"] = reasons.claim(out, rows)
     return out
 

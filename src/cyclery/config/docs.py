@@ -11,13 +11,18 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 
 from cyclery import augment_settings, methods, models, optim_settings, schedules
+from cyclery.config.comparisons import (
+    BestOf,
+    Comparison,
+    Constant,
+    Interaction,
+    RankCorrelation,
+    Trend,
+)
 from cyclery.config.models import (
     Arm,
-    BestOf,
     Claim,
-    Comparison,
     Config,
-    Constant,
     Experiment,
     ExperimentTier,
     Paper,
@@ -54,6 +59,9 @@ MODELS: dict[str, type[Strict]] = {
     "Comparison": Comparison,
     "Against the best of several": BestOf,
     "Against a constant": Constant,
+    "Interaction": Interaction,
+    "Trend": Trend,
+    "Rank correlation": RankCorrelation,
 }
 # What a key holds, where that has a section of its own.
 LINKS = {
@@ -83,6 +91,9 @@ LINKS = {
     ("Settings", "weight_decay_norm"): "Schedules",
     ("Settings", "clip_norm"): "Schedules",
     ("Claim", "comparisons"): "Comparison",
+    ("Comparison", "interaction"): "Interaction",
+    ("Comparison", "trend"): "Trend",
+    ("Comparison", "rank_correlation"): "Rank correlation",
 }
 INTRODUCTION = """\
 # Configuration reference

@@ -142,24 +142,36 @@ def _effect(item: Json) -> str:
 def comparisons(slug: str, paper: Json) -> Table | None:
     """Return every comparison of a paper with its test, interval and p; None where none ran."""
     columns = [
-        Column("Claim", weight=0.7), Column("Comparison", weight=2.2), Column("Metric"),
-        Column("Test, margin", weight=0.95), Column("Effect", weight=1.2),
-        Column("p (Holm)", "number", 3), Column("n", "number", 0), Column("Verdict", "verdict"),
+        Column("Claim", weight=0.7), Column("Comparison", weight=2.1), Column("Metric", weight=0.9),
+        Column("Test, margin", weight=1.1), Column("Effect", weight=1.25),
+        Column("p (Holm)", "number", 3), Column("p (sign flip)", "number", 3),
+        Column("n", "number", 0), Column("For 80 %", "right"), Column("Verdict", "verdict"),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
         [claim["id"], item["says_label"], metric_name(item["metric"]), item["says_test"],
-         _effect(item), item["p_holm"], item["n"], item["verdict"]]
+         _effect(item), item["p_holm"], item["beside"]["p_sign_flip"],
+         item["n"], _foreseen(item), item["verdict"]]
         for claim in paper["claims"] for item in claim["comparisons"]
         if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
-    notes = [
-        f"{claim['id']}, {item['says_label']}: {text}"
-        for claim in paper["claims"] for item in claim["comparisons"]
+    shown = [(claim["id"], item) for claim in paper["claims"] for item in claim["comparisons"]]
+    notes = []
+    if any(item["beside"]["p_sign_flip"] is not None for _, item in shown):
+        notes.append("p (sign flip): a permutation test beside the verdict, deciding nothing.")
+    if any(item["seeds_for_power"] for _, item in shown):
+        notes.append("For 80 %: the seeds that would find the stated effect with this power.")
+    notes += [
+        f"{name}, {item['says_label']}: {text}" for name, item in shown
         for text in (reasons.exploratory(item), reasons.fragile(item)) if text
     ]  # fmt: skip
-    title = f"{paper['name']}: comparisons"
     # A table without a row would lose every column, which LaTeX cannot set.
-    return Table(slug, title, columns, rows, notes).trimmed() if rows else None
+    table = Table(slug, f"{paper['name']}: comparisons", columns, rows, notes)
+    return table.trimmed() if rows else None
+
+
+def _foreseen(item: Json) -> str:
+    """Return the seeds for the stated effect of a comparison, where it states one."""
+    return str(item["seeds_for_power"]) if item["seeds_for_power"] else ""
 
 
 def printed(slug: str, paper: Json) -> Table:
