@@ -39,7 +39,7 @@ def one(values: dict[str, list[float | None]], *more: Json, **changes: Any) -> J
     found += [experiment(f"f{i}", other, filed) for i, other in enumerate(more)]
     declared = {"experiment": "e", "metric": "test_accuracy", "test": "superiority",
                 "margin": 0.0, **changes}  # fmt: skip
-    [out] = judge([claim(declared)], "smoke", found, filed)
+    [out] = judge([claim(declared, planned_seeds=None)], "smoke", found, filed)
     [row] = out["comparisons"]
     return {**row, "claim": out}
 
@@ -118,7 +118,10 @@ def test_an_ordering_is_an_intersection_union_test() -> None:
     assert row["verdict"] == "reproduced" and "smallest step" in row["detail"]
     assert row["bca95"] is None
     swapped = one(Y, ordering=["d", "a", "c", "b"])
-    assert (swapped["verdict"], swapped["p"]) == ("contradicted", 1.0)
+    steps = [np.subtract(Y[a], Y[b]) for a, b in ("da", "ac", "cb")]
+    tails = [scipy_stats.ttest_1samp(step, 0, alternative="less").pvalue for step in steps]
+    assert swapped["verdict"] == "contradicted"
+    assert swapped["p"] == pytest.approx(2 * 3 * min(tails))
 
 
 def test_a_perfect_order_in_every_seed_is_evidence_from_six_seeds_on() -> None:
@@ -140,9 +143,10 @@ def test_p_and_interval_of_coefficients_agree(test: stats.Test) -> None:
     for c in (-1.0, -0.4, 0.2, 0.8, 1.0):
         for n in (2, 4, 8, 30):
             found = Coefficient(estimate([c] * n))
-            (low, high), (low90, high90) = found.interval() or (0, 0), found.interval(0.9) or (0, 0)
+            low, high = stats.interval(found) or (0, 0)
+            low90, high90 = stats.interval(found, 0.9) or (0, 0)
             for margin in (0.1, 0.3, 0.6):
-                p = found.p_value(test, margin)
+                p = stats.p_value(found, test, margin)
                 assert 0 <= p <= 1
                 if test == "superiority":
                     assert (p < 0.05) == (low > margin or high < margin)
@@ -150,19 +154,16 @@ def test_p_and_interval_of_coefficients_agree(test: stats.Test) -> None:
                     assert (p < 0.05) == (-margin < low90 and high90 < margin)
                 else:
                     assert (p < 0.05) == (low90 > -margin)
-    assert Coefficient(estimate([1.0])).interval() is None
-    assert Coefficient(estimate([1.0])).p_value(test, 0.5) == 1.0
+    assert stats.interval(Coefficient(estimate([1.0]))) is None
+    assert stats.p_value(Coefficient(estimate([1.0])), test, 0.5) == 1.0
 
 
 # Null hypotheses, by simulation.
 
 
-def wrong(found: Any, test: stats.Test = "superiority", margin: float = 0.0) -> bool:
-    est = found if isinstance(found, stats.Estimate) else None
-    p = stats.p_value(est, test, margin) if est else found.p_value(test, margin)
-    ci95 = stats.interval(est) if est else found.interval(0.95)
-    ci90 = stats.interval(est, 0.9) if est else found.interval(0.9)
-    return decide(test, margin, ci95, ci90, p) == "reproduced"
+def wrong(found: stats.Source, test: stats.Test = "superiority", margin: float = 0.0) -> bool:
+    ci95, ci90 = stats.interval(found), stats.interval(found, 0.9)
+    return decide(test, margin, ci95, ci90, stats.p_value(found, test, margin)) == "reproduced"
 
 
 LAWS = {
@@ -202,7 +203,7 @@ def test_false_reproduced_where_one_step_of_an_order_is_at_the_margin(
     for y in rng.standard_normal((SIMULATIONS, n, 3)):
         steps = Steps(tuple(estimate(y[:, i] + mean) for i, mean in enumerate((bound, 30, 30))))
         count += wrong(steps, test, 0.5)
-        ci = steps.interval()
+        ci = stats.interval(steps)
         missed += ci is None or ci[1] < bound
     assert count / SIMULATIONS <= LIMIT
     assert missed / SIMULATIONS <= LIMIT / 2
@@ -214,7 +215,7 @@ def test_an_order_that_just_holds_is_rarely_contradicted(n: int) -> None:
     rng = np.random.default_rng(n)
     refuted = 0
     for y in rng.standard_normal((SIMULATIONS, n, 5)):
-        ci = Steps(tuple(map(estimate, y.T))).interval()
+        ci = stats.interval(Steps(tuple(map(estimate, y.T))))
         refuted += ci is not None and ci[1] < 0
     assert refuted / SIMULATIONS <= 0.025 + 3 * sqrt(0.025 * 0.975 / SIMULATIONS)
 
@@ -260,7 +261,7 @@ def test_a_seed_counts_only_with_all_of_its_arms() -> None:
     exp = experiment("e", values, filed)
     diverge(filed, key("e", "d", 4))
     declared = {"experiment": "e", "trend": {"values": VALUES}, "test": "superiority", "margin": 0}
-    [out] = judge([claim(declared)], "smoke", [exp], filed)
+    [out] = judge([claim(declared, planned_seeds=None)], "smoke", [exp], filed)
     [row] = out["comparisons"]
     assert row["seeds"] == [0, 1, 3, 5]
     assert row["left_out"] == ["seed 2: 'b' is not run", "seed 4: 'd' diverged at step 7"]
@@ -497,11 +498,15 @@ def test_the_report_shows_contrasts_and_what_stands_beside_them(tmp_path: Path) 
     exp = experiment("e", dict(Y), filed)
     shared = {"experiment": "e", "metric": "test_accuracy", "test": "superiority", "margin": 0.0}
     claims = [
-        claim({**shared, "arm": "b", "against": "a", "effect": 0.5}, name="C-1"),
-        claim({**shared, "trend": {"values": VALUES}, "margin": 0.1}, name="C-2"),
-        claim({**shared, "ordering": ["d", "c", "b", "a"]}, name="C-3"),
-        claim({**shared, "rank_correlation": {"values": VALUES}}, name="C-4"),
-        claim({**shared, "arm": "d", "against": "c", "interaction": {"against": "b"}}, name="C-5"),
+        claim({**shared, "arm": "b", "against": "a", "effect": 0.5}, name="C-1", planned_seeds=6),
+        claim({**shared, "trend": {"values": VALUES}, "margin": 0.1}, name="C-2", planned_seeds=6),
+        claim({**shared, "ordering": ["d", "c", "b", "a"]}, name="C-3", planned_seeds=6),
+        claim({**shared, "rank_correlation": {"values": VALUES}}, name="C-4", planned_seeds=6),
+        claim(
+            {**shared, "arm": "d", "against": "c", "interaction": {"against": "b"}},
+            name="C-5",
+            planned_seeds=6,
+        ),
     ]
     paper = {"id": "p", "title": "P", "authors": "-", "year": 2026, "arxiv": None, "venue": "",
              "summary": "", "deviations": []}  # fmt: skip

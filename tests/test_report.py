@@ -153,6 +153,9 @@ def test_what_a_comparison_hides_is_said(page: Page) -> None:
         "Seeds that share a parent count once: 3 units.",
         "Test accuracy compared with validation accuracy.",
         "Bootstrap (BCa) interval [\u22121.00, +0.30].", "\u22120.1 is no effect: too few seeds.",
+        "Naive 95 % interval, as if looked at once: [\u22120.50, +0.70].",
+        "Exploratory, 2 seeds after look 2 of 4: with them the effect is \u22120.20 pp (n = 12); "
+        "they decide nothing.", "Fragile: without seed 3 reproduced.",
         "Random-effects mean of 2 experiments.", ", pooled", "The paper tests this on ImageNet.",
     ):  # fmt: skip
         assert said in text, said

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
+from cyclery import contrasts
 from cyclery.metrics_derived import shown
-from cyclery.pairs import Pairs, Records, by_unit
+from cyclery.pairs import Pairs, Records
 from cyclery.stats import Floats, Test
 
 EXACT = 15
@@ -29,9 +30,7 @@ RESAMPLES = 9_999
 
 def figures(pairs: Pairs, records: Records, test: Test, margin: float) -> dict[str, Any]:
     """Return the figures of one comparison with data; ``iqm`` in the order of its columns."""
-    columns = zip(*pairs.steps, strict=True) if pairs.steps else [pairs.differences]
-    by_seed = [dict(zip(pairs.seeds, column, strict=True)) for column in columns]
-    samples = [by_unit(column, pairs.units) for column in by_seed]
+    samples = [list(sample.values()) for sample in contrasts.samples(pairs)]
     return {
         # All steps of an ordering must hold, so the largest p is that of the whole.
         "p_sign_flip": max(sign_flip(sample, test, margin) for sample in samples),

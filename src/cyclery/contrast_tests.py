@@ -1,6 +1,7 @@
 """What is tested of contrasts where a mean with its t interval is not all.
 
-Both have what a pooled effect has: an interval, a p-value, and the seeds that would settle it.
+Both are sources of a verdict like a mean (``cyclery.stats.Source``): they have one-sided p-values,
+limits at given errors, and the seeds that would settle them.
 """
 
 from __future__ import annotations
@@ -39,21 +40,33 @@ class Steps:
         """Return the smallest step."""
         return self.steps[self.weakest]
 
-    def interval(self, level: float = 0.95) -> Interval | None:
-        """Return the interval of the smallest mean; None where a step has no spread."""
-        lows = [stats.interval(step, level) for step in self.steps]
-        highs = [stats.interval(step, 1 - (1 - level) / len(self.steps)) for step in self.steps]
-        found = [(a[0], b[1]) for a, b in zip(lows, highs, strict=True) if a and b]
-        if len(found) < len(self.steps):
+    @property
+    def effect(self) -> float:
+        """Return the mean of the smallest step."""
+        return self.estimate.effect
+
+    @property
+    def ways(self) -> int:
+        """Return the number of steps, any of which refutes the order."""
+        return len(self.steps)
+
+    def tail(self, bound: float, above: bool) -> float:
+        """Return the largest p-value of steps above a bound, or the smallest of ones below it.
+
+        1 where a step has no spread.
+        """
+        if any(step.se is None for step in self.steps):
+            return 1.0
+        tails = [step.tail(bound, above) for step in self.steps]
+        return max(tails) if above else min(tails)
+
+    def limits(self, lower: float, upper: float) -> Interval | None:
+        """Return the smallest of either end of the steps; None where one has no spread."""
+        ends = [step.limits(lower, upper) for step in self.steps]
+        found = [ci for ci in ends if ci is not None]
+        if len(found) < len(ends):
             return None
         return min(low for low, _ in found), min(high for _, high in found)
-
-    def p_value(self, test: Test, margin: float = 0.0) -> float:
-        """Return the largest p-value of the steps; 1 where one is on the wrong side."""
-        bound = -margin if test == "non-inferiority" else margin
-        if any(step.effect <= bound for step in self.steps):
-            return 1.0
-        return max(stats.p_value(step, test, margin) for step in self.steps)
 
     def seeds_to_settle(self, test: Test, margin: float, alpha: float) -> int | None:
         """Return the seeds at which all steps together would have the usual power, or None.
@@ -86,51 +99,49 @@ class Coefficient:
 
     estimate: Estimate
 
-    def _bounds(self, tail: float) -> Interval:
-        share, c = tail ** (1 / self.estimate.n), self.estimate.effect
-        return (1 + c) * share - 1, 1 - (1 - c) * share
+    @property
+    def effect(self) -> float:
+        """Return the mean coefficient."""
+        return self.estimate.effect
 
-    def interval(self, level: float = 0.95) -> Interval | None:
-        """Return the two-sided interval; None below two seeds."""
-        if self.estimate.n < 2:
+    @property
+    def ways(self) -> int:
+        """Return 1: there is one mean."""
+        return 1
+
+    def limits(self, lower: float, upper: float) -> Interval | None:
+        """Return the ends of the interval; None below two seeds."""
+        c, n = self.estimate.effect, self.estimate.n
+        if n < 2:
             return None
-        found = stats.interval(self.estimate, level) or self._bounds((1 - level) / 2)
+        found = self.estimate.limits(lower, upper) or (
+            (1 + c) * lower ** (1 / n) - 1, 1 - (1 - c) * upper ** (1 / n),
+        )  # fmt: skip
         return max(found[0], -1.0), min(found[1], 1.0)
 
-    def p_value(self, test: Test, margin: float = 0.0) -> float:
-        """Return the p-value of one test, as in ``cyclery.stats``."""
-        if self.estimate.se is not None:
-            return stats.p_value(self.estimate, test, margin)
-        if self.estimate.n < 2:
-            return 1.0
-        c, n = self.estimate.effect, self.estimate.n
-
-        def above(mu: float) -> float:
-            return min(1.0, max(0.0, (1 + mu) / (1 + c)) ** n) if c > -1 else 1.0
-
-        def below(mu: float) -> float:
-            return min(1.0, max(0.0, (1 - mu) / (1 - c)) ** n) if c < 1 else 1.0
-
-        if test == "superiority":
-            return min(1.0, 2 * min(above(margin), below(margin)))
-        if test == "equivalence":
-            return max(above(-margin), below(margin))
-        return above(-margin)
+    def tail(self, bound: float, above: bool) -> float:
+        """Return the one-sided p-value of a mean above, or below, a bound; 1 below two seeds."""
+        if self.estimate.se is not None or self.estimate.n < 2:
+            return self.estimate.tail(bound, above)
+        sign = 1 if above else -1
+        room, reach = 1 + sign * bound, 1 + sign * self.estimate.effect
+        return 1.0 if room >= reach else max(0.0, room / reach) ** self.estimate.n
 
     def seeds_to_settle(self, test: Test, margin: float, alpha: float) -> int | None:
         """Return the seeds that would settle it if they go on like this, or None."""
         own = self.estimate
         if own.sd:
             return stats.seeds_to_settle(own.effect, own.sd, margin, test, alpha)
+        level = 0.9 if test == "equivalence" else 0.95
         for n in range(own.n + 1, MOST_ALIKE):
             more = replace(self, estimate=replace(own, n=n))
-            low, high = more.interval(0.9 if test == "equivalence" else 0.95) or (-1.0, 1.0)
+            low, high = stats.interval(more, level) or (-1.0, 1.0)
             inside = low > (margin if test == "superiority" else -margin)
             if test == "equivalence":
                 inside = inside and high < margin
             outside = high < (margin if test == "superiority" else -margin)
             if test == "equivalence":
                 outside = outside or low > margin
-            if outside or (inside and more.p_value(test, margin) < alpha):
+            if outside or (inside and stats.p_value(more, test, margin) < alpha):
                 return n
         return None

@@ -18,6 +18,7 @@ A seed counts only if every arm has its metric.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,7 +28,10 @@ from cyclery import metrics_derived, pairs
 from cyclery.contrast_tests import Coefficient, Steps
 from cyclery.metrics_derived import value
 from cyclery.pairs import Json, Pairs, Records
-from cyclery.stats import Estimate, Floats, estimate
+from cyclery.stats import Estimate, Floats, Source, estimate
+
+# Contrasts by unit (its first seed): one sample, or several for a mean or an order of them.
+Samples: TypeAlias = list[dict[int, float]]
 
 KINDS = ("interaction", "trend", "ordering", "rank_correlation")
 LETTERS = {"kendall": "\u03c4", "spearman": "\u03c1"}
@@ -128,7 +132,8 @@ def _several(
             out.differences.append(contrast(y, x))
     out.units = pairs.units(dict(zip(out.seeds, out.keys, strict=True)), records)
     if found == "ordering" and out.seeds:
-        out.differences = [steps[_steps(out).weakest] for steps in out.steps]
+        weakest = order(samples(out)).weakest
+        out.differences = [steps[weakest] for steps in out.steps]
     if any(len(set(keys)) < len(keys) for keys in out.keys):
         out.problem = "two arms are the same runs, so there is nothing to compare"
     out.left_out += pairs.listed(faults)
@@ -173,19 +178,45 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, coefficient: str = "kendall") -
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
 
 
-def _steps(found: Pairs) -> Steps:
-    """Return the steps of an ordering over independent units."""
-    columns = zip(*found.steps, strict=True)
+# From contrasts to what is estimated.
+
+
+def samples(found: Pairs) -> Samples:
+    """Return the contrasts by independent unit (its first seed): of an ordering each step's."""
+    columns = zip(*found.steps, strict=True) if found.steps else [found.differences]
     by_seed = [dict(zip(found.seeds, column, strict=True)) for column in columns]
-    return Steps(tuple(estimate(pairs.by_unit(column, found.units)) for column in by_seed))
+    firsts = [unit[0] for unit in found.units]
+    return [
+        dict(zip(firsts, pairs.by_unit(column, found.units), strict=True)) for column in by_seed
+    ]
 
 
-def source(comparison: Json, found: Pairs) -> Estimate | Steps | Coefficient:
-    """Return what is estimated from a comparison's contrasts, of which there are some."""
-    if found.steps:
-        return _steps(found)
-    est = estimate(found.by_unit)
-    return Coefficient(est) if comparison.get("rank_correlation") else est
+def mean(found: Samples) -> Estimate:
+    """Return the mean of one sample."""
+    [sample] = found
+    return estimate(list(sample.values()))
+
+
+def order(found: Samples) -> Steps:
+    """Return the steps of an ordering, given each as a sample."""
+    return Steps(tuple(estimate(list(sample.values())) for sample in found))
+
+
+def coefficient(found: Samples) -> Coefficient:
+    """Return the mean of one sample of rank correlations."""
+    return Coefficient(mean(found))
+
+
+def estimator(comparison: Json) -> Callable[[Samples], Source]:
+    """Return what estimates a comparison from samples that are not empty."""
+    if comparison.get("ordering"):
+        return order
+    return coefficient if comparison.get("rank_correlation") else mean
+
+
+def steps(comparison: Json) -> int:
+    """Return the number of means that must all hold: 1 but for an ordering."""
+    return max(1, len(comparison.get("ordering") or []) - 1)
 
 
 # Words, metrics and budgets.
@@ -245,8 +276,8 @@ def detail(comparison: Json, found: Pairs, labels: Mapping[tuple[str, str], str]
     """Say which step an ordering hangs on."""
     if not found.steps or not found.seeds:
         return None
-    arms, steps = comparison["ordering"], _steps(found)
-    at, name = steps.weakest, comparison["experiment"]
+    arms, name = comparison["ordering"], comparison["experiment"]
+    at = order(samples(found)).weakest
     better, worse = (labels.get((name, arm), arm) for arm in arms[at : at + 2])
     return f"Effect and differences are those of the smallest step, {better} against {worse}."
 

@@ -76,7 +76,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
 
 def _claim(plan: Plan, name: str, claim: Claim) -> dict[str, Any]:
     dumped = claim.model_dump(mode="json")
-    planned = planned_seeds(claim, plan.tier, plan.project.tier.seeds)
+    planned = planned_seeds(claim, plan.tier, plan.project.tier)
     return {**dumped, "id": name, "planned_seeds": planned}
 
 
@@ -94,7 +94,8 @@ def _experiment(
     plan: Plan, paper: str, name: str, part: str, runs: dict[str, Record], sweeps: dict[str, Record]
 ) -> dict[str, Any]:
     declared = plan.project.papers[paper].experiments[name]
-    arms, chosen = [], []
+    arms: list[dict[str, Any]] = []
+    chosen = []
     for exp, arm_name in ((e, a) for _, e, a in plan.part_arms(part)):
         if exp != name:
             continue
@@ -117,6 +118,7 @@ def _experiment(
     if test and _speaks_of_range(plan, paper, name):
         keys = {seed: test.run_key(seed) for seed in test.seeds}
         arms.append({"id": RANGE_ARM, "label": "range test", "role": "method", "runs": keys,
+                     "planned": len(test.seeds),
                      "own_definition": None, "tuned": None, "schedules": {}})  # fmt: skip
     _drop_common_schedules(arms)
     return {

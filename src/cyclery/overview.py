@@ -55,7 +55,7 @@ def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
                 continue
             if trials:
                 each = sum(seconds(candidate, trial) for trial in trials)
-                planned = planned_seeds(claim, candidate.tier, candidate.project.tier.seeds)
+                planned = planned_seeds(claim, candidate.tier, candidate.project.tier)
                 time = duration(each * planned)
                 found[name] = f"the {candidate.tier} tier tests it in about {time} of training"
                 break

@@ -88,6 +88,33 @@ def _usable(arm: Json, metric: str, records: Records) -> tuple[dict[int, float],
     return values, faults
 
 
+def finished(arms: Iterable[Json], records: Records) -> int:
+    """Return how many seeds, from 0 on without a gap, have the outcome of every arm's run.
+
+    An outcome is a metric, or divergence.
+    """
+    columns = [runs_of(arm) for arm in arms]
+    seed = 0
+    while columns and all(_has_ended(runs.get(seed), seed, records) for runs in columns):
+        seed += 1
+    return seed
+
+
+def _has_ended(key: str | None, seed: int, records: Records) -> bool:
+    diverged = key is not None and records.get(key, {}).get("status") == "diverged"
+    return diverged or fault(key, seed, records) is None
+
+
+def first(experiments: Mapping[str, Json], seeds: int) -> dict[str, Json]:
+    """Return experiments with the runs of their first seeds alone."""
+
+    def cut(arm: Json) -> Json:
+        return {**arm, "runs": {s: key for s, key in runs_of(arm).items() if s < seeds}}
+
+    return {name: {**one, "arms": [cut(arm) for arm in one["arms"]]}
+            for name, one in experiments.items()}  # fmt: skip
+
+
 def any_record(arm: Json, records: Records) -> bool:
     """Tell whether an arm has run."""
     return any(key in records for key in arm["runs"].values())

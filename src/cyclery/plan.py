@@ -11,7 +11,7 @@ from functools import cached_property
 from cyclery.arms import Arms
 from cyclery.cells import ArmPlan, Cell, RangePlan, Shard, needed_seeds, range_tests, with_ancestors
 from cyclery.config.load import Project
-from cyclery.config.models import Claim, Experiment
+from cyclery.config.models import Claim, Experiment, Tier
 from cyclery.errors import UserError, choices, nearest
 
 # The range test itself, as an arm that a claim can speak of.
@@ -246,6 +246,6 @@ class Plan:
         }
 
 
-def planned_seeds(claim: Claim, tier: str, default: int) -> int:
-    """Return the seeds that were planned for a claim before the run."""
-    return claim.seeds.get(tier, default)
+def planned_seeds(claim: Claim, name: str, tier: Tier) -> int:
+    """Return the seeds that were planned for a claim, before the run, at a tier of this name."""
+    return claim.seeds.get(name, tier.planned or tier.seeds)

@@ -182,7 +182,9 @@ class Claim(Strict):
     pooled: bool = Field(
         False, description="one verdict from the random-effects mean of all comparisons"
     )
-    seeds: dict[str, Seeds] = Field({}, description="planned seeds per tier; else the tier's")
+    seeds: dict[str, Seeds] = Field(
+        {}, description="planned seeds per tier, else the tier's; more than these decide nothing"
+    )
     comparisons: list[Comparison] = Field([], description="all must hold")
     not_run: dict[str, str] = Field(
         {}, description="tier (or `all`) to the reason why the claim cannot be tested there"
@@ -259,7 +261,12 @@ class Tier(Strict):
 
     title: str = Field(description="one line for the report")
     base: Settings = Field(description="settings of every run of the tier")
-    seeds: Seeds = Field(description="planned seeds")
+    seeds: Seeds = Field(description="seeds that are run unless told otherwise")
+    planned: Seeds | None = Field(
+        None,
+        description="seeds that claims plan before the run, looked at after every 5 and at the "
+        "end; null plans `seeds`",
+    )
     block: Seeds = Field(5, description="seeds per cell")
     tuning: bool = Field(False, description="train what experiments declare under `tune`")
     shard_by: Literal["paper", "experiment"] = Field(
@@ -271,6 +278,15 @@ class Tier(Strict):
     images_per_second: Annotated[dict[str, Factor], AfterValidator(_networks)] = Field(
         {}, description="training speed per network that `plan` estimates with"
     )
+
+    @model_validator(mode="after")
+    def _plans(self) -> Tier:
+        if self.planned is not None and self.planned < self.seeds:
+            raise ValueError(
+                f"{HERE}.planned: must be at least `seeds`, {self.seeds}, for seeds beyond the "
+                f"plan decide nothing (found {self.planned})."
+            )
+        return self
 
 
 def _once(names: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cyclery import reasons
 from cyclery.report.intervals import digits_for, interval_text
 from cyclery.report.model import (
     amount,
@@ -124,7 +125,8 @@ def board(slug: str, paper: Json) -> Table:
         Column("Effect", weight=1.15), Column("Seeds", "right"), Column("To settle", weight=0.8),
         Column("Tier", weight=0.5),
     ]  # fmt: skip
-    notes = ["Effect with 95 % interval, positive in the claim's favour. Seeds: used/planned."]
+    notes = ["Effect with 95 % interval (over all looks), positive in the claim's favour. "
+             "Seeds: used/planned."]  # fmt: skip
     notes += [
         f"† {c['id']}, own definition: {c['own_definition']}"
         for c in paper["claims"] if c["own_definition"]
@@ -152,12 +154,16 @@ def comparisons(slug: str, paper: Json) -> Table | None:
         for claim in paper["claims"] for item in claim["comparisons"]
         if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
-    shown = [item for claim in paper["claims"] for item in claim["comparisons"]]
+    shown = [(claim["id"], item) for claim in paper["claims"] for item in claim["comparisons"]]
     notes = []
-    if any(item["beside"]["p_sign_flip"] is not None for item in shown):
+    if any(item["beside"]["p_sign_flip"] is not None for _, item in shown):
         notes.append("p (sign flip): a permutation test beside the verdict, deciding nothing.")
-    if any(item["seeds_for_power"] for item in shown):
+    if any(item["seeds_for_power"] for _, item in shown):
         notes.append("For 80 %: the seeds that would find the stated effect with this power.")
+    notes += [
+        f"{name}, {item['says_label']}: {text}" for name, item in shown
+        for text in (reasons.exploratory(item), reasons.fragile(item)) if text
+    ]  # fmt: skip
     # A table without a row would lose every column, which LaTeX cannot set.
     table = Table(slug, f"{paper['name']}: comparisons", columns, rows, notes)
     return table.trimmed() if rows else None
