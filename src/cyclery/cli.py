@@ -220,12 +220,13 @@ def _prepare(options: argparse.Namespace) -> None:
     )
 
 
-def _trainer(options: argparse.Namespace, plan: Plan) -> Trainer:
+def _trainer(options: argparse.Namespace, plan: Plan, job: str) -> Trainer:
     # One thread per process: set before numpy and torch start theirs.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     from cyclery.data.registry import DATASETS
     from cyclery.engine.train import Trainer
+    from cyclery.heartbeat import progress_file
     from cyclery.store import Store
 
     project = plan.project
@@ -242,6 +243,8 @@ def _trainer(options: argparse.Namespace, plan: Plan) -> Trainer:
         commit=commit(options.root),
         # A job of the graph has a log, and shares the terminal with others.
         bar=options.log is None and sys.stderr.isatty(),
+        progress=progress_file(project.results / plan.tier, job),
+        job=job,
     )
 
 
@@ -264,13 +267,14 @@ def commit(root: Path) -> str | None:
 def _run_jobs(
     options: argparse.Namespace,
     plan: Plan,
+    job: str,
     jobs: list[dict[str, Any]],
     sources: list[dict[str, Any]] | None = None,
 ) -> int:
     from cyclery.engine.output import write_records
     from cyclery.engine.train import Stopped
 
-    trainer = _trainer(options, plan)
+    trainer = _trainer(options, plan, job)
     try:
         records = trainer.train(jobs, sources or [])
     except Stopped:
@@ -298,7 +302,8 @@ def _lr_range(options: argparse.Namespace) -> int:
 
     plan = _load(options)
     _expect(options, Graph(plan, {}).range_digest(options.group))
-    return _run_jobs(options, plan, range_jobs(plan.ranges(options.group)))
+    jobs = range_jobs(plan.ranges(options.group))
+    return _run_jobs(options, plan, f"lr-range/{options.group}", jobs)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -307,7 +312,8 @@ def _train(options: argparse.Namespace) -> int:
     plan = _load(options)
     shard = plan.shard(options.shard)
     _expect(options, shard.digest)
-    return _run_jobs(options, plan, shard_jobs(shard), source_jobs(shard))
+    job = f"records/{shard.id}"
+    return _run_jobs(options, plan, job, shard_jobs(shard), source_jobs(shard))
 
 
 def _jobs(options: argparse.Namespace) -> None:
@@ -332,7 +338,8 @@ def _checkpoint(options: argparse.Namespace) -> int:
     shard, _, _ = plan.kept()[options.run]
     [job] = (job for job in shard_jobs(shard) if job["key"] == key)
     try:
-        trained = export(_trainer(options, plan), job, source_jobs(shard), options.output)
+        trainer = _trainer(options, plan, f"checkpoints/{options.run}")
+        trained = export(trainer, job, source_jobs(shard), options.output)
     except Stopped:
         return 143
     _refresh(plan, trained)
