@@ -106,8 +106,8 @@ class ArmPlan:
         return max((parent.arm.level + 1 for parent in self.parents.values()), default=0)
 
     def key(self, seed: int) -> str:
-        """Return the run key of one seed."""
-        return digest([self.digest, seed])
+        """Return the run key of one seed: ``digest([self.digest, seed])``, made 75,000 times."""
+        return sha256(f'["{self.digest}",{seed}]'.encode()).hexdigest()[:24]
 
     def run(self, seed: int) -> dict[str, Any]:
         """Return the resolved settings of one run, as the trainer and the record have them."""

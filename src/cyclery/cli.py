@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from cyclery import status_view
     from cyclery.bench.command import arguments, bench
 
     parser = argparse.ArgumentParser(
@@ -90,6 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     add("check", _check, "check the whole configuration")
     command = add("plan", _plan, "show cells, runs, estimated time and disk, and what is done")
     command.add_argument("part", nargs="*", help="paper, paper.experiment or paper.claim")
+    command = add("status", _status, "show what runs, waits, is done, diverged or failed")
+    status_view.arguments(command)
     command = add("prepare", _prepare, "write a dataset as one file of tensors")
     command.add_argument("dataset")
     command.add_argument("--output", type=Path, help="its manifest")
@@ -206,6 +209,15 @@ def _plan(options: argparse.Namespace) -> None:
     from cyclery.overview import show
 
     show(_load(options), options.part)
+
+
+def _status(options: argparse.Namespace) -> None:
+    from cyclery.config.load import load
+    from cyclery.plan import Plan
+    from cyclery.status_view import status
+
+    # Without the check of every key: jobs that run have passed it.
+    status(options, Plan(load(options.root, overrides(options.set))))
 
 
 def _prepare(options: argparse.Namespace) -> None:

@@ -53,7 +53,7 @@ class Heartbeat:
     _place: dict[str, int] = field(default_factory=dict, init=False)
     _shared: Any = field(default=None, init=False)
     _diverged: int = field(default=0, init=False)
-    _began: float = field(default_factory=time.monotonic, init=False)
+    _began: float = field(default_factory=lambda: time.monotonic(), init=False)
     _started: float = field(default_factory=time.time, init=False)
     _written: float = field(default=-math.inf, init=False)
     _beats: int = field(default=0, init=False)
