@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from cyclery import status_view
+    from cyclery import compare_view, status_view
     from cyclery.bench.command import arguments, bench
 
     parser = argparse.ArgumentParser(
@@ -117,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     command = add("report", _report, "render evidence as HTML and LaTeX")
     command.add_argument("evidence", nargs="+", type=Path)
     command.add_argument("--output", type=Path, required=True, help="index.html")
+    text = "compare two sets of results: verdicts that moved, arms that differ, what is identical"
+    compare_view.arguments(add("compare", compare_view.run, text))
     command = add(
         "jobs",
         _jobs,

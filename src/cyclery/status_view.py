@@ -9,7 +9,6 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cyclery.status import STATES, Json, Watcher, finished
 from cyclery.text import duration
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from cyclery.plan import Plan
 
+Json = dict[str, Any]
 WATCH_SECONDS = 5.0
 # Jobs that are listed; more would push the totals off the screen.
 LISTED = 30
@@ -43,6 +43,9 @@ def _seconds(text: str) -> float:
 
 def status(options: argparse.Namespace, plan: Plan) -> None:
     """Print the state of the parts; with ``--watch`` until nothing is left or Ctrl-C."""
+    # Every other command adds these options too, and should not wait for the plan's modules.
+    from cyclery.status import Watcher, finished
+
     watcher = Watcher(plan, options.part)
     found = watcher.look()
     if options.watch is None:
@@ -84,6 +87,8 @@ def view(found: Json) -> Group:
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
+
+    from cyclery.status import STATES
 
     parts = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     parts.add_column("part", overflow="fold")
@@ -172,6 +177,8 @@ def _clock(seconds: float) -> str:
 
 
 def _summary(found: Json) -> str:
+    from cyclery.status import finished
+
     whole = found["parts"][-1]
     if finished(found):
         return f"All {whole['runs']} runs are done."
