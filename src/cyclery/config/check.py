@@ -69,7 +69,7 @@ def _arms(plan: Plan) -> list[str]:
         for experiment in plan.experiments(paper):
             for arm in plan.arm_names(paper, experiment):
                 try:
-                    plan.trials(paper, experiment, arm)
+                    plan.arm(paper, experiment, arm)
                 except ArmError as error:
                     found.setdefault(error.text, {})[error.arm] = None
     return [f"{text} ({_shared(list(arms))})" for text, arms in found.items()]
@@ -203,7 +203,7 @@ def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
 
 def _fair(plan: Plan, paper: str, comparison: Comparison, where: str) -> Iterator[str]:
     exp = comparison.experiment
-    running = {arm: plan.trials(paper, exp, arm)[0] for arm in plan.arm_names(paper, exp)}
+    running = {arm: plan.arm(paper, exp, arm) for arm in plan.arm_names(paper, exp)}
     sides = [arm for arm in (comparison.arm, *comparison_arms(comparison)) if arm in running]
     images = {arm: running[arm].cost["images"] for arm in sides}
     if len(set(images.values())) > 1 and not comparison.unequal_budget:

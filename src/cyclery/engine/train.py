@@ -231,6 +231,9 @@ class Trainer:
         record = self.lookup.finished(job, inputs)
         if record is not None:
             return record
+        if "tuned" in inputs:
+            [chosen] = (t for t in job["trials"] if t["factors"] == inputs["tuned"])
+            job = {**job, "settings": {**job["settings"], "schedules": chosen["schedules"]}}
         self._heart.running(job["key"])
         started = datetime.now(UTC).isoformat(timespec="seconds")
         data = self.data(job["settings"], device)
