@@ -104,6 +104,8 @@ def _experiment(
         arm = plan.arm(paper, name, arm_name)
         tuned = _tuned(arm, runs)
         own.append(arm)
+        if tuned:
+            _leave_out_other_tunings(arm, tuned["chosen"], plan.project.seeds, runs)
         # Settings and schedules are shown as the arm's runs took them.
         taken = next((t.arm.settings["schedules"] for t in arm.trials
                       if tuned and t.arm.factors == tuned["chosen"]), None)  # fmt: skip
@@ -183,6 +185,16 @@ def _tuned(arm: ArmPlan, runs: dict[str, Record]) -> dict[str, Any] | None:
         # Without a trial that was finite for all seeds the values as declared were taken.
         "fallback": found[chosen]["val_accuracy"] is None,
     }
+
+
+def _leave_out_other_tunings(
+    arm: ArmPlan, chosen: dict[str, float], seeds: int, runs: dict[str, Record]
+) -> None:
+    """Let no run pass for finished that was trained with what its tuning chose at another time."""
+    for key in map(arm.key, range(seeds)):
+        record = runs.get(key)
+        if record and (record.get("inputs") or {}).get("tuned") != chosen:
+            runs[key] = {**record, "status": "of another tuning"}
 
 
 def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:
