@@ -76,10 +76,12 @@ def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
         rows = groups.get(arm["id"], frame.iloc[:0])
         done = rows[rows["status"] == "done"]
         broken = rows[rows["status"] == "diverged"]
-        means = done[list(COSTS)].mean()
+        means = {name: done[name].mean() for name in COSTS}
+        seeds = [int(seed) for seed in done["seed"]]
         keys = {int(seed): [key] for seed, key in zip(done["seed"], done["key"], strict=True)}
         drawn = units(keys, records)
-        figures = {name: _figure(done[["seed", name]].dropna(), drawn) for name in metrics}
+        # Plain arrays: thousands of small frames would take most of the time.
+        figures = {name: _figure(seeds, done[name].to_numpy(), drawn) for name in metrics}
         out.append({
             "id": arm["id"], "label": arm.get("label") or arm["id"],
             "role": arm.get("role") or "control", "own_definition": arm.get("own_definition"),
@@ -93,18 +95,19 @@ def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
     return out
 
 
-def _figure(column: pd.DataFrame, drawn: Sequence[Sequence[int]]) -> Json | None:
-    """Return mean, spread, interval and values of one metric of one arm.
+def _figure(
+    seeds: Sequence[int], column: np.ndarray[Any, Any], drawn: Sequence[Sequence[int]]
+) -> Json | None:
+    """Return mean, spread, interval and values of one metric of one arm; NaN is left out.
 
     The first three are over what was drawn independently, each by the mean of its seeds.
     """
-    values = [float(x) for x in column.iloc[:, 1]]
-    if not values:
+    by_seed = {seed: float(x) for seed, x in zip(seeds, column, strict=True) if x == x}
+    if not by_seed:
         return None
-    by_seed = {int(seed): x for seed, x in zip(column["seed"], values, strict=True)}
     est = stats.estimate(by_unit(by_seed, drawn))
-    return {"mean": est.effect, "sd": est.sd, "ci95": stats.interval(est), "values": values,
-            "seeds": [int(seed) for seed in column["seed"]]}  # fmt: skip
+    return {"mean": est.effect, "sd": est.sd, "ci95": stats.interval(est),
+            "values": list(by_seed.values()), "seeds": list(by_seed)}  # fmt: skip
 
 
 def curves(experiment: Json, records: Records) -> list[Json]:
