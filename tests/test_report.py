@@ -141,7 +141,7 @@ def test_every_claim_experiment_and_command_is_there(page: Page) -> None:
     assert text.count("printed value not read") == 4
     assert "F: seed 3 diverged" not in text  # only the third experiment has one
     assert "\u2020 B, own definition: The order is ours." in text
-    assert "E: best of 3 trials on validation: lr 2." in text
+    assert "E: best of 3 trials on validation: learning rate \u00d7\u00a02." in text
     assert "Arms not run at this tier: easy-hard-easy-8 (full control set at desk)." in text
     assert "Every arm saw 40.9\u00a0k images a run." in text
 
@@ -226,7 +226,7 @@ def test_each_table_stands_in_a_float_of_another_document(made: Path, tmp_path: 
     (tmp_path / "report.tex").write_text(
         f"\\documentclass{{article}}{packages}\\begin{{document}}{body}\\end{{document}}"
     )
-    assert len(tables) == 6 + 3 * 3 + 4
+    assert len(tables) == 6 + 3 * 3 + 4 + 3
     assert compile_pdf(tmp_path) is not None
 
 

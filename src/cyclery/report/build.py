@@ -86,6 +86,7 @@ def build(evidence: list[Json], out_dir: Path, tier: str) -> Path:
                 for item in block["charts"]:
                     out.draw(item)
                 block["table"], block["tex_table"] = out.table(block["table"])
+                block["tuning"], block["tuning_tex"] = out.table(block.get("tuning"))
             paper["printed_table"], paper["printed_tex"] = out.table(paper["printed_table"])
             for name in ("board_table", "comparison_table"):
                 _, paper[name] = out.table(paper[name])

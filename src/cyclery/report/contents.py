@@ -52,6 +52,10 @@ def _metric_columns(metrics: list[str], wide: bool = False) -> list[Column]:
 def _arm_notes(arms: list[Json]) -> list[str]:
     """Return what stands under the table about single arms, equal definitions together."""
     notes, own = [], dict[str, list[str]]()
+    tuned = [bool(arm["tuned"]["trials"]) for arm in arms]
+    if any(tuned) and not all(tuned):
+        rest = ", ".join(letter(place) for place, found in enumerate(tuned) if not found)
+        notes.append(f"Not tuned, values as declared: {rest}.")
     for place, arm in enumerate(arms):
         if arm["own_definition"]:
             own.setdefault(arm["own_definition"], []).append(letter(place))
@@ -62,10 +66,50 @@ def _arm_notes(arms: list[Json]) -> list[str]:
         for one in arm["diverged"]:
             notes.append(f"{letter(place)}: seed {one['seed']} diverged at step {one['step']}.")
         if arm["tuned"]["trials"]:
-            values = ", ".join(f"{name} {value}" for name, value in arm["tuned"]["chosen"].items())
-            count = len(arm["tuned"]["trials"])
-            notes.append(f"{letter(place)}: best of {count} trials on validation: {values}.")
+            values, count = _factors(arm["tuned"]["chosen"]), len(arm["tuned"]["trials"])
+            why = (
+                "no trial was finite, as declared"
+                if arm["tuned"]["fallback"]
+                else (f"best of {count} trials on validation")
+            )
+            notes.append(f"{letter(place)}: {why}: {values}.")
     return [f"† {', '.join(who)}, own definition: {text}" for text, who in own.items()] + notes
+
+
+def _factors(factors: Json) -> str:
+    """Return a trial in words; its factors are on the arm's own values."""
+    return ", ".join(
+        f"{metric_name(name)} \u00d7\u00a0{compact(value)}" for name, value in factors.items()
+    )
+
+
+def tuning(slug: str, experiment: Json) -> Table | None:
+    """Return the tuning curve of every arm as a table; None where none is tuned."""
+    arms = [(p, arm) for p, arm in enumerate(experiment["arms"]) if arm["tuned"]["trials"]]
+    if not arms:
+        return None
+    rows: list[list[Cell]] = []
+    for place, arm in arms:
+        for trial in arm["tuned"]["trials"]:
+            score, lost = trial["val_accuracy"], trial["diverged"]
+            chosen = trial["factors"] == arm["tuned"]["chosen"]
+            rows.append([
+                place, arm["label"] or arm["id"], _factors(trial["factors"]),
+                None if score is None else 100 * score, f"{lost} diverged" if lost else None,
+                "chosen" if chosen else None,
+            ])  # fmt: skip
+    seeds = {seed for _, arm in arms for seed in arm["tuned"]["seeds"]}
+    notes = [
+        "Mean validation accuracy at the end of the run, over seeds of tuning that nothing else "
+        f"uses ({len(seeds)} a trial). Factors multiply the arm's own values. Arms are compared on "
+        "other seeds."
+    ]
+    columns = [
+        Column("", "key"), Column("Arm", weight=2.0), Column("Trial", weight=1.6),
+        Column("Val. acc. (%)", "number", 2), Column("Lost"), Column(""),
+    ]  # fmt: skip
+    title = experiment["title"] or experiment["id"]
+    return Table(slug, f"{title}: tuning", columns, rows, notes, lead=2).trimmed()
 
 
 def _figures(arm: Json, metrics: list[str], columns: list[Column]) -> list[Cell]:

@@ -114,6 +114,8 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
     )
     notes = [f"Selection: {raw['selection_rule'] or 'not stated'}. Seeds: {seed_list(seeds)}."]
     notes += ["Mean ± half of the 95 % interval over seeds.", *_provenance_notes(part)]
+    if raw["arms"] and not any(arm["tuned"]["trials"] for arm in raw["arms"]):
+        notes.append("No arm was tuned by itself: values are as declared.")
     notes = [" ".join(notes)]
     if raw["not_run"]:
         reasons = dict.fromkeys(raw["not_run"].values())
@@ -142,7 +144,8 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
     if constant:
         settings["Held constant in every arm"] = ", ".join(constant)
     return {**raw, "slug": slug, "settings": settings, "charts": charts,
-            "columns": _columns(charts), "table": table if raw["arms"] else None}  # fmt: skip
+            "columns": _columns(charts), "table": table if raw["arms"] else None,
+            "tuning": contents.tuning(slugs.make(slug, "tuning"), raw)}  # fmt: skip
 
 
 def range_test(raw: Json, part: Json, slugs: Slugs, prefix: str) -> Json:
