@@ -865,7 +865,7 @@ def test_evidence_knows_the_teachers_of_teachers(tmp_path: Path) -> None:
         "small": student("assistant", split={"share": 2}),
         "alone": {"split": {"share": 2}},
     }
-    plan = planned(tmp_path, arms, seeds=4)
+    plan = planned(tmp_path, arms, {"planned": 4}, seeds=4)
     out = tmp_path / "results/smoke"
     path = tmp_path / "config/papers/one.yaml"
     path.write_text(path.read_text().replace("experiment: teachers", "experiment: students")
