@@ -92,7 +92,8 @@ def blank(comparison: Json, labels: Labels) -> Json:
         "ci90": None, "bca95": None, "p": None, "p_holm": None, "n": 0, "sd": None,
         "verdict": "not run", "reason": "", "seeds": [], "differences": [], "keys": [],
         "units": None, "left_out": [], "unequal_budget": comparison.get("unequal_budget"),
-        "pooled": None, "seeds_to_settle": None, "seconds_to_settle": None,
+        "printed": comparison.get("printed"), "pooled": None, "seeds_to_settle": None,
+        "seconds_to_settle": None,
     }  # fmt: skip
 
 
@@ -143,7 +144,7 @@ def pooled(members: Sequence[Case]) -> Case:
     row = {**first, "label": f"pooled over {count}", "experiment": "",
            "arm": "pooled", "against": "all comparators", "chosen": None, "bca95": None, "sd": None,
            "margin": max(case.row["margin"] for case in members), "effect": None, "units": None,
-           "seeds": [], "differences": [], "keys": [],
+           "printed": None, "seeds": [], "differences": [], "keys": [],
            "left_out": [f"{name}: not run at this tier" for name in absent]}  # fmt: skip
     row["n"] = min(len(sample) for sample in samples.values())
     costs = {arm: cost for case in members for arm, cost in case.costs.items()}

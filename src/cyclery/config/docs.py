@@ -22,6 +22,7 @@ from cyclery.config.models import (
     ExperimentTier,
     Paper,
     ParentRef,
+    PrintedEffect,
     RangeTest,
     SeedRule,
     Tier,
@@ -52,6 +53,7 @@ MODELS: dict[str, type[Strict]] = {
     "Range test": RangeTest,
     "Claim": Claim,
     "Comparison": Comparison,
+    "Printed effect": PrintedEffect,
     "Against the best of several": BestOf,
     "Against a constant": Constant,
 }
@@ -83,6 +85,7 @@ LINKS = {
     ("Settings", "weight_decay_norm"): "Schedules",
     ("Settings", "clip_norm"): "Schedules",
     ("Claim", "comparisons"): "Comparison",
+    ("Comparison", "printed"): "Printed effect",
 }
 INTRODUCTION = """\
 # Configuration reference

@@ -204,6 +204,17 @@ Against = Annotated[
 ]
 
 
+class PrintedEffect(Strict):
+    """An effect as the paper prints it, oriented as the comparison is."""
+
+    value: float = Field(description="the effect: positive favours the claim")
+    unit: str = Field("pp", description="its unit; `pp` is percentage points")
+    source: str = Field(min_length=1, description="table or figure, data and network")
+    confidence: Literal["read", "memory"] = Field(
+        "read", description="read in the source, or recalled from memory"
+    )
+
+
 class Comparison(Strict):
     """One comparison of a claim."""
 
@@ -226,6 +237,9 @@ class Comparison(Strict):
     label: str | None = Field(None, description="how the report calls it")
     unequal_budget: str | None = Field(
         None, description="why the arms may see different numbers of samples"
+    )
+    printed: PrintedEffect | None = Field(
+        None, description="the effect that the paper prints; shown beside ours, never tested"
     )
 
     @model_validator(mode="after")

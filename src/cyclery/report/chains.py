@@ -75,4 +75,6 @@ def picture(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart
         if node["parents"]
     )
     text = f"Parents are above their children. {words}."
-    return Chart(slug, f"{title}: chain", text, page.figure)
+    data = [["child", "parent", "seeds"]]
+    data += [[n["label"], p["label"], p["seeds"]] for n in found for p in n["parents"]]
+    return Chart(slug, f"{title}: chain", text, page.figure, data)

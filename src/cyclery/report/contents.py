@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cyclery.report.intervals import digits_for, interval_text
+from cyclery.report.intervals import digits_for, interval_text, printed_text
 from cyclery.report.model import (
     amount,
     compact,
@@ -76,6 +76,18 @@ def _figures(arm: Json, metrics: list[str], columns: list[Column]) -> list[Cell]
     return cells
 
 
+def tuning(arms: list[Json]) -> str:
+    """Say how the arms were tuned, and with how many trials."""
+    counts = {len(arm["tuned"]["trials"]) for arm in arms}
+    if counts <= {0}:
+        return "Tuning: none, every arm runs as declared."
+    if len(counts) == 1:
+        return f"Tuning: {counts.pop()} trials an arm, the best on validation counts."
+    untuned = [letter(i) for i, arm in enumerate(arms) if not arm["tuned"]["trials"]]
+    rest = f" {', '.join(untuned)}: untuned." if untuned else ""
+    return f"Tuning: the best trial on validation counts.{rest}"
+
+
 def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Table:
     """Return the table of an experiment's arms; `extra` are further metrics that claims use."""
     metrics = ["test_accuracy", "val_accuracy", "test_nll", "test_ece"]
@@ -98,7 +110,33 @@ def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Tab
         budget = [f"Every arm saw {amount(max(seen))} images a run."]
     title = experiment["title"] or experiment["id"]
     all_notes = [*notes, *(budget if seen else []), *_arm_notes(experiment["arms"])]
-    return Table(slug, f"{title}: arms", columns, rows, all_notes, lead=2).trimmed()
+    return Table(
+        slug, f"{title}: arms", columns, rows, all_notes, lead=2, command=experiment["command"]
+    ).trimmed()
+
+
+def trials(slug: str, experiment: Json, notes: list[str]) -> Table | None:
+    """Return every trial of every tuned arm with its score on validation; None where none is."""
+    rows: list[list[Cell]] = []
+    for place, arm in enumerate(experiment["arms"]):
+        for trial in arm["tuned"]["trials"]:
+            factors = trial.get("factors") or {}
+            score = trial.get("val_accuracy")
+            rows.append([
+                place, arm["label"] or arm["id"],
+                ", ".join(f"{name} × {compact(value) if isinstance(value, int | float) else value}"
+                          for name, value in factors.items()),
+                None if score is None else 100 * score,
+                "chosen" if factors == arm["tuned"]["chosen"] else "",
+            ])  # fmt: skip
+    columns = [Column("", "key"), Column("Arm", weight=2.0), Column("Trial", weight=1.5),
+               Column("Val. acc. (%)", "number"), Column("Choice", "right")]  # fmt: skip
+    title = experiment["title"] or experiment["id"]
+    said = ["Mean over the seeds on the validation split; a trial that diverged has no score."]
+    return Table(
+        slug, f"{title}: trials of tuning", columns, rows, [*said, *notes], lead=2,
+        command=experiment["command"],
+    ).trimmed() if rows else None  # fmt: skip
 
 
 def settling(claim: Json) -> str:
@@ -108,7 +146,7 @@ def settling(claim: Json) -> str:
     return ", ".join([*parts, duration(seconds)] if seconds is not None else parts)
 
 
-def board(slug: str, paper: Json) -> Table:
+def board(slug: str, paper: Json, below: list[str]) -> Table:
     """Return a paper's verdicts as a table (the page has its own board)."""
     rows: list[list[Cell]] = []
     for claim in paper["claims"]:
@@ -129,7 +167,8 @@ def board(slug: str, paper: Json) -> Table:
         f"† {c['id']}, own definition: {c['own_definition']}"
         for c in paper["claims"] if c["own_definition"]
     ]  # fmt: skip
-    return Table(slug, f"{paper['name']}: verdicts", columns, rows, notes).trimmed()
+    return Table(slug, f"{paper['name']}: verdicts", columns, rows, [*notes, *below],
+                 command=paper["command"]).trimmed()  # fmt: skip
 
 
 def _effect(item: Json) -> str:
@@ -137,21 +176,30 @@ def _effect(item: Json) -> str:
     return " ".join(filter(None, (text, item["unit"], interval_text(item))))
 
 
-def comparisons(slug: str, paper: Json) -> Table | None:
+def _printed_effect(item: Json) -> str:
+    text = printed_text(item)
+    how = ", from memory" if text and item["printed"]["confidence"] == "memory" else ""
+    return f"{text} ({item['printed']['source']}{how})" if text else ""
+
+
+def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
     """Return every comparison of a paper with its test, interval and p; None where none ran."""
     columns = [
         Column("Claim", weight=0.7), Column("Comparison", weight=2.2), Column("Metric"),
         Column("Test, margin", weight=0.95), Column("Effect", weight=1.2),
-        Column("p (Holm)", "number", 3), Column("n", "number", 0), Column("Verdict", "verdict"),
+        Column("p (Holm)", "number", 3), Column("n", "number", 0),
+        Column("Paper prints", weight=1.1), Column("Verdict", "verdict"),
     ]  # fmt: skip
     rows: list[list[Cell]] = [
         [claim["id"], item["says_label"], metric_name(item["metric"]), item["says_test"],
-         _effect(item), item["p_holm"], item["n"], item["verdict"]]
+         _effect(item), item["p_holm"], item["n"], _printed_effect(item), item["verdict"]]
         for claim in paper["claims"] for item in claim["comparisons"]
         if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
     # A table without a row would lose every column, which LaTeX cannot set.
-    return Table(slug, f"{paper['name']}: comparisons", columns, rows).trimmed() if rows else None
+    return Table(
+        slug, f"{paper['name']}: comparisons", columns, rows, below, command=paper["command"]
+    ).trimmed() if rows else None  # fmt: skip
 
 
 def printed(slug: str, paper: Json) -> Table:
@@ -176,7 +224,8 @@ def printed(slug: str, paper: Json) -> Table:
     notes = [
         "How: read in the source named, or recalled from memory. Never mixed into our figures."
     ]
-    return Table(slug, f"{paper['name']}: what the paper prints", columns, rows, notes).trimmed()
+    return Table(slug, f"{paper['name']}: what the paper prints", columns, rows, notes,
+                 command=paper["command"]).trimmed()  # fmt: skip
 
 
 def _plain(value: Any) -> str:
@@ -187,7 +236,7 @@ def _plain(value: Any) -> str:
 _READINGS = {"minimum_10": "minimum / 10"}
 
 
-def readings(slug: str, test: Json, notes: list[str]) -> Table:
+def readings(slug: str, test: Json, notes: list[str], command: str) -> Table:
     """Return the bounds of a range test beside the automated readings, numbered as in the plot."""
     rows: list[list[Cell]] = [
         ["", "base (lower bound)", compact(test["base"])],
@@ -198,4 +247,5 @@ def readings(slug: str, test: Json, notes: list[str]) -> Table:
         words = _READINGS.get(name, name.replace("_", " "))
         rows.append([str(i + 1), words, str(shown)])
     columns = [Column("#", "right"), Column("Reading"), Column("Learning rate", "right")]
-    return Table(slug, f"Range test, {test['label']}: readings", columns, rows, notes)
+    return Table(slug, f"Range test, {test['label']}: readings", columns, rows, notes,
+                 command=command)  # fmt: skip

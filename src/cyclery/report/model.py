@@ -30,6 +30,7 @@ _COMPARISON: Json = {
     "p": None, "p_holm": None, "n": 0, "sd": None, "verdict": "", "reason": "", "seeds": [],
     "differences": [], "keys": [], "against_metric": "", "bca95": _INTERVAL, "units": [],
     "left_out": [], "unequal_budget": "", "pooled": {},
+    "printed": {"value": None, "unit": "", "source": "", "confidence": ""},
 }  # fmt: skip
 _CLAIM: Json = {
     "id": "", "statement": "", "source": "", "own_definition": "", "verdict": "not run",
@@ -53,6 +54,7 @@ _EXPERIMENT: Json = {
 }  # fmt: skip
 _EVIDENCE: Json = {
     "schema": SCHEMA, "tier": "", "part": "", "title": "",
+    "commands": {"part": "", "report": ""},
     "paper": {"id": "", "title": "", "authors": "", "year": None, "arxiv": "", "venue": "",
               "summary": "", "deviations": []},
     "claims": [_CLAIM], "experiments": [_EXPERIMENT],
