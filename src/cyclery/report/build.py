@@ -118,8 +118,8 @@ def build(evidence: list[Json], out_dir: Path, tier: str) -> Path:
                 out.block(block)
                 block["trials"], block["tex_trials"] = out.table(block.get("trials"))
             for name in ("printed", "board", "comparison"):
-                found = out.table(paper[f"{name}_table"])
-                paper[f"{name}_table"], paper[f"{name}_tex"] = found
+                table = paper.pop(f"{name}_table")
+                paper[name], paper[f"{name}_tex"] = out.table(table)
         for board in shown["leaders"]:
             out.block(board)
     shown["version"] = cyclery.__version__

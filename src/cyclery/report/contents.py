@@ -205,12 +205,13 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
 def printed(slug: str, paper: Json) -> Table:
     """Return the figures that a paper prints, with where each was read."""
     columns = [
-        Column("Where", weight=0.8), Column("Data", weight=0.9), Column("Network", weight=0.9),
-        Column("Method", weight=1.5), Column("Metric", weight=1.0), Column("Printed", weight=0.9),
-        Column("Source", weight=1.4), Column("How", weight=0.6),
+        Column("Where", weight=0.9), Column("Data", weight=0.9), Column("Network", weight=1.1),
+        Column("Method", weight=1.7), Column("Metric", weight=1.2), Column("Printed", weight=0.9),
+        Column("Source", "right"), Column("How", weight=0.6),
     ]  # fmt: skip
+    sources = list(dict.fromkeys(str(i["source"]) for i in paper["printed_rows"] if i["source"]))
     rows: list[list[Cell]] = []
-    for item in paper["printed"]:
+    for item in paper["printed_rows"]:
         value = "printed value not read"
         if item["value"] is not None:
             value = _plain(item["value"])
@@ -218,11 +219,13 @@ def printed(slug: str, paper: Json) -> Table:
             if item["runs"] is not None:
                 value += f" ({item['runs']:g} run{'' if item['runs'] == 1 else 's'})"
         data = ", ".join(str(x) for x in (item["dataset"], item["labels"]) if x not in ("", None))
+        place = f"[{sources.index(str(item['source'])) + 1}]" if item["source"] else ""
         texts = (item["table"], data, item["architecture"], item["method"], item["metric"], value,
-                 item["source"], item["confidence"])  # fmt: skip
+                 place, "" if item["confidence"] == "read" else item["confidence"])  # fmt: skip
         rows.append([str(t) for t in texts])
     notes = [
-        "How: read in the source named, or recalled from memory. Never mixed into our figures."
+        "Read in the source named, but where it says memory. Never mixed into our figures.",
+        *(f"[{place + 1}] {source}" for place, source in enumerate(sources)),
     ]
     return Table(slug, f"{paper['name']}: what the paper prints", columns, rows, notes,
                  command=paper["command"]).trimmed()  # fmt: skip

@@ -23,6 +23,7 @@ from cyclery.report.download import wide
 from cyclery.report.model import compact, is_share, letter, metric_name
 
 Json = dict[str, Any]
+PANELS = 4  # of learning curves; what else was logged is in the data
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -46,6 +47,7 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
     names = [n for n in names if "test_" + n.removeprefix("val_") not in names or n[:4] != "val_"]
     if not names:
         return None
+    names, rest = names[:PANELS], names[PANELS:]
     page = Page([74] * len(names))
     x = _epochs(found)
     for name in names:
@@ -74,11 +76,12 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
         f"{words[:1].upper()}{words[1:]} by epoch: mean of the seeds with its 95 % band. "
         "Vertical axes of accuracy and loss are fitted to the last 90 % of the run."
     )
+    text += f" In the data alone: {', '.join(map(metric_name, rest))}." if rest else ""
     rows = wide(
         ("metric", "epoch"),
         (
             ((c["metric"], epoch), c["arm"], values)
-            for name in names for c in found if c["metric"] == name
+            for name in (*names, *rest) for c in found if c["metric"] == name
             for epoch, *values in zip(c["epoch"], c["mean"], c["low"], c["high"], strict=False)
         ),
         ("mean", "low", "high"),

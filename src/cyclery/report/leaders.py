@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cyclery.report.chart import INK, Chart, Page, colour, log_ticks, span
-from cyclery.report.model import Slugs, amount, duration, seed_list
+from cyclery.report.model import Slugs, amount, compact, seed_list
 from cyclery.report.tables import Cell, Column, Estimate, Table
 
 Json = dict[str, Any]
@@ -100,7 +100,7 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
     for place, entry in enumerate(_ranked(group)):
         arm = entry.arm
         network = "" if entry.network == VARIES else entry.network.split(" (")[0]
-        time = duration(arm["seconds"]) if arm["seconds"] else None
+        time = compact(float(f"{arm['seconds']:.3g}")) if arm["seconds"] else None
         rows.append([
             f"{place + 1}{' ‡' if place in front else ''}", arm["label"] or arm["id"], entry.paper,
             "; ".join(dict.fromkeys(entry.experiments)), network, arm["role"], arm["n"],
@@ -110,7 +110,7 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
         Column("Rank", "right"), Column("Arm", weight=2.0), Column("Paper", weight=0.9),
         Column("Experiment", weight=2.0), Column("Network", weight=0.9), Column("Role", weight=0.8),
         Column("n", "number", 0), Column("Test accuracy (%)", "estimate"),
-        Column("Time/run", "right"), Column("Images", "right"),
+        Column("Seconds/run", "right"), Column("Images", "right"),
     ]  # fmt: skip
     return Table(
         slug, f"Every arm on {group.title}", columns, rows, [*_notes(group), *notes], lead=2,
@@ -151,7 +151,8 @@ def scatter(slug: str, group: Group) -> Chart | None:
     )
     shown = [m for m in means if m >= floor]
     y = span([*shown, *(v for _, e in found for v in _ends(e) if v >= floor)])
-    x = (min(seconds) / 1.3, max(seconds) * 1.3)
+    times = [time for time, mean in zip(seconds, means, strict=True) if mean >= floor]
+    x = (min(times) / 1.3, max(times) * 1.3)
     page = Page([150])
     ax = page.panel(150, "test accuracy (%) against time of a run", x, y)
     log_ticks(ax, x, fine=True)
@@ -173,11 +174,11 @@ def scatter(slug: str, group: Group) -> Chart | None:
         "Methods are dots, baselines squares, other controls triangles; bars are 95 % intervals. "
         "The dashed line joins the arms that none beats at equal or less time, by rank."
     )
-    text += f" Below the axis: {below} arms." if below else ""
-    data = [["rank", "paper", "experiment", "arm", "role", "n", "seconds", "images",
+    text += f" Below the axis: {below} arm{'s' if below > 1 else ''}." if below else ""
+    data: list[list[Any]] = [["rank", "paper", "experiment", "arm", "role", "n", "seconds", "images",
              "test_accuracy", "low95", "high95"]]  # fmt: skip
     for place, entry in enumerate(_ranked(group)):
-        arm, ends = entry.arm, _ends(entry) or [None, None]
+        arm, ends = entry.arm, _ends(entry)
         name, where = arm["label"] or arm["id"], "; ".join(entry.experiments)
         cost = (arm["n"], arm["seconds"], arm["views"])
         row = (place + 1, entry.paper, where, name, arm["role"], *cost)

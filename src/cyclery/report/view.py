@@ -158,7 +158,7 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
             experiment(e, p, claims, slugs, slug) for p in parts for e in p["experiments"]
         ],
         "ranges": [range_test(r, p, slugs, slug) for p in parts for r in p["ranges"]],
-        "printed": [row for p in parts for row in p["printed"]],
+        "printed_rows": [row for p in parts for row in p["printed"]],
         "command": next((p["commands"]["part"] for p in parts if p["commands"]["part"]), ""),
         "compute": words.compute(parts), "ran": words.ran(parts),
     }  # fmt: skip
@@ -166,7 +166,7 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
     view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view, notes) if raw else None
     view["comparison_table"] = contents.comparisons(slugs.make(slug, "comparisons"), view, notes)
     view["printed_table"] = (
-        contents.printed(slugs.make(slug, "printed"), view) if view["printed"] else None
+        contents.printed(slugs.make(slug, "printed"), view) if view["printed_rows"] else None
     )
     return view
 

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from cyclery.report.leaders import VARIES
-from cyclery.report.model import DECIDED, amount, compact, duration, seed_list
+from cyclery.report.model import DECIDED, amount, duration, seed_list
 
 Json = dict[str, Any]
 
@@ -90,7 +90,7 @@ def compute(parts: list[Json]) -> list[tuple[str, str]]:
     runs = sum(one["records"] or 0 for one in found)
     if not runs:
         return []
-    hours = f"{compact(seconds / 3600)} device-hours ({duration(seconds)})"
+    hours = f"{seconds / 3600:.2g} device-hours ({duration(seconds)})"
     facts = [("Runs", amount(runs)), ("Time", hours), ("Images", amount(images)), ("On", devices)]
     return [(name, text) for name, text in facts if text]
 
