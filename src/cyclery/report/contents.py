@@ -173,7 +173,9 @@ def board(slug: str, paper: Json, below: list[str]) -> Table:
 
 def _effect(item: Json) -> str:
     text = number(item["effect"], digits_for(item), sign=True)
-    return " ".join(filter(None, (text, item["unit"], interval_text(item))))
+    # A narrow column may break an interval after its comma.
+    ends = interval_text(item).replace("\u00a0", " ")
+    return " ".join(filter(None, (text, item["unit"], ends)))
 
 
 def _printed_effect(item: Json) -> str:

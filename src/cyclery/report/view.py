@@ -27,6 +27,8 @@ from cyclery.report.model import (
 )
 
 Json = dict[str, Any]
+# Inches of a LaTeX page that columns fill, what a figure is scaled by, and the tallest one.
+PAGE, SCALE, TALLEST = 9.3, 0.79, 8.6
 _ARXIV = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
 
 
@@ -47,15 +49,19 @@ def _charts(found: list[Chart | None]) -> list[Json]:
     ]
 
 
-def _columns(charts: list[Json]) -> list[list[Json]]:
-    """Deal charts to the two columns of a LaTeX page, each to the shorter one."""
-    columns: tuple[list[Json], list[Json]] = ([], [])
-    heights = [0.0, 0.0]
+def _sheets(charts: list[Json]) -> list[list[list[Json]]]:
+    """Deal charts to LaTeX pages of two columns each, in which they fit, each to the shorter one."""
+    pages: list[tuple[list[Json], list[Json]]] = []
+    heights = [PAGE, PAGE]
     for item in sorted(charts, key=lambda c: -c["chart"].figure.get_figheight()):
+        height = min(SCALE * item["chart"].figure.get_figheight(), TALLEST) + 0.6  # its caption
+        if min(heights) + height > PAGE:
+            pages.append(([], []))
+            heights = [0.0, 0.0]
         shorter = heights.index(min(heights))
-        columns[shorter].append(item)
-        heights[shorter] += item["chart"].figure.get_figheight() + 0.6  # inches of caption
-    return [column for column in columns if column]
+        pages[-1][shorter].append(item)
+        heights[shorter] += height
+    return [[column for column in page if column] for page in pages]
 
 
 def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: str) -> Json:
@@ -103,7 +109,7 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
     if constant:
         settings["Held constant in every arm"] = ", ".join(constant)
     return {**raw, "slug": slug, "settings": settings, "charts": charts,
-            "columns": _columns(charts), "table": table if raw["arms"] else None,
+            "sheets": _sheets(charts), "table": table if raw["arms"] else None,
             "trials": trials}  # fmt: skip
 
 
