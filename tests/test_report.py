@@ -372,9 +372,11 @@ def test_latex_compiles_without_overfull_boxes_or_lost_references(made: Path) ->
 @needs_latex
 def test_each_table_stands_in_a_float_of_another_document(made: Path, tmp_path: Path) -> None:
     tables = sorted((made / "tables").glob("*.tex"))
+    floats = [path for path in tables if "xltabular" not in path.read_text("utf-8")]
+    assert len(tables) - len(floats) == 1  # the leaderboard is longer than a page
     body = "".join(
         f"\\begin{{table}}\\caption{{x}}\\input{{{path}}}\\end{{table}}\\clearpage\n"
-        for path in tables
+        for path in floats
     )
     packages = "\\usepackage{array,booktabs,tabularx,siunitx,xcolor}"
     (tmp_path / "report.tex").write_text(

@@ -132,7 +132,10 @@ def trials(slug: str, experiment: Json, notes: list[str]) -> Table | None:
     columns = [Column("", "key"), Column("Arm", weight=2.0), Column("Trial", weight=1.5),
                Column("Val. acc. (%)", "number"), Column("Choice", "right")]  # fmt: skip
     title = experiment["title"] or experiment["id"]
-    said = ["Mean over the seeds on the validation split; a trial that diverged has no score."]
+    said = [
+        f"{len(rows)} trials, scored by the mean over the seeds on the validation split; a trial "
+        "that diverged has no score. Budget: that of the arm, for each."
+    ]
     return Table(
         slug, f"{title}: trials of tuning", columns, rows, [*said, *notes], lead=2,
         command=experiment["command"],
