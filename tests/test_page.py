@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ def test_headings_do_not_skip_a_level(browser: Browser, page: Path) -> None:
         "return [...document.querySelectorAll('h1,h2,h3,h4,h5,h6')].map(h => +h.tagName[1])"
     )
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in pairwise(levels))
 
 
 def test_theme_is_chosen_and_kept(browser: Browser, page: Path) -> None:
@@ -209,7 +210,9 @@ def test_print_is_light_and_without_controls(browser: Browser, page: Path) -> No
     assert browser.run("return getComputedStyle(document.body).backgroundColor") == (
         "rgb(255, 255, 255)"
     )
-    gone = "return [...document.querySelectorAll('.filters, .top')].filter(e => e.checkVisibility())"
+    gone = (
+        "return [...document.querySelectorAll('.filters, .top')].filter(e => e.checkVisibility())"
+    )
     assert browser.run(gone) == []
     printed = browser.command("Page.printToPDF")["data"]
     assert len(printed) > 100_000

@@ -235,7 +235,7 @@ def test_a_referee_finds_the_answers_under_every_table(made: Path) -> None:
         if "-trace" in name:  # seeds and run keys, whose records answer everything
             assert "Against run" in inside
             continue
-        kind = name.rsplit("-", 1)[1]
+        kind = re.sub(r"-\d+$", "", name).rsplit("-", 1)[1]
         asked[kind] += 1
         if kind == "printed":
             assert re.search("Table 1", inside) and re.search("81.4|not read", inside)
@@ -655,6 +655,17 @@ def test_figures_without_data_are_left_out() -> None:
 def test_characters_without_a_glyph_become_boxes() -> None:
     assert chart.drawable("a$b_\u4e2d") == "a$b_\u25a1"
     assert chart.drawable("x" * 90, 10) == "x" * 9 + "\u2026"
+
+
+@pytest.mark.slow
+def test_twenty_papers_stay_below_five_megabytes(tmp_path: Path) -> None:
+    twenty = []
+    for place in range(20):
+        part = json.loads(json.dumps(factory.evidence()[place % 3]))
+        part["part"] = part["paper"]["id"] = f"{part['part']}{place}"
+        twenty.append(part)
+    index = build_report(twenty, tmp_path, "smoke")
+    assert index.stat().st_size < 5_000_000
 
 
 @pytest.mark.slow

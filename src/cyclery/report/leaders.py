@@ -93,6 +93,11 @@ def frontier(group: Group) -> list[int]:
     return out
 
 
+def _cut(text: str, limit: int) -> str:
+    """Return a text short enough for a row of many: a row cannot break across pages."""
+    return text if len(text) <= limit else text[: limit - 1] + "\u2026"
+
+
 def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
     """Return the ranked table of a group."""
     front = set(frontier(group))
@@ -102,9 +107,10 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
         network = "" if entry.network == VARIES else entry.network.split(" (")[0]
         time = compact(float(f"{arm['seconds']:.3g}")) if arm["seconds"] else None
         rows.append([
-            f"{place + 1}{' ‡' if place in front else ''}", arm["label"] or arm["id"], entry.paper,
-            "; ".join(dict.fromkeys(entry.experiments)), network, arm["role"], arm["n"],
-            _estimate(entry), time, amount(arm["views"]) if arm["views"] else None,
+            f"{place + 1}{' ‡' if place in front else ''}", _cut(arm["label"] or arm["id"], 160),
+            _cut(entry.paper, 60), _cut("; ".join(dict.fromkeys(entry.experiments)), 160),
+            _cut(network, 60), _cut(arm["role"], 60), arm["n"], _estimate(entry), time,
+            amount(arm["views"]) if arm["views"] else None,
         ])  # fmt: skip
     columns = [
         Column("Rank", "right"), Column("Arm", weight=2.0), Column("Paper", weight=0.9),
