@@ -1,7 +1,7 @@
 """The report in a browser: quiet, offline, by keyboard, on a phone, in print, and accessible.
 
-Debian's chromium is driven through its own driver. Screenshots stay in pytest's folder, or in the one
-that CYCLERY_SCREENSHOTS names.
+Debian's chromium is driven through its own driver. Screenshots stay in pytest's folder, or in the
+one that CYCLERY_SCREENSHOTS names.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def _charts(found: list[Chart | None]) -> list[Json]:
 
 
 def _sheets(charts: list[Json]) -> list[list[list[Json]]]:
-    """Deal charts to LaTeX pages of two columns each, in which they fit, each to the shorter one."""
+    """Deal charts to LaTeX pages of two columns, each chart to the shorter one that it fits."""
     pages: list[tuple[list[Json], list[Json]]] = []
     heights = [PAGE, PAGE]
     for item in sorted(charts, key=lambda c: -c["chart"].figure.get_figheight()):
