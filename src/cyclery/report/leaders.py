@@ -181,8 +181,8 @@ def scatter(slug: str, group: Group) -> Chart | None:
         "The dashed line joins the arms that none beats at equal or less time, by rank."
     )
     text += f" Below the axis: {below} arm{'s' if below > 1 else ''}." if below else ""
-    data: list[list[Any]] = [["rank", "paper", "experiment", "arm", "role", "n", "seconds", "images",
-             "test_accuracy", "low95", "high95"]]  # fmt: skip
+    head = ["rank", "paper", "experiment", "arm", "role", "n", "seconds", "images"]
+    data: list[list[Any]] = [[*head, "test_accuracy", "low95", "high95"]]
     for place, entry in enumerate(_ranked(group)):
         arm, ends = entry.arm, _ends(entry)
         name, where = arm["label"] or arm["id"], "; ".join(entry.experiments)
