@@ -13,7 +13,7 @@ OUTER_PATH := $(PATH)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce plan test test-all lint format docs lock clean clean-results
+.PHONY: help setup reproduce pull plan test test-all lint format docs lock clean clean-results
 
 help: ## list the targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ $(READY): requirements.lock pyproject.toml
 reproduce: $(READY) ## run a tier, or one paper of it, to the report, and say where it is
 	$(BIN)/snakemake --cores $(CORES) $(or $(TARGET),report) --config tier=$(TIER)$(if $(PAPER), "papers=[$(PAPER)]")$(if $(SEEDS), seeds=$(SEEDS))
 	@report=results/$(TIER)/report/index.html; test ! -e $$report || echo "Report: $(CURDIR)/$$report"
+
+pull: $(READY) ## bring a published tier by DVC, with all that its graph remembers
+	$(BIN)/cyclery fetch --set tier=$(TIER) $(ARGS)
 
 plan: $(READY) ## say what would run: cells, runs, steps, time, disk, what is done
 	$(BIN)/cyclery plan $(ARGS)

@@ -192,6 +192,9 @@ def claim_of(entry: tuple[str, str, str, str], experiment: str, seeds: list[int]
         items = [pooled_of(items), *items]
     if name == "GCT-2":
         items[0].update(
+            naive95=[-0.5, 0.7], look={"number": 2, "of": 4, "seeds": 10, "planned": 20},
+            fragile=[{"seeds": [3], "verdict": "reproduced"}],
+            exploratory={"seeds": [10, 11], "n": 12, "effect": -0.2, "naive95": None},
             left_out=["seed 7: diverged at step 3"], unequal_budget="a stated reason",
             units=[[0, 1], [2, 3], [4]], bca95=[-1.0, 0.3], against_metric="val_accuracy",
         )  # fmt: skip

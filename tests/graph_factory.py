@@ -96,8 +96,14 @@ class Copy:
         self.write("config/papers/tiny.yaml", self.paper)
 
     def command(self, *arguments: str) -> tuple[list[str], dict[str, str]]:
-        environment = {**os.environ, "PYTHONPATH": str(self.root / "src")}
-        return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments], environment
+        return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments], self.environment
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which the copy's own package comes first."""
+        others = os.environ.get("PYTHONPATH")
+        path = os.pathsep.join([str(self.root / "src"), *([others] if others else [])])
+        return {**os.environ, "PYTHONPATH": path}
 
     def snakemake(self, *arguments: str, expect: int = 0) -> str:
         command, environment = self.command(*arguments)

@@ -23,6 +23,7 @@ Case = tuple[Change, str, str, list[str]]
 ONE, SMOKE = "papers/one.yaml", "tiers/smoke.yaml"
 FAST, MAIN = "experiments.main.arms.fast", "experiments.main"
 PAIR = "claims.C-1.comparisons.0"
+TEACHER = f"{FAST}.parents.teacher"
 
 
 def main_experiment(paper: Json) -> Json:
@@ -69,6 +70,17 @@ def both(*changes: Change) -> Change:
 def tuned(**factors: list[float]) -> Change:
     """Tune the experiment."""
     return both(lambda tier, paper: tier.update(tuning=True), experiment(tune=factors))
+
+
+def taught(seeds: Any = None, **settings: Any) -> Change:
+    """Let the arm `fast` learn from `plain`, by a rule for its seeds."""
+    parent = "plain" if seeds is None else {"arm": "plain", "seeds": seeds}
+    return fast(**{"method": "kd", "parents": {"teacher": parent}, **settings})
+
+
+def kd(**settings: Any) -> Change:
+    """Let it do so with these settings of the method."""
+    return taught(method={"name": "kd", **settings})
 
 
 KEYS: dict[str, Case] = {
@@ -278,6 +290,17 @@ NAMES: dict[str, Case] = {
         lambda tier, paper: paper["claims"]["C-1"].update(not_run={"papr": "-"}),
         ONE, "claims.C-1.not_run: unknown tier 'papr'", ["There are: all, smoke"],
     ),
+    "a tier of a paper's reason that does not exist": (
+        both(
+            lambda tier, paper: paper.update(not_run={"smok": "-"}),
+            experiment(tiers={"smoke": {"arms": ["plain"]}}),
+        ),
+        ONE, "not_run: unknown tier 'smok'", ["Did you mean 'smoke'?"],
+    ),
+    "a paper's reason that no claim needs": (
+        lambda tier, paper: paper.update(not_run={"smoke": "-"}),
+        ONE, "not_run.smoke: every claim is tested there or has a reason", ["delete this one"],
+    ),
     "seeds for a tier that does not exist": (
         lambda tier, paper: paper["claims"]["C-1"].update(seeds={"smok": 3}),
         ONE, "claims.C-1.seeds: unknown tier 'smok'", ["Did you mean 'smoke'?"],
@@ -425,7 +448,7 @@ NUMBERS: dict[str, Case] = {
             "name": "soteacher",
             "consistency_weight": {"kind": "epoch_ramp", "end": 1, "wait": 50, "shape": "step"},
         }),
-        ONE, f"{FAST}.consistency_weight.wait: 50 leaves none of 5 epochs", [],
+        ONE, f"{FAST}.method.consistency_weight.wait: 50 leaves none of 5 epochs", [],
     ),
     "one over a schedule that reaches nothing": (
         fast(lr={"kind": "reciprocal", "of": {"kind": "cycle", "easy": 1, "hard": 0}}),
@@ -433,7 +456,55 @@ NUMBERS: dict[str, Case] = {
     ),
     "a schedule that turns negative": (
         fast(lr={"kind": "cycle", "easy": 0, "hard": 1, "cooldown": 2, "clamp": False}),
-        ONE, f"{FAST}.lr: must be at least 0 at every update (reaches -", [],
+        ONE, f"{FAST}.lr: must be at least 0.0 and finite at every update (reaches -",
+        ["at update 7 of 10); change the values, defaults or factors"],
+    ),
+    "batches that turn negative": (
+        fast(batch={"kind": "cycle", "easy": 1, "hard": 50, "cooldown": 2, "clamp": False}),
+        ONE, f"{FAST}.batch: must be at least 1 in every epoch (reaches -", ["or clamp it"],
+    ),
+    "a product that leaves the limits of momentum": (
+        fast(momentum={"kind": "product", "of": [0.9, {"kind": "cycle", "easy": 1, "hard": 2}]}),
+        ONE, f"{FAST}.momentum: must be at least 0.0 and below 1 and finite at every update",
+        ["(reaches 1.35 at update 3 of 10)"],
+    ),
+    "a factor above one": (
+        fast(magnitude={"kind": "piecewise", "value": 9, "drops": [0.5], "by": 2}),
+        ONE, f"{FAST}.magnitude: must be", ["at most 10", "(reaches 18 at update 6 of 10)"],
+    ),
+    "a rate that begins above its peak": (
+        fast(ema_decay={"kind": "one_cycle", "peak": 0.9, "start_div": 0.5}),
+        ONE, f"{FAST}.ema_decay: must be", ["at most 1", "(reaches 1.8 at update 1 of 10)"],
+    ),
+    "a rate without end": (
+        fast(lr={"kind": "exponential", "start": 1, "gamma": 1.0e+200}),
+        ONE, f"{FAST}.lr: must be at least 0.0 and finite", ["(reaches 1e+200", "precision inf,"],
+    ),
+    "a weight of experts in a product": (
+        taught(parents={"expert-1": "plain"},
+               method={"name": "ces_kd", "assignment": "single",
+                       "soft": {"kind": "product", "of": [0.9, 2]}}),
+        ONE, f"{FAST}.method.soft: must be at least 0.0 and at most 1.0 and finite",
+        ["(reaches 1.8 at update 1 of 10)"],
+    ),
+    "a temperature in a warm-up from its default": (
+        kd(temperature={"kind": "cosine", "peak": 4, "end": 1, "warmup_epochs": 2}),
+        ONE, f"{FAST}.method.temperature: must be above 0 and finite",
+        ["(reaches 0 at update 1 of 10)"],
+    ),
+    "a temperature that starts at its default": (
+        kd(temperature={"kind": "ramp", "end": 4}),
+        ONE, f"{FAST}.method.temperature: must be above 0 and finite", ["(reaches 0 at update 1"],
+    ),
+    "a temperature in a product of nothing": (
+        kd(temperature={"kind": "product", "of": [4, {"kind": "decay", "high": 1, "low": 0,
+                                                      "over": 0.5}]}),
+        ONE, f"{FAST}.method.temperature: must be above 0", ["(reaches 0 at update 6 of 10)"],
+    ),
+    "a temperature that single precision takes for nothing": (
+        kd(temperature=1.0e-50),
+        ONE, f"{FAST}.method.temperature: must be above 0",
+        ["(reaches 1e-50, in single precision 0, at update 1 of 10)"],
     ),
     "randaugment without a magnitude": (
         fast(augment=[{"op": "randaugment"}]), ONE, f"{FAST}.augment: randaugment", ["`magnitude`"],
@@ -569,18 +640,6 @@ CLAIMS: dict[str, Case] = {
         ONE, f"{PAIR}: no arm of 'main' asks for its range test", ["`lr: range`"],
     ),
 }  # fmt: skip
-TEACHER = f"{FAST}.parents.teacher"
-
-
-def taught(seeds: Any = None, **settings: Any) -> Change:
-    """Let the arm `fast` learn from `plain`, by a rule for its seeds."""
-    parent = "plain" if seeds is None else {"arm": "plain", "seeds": seeds}
-    return fast(**{"method": "kd", "parents": {"teacher": parent}, **settings})
-
-
-def kd(**settings: Any) -> Change:
-    """Let it do so with these settings of the method."""
-    return taught(method={"name": "kd", **settings})
 
 
 def started(**settings: Any) -> Change:
@@ -731,10 +790,27 @@ PARENTS: dict[str, Case] = {
         kd(targets="permuted", inputs="both"),
         ONE, f"{FAST}.method.targets: permuted needs the right class", ["(found both)"],
     ),
+    "mixtures whose right class is asked for": (
+        kd(targets="permuted", mixup=1.0, hard=0),
+        ONE, f"{FAST}.method.targets: permuted needs the right class", ["drop mixup (found 1.0)"],
+    ),
     "unlabelled samples that are not there": (
         kd(inputs="unlabelled"),
         ONE, f"{FAST}.split.unlabelled: the method 'kd' trains on unlabelled samples",
         ["set it to all or rest"],
+    ),
+    "a share of the run that nothing reads": (
+        fast(method={"name": "ces_kd", "unlocking": "static", "rho": 0.3}),
+        ONE, f"{FAST}.method.rho: nothing reads it with `unlocking: static` (found 0.3); drop it",
+        ["choose another `unlocking`"],
+    ),
+    "a schedule that nothing reads": (
+        fast(method={"name": "ces_kd", "assignment": "mean", "progress": 1}),
+        ONE, f"{FAST}.method.progress: nothing reads it with `assignment: mean` (found 1)", [],
+    ),
+    "an expert where all teach": (
+        fast(method={"name": "ces_kd", "assignment": "all", "expert": 2}),
+        ONE, f"{FAST}.method.expert: nothing reads it with `assignment: all` (found 2)", [],
     ),
     "an expert beyond the last": (
         fast(method={"name": "ces_kd", "assignment": "single", "expert": 4}),
@@ -750,6 +826,15 @@ PARENTS: dict[str, Case] = {
     "a start from another network": (
         started(model={"name": "small_cnn"}),
         ONE, f"{FAST}.init: one/main/plain is a bn_mlp, this arm a small_cnn", [],
+    ),
+    "a start from a network of another size": (
+        started(model={"hidden": [24]}),
+        ONE, f"{FAST}.init: one/main/plain has model.hidden [",
+        ["this arm [24]", "set both alike (only dropout, norm_momentum may differ)"],
+    ),
+    "a start from a network of another function": (
+        started(model={"activation": "sigmoid"}),
+        ONE, f"{FAST}.init: one/main/plain has model.activation relu, this arm sigmoid", [],
     ),
     "a share of no start": (
         fast(init_share=0.5), ONE, f"{FAST}.init_share: needs `init`", ["(found 0.5)"],

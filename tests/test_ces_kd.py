@@ -370,6 +370,31 @@ def test_each_sample_has_the_expert_of_its_stratum_as_far_as_it_is_unlocked(
     assert logs["loss_hard"].item() == pytest.approx(hard.mean().item(), rel=1e-5)
 
 
+OTHER = {"expert": 2, "difficulty": "teacher_loss", "unlocking": "easy_first", "rho": 0.9}
+
+
+@each_path
+def test_what_is_ignored_changes_nothing_and_all_else_does(given):
+    """Neither the parents, nor the strata, nor the loss of a step."""
+    settings = ces_kd.Settings(**given)
+    ignored = set(ces_kd.ignored(settings))
+    assert ignored <= {*OTHER, "progress"} - set(given)
+    samples = folded()
+    samples.answer(NAMES[-1], 30)
+
+    def effects(progress: float = 0.2, **changes: Any) -> list[Any]:
+        chosen = {**given, **changes}
+        known = settings.by_stratum
+        loss, *_ = step(strata_of() if known else None, chosen, progress)
+        strata = begun(samples, **chosen).tolist() if known else None
+        return [float(loss), ces_kd.parents(ces_kd.Settings(**chosen)), strata]
+
+    plain = effects()
+    for name in OTHER.keys() - given.keys():
+        assert (effects(**{name: OTHER[name]}) == plain) == (name in ignored), name
+    assert (effects(progress=1.0) == plain) == ("progress" in ignored)
+
+
 def test_what_is_not_unlocked_learns_from_its_label_alone():
     strata = torch.full((N,), 2)
     found, _, net = step(strata, {"unlocking": "easy_first"}, progress=0.0)

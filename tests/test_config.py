@@ -63,6 +63,20 @@ def test_the_same_component_merges_and_another_replaces() -> None:
     assert resolved(focal, {"method": "supervised"}) == resolved()
 
 
+def test_what_nothing_reads_is_no_part_of_a_run() -> None:
+    """So an experiment may set for all its arms what some of them ignore."""
+    shared = {"name": "ces_kd", "rho": 0.3, "progress": 1, "difficulty": "teacher_loss"}
+    for own, lost in (
+        ({}, set()),
+        ({"unlocking": "static"}, {"rho", "progress"}),
+        ({"assignment": "mean"}, {"rho", "progress", "difficulty"}),
+    ):
+        found = resolved({"method": shared}, {"method": own})
+        kept = {key: value for key, value in shared.items() if key not in lost}
+        assert found == resolved({"method": {**kept, **own}})
+        assert (found == resolved({"method": {"name": "ces_kd", **own}})) == (len(lost) == 3)
+
+
 def test_null_takes_back() -> None:
     set_, back = {"clip_norm": 1.0, "momentum": 0.5}, {"clip_norm": None, "momentum": None}
     assert resolved(set_, back) == resolved()

@@ -329,8 +329,9 @@ def test_students_and_range_tests_share_a_device(manifest: Path, tmp_path: Path)
     for name in ("kd", "soteacher", "ces_kd"):
         config = of_method(name)
         names = methods.parents_of(config["method"])
-        config["parents"] = {p: [job["key"] for job in chosen[p]] for p in names}
-        models = {p: [len(chosen[p]), config["model"]] for p in names}
+        sources = {name: chosen.get(name, teachers[:1]) for name in names}
+        config["parents"] = {name: [job["key"] for job in its] for name, its in sources.items()}
+        models = {name: [len(its), config["model"]] for name, its in sources.items()}
         jobs.append(job_of(config) | {"parent_models": models})
     sweep = settings(schedules=settings()["schedules"] | {
         "lr": {"kind": "linear", "start": 0.001, "end": 1.0}}, evaluations=6)  # fmt: skip

@@ -181,6 +181,8 @@ def test_settings_that_exclude_each_other_are_refused():
     for inputs in ("unlabelled", "both"):
         with pytest.raises(UserError, match=rf"^targets: permuted needs .* \(found {inputs}\)"):
             kd.Settings(targets="permuted", inputs=inputs)
+    with pytest.raises(UserError, match=r"^targets: permuted .* a mixture has two; drop mixup"):
+        kd.Settings(targets="permuted", mixup=1.0, hard=0.0)
 
 
 @pytest.mark.parametrize("inputs", ["labelled", "unlabelled", "both"])

@@ -18,6 +18,7 @@ from torch import nn
 from cyclery import methods, schedules
 from cyclery.errors import UserError
 from cyclery.methods import cyclical_focal, supervised
+from cyclery.models.layers import batch_norms
 
 LOGITS = [[2.0, 0.0, -1.0], [0.5, 0.5, 0.5]]
 TARGETS = [0, 2]
@@ -261,3 +262,52 @@ def test_a_method_declares_what_the_engine_needs(name):
 def test_an_unknown_method_is_named_with_its_nearest():
     with pytest.raises(UserError, match="'supervised'"):
         methods.load("supervise")
+
+
+# Running statistics.
+
+TAUGHT = {
+    "kd": [{}, {"hard": 0.0}, {"inputs": "unlabelled"}, {"inputs": "both"},
+           {"inputs": "both", "mixup": 1.0, "hard": 0.0}, {"targets": "permuted"}],
+    "ces_kd": [{}, {"assignment": "single"}, {"assignment": "mean"}, {"assignment": "all"}],
+    "soteacher": [{}, {"penalty": "l1"}, {"penalty": "l1_matched"}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), [(name, given) for name, all_ in TAUGHT.items() for given in all_], ids=str
+)
+def test_an_update_moves_running_statistics_once_and_those_of_parents_never(name, given):
+    """By the one pass in training mode; nor do evaluations, or what is done before training."""
+    run = factory.run(
+        factory.settings(name, model="small_cnn", lr=0.0, epochs=2, method_settings=given)
+    )
+    net = run.models["main"]
+    norms = batch_norms(net)
+    assert {int(norm.num_batches_tracked) for norm in norms} == {0}
+    passes: list[torch.Tensor] = []
+    hook = norms[0].register_forward_pre_hook(lambda _, args: passes.append(args[0].detach()))
+    run.begin_epoch()
+    run.step(50)
+    hook.remove()
+    assert len(passes) == 1 and net.training
+    seen = {"unlabelled": 3, "both": 3}.get(given.get("inputs", ""), 1) * 50
+    assert len(passes[0]) == seen
+    # The first norm starts at mean 0; labelled and unlabelled images of a pass count alike.
+    expected = 0.1 * passes[0].mean((0, 2, 3))
+    torch.testing.assert_close(norms[0].running_mean, expected, rtol=1e-4, atol=1e-6)
+    assert {int(norm.num_batches_tracked) for norm in norms} == {1}
+    moved = [norm.running_var.clone() for norm in norms]
+    for part in ("validation", "test", "train"):
+        run.evaluate(part)
+    run.final()
+    assert all(torch.equal(norm.running_var, var) for norm, var in zip(norms, moved, strict=True))
+    for update in range(1, run.updates):
+        if update % run.table.steps[0] == 0:
+            run.begin_epoch()
+        run.step(50)
+    assert {int(norm.num_batches_tracked) for norm in norms} == {run.updates}
+    for key, teacher in run.networks.teachers.items():
+        [trained] = run.parents[key]
+        for each, value in teacher.members[0].state_dict().items():
+            assert torch.equal(value, trained.weights[each]), (key, each)

@@ -10,7 +10,7 @@ import pytest
 
 from cyclery.config.check import RANGE_ARM, check
 from cyclery.config.load import load
-from cyclery.plan import ArmPlan, Plan, comparison_arms
+from cyclery.plan import ArmPlan, Plan
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = ("smoke", "desk-cpu", "desk", "paper")
@@ -92,14 +92,11 @@ def test_a_claim_has_all_of_its_arms_or_a_reason(plan: Plan, paper: str) -> None
         if reason:
             assert len(reason) > 15, f"{name}: {reason!r} says too little"
             continue
-        if plan.tier == "desk-cpu" and not any(
-            comparison.experiment in experiments for comparison in claim.comparisons
-        ):
-            continue  # of a tier for a few experiments the evidence itself says so
-        for comparison in claim.comparisons:
-            assert comparison.experiment in experiments, (name, comparison.experiment)
-            running = {RANGE_ARM, *plan.arm_names(paper, comparison.experiment)}
-            assert {comparison.arm, *comparison_arms(comparison)} <= running, name
+        assert claim.comparisons, name
+        for group in (group for c in claim.comparisons for group in c.groups()):
+            assert group.experiment in experiments, (name, group.experiment)
+            running = {RANGE_ARM, *plan.arm_names(paper, group.experiment)}
+            assert set(group.arms) <= running, name
 
 
 @each_paper
@@ -122,13 +119,12 @@ def test_arms_of_an_experiment_see_equal_numbers_of_images(plan: Plan, paper: st
 def test_no_comparison_is_of_a_run_with_itself(plan: Plan, paper: str) -> None:
     for name, claim in plan.project.papers[paper].claims.items():
         for comparison in claim.comparisons:
-            if comparison.experiment not in plan.experiments(paper):
-                continue
-            arms = arms_of(plan, paper, comparison.experiment)
-            for other in comparison_arms(comparison):
-                if comparison.arm in arms and other in arms:
-                    same = arms[comparison.arm].digest == arms[other].digest
-                    assert not same or comparison.against_metric != comparison.metric, name
+            for group in comparison.groups():
+                if group.experiment not in plan.experiments(paper):
+                    continue
+                arms = arms_of(plan, paper, group.experiment)
+                digests = [arms[arm].digest for arm in group.arms if arm in arms]
+                assert len(set(digests)) == len(digests) or comparison.against_metric, name
 
 
 @each_paper

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -20,10 +21,11 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import Tensor, nn
 from torch.distributions import Categorical, kl_divergence
 
-from cyclery import summaries
+from cyclery import models, summaries
 from cyclery.cells import ArmPlan, Parent, needed_seeds
 from cyclery.config.check import check
 from cyclery.config.load import load
+from cyclery.data import splits
 from cyclery.engine import metrics
 from cyclery.engine.checkpoint import save_weights
 from cyclery.engine.evaluation import Evaluation
@@ -33,7 +35,9 @@ from cyclery.engine.teachers import load as load_weights
 from cyclery.engine.train import Trainer
 from cyclery.errors import UserError
 from cyclery.jobs import part_jobs, shard_jobs, source_jobs
+from cyclery.models import SETTINGS
 from cyclery.models.layers import batch_norms
+from cyclery.models.settings import TRAINING_ONLY
 from cyclery.pairs import collect
 from cyclery.plan import Plan
 from cyclery.store import file_sha256
@@ -459,6 +463,67 @@ def test_a_plans_other_teacher_is_that_draw(tmp_path: Path) -> None:
     assert first.digest == second.digest and first.settings["draw"] == "other"
     own = planned(tmp_path, {"a": {"draw": "mine"}, "b": student("a", "other")})
     assert arm(own, "b").parents["teacher"].arm.settings["draw"] == "mineother"
+
+
+def test_an_independent_teacher_shares_no_ancestor(tmp_path: Path) -> None:
+    """Drawn anew it has a teacher of its own, by the same rules, and so has that one."""
+    arms = {
+        "second": student("teachers/pool", {"members": 3}, draw="second"),
+        "third": {**student("second"), "init": "start",
+                  "parents": {"teacher": "second", "start": TEACHER, "reference": TEACHER}},
+        "small": student("third"),
+        "other": student("third", "other"),
+        # Of an independent teacher an independent student, and another one of that.
+        "again": student("other", "other"),
+    }  # fmt: skip
+    plan = planned(tmp_path, arms, seeds=2)
+
+    def line(child: str, depth: int) -> dict[str, ArmPlan]:
+        """Return the ancestors of an arm's teacher that are trained, by their depth and name."""
+        found: dict[str, ArmPlan] = {}
+
+        def visit(each: ArmPlan, at: str) -> None:
+            found[at] = each
+            for name, parent in each.parents.items():
+                visit(parent.arm, f"{at}.{name}")
+
+        visit(arm(plan, child).parents["teacher"].arm, "teacher")
+        assert len(found) == depth
+        return found
+
+    own, other = line("small", 5), line("other", 5)
+    assert own.keys() == other.keys()
+    for at, each in own.items():
+        anew = other[at]
+        draw = f"{each.settings['draw'] or ''}other"
+        assert anew.settings == {**each.settings, "draw": draw}, at
+        assert anew.id == f"{each.id}~other" and anew.level == each.level
+        rules = [{name: (p.kind, p.count) for name, p in a.parents.items()} for a in (each, anew)]
+        assert rules[0] == rules[1]
+    assert not {each.digest for each in own.values()} & {each.digest for each in other.values()}
+    # What two parents of a run share they go on sharing.
+    assert other["teacher.start"].digest == other["teacher.reference"].digest
+    twice = line("again", 6)
+    assert twice["teacher.teacher"].id == "one/students/third~other~other"
+    assert twice["teacher.teacher"].settings["draw"] == "otherother"
+    kept = plan.kept()
+    names = {each.id for _, each, _ in kept.values()}
+    assert {"one/teachers/pool~other", "one/teachers/pool~other~other"} <= names
+    # A name of files for each run.
+    assert len(kept) == len({(each.digest, seed) for _, each, seed in kept.values()})
+
+
+def test_a_student_of_an_independent_teacher_learns_from_that_line(
+    tmp_path: Path, trained: list[str]
+) -> None:
+    arms = {"assistant": student(TEACHER), "small": student("assistant", "other")}
+    jobs = part_jobs(planned(tmp_path, arms, seeds=1), "one.students")
+    [small] = of(jobs, "students/small s0")
+    [record] = factory.trainer(tmp_path / "store").train([small], [j for j in jobs if j != small])
+    assert record["status"] == "done"
+    assert trained == [
+        "teachers/teacher~other s0", "students/assistant~other s0", "students/small s0",
+    ]  # fmt: skip
 
 
 # Starts between a network and a parent.
@@ -891,27 +956,73 @@ def test_a_checkpoint_that_is_not_the_teachers_is_one_message_before_any_update(
     assert found["status"] == "done" and updates == [50] * 4
 
 
-def test_a_start_from_a_network_of_another_size_is_one_message_before_any_update(
-    tmp_path: Path, updates: list[int]
-) -> None:
-    start = {"parents": {"start": TEACHER}, "init": "start", "model": {"hidden": [24]}}
-    trainer, _, [child] = taught(tmp_path, small=start)
-    updates.clear()
-    message = r"^one/students/small s0: init: the parent's weights do not fit .*first: body"
-    refused(trainer, child, message, updates)
+def test_a_start_may_differ_in_what_matters_in_training_alone(tmp_path: Path) -> None:
+    """Whose list is right where no network says anything else for it in evaluation mode."""
+    start = {"parents": {"start": TEACHER}, "init": "start", "model": {"dropout": 0.3}}
+    planned(tmp_path, {"small": start})
+    x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for name, kind in SETTINGS.items():
+        changed = [f.name for f in dataclasses.fields(kind) if f.name in TRAINING_ONLY]
+        extra = {"hidden": 1} if name == "vgg" else {}
+        answers = []
+        for values in ({}, dict.fromkeys(changed, 0.3)):
+            if changed:
+                torch.manual_seed(0)
+                net = models.build(name, {**extra, **values}, (1, 8, 8), 10).eval()
+                answers.append(net(x))
+        assert not changed or torch.equal(*answers), name
 
 
-def test_folds_that_leave_nobody_out_are_one_message_before_any_update(
-    tmp_path: Path, updates: list[int]
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "split",
+    [{}, {"labels": 60}, {"folds": 5, "fold": 2}, {"unlabelled": "rest"},
+     {"imbalance": {"kind": "long_tail", "ratio": 0.5}}],
+)  # fmt: skip
+def test_no_parent_is_trained_on_what_its_child_is_tested_on(
+    rule: str, split: Json, tmp_path: Path
 ) -> None:
-    names = ["expert-1", "expert-2", *(f"fold-{fold}" for fold in range(5))]
-    trainer, _, [child] = taught(
-        tmp_path,
-        curriculum={"method": {"name": "ces_kd", "experts": 2},
-                    "parents": dict.fromkeys(names, TEACHER)},
-    )  # fmt: skip
-    updates.clear()
-    refused(trainer, child, "^one/students/curriculum s0: parents: the folds leave", updates)
+    """Whatever the parent's own part of the training samples is."""
+    wanted = copy.deepcopy(RULES[rule])
+    wanted["split"] = {**wanted.get("split", {}), **split}
+    plan, labels = planned(tmp_path, {"child": wanted}, seeds=4), factory.data().labels.numpy()
+    child = arm(plan, "child")
+    parent = child.parents["teacher"]
+    for seed in range(4):
+        mine = splits.split(labels, len(labels), 10, child.settings["split"], seed)
+        held_out = {*mine["test"], *mine["validation"]}
+        for each in parent.seeds(seed):
+            theirs = splits.split(labels, len(labels), 10, parent.arm.settings["split"], each)
+            assert {*theirs["test"], *theirs["validation"]} == held_out
+            assert not held_out & {*theirs["train"]} and not held_out & {*mine["train"]}
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ([{}] * 5, r"parents\.fold-0: must leave out .* has split folds null, fold null"),
+        ([{"folds": 5, "fold": n % 4} for n in range(5)],
+         r"parents\.fold-4: must leave out .* \(one/students/out4 has split folds 5, fold 0\)"),
+        ([{"folds": 6, "fold": n} for n in range(5)],
+         r"parents\.fold-0: .* one of 5, .* folds 6, fold 0\); set split\.folds 5 .* 0 to 4"),
+        ([{"folds": 5, "fold": n, "labels": 80} for n in range(5)],
+         r"parents\.fold-0: one/students/out0 has split\.labels 80, this arm 100; both must"),
+    ],
+    ids=["none", "one twice", "of another number", "of other samples"],
+)  # fmt: skip
+def test_folds_that_do_not_leave_each_sample_to_one_are_refused(
+    splits: list[Json], message: str, tmp_path: Path
+) -> None:
+    parents = {f"fold-{n}": f"out{n}" for n in range(5)} | dict.fromkeys(
+        ("expert-1", "expert-2"), TEACHER
+    )
+    arms = {f"out{n}": {"split": each, "batch": 40} for n, each in enumerate(splits)}
+    arms["curriculum"] = {"method": {"name": "ces_kd", "experts": 2}, "parents": parents}
+    with pytest.raises(UserError, match=rf"experiments\.students\.arms\.curriculum\.{message}"):
+        planned(tmp_path, arms)
+    # Whose part is whose does not matter.
+    good = {f"out{n}": {"split": {"folds": 5, "fold": 4 - n}, "batch": 40} for n in range(5)}
+    planned(tmp_path, {**arms, **good})
 
 
 def test_experts_and_folds_train_from_configuration_alone(

@@ -410,6 +410,28 @@ def test_a_claim_on_the_range_test_brings_an_arm_that_asks_for_it(tmp_path: Path
     assert plan.part_arms("one.C-3") == [] and plan.part_shards("one.C-3") == []
 
 
+def test_a_papers_reason_stands_for_claims_whose_arms_a_tier_lacks(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        claims, main = paper["claims"], paper["experiments"]["main"]
+        main["arms"]["late"] = {"epochs": 5, "lr": 0.02}
+        main["tiers"]["smoke"] = {"arms": ["plain", "fast"]}
+        lacking = {"experiment": "main", "arm": "fast", "against": {"best_of": ["plain", "late"]}}
+        claims["C-2"] = {"statement": "-", "comparisons": [*claims["C-1"]["comparisons"], lacking]}
+        claims["C-3"] = {**claims["C-2"], "not_run": {"smoke": "its own"}}
+        claims["C-4"] = {**claims["C-2"], "not_run": {"all": "nowhere"}}
+        paper["not_run"] = {"smoke": "few arms run there"}
+
+    plan = planned(tmp_path, change)
+    given = {name: claim.not_run for name, claim in plan.project.papers["one"].claims.items()}
+    assert given == {
+        "C-1": {},
+        "C-2": {"smoke": "few arms run there"},
+        "C-3": {"smoke": "its own"},
+        "C-4": {"all": "nowhere"},
+    }
+    assert plan.part_arms("one.C-2") == []
+
+
 def test_the_graph_speaks_in_relative_paths(tmp_path: Path) -> None:
     planned(tmp_path, ranged)
     graph = Graph.load(tmp_path, {"tier": "smoke", "seeds": 3, "papers": ["one"]})

@@ -142,7 +142,8 @@ def test_conda_environment_brings_python_and_pip(env: Path) -> None:
 def test_environments_cover_the_run_time_dependencies() -> None:
     listed = {r.name for env in ENVS for r in pip_section(env)}
     missing = requirements().keys() - listed
-    assert missing == {"snakemake", "snakemake-executor-plugin-slurm"}, "only rules need those"
+    controlling = {"dvc", "snakemake", "snakemake-executor-plugin-slurm"}
+    assert missing == controlling, "no job of the graph needs those"
 
 
 # --- the post-deploy scripts of the conda environments
@@ -253,6 +254,13 @@ def test_reproduce_passes_its_settings_on() -> None:
     )
     assert recipe("reproduce", "TARGET=clr.CLR-2")[0] == (
         ".venv/bin/snakemake --cores all clr.CLR-2 --config tier=smoke"
+    )
+
+
+def test_pull_fetches_the_tier() -> None:
+    assert recipe("pull")[0].rstrip() == ".venv/bin/cyclery fetch --set tier=smoke"
+    assert recipe("pull", "TIER=desk", "ARGS=--remote team")[0] == (
+        ".venv/bin/cyclery fetch --set tier=desk --remote team"
     )
 
 
@@ -393,5 +401,7 @@ def test_nothing_points_outside_the_repository() -> None:
 
 
 def test_no_committed_file_is_large() -> None:
-    for path in tracked_files():
+    published = [path for path in tracked_files() if path.is_relative_to(ROOT / "published")]
+    assert sum(path.stat().st_size for path in published) <= 20_000_000
+    for path in set(tracked_files()) - set(published):
         assert path.stat().st_size < 5 * 2**20, f"{path.relative_to(ROOT)}: over 5 MiB"

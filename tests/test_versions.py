@@ -8,6 +8,7 @@ After a change that is meant, raise the version that the failing test names, and
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import engine_factory as factory
 import pytest
 
 from cyclery import engine, lrrange, methods
+from cyclery.engine.teachers import Trained
 
 Json = dict[str, Any]
 
@@ -35,6 +37,43 @@ ENGINE: dict[str, Json] = {
     "covering": {"augment": ({"op": "cutout", "size": 3}, {"op": "erasing"})},
     "order shuffled": {"weight_decay": factory.cycle(1e-1, 1e-2, order="shuffled")},
 }  # fmt: skip
+# Of methods that teach: what their defaults, which stand under `losses`, do not compute.
+VARIANTS: dict[str, dict[str, Json]] = {
+    "kd": {
+        "no labels": {"hard": 0.0},
+        "cross-entropy as TAKD divides": {"form": "cross_entropy", "reduction": "mean"},
+        "without T^2": {"squared": False},
+        "permuted": {"targets": "permuted"},
+        "unlabelled": {"inputs": "unlabelled"},
+        "mixtures of both": {"inputs": "both", "mixup": 0.5, "hard": 0.0},
+    },
+    "ces_kd": {
+        **{assignment: {"assignment": assignment}
+           for assignment in ("random", "reversed", "single", "mean", "all")},
+        **{unlocking: {"unlocking": unlocking} for unlocking in ("static", "easy_first")},
+        **{difficulty: {"difficulty": difficulty}
+           for difficulty in ("teacher_loss", "student_loss", "first_correct")},
+        "unlocked over the whole run": {"rho": 1.0},
+    },
+    "soteacher": {penalty: {"penalty": penalty} for penalty in ("l1", "l1_matched")},
+}  # fmt: skip
+
+
+@cache
+def parent(seed: int) -> Trained:
+    """Return a network that was trained a little, so its statistics are not a new one's."""
+    given = factory.settings(model="small_cnn", seed=seed, epochs=1, lr=0.02)
+    return factory.trained(factory.train(given))
+
+
+# Of chains: the settings that are changed, and the parents.
+CHAINS: dict[str, tuple[str, Json, dict[str, list[int]]]] = {
+    "start from a parent": ("supervised", {"init": "start", "init_share": 1.0}, {"start": [5]}),
+    "start between networks": ("supervised", {"init": "start", "init_share": 0.3}, {"start": [5]}),
+    "another draw": ("supervised", {"draw": "other"}, {}),
+    "ensemble": ("kd", {}, {"teacher": [5, 6, 7]}),
+    "reference": ("kd", {}, {"teacher": [5], "reference": [6]}),
+}
 
 
 def losses(given: Json) -> list[float]:
@@ -49,6 +88,23 @@ def method_values(name: str) -> list[float]:
 
 def engine_values(name: str) -> list[float]:
     return losses(factory.settings(epochs=2, **ENGINE[name]))
+
+
+def variant_values(name: str, variant: str) -> list[float]:
+    chosen = VARIANTS[name][variant]
+    # An expert is unlocked on the way.
+    ramp = {"progress": {"kind": "linear", "start": 0.0, "end": 1.0}} if name == "ces_kd" else {}
+    return losses(factory.everything(name, epochs=3, method_settings=chosen, **ramp))
+
+
+def chain_values(name: str) -> list[float]:
+    method, changes, parents = CHAINS[name]
+    given = factory.settings(method, model="small_cnn", epochs=2, lr=0.02) | changes
+    taken = {key: [parent(seed) for seed in seeds] for key, seeds in parents.items()}
+    run = factory.train(given, parents=taken)
+    final = run.final()
+    figures = [f"{part}_kl" for part in ("test", "val", "train") if f"{part}_kl" in final]
+    return [*run.curve["train_loss"], final["test_nll"], *(final[figure] for figure in figures)]
 
 
 def range_values() -> list[float]:
@@ -73,6 +129,27 @@ def test_a_method_computes_what_its_version_did(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize(("name", "variant"), [(n, v) for n in VARIANTS for v in VARIANTS[n]])
+def test_a_variant_computes_what_its_version_did(name: str, variant: str) -> None:
+    before = recorded(name, methods.load(name).version)[variant]
+    assert variant_values(name, variant) == pytest.approx(before, rel=TOLERANCE), (
+        f"raise VERSION in methods/{name}.py, or ENGINE_VERSION where the engine changed"
+    )
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_variant_computes_something_else(name: str) -> None:
+    found = recorded(name, methods.load(name).version)
+    assert len(found) == 1 + len(VARIANTS[name])
+    assert len({tuple(values[:-1]) for values in found.values()}) == len(found)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_a_chain_computes_what_its_version_did(name: str) -> None:
+    before = recorded("engine", engine.ENGINE_VERSION)[name]
+    assert chain_values(name) == pytest.approx(before, rel=TOLERANCE), "raise ENGINE_VERSION"
+
+
 @pytest.mark.parametrize("name", ENGINE)
 def test_the_engine_computes_what_its_version_did(name: str) -> None:
     before = recorded("engine", engine.ENGINE_VERSION)[name]
@@ -87,10 +164,17 @@ def test_a_range_test_is_read_as_its_version_did() -> None:
 def record() -> None:
     """Write the values of today."""
     found: Json = {
-        name: {"version": methods.load(name).version, "values": {"losses": method_values(name)}}
+        name: {
+            "version": methods.load(name).version,
+            "values": {
+                "losses": method_values(name),
+                **{each: variant_values(name, each) for each in VARIANTS.get(name, {})},
+            },
+        }
         for name in methods.names()
     }
     values = {name: engine_values(name) for name in ENGINE}
+    values |= {name: chain_values(name) for name in CHAINS}
     values["reading of a range test"] = range_values()
     found["engine"] = {"version": engine.ENGINE_VERSION, "values": values}
     RECORDED.write_text(json.dumps(found, indent=1) + "\n")

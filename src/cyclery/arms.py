@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from cyclery.cells import ArmPlan, Parent, RangePlan, digest
 from cyclery.config.load import Project
 from cyclery.config.models import Experiment, ParentRef, RangeTest
 from cyclery.config.parents import check_parents
-from cyclery.config.resolve import DEFAULTS, budget, merge, resolve
+from cyclery.config.resolve import DEFAULTS, budget, check_ignored, merge, resolve
 from cyclery.config.settings import Settings
 from cyclery.errors import UserError, choices, nearest
 
@@ -114,6 +113,7 @@ class Arms:
                 )
             for factors in self._factors(exp):
                 settings = resolve(_scaled(merged, factors))
+                check_ignored(arm.method, settings)
                 check_parents(settings, parents)
                 cost = budget(settings)
                 if len(factors) and not settings["split"]["validation"]:
@@ -185,10 +185,7 @@ class Arms:
 def _parent(arm: ArmPlan, reference: ParentRef) -> Parent:
     """Return a parent as an arm refers to it."""
     if reference.seeds == "other":
-        # The same recipe on the same samples, drawn anew: seed s + 1 would have another split, in
-        # which it may have been trained on what seed s is tested on.
-        draw = f"{arm.settings['draw'] or ''}other"
-        return Parent(replace(arm, settings={**arm.settings, "draw": draw}, other=True))
+        return Parent(arm.drawn_anew())
     if reference.seeds == "same":
         return Parent(arm)
     [(kind, count)] = reference.seeds.model_dump(exclude_none=True).items()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -76,14 +76,14 @@ class ArmPlan:
     cost: dict[str, int]
     # Factors that tuning put on the arm's own values; empty for the values as declared.
     factors: dict[str, float] = field(default_factory=dict)
-    # Whether it is the arm drawn anew, as an independent teacher.
-    other: bool = False
+    # How often it is drawn anew, as an independent teacher (of such a teacher).
+    anew: int = 0
 
     @property
     def id(self) -> str:
         """Return ``paper/experiment/arm``, with its tuning trial and draw where it has one."""
         trial = "".join(f"~{name}x{factor:g}" for name, factor in self.factors.items())
-        return f"{self.paper}/{self.experiment}/{self.name}{trial}{'~other' * self.other}"
+        return f"{self.paper}/{self.experiment}/{self.name}{trial}{'~other' * self.anew}"
 
     @cached_property
     def digest(self) -> str:
@@ -94,6 +94,23 @@ class ArmPlan:
                 "parents": {name: parent.identity for name, parent in self.parents.items()},
                 "range": self.range.key if self.range else None,
             }
+        )
+
+    def drawn_anew(self) -> ArmPlan:
+        """Return the same recipe on the same samples, drawn anew together with all its ancestors.
+
+        Were they shared, what they say would be common to both: no independent teacher. Seed s + 1
+        would have another split, in which it may have been trained on what seed s is tested on.
+        The bounds of a range test are part of the recipe.
+        """
+        return replace(
+            self,
+            settings={**self.settings, "draw": f"{self.settings['draw'] or ''}other"},
+            parents={
+                name: replace(parent, arm=parent.arm.drawn_anew())
+                for name, parent in self.parents.items()
+            },
+            anew=self.anew + 1,
         )
 
     def run_name(self, seed: int) -> str:

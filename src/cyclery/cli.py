@@ -63,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from cyclery.bench.command import arguments, bench
+    from cyclery.sharing import command as sharing
 
     parser = argparse.ArgumentParser(
         prog="cyclery",
@@ -123,6 +124,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("part")
     command.add_argument("--output", type=Path, required=True)
     arguments(add("bench", bench, "measure the engine against training loops written by hand"))
+    sharing.arguments(add("publish", sharing.publish, "freeze a finished tier for others, by DVC"))
+    sharing.arguments(add("fetch", sharing.fetch, "pull a published tier and put it in its place"))
     command = add("docs", _docs, "write the JSON Schemas and the reference of every key")
     command.add_argument("--check", action="store_true", help="only say whether they are current")
     return parser

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cyclery import summaries
+from cyclery import contrasts, summaries
 from cyclery.files import write_atomic
 from cyclery.metrics_derived import value
-from cyclery.pairs import Json, Records, collect, unequal_images
+from cyclery.pairs import Json, Records
 from cyclery.summaries import tidy
 from cyclery.verdicts import judge, not_tested
 
@@ -99,7 +99,7 @@ def _derived(claims: Sequence[Json], tier: str) -> list[str]:
         for claim in claims
         if not_tested(claim, tier) is None
         for comparison in claim["comparisons"]
-        for name in (comparison.get("metric"), comparison.get("against_metric"))
+        for name in contrasts.metrics(comparison)
     }
     return sorted(name for name in names if name)
 
@@ -112,7 +112,8 @@ def _budgets(
     out: dict[str, list[str]] = {}
     for claim in claims:
         for comparison in claim.get("comparisons") or [] if not not_tested(claim, tier) else []:
-            odd = unequal_images(comparison, collect(comparison, index, records), records)
+            pairs = contrasts.collect(comparison, index, records)
+            odd = contrasts.unequal_images(comparison, pairs, records)
             if odd:
                 out.setdefault(comparison["experiment"], []).append(f"{claim['id']}: {odd}.")
     return out

@@ -125,5 +125,11 @@ def check_limits(value: Any, limits: Mapping[str, Any], where: str) -> None:
             or (above is not None and value <= above)
             or (below is not None and value >= below)
         ):
-            allowed = [f"{text} {limits[name]}" for name, text in _LIMITS.items() if name in limits]
-            raise UserError(f"{where}: must be {' and '.join(allowed)} (found {value}).")
+            raise UserError(f"{where}: must be {allowed(limits)} (found {value}).")
+
+
+def allowed(limits: Mapping[str, Any]) -> str:
+    """Return limits in words, as in `at least 0.0 and at most 1.0`."""
+    return " and ".join(
+        f"{text} {limits[name]}" for name, text in _LIMITS.items() if name in limits
+    )

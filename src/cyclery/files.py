@@ -44,19 +44,26 @@ def megabytes(size: int) -> str:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `path` so that it is whole or as it was before, also after a crash or on a full disk.
+    """Write `path` so that it is whole or as it was, also after a crash or on a full disk."""
+    data = content.encode() if isinstance(content, str) else content
+    with writing(path, len(data)) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def writing(path: Path, size: int | None = None) -> Iterator[BinaryIO]:
+    """Yield a stream whose content becomes `path` when the block ends well, and nothing else.
 
     The content goes to a temporary name in the same folder, to the disk, and only then to its name.
     """
-    data = content.encode() if isinstance(content, str) else content
-    with disk_errors(path, len(data)):
+    with disk_errors(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as stream:
                 os.fchmod(stream.fileno(), 0o666 & ~_umask())
-                stream.write(data)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             replace(temporary, path)

@@ -18,7 +18,7 @@ from cyclery.describe import describe
 from cyclery.files import write_atomic
 from cyclery.inputs import Record, read_printed, read_records
 from cyclery.overview import claim_needs
-from cyclery.plan import RANGE_ARM, Plan, comparison_arms, planned_seeds
+from cyclery.plan import RANGE_ARM, Plan, planned_seeds
 
 # Points of a schedule plot; more cannot be seen.
 POINTS = 240
@@ -87,7 +87,7 @@ def _commands(plan: Plan, part: str) -> dict[str, str]:
 
 def _claim(plan: Plan, name: str, claim: Claim) -> dict[str, Any]:
     dumped = claim.model_dump(mode="json")
-    planned = planned_seeds(claim, plan.tier, plan.project.tier.seeds)
+    planned = planned_seeds(claim, plan.tier, plan.project.tier)
     return {**dumped, "id": name, "planned_seeds": planned}
 
 
@@ -96,7 +96,7 @@ def _only(claims: dict[str, Claim], name: str) -> set[str]:
     used = {
         key
         for key, claim in claims.items()
-        if any(comparison.experiment == name for comparison in claim.comparisons)
+        if any(group.experiment == name for c in claim.comparisons for group in c.groups())
     }
     return {name} if name in claims else used
 
@@ -105,7 +105,8 @@ def _experiment(
     plan: Plan, paper: str, name: str, part: str, runs: dict[str, Record], sweeps: dict[str, Record]
 ) -> dict[str, Any]:
     declared = plan.project.papers[paper].experiments[name]
-    arms, chosen = [], []
+    arms: list[dict[str, Any]] = []
+    chosen = []
     for exp, arm_name in ((e, a) for _, e, a in plan.part_arms(part)):
         if exp != name:
             continue
@@ -128,6 +129,7 @@ def _experiment(
     if test and _speaks_of_range(plan, paper, name):
         keys = {seed: test.run_key(seed) for seed in test.seeds}
         arms.append({"id": RANGE_ARM, "label": "range test", "role": "method", "runs": keys,
+                     "planned": len(test.seeds),
                      "own_definition": None, "tuned": None, "schedules": {}})  # fmt: skip
     _drop_common_schedules(arms)
     return {
@@ -192,10 +194,10 @@ def _chosen(
 
 def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:
     return any(
-        comparison.experiment == experiment
-        and RANGE_ARM in (comparison.arm, *comparison_arms(comparison))
+        group.experiment == experiment and RANGE_ARM in group.arms
         for claim in plan.project.papers[paper].claims.values()
         for comparison in claim.comparisons
+        for group in comparison.groups()
     )
 
 

@@ -39,7 +39,9 @@ def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
         for candidate in plans:
             experiments = candidate.experiments(paper)
             if candidate.untested(claim) or any(
-                c.experiment not in experiments for c in claim.comparisons
+                group.experiment not in experiments
+                for comparison in claim.comparisons
+                for group in comparison.groups()
             ):
                 continue
             try:
@@ -53,7 +55,7 @@ def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
                 continue
             if trials:
                 each = sum(seconds(candidate, trial) for trial in trials)
-                planned = planned_seeds(claim, candidate.tier, candidate.project.tier.seeds)
+                planned = planned_seeds(claim, candidate.tier, candidate.project.tier)
                 time = duration(each * planned)
                 found[name] = f"the {candidate.tier} tier tests it in about {time} of training"
                 break

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from cyclery.metrics_derived import Record, shown, smaller_is_better, value
+from cyclery.metrics_derived import Record, shown, smaller_is_better
 
 Json = dict[str, Any]
 Records = Mapping[str, Record]
@@ -38,6 +38,10 @@ class Pairs:
     missing: str | None = None
     undeclared: bool = False
     problem: str | None = None
+    # Experiment, arm and metric of the runs that a seed's keys name, in their order.
+    columns: list[tuple[str, str, str]] = field(default_factory=list)
+    # Of an ordering, each seed's step from an arm to the next.
+    steps: list[list[float]] = field(default_factory=list)
 
     @property
     def by_unit(self) -> list[float]:
@@ -84,7 +88,35 @@ def _usable(arm: Json, metric: str, records: Records) -> tuple[dict[int, float],
     return values, faults
 
 
-def _any_record(arm: Json, records: Records) -> bool:
+def finished(arms: Iterable[Json], records: Records) -> int:
+    """Return how many seeds, from 0 on without a gap, have the outcome of every arm's run.
+
+    An outcome is a metric, or divergence.
+    """
+    columns = [runs_of(arm) for arm in arms]
+    seed = 0
+    while columns and all(_has_ended(runs.get(seed), seed, records) for runs in columns):
+        seed += 1
+    return seed
+
+
+def _has_ended(key: str | None, seed: int, records: Records) -> bool:
+    diverged = key is not None and records.get(key, {}).get("status") == "diverged"
+    return diverged or fault(key, seed, records) is None
+
+
+def first(experiments: Mapping[str, Json], seeds: int) -> dict[str, Json]:
+    """Return experiments with the runs of their first seeds alone."""
+
+    def cut(arm: Json) -> Json:
+        return {**arm, "runs": {s: key for s, key in runs_of(arm).items() if s < seeds}}
+
+    return {name: {**one, "arms": [cut(arm) for arm in one["arms"]]}
+            for name, one in experiments.items()}  # fmt: skip
+
+
+def any_record(arm: Json, records: Records) -> bool:
+    """Tell whether an arm has run."""
     return any(key in records for key in arm["runs"].values())
 
 
@@ -94,7 +126,7 @@ def _choose(arms: Sequence[Json], by: str, records: Records) -> tuple[str | None
     Compared on the seeds common to all. An arm with diverged runs is no tuned control: it is
     chosen only if every arm has some. Of equal arms the first declared one is taken.
     """
-    absent = [arm["id"] for arm in arms if not _any_record(arm, records)]
+    absent = [arm["id"] for arm in arms if not any_record(arm, records)]
     if absent:
         return None, f"the best control is unknown: no run of {', '.join(absent)}"
 
@@ -113,6 +145,39 @@ def _choose(arms: Sequence[Json], by: str, records: Records) -> tuple[str | None
     return steady[means.index(max(means))]["id"], note
 
 
+def declared(
+    pairs: Pairs, name: str, wanted: Sequence[str], experiments: Mapping[str, Json]
+) -> list[Json] | None:
+    """Return arms by their names and enter them; None, and the reason, if one is not run."""
+    if name not in experiments:
+        pairs.missing, pairs.undeclared = f"experiment '{name}' is not run at this tier", True
+        return None
+    arms = {arm["id"]: arm for arm in experiments[name]["arms"]}
+    for arm in wanted:
+        if arm not in arms:
+            pairs.missing = f"arm '{arm}' of '{name}' is not run at this tier"
+            pairs.undeclared = True
+            return None
+    pairs.arms = [(name, arm) for arm in dict.fromkeys(wanted)]
+    return [arms[arm] for arm in wanted]
+
+
+def tables(
+    arms: Sequence[Json], metric: str, records: Records
+) -> tuple[list[dict[int, float]], dict[int, str]]:
+    """Return a metric by seed for each of several arms, and why a seed lacks one."""
+    out: list[dict[int, float]] = []
+    faults: dict[int, str] = {}
+    every = {seed for arm in arms for seed in runs_of(arm)}
+    for arm in arms:
+        values, more = _usable(arm, metric, records)
+        absent = sorted(every - runs_of(arm).keys())
+        more |= {seed: f"'{arm['id']}' has no such seed" for seed in absent}
+        faults = {**more, **faults}
+        out.append(values)
+    return out, faults
+
+
 def collect(comparison: Json, experiments: Mapping[str, Json], records: Records) -> Pairs:
     """Return the paired differences of a declared comparison.
 
@@ -124,17 +189,11 @@ def collect(comparison: Json, experiments: Mapping[str, Json], records: Records)
     constant = isinstance(against, Mapping) and not best
     others = list(against["best_of"]) if best else [] if constant else [against]
     pairs = Pairs()
-    if name not in experiments:
-        pairs.missing, pairs.undeclared = f"experiment '{name}' is not run at this tier", True
+    found = declared(pairs, name, [arm_name, *others], experiments)
+    if found is None:
         return pairs
-    arms = {arm["id"]: arm for arm in experiments[name]["arms"]}
-    for wanted in [arm_name, *others]:
-        if wanted not in arms:
-            pairs.missing = f"arm '{wanted}' of '{name}' is not run at this tier"
-            pairs.undeclared = True
-            return pairs
-    pairs.arms = [(name, wanted) for wanted in dict.fromkeys([arm_name, *others])]
-    without = [arm for _, arm in pairs.arms if not _any_record(arms[arm], records)]
+    arms = {arm["id"]: arm for arm in found}
+    without = [arm for _, arm in pairs.arms if not any_record(arms[arm], records)]
     if len(without) == len(pairs.arms) or (without and not best) or arm_name in without:
         pairs.missing = f"no run of {', '.join(repr(arm) for arm in without)} yet"
         return pairs
@@ -175,8 +234,11 @@ def _pair(pairs: Pairs, comparison: Json, arm: Json, other: Json | None, records
     same = [seed for seed, (a, b) in zip(pairs.seeds, pairs.keys, strict=True) if a == b]
     if same and metric == other_metric:
         pairs.problem = "both arms are the same runs, so there is nothing to compare"
+    pairs.columns = [(comparison["experiment"], arm["id"], metric)]
+    if other is not None:
+        pairs.columns.append((comparison["experiment"], other["id"], other_metric))
     pairs.units = units(dict(zip(pairs.seeds, pairs.keys, strict=True)), records)
-    pairs.left_out += _listed(faults)
+    pairs.left_out += listed(faults)
 
 
 def units(runs: Mapping[int, Sequence[str | None]], records: Records) -> list[list[int]]:
@@ -223,7 +285,7 @@ def _ancestors(keys: list[str], records: Records) -> set[str]:
     return found
 
 
-def _listed(faults: Mapping[int, str]) -> list[str]:
+def listed(faults: Mapping[int, str]) -> list[str]:
     """Return one line per reason, with its seeds; long lists end with their number."""
     by_reason: dict[str, list[int]] = {}
     for seed, why in sorted(faults.items()):
@@ -234,16 +296,3 @@ def _listed(faults: Mapping[int, str]) -> list[str]:
         text += f" and {len(seeds) - LISTED} more" if len(seeds) > LISTED else ""
         lines.append(f"seed{'s' if len(seeds) > 1 else ''} {text}: {why}")
     return lines
-
-
-def unequal_images(comparison: Json, pairs: Pairs, records: Records) -> str | None:
-    """Say by how much the budgets of the two arms differ, if they do and it is not declared."""
-    if comparison.get("unequal_budget") or comparison.get("against_metric"):
-        return None
-    both = [(value(records[a], "images"), value(records[b], "images")) for a, b in pairs.keys
-            if a and b]  # fmt: skip
-    odd = [(a, b) for a, b in both if a and b and abs(a - b) > 0.01 * max(a, b)]
-    if not odd:
-        return None
-    a, b = odd[0]
-    return f"'{comparison['arm']}' saw {a:.0f} samples and its comparator {b:.0f} in the same seed"

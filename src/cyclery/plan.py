@@ -11,7 +11,7 @@ from functools import cached_property
 from cyclery.arms import Arms
 from cyclery.cells import ArmPlan, Cell, RangePlan, Shard, needed_seeds, range_tests, with_ancestors
 from cyclery.config.load import Project
-from cyclery.config.models import BestOf, Claim, Comparison, Constant, Experiment
+from cyclery.config.models import Claim, Experiment, Tier
 from cyclery.errors import UserError, choices, nearest
 
 # The range test itself, as an arm that a claim can speak of.
@@ -75,10 +75,10 @@ class Plan:
 
     def _claim_arms(self, paper: str, claim: Claim) -> list[tuple[str, str, str]]:
         found: dict[tuple[str, str, str], None] = {}
-        for comparison in claim.comparisons if not self.untested(claim) else ():
-            exp = comparison.experiment
+        compared = claim.comparisons if not self.untested(claim) else []
+        for exp, arms, _ in (group for comparison in compared for group in comparison.groups()):
             running = self.arm_names(paper, exp) if exp in self.experiments(paper) else []
-            for arm in (comparison.arm, *comparison_arms(comparison)):
+            for arm in arms:
                 if arm == RANGE_ARM:
                     # A range test is run for an arm that takes its bounds.
                     ranged = (name for name in running if self.trials(paper, exp, name)[0].range)
@@ -246,14 +246,6 @@ class Plan:
         }
 
 
-def comparison_arms(comparison: Comparison) -> tuple[str, ...]:
-    """Return the arms on the other side of a comparison."""
-    against = comparison.against
-    if isinstance(against, BestOf):
-        return tuple(against.best_of)
-    return () if isinstance(against, Constant) else (against,)
-
-
-def planned_seeds(claim: Claim, tier: str, default: int) -> int:
-    """Return the seeds that were planned for a claim before the run."""
-    return claim.seeds.get(tier, default)
+def planned_seeds(claim: Claim, name: str, tier: Tier) -> int:
+    """Return the seeds that were planned for a claim, before the run, at a tier of this name."""
+    return claim.seeds.get(name, tier.planned or tier.seeds)

@@ -32,8 +32,6 @@ from cyclery.stats import (
     Interval,
     Test,
     estimate,
-    interval,
-    p_value,
 )
 
 
@@ -54,20 +52,31 @@ class Pool:
         """Return the number of experiments."""
         return len(self.weights)
 
-    def interval(self, level: float = 0.95) -> Interval | None:
-        """Return the interval that covers those of the weighted and the unweighted mean."""
-        both = [interval(est, level) for est in self.estimates]
+    @property
+    def estimate(self) -> Estimate:
+        """Return the weighted mean."""
+        return self.estimates[0]
+
+    @property
+    def ways(self) -> int:
+        """Return 1: both means are estimates of one effect."""
+        return 1
+
+    def tail(self, bound: float, above: bool) -> float:
+        """Return the larger one-sided p-value of the weighted and the unweighted mean."""
+        return max(est.tail(bound, above) for est in self.estimates)
+
+    def limits(self, lower: float, upper: float) -> Interval | None:
+        """Return the ends that cover the intervals of the weighted and the unweighted mean."""
+        both = [est.limits(lower, upper) for est in self.estimates]
         found = [ci for ci in both if ci is not None]
         if len(found) < len(both):
             return None
         return min(low for low, _ in found), max(high for _, high in found)
 
-    def p_value(self, test: Test, margin: float = 0.0) -> float:
-        """Return the larger p-value of the weighted and the unweighted mean."""
-        sides = {est.effect > margin for est in self.estimates}
-        if test == "superiority" and len(sides) > 1:
-            return 1.0
-        return max(p_value(est, test, margin) for est in self.estimates)
+    def seeds_to_settle(self, test: Test, margin: float, alpha: float) -> int | None:
+        """Return the seeds per experiment that would decide the pooled claim, or None."""
+        return seeds_to_settle_pool(self, test, margin, alpha)
 
 
 def der_simonian_laird(effects: Floats, variances: Floats) -> tuple[float, float, float, float]:

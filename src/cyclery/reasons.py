@@ -24,8 +24,26 @@ def probability(p: float) -> str:
 def _effect(row: Json) -> str:
     """Return the effect with the interval that decides."""
     level, ci = (90, row["ci90"]) if row["test"] == "equivalence" else (95, row["ci95"])
-    low, high = (amount(x, row["unit"]).removesuffix(" pp") for x in ci)
-    return f"{amount(row['effect'], row['unit'])} ({level} % interval {low} to {high})"
+    text = f"{amount(row['effect'], row['unit'])} ({level} % interval {ends(ci, row['unit'])}"
+    if _several_looks(row) and level == 95:
+        text += f" for all looks together, naive {ends(row['naive95'], row['unit'])}"
+    return f"{text})"
+
+
+def ends(ci: Sequence[float], unit: str) -> str:
+    """Return an interval as its ends, the unit being said before."""
+    low, high = (amount(x, unit).removesuffix(" pp") for x in ci)
+    return f"{low} to {high}"
+
+
+def _several_looks(row: Json) -> bool:
+    return bool(row["look"] and row["look"]["of"] > 1)
+
+
+def _p(row: Json) -> str:
+    """Return the p-value of the verdict with what was done to it."""
+    kind = "sequential p" if _several_looks(row) else "p"
+    return f"Holm-adjusted {kind} {probability(row['p_holm'])}"
 
 
 def _count(row: Json, planned: int | None, samples: int) -> str:
@@ -39,7 +57,9 @@ def _count(row: Json, planned: int | None, samples: int) -> str:
         text = f"n = {row['n']}"
     if not planned:
         return text
-    return f"{text} of {planned} planned" if row["n"] <= planned else f"{text} ({planned} planned)"
+    look = row["look"]
+    text += f" of {planned} planned"
+    return f"{text}, look {look['number']} of {look['of']}" if _several_looks(row) else text
 
 
 def _bound(row: Json) -> str:
@@ -65,17 +85,20 @@ def _open(row: Json, problem: str | None, samples: int) -> str:
     return ""
 
 
-def _settling(row: Json) -> str:
+def _settling(row: Json, planned: int | None) -> str:
     """Say what would settle an open comparison."""
     if row["seeds_to_settle"] is None:
         if row["pooled"]:
             return "more seeds alone would not settle it at this effect and spread"
         return f"more than {MOST_SEEDS} seeds would be needed at this effect and spread"
     time = duration(row["seconds_to_settle"]) if row["seconds_to_settle"] else "little time"
-    return (
+    text = (
         f"about {row['seeds_to_settle']} seeds ({time} more) would settle it "
         f"at this effect and spread ({100 * POWER:.0f} % power)"
     )
+    if planned and row["seeds_to_settle"] > planned:
+        text += ", as a new plan: more than were planned decide nothing"
+    return text
 
 
 def comparison(
@@ -89,7 +112,7 @@ def comparison(
     if why:
         text = f"{why[0].upper()}{why[1:]}; {count}."
     elif row["verdict"] == "reproduced":
-        text = f"{_effect(row)}; Holm-adjusted p {probability(row['p_holm'])}, {count}."
+        text = f"{_effect(row)}; {_p(row)}, {count}."
     elif row["verdict"] == "contradicted":
         side = "outside" if row["test"] == "equivalence" else "below"
         text = f"{_effect(row)} lies {side} {_bound(row)}; {count}."
@@ -98,13 +121,41 @@ def comparison(
         edge = row["margin"] if row["test"] == "superiority" else -row["margin"]
         clears = ci[0] > edge and (row["test"] != "equivalence" or ci[1] < row["margin"])
         if clears:
-            p = f"Holm-adjusted p {probability(row['p_holm'])} over {family} tests"
-            text = f"{_effect(row)} clears {_bound(row)}, but {p}"
+            text = f"{_effect(row)} clears {_bound(row)}, but {_p(row)} over {family} tests"
         else:
             spans = "is neither inside nor outside" if row["test"] == "equivalence" else "spans"
             text = f"{_effect(row)} {spans} {_bound(row)}"
-        text += f"; {count}; {_settling(row)}."
+        text += f"; {count}; {_settling(row, planned)}."
     return text + (f" Left out: {'; '.join(row['left_out'])}." if row["left_out"] else "")
+
+
+def exploratory(row: Json) -> str:
+    """Say what seeds show that decide nothing, or nothing where there are none."""
+    more, look = row["exploratory"], row["look"]
+    if not more or more["effect"] is None:
+        return ""
+    after = "before the first look"
+    if look and look["of"]:
+        last = look["number"] == look["of"]
+        after = f"after look {look['number']} of {look['of']}"
+        after = f"beyond the {look['planned']} planned" if last else after
+    text = f"Exploratory, {len(more['seeds'])} seeds {after}: with them the effect is "
+    text += amount(more["effect"], row["unit"])
+    naive = f", naive 95 % interval {ends(more['naive95'], row['unit'])}" if more["naive95"] else ""
+    return f"{text} (n = {more['n']}{naive}); they decide nothing."
+
+
+def fragile(row: Json) -> str:
+    """Say which single seeds the verdict hangs on, or nothing where it hangs on none."""
+    by_verdict: dict[str, list[str]] = {}
+    for one in row["fragile"]:
+        by_verdict.setdefault(one["verdict"], []).append(" and ".join(map(str, one["seeds"])))
+    if not by_verdict:
+        return ""
+    parts = [
+        f"without seed {' or '.join(seeds)} {verdict}" for verdict, seeds in by_verdict.items()
+    ]
+    return f"Fragile: {'; '.join(parts)}."
 
 
 def claim(judged: Json, rows: Sequence[Json]) -> str:

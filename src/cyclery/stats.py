@@ -16,11 +16,11 @@ interval, and p = 1: it can neither support nor refute a claim.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import isfinite, sqrt
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +37,38 @@ MOST_SEEDS = 10_000
 BOOTSTRAP_FROM = 10
 
 
+class Source(Protocol):
+    """What a verdict is read from: something estimated, with a one-sided test for either side.
+
+    ``ways`` is the number of means of which any one below a bound refutes the claim: the error of
+    the upper side is divided by it, before looks share it. 1 for all but an ordering.
+    """
+
+    @property
+    def effect(self) -> float:
+        """Return the effect."""
+
+    @property
+    def estimate(self) -> Estimate:
+        """Return the one mean that stands for all."""
+
+    @property
+    def ways(self) -> int:
+        """Return how many means may refute the claim."""
+
+    def tail(self, bound: float, above: bool) -> float:
+        """Return the one-sided p-value of an effect above, or below, a bound.
+
+        For ``ways`` means, that of the one furthest below, not corrected for their number.
+        """
+
+    def limits(self, lower: float, upper: float) -> Interval | None:
+        """Return the interval that leaves out an error at either end; None without a spread."""
+
+    def seeds_to_settle(self, test: Test, margin: float, alpha: float) -> int | None:
+        """Return the seeds that would decide the claim if all goes on like this, or None."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean with its standard error (None where the spread cannot be estimated)."""
@@ -46,6 +78,34 @@ class Estimate:
     df: float
     n: int
     sd: float | None
+
+    @property
+    def estimate(self) -> Estimate:
+        """Return itself."""
+        return self
+
+    @property
+    def ways(self) -> int:
+        """Return 1: there is one mean."""
+        return 1
+
+    def tail(self, bound: float, above: bool) -> float:
+        """Return the one-sided p-value of the t test; 1 without a standard error."""
+        if self.se is None:
+            return 1.0
+        t = (self.effect - bound) / self.se
+        return _tail(t if above else -t, self.df)
+
+    def limits(self, lower: float, upper: float) -> Interval | None:
+        """Return the ends of the t interval; None without a standard error."""
+        if self.se is None:
+            return None
+        low, high = _quantile(lower, self.df), _quantile(upper, self.df)
+        return self.effect + low * self.se, self.effect - high * self.se
+
+    def seeds_to_settle(self, test: Test, margin: float, alpha: float) -> int | None:
+        """Return the pairs that would decide the claim, or None."""
+        return seeds_to_settle(self.effect, self.sd, margin, test, alpha)
 
 
 def estimate(values: ArrayLike) -> Estimate:
@@ -80,24 +140,44 @@ def _tail(t: float, df: float) -> float:
     return float(special.stdtr(df, -t))
 
 
-def interval(est: Estimate, level: float = 0.95) -> Interval | None:
-    """Return the two-sided t interval, or None without a standard error."""
-    if est.se is None:
-        return None
-    half = _quantile((1 + level) / 2, est.df) * est.se
-    return est.effect - half, est.effect + half
+def _same(error: float) -> float:
+    return error
 
 
-def p_value(est: Estimate, test: Test, margin: float = 0.0) -> float:
-    """Return the p-value of one test (see the module); 1 without a standard error."""
-    if est.se is None:
-        return 1.0
-    above, below = (est.effect + margin) / est.se, (est.effect - margin) / est.se
+def interval(
+    source: Source, level: float = 0.95, nominal: Callable[[float], float] = _same
+) -> Interval | None:
+    """Return the two-sided interval, or None without a standard error.
+
+    ``nominal`` turns a one-sided error into what one look may spend of it.
+    """
+    tail = (1 - level) / 2
+    return source.limits(nominal(tail), nominal(tail / source.ways))
+
+
+def p_value(
+    source: Source, test: Test, margin: float = 0.0, error: Callable[[float], float] = _same,
+    above: bool | None = None,
+) -> float:  # fmt: skip
+    """Return the p-value of one test (see the module); 1 without a standard error.
+
+    Args:
+        source: what is estimated.
+        test: the test.
+        margin: its margin.
+        error: turns the one-sided p-value of a look's data into the error of all looks.
+        above: the side of a two-sided test, which is that of the effect if not given.
+    """
+
+    def side(bound: float, above: bool) -> float:
+        p = error(source.tail(bound, above))
+        return p if above else min(1.0, source.ways * p)
+
     if test == "superiority":
-        return 2 * _tail(abs(below), est.df)
+        return min(1.0, 2 * side(margin, source.effect > margin if above is None else above))
     if test == "equivalence":
-        return max(_tail(above, est.df), _tail(-below, est.df))
-    return _tail(above, est.df)
+        return max(side(-margin, True), side(margin, False))
+    return side(-margin, True)
 
 
 def bca(values: ArrayLike, level: float = 0.95, resamples: int = 2000) -> Interval | None:

@@ -2,7 +2,9 @@
 
 p is Holm-adjusted over every comparison of every claim that the paper declares as tested at the
 tier; a comparison without data counts in that family with p = 1, so verdicts do not get easier
-while data are missing. A pooled claim is one test.
+while data are missing. A pooled claim is one test. Verdicts are those of the last look that the
+plan of a claim has and its data have reached (see `cyclery.sequential`): p is sequential before it
+is adjusted, and intervals have the level that the look may spend.
 """
 
 from __future__ import annotations
@@ -79,20 +81,42 @@ def _firmly_refuted(case: Case, comparisons: int) -> bool:
 def _rule(cases: Sequence[Case]) -> None:
     """Judge one family of tests in place."""
     raw = [case.p_value() for case in cases]
-    for case, p, adjusted in zip(cases, raw, stats.holm(raw), strict=True):
+    for place, (case, adjusted) in enumerate(zip(cases, stats.holm(raw), strict=True)):
         row = case.row
         ci95, ci90 = case.interval(0.95), case.interval(0.90)
         row |= {"ci95": ci95, "ci90": ci90}
+        row["naive95"] = row["naive95"] if ci95 is None else case.interval(0.95, naive=True)
         if ci95 is not None:
-            row |= {"p": p, "p_holm": adjusted}
+            row |= {"p": raw[place], "p_holm": adjusted}
         row["verdict"] = decide(case.test, row["margin"], ci95, ci90, adjusted)
         if case.missing:
             row["verdict"] = "not run"
         if row["verdict"] == "inconclusive":
             case.settle(ALPHA / len(cases))
+        case.foresee(ALPHA / len(cases))
         row["reason"] = reasons.comparison(
             row, case.missing, case.problem, case.planned, len(cases), case.samples
         )
+        row["fragile"] = _fragile(case, raw, place)
+
+
+def _fragile(case: Case, raw: Sequence[float], place: int) -> list[Json]:
+    """Return the verdicts that a comparison would have without one unit, where they differ.
+
+    All else stays: the look with its levels, and the p-values of the family.
+    """
+    if case.row["ci95"] is None:
+        return []
+    found = []
+    for unit in case.units():
+        less, p = case.without(unit), list(raw)
+        p[place] = less.p_value()
+        verdict = decide(case.test, case.row["margin"], less.interval(0.95), less.interval(0.90),
+                         stats.holm(p)[place])  # fmt: skip
+        if verdict != case.row["verdict"]:
+            seeds = next((u for u in case.row["units"] or [] if u[0] == unit), [unit])
+            found.append({"seeds": seeds, "verdict": verdict})
+    return found
 
 
 def not_tested(claim: Json, tier: str) -> str | None:
@@ -127,10 +151,9 @@ def judge(
         members: list[Case] = []
         mean: list[Case] = []
         if not_tested(claim, tier) is None:
-            members = [compare(c, index, records, labels) for c in claim["comparisons"]]
+            planned = _planned(claim, tier)
+            members = [compare(c, index, records, labels, planned) for c in claim["comparisons"]]
             mean = [pooled(members)] if claim.get("pooled") else []
-            for case in members + mean:
-                case.planned = _planned(claim, tier)
             family += mean or members
         drafts.append((claim, members, mean))
     _rule(family)
@@ -158,7 +181,8 @@ def _claim(
         "id": claim["id"], "statement": claim["statement"], "source": claim.get("source") or None,
         "own_definition": claim.get("own_definition"), "note": claim.get("note") or None,
         "planned_seeds": _planned(claim, tier), "n": 0, "seeds_to_settle": None,
-        "seconds_to_settle": None, "comparisons": [case.row for case in [*mean, *members]],
+        "seeds_for_power": None, "seconds_to_settle": None,
+        "comparisons": [case.row for case in [*mean, *members]],
     }  # fmt: skip
     if not deciding:
         reason = not_tested(claim, tier)
@@ -170,6 +194,9 @@ def _claim(
     out["verdict"] = combine([row["verdict"] for row in rows], firm)
     out["n"] = min((row["n"] for row in rows if row["n"]), default=0)
     out |= _to_settle(deciding)
+    foreseen = [row["seeds_for_power"] for row in rows if row["stated_effect"] is not None]
+    if foreseen and None not in foreseen:
+        out["seeds_for_power"] = max(foreseen)
     out["reason"] = reasons.claim(out, rows)
     return out
 

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator
 
 from cyclery import methods
 from cyclery.arms import ArmError
+from cyclery.config.comparisons import BestOf, Comparison, Group, comparison_arms
 from cyclery.config.load import Project, tier_names
-from cyclery.config.models import BestOf, Claim, Comparison, Experiment, Paper
+from cyclery.config.models import Claim, Experiment, Paper
 from cyclery.errors import UserError, choices, nearest
 from cyclery.methods import REFERENCE, TEACHER
-from cyclery.metrics_derived import BEST, PSEUDO_ACCURACY, SELECTIONS, selection
-from cyclery.plan import RANGE_ARM, Plan, comparison_arms
+from cyclery.metrics_derived import BEST, PSEUDO_ACCURACY, SELECTIONS, selection, unit
+from cyclery.plan import RANGE_ARM, Plan
 
 # Of the network that is evaluated, and, where weights are averaged, of the trained one.
 PARTS = ("test_", "val_", "raw_test_", "raw_val_")
@@ -95,6 +96,9 @@ def _paper(paper: Paper, tiers: list[str]) -> Iterator[str]:
                 yield f"{kind}.{name}: has the name of {other}; rename one."
     for name, exp in paper.experiments.items():
         yield from _experiment(exp, f"experiments.{name}", tiers)
+    for tier in paper.not_run:
+        if tier not in tiers:
+            yield _unknown("not_run", tier, tiers, "tier")
     for name, claim in paper.claims.items():
         yield from _claim(paper, claim, f"claims.{name}", tiers)
 
@@ -119,7 +123,7 @@ def _experiment(exp: Experiment, where: str, tiers: list[str]) -> Iterator[str]:
 
 def _claim(paper: Paper, claim: Claim, where: str, tiers: list[str]) -> Iterator[str]:
     for tier in claim.not_run:
-        if tier not in (*tiers, "all"):
+        if tier not in (*tiers, "all", *paper.not_run):
             yield _unknown(f"{where}.not_run", tier, [*tiers, "all"], "tier")
     for tier in claim.seeds:
         if tier not in tiers:
@@ -131,6 +135,47 @@ def _claim(paper: Paper, claim: Claim, where: str, tiers: list[str]) -> Iterator
 
 
 def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
+    if comparison.listed():
+        yield from _listed(paper, comparison, where)
+        return
+    first, *others = comparison.differences()
+    found = list(_difference(paper, first, where))
+    yield from found
+    for second in others:
+        # What the second takes over from the first is told there.
+        for problem in _difference(paper, second, f"{where}.interaction"):
+            if problem.replace(f"{where}.interaction", where, 1) not in found:
+                yield problem
+        if second == first:
+            yield f"{where}.interaction: is the first difference again; change one of them."
+        if unit(first.metric) != unit(second.metric):
+            yield (
+                f"{where}.interaction.metric: {second.metric!r} has another unit than "
+                f"{first.metric!r}; take accuracies or none in both."
+            )
+
+
+def _listed(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
+    """Yield what is wrong with a trend, an ordering or a rank correlation."""
+    key, within = comparison.kind.replace(" ", "_"), comparison.experiment
+    if within not in paper.experiments:
+        yield _unknown(f"{where}.experiment", within, paper.experiments, "experiment")
+        return
+    arms = list(paper.experiments[within].arms)
+    for name in dict.fromkeys(comparison.listed()):
+        if name not in arms:
+            yield _unknown(f"{where}.{key}", name, arms, "arm", within)
+        elif comparison.listed().count(name) > 1:
+            yield f"{where}.{key}: the arm {name!r} stands twice; delete one."
+    yield from _metric(comparison.metric, False, f"{where}.metric")
+    other = comparison.rank_correlation and comparison.rank_correlation.metric
+    if other:
+        yield from _metric(other, False, f"{where}.{key}.metric")
+        if other == comparison.metric:
+            yield f"{where}.{key}.metric: {other!r} would be correlated with itself."
+
+
+def _difference(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
     if comparison.experiment not in paper.experiments:
         known = paper.experiments
         yield _unknown(f"{where}.experiment", comparison.experiment, known, "experiment")
@@ -139,7 +184,7 @@ def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[st
     has_range = exp.range or any(tier.range for tier in exp.tiers.values())
     arms = [*exp.arms, RANGE_ARM] if has_range else list(exp.arms)
     others = comparison_arms(comparison)
-    for key, names in (("arm", (comparison.arm,)), ("against", others)):
+    for key, names in (("arm", (str(comparison.arm),)), ("against", others)):
         for name in dict.fromkeys(names):
             if name not in arms:
                 yield _unknown(f"{where}.{key}", name, arms, "arm", comparison.experiment)
@@ -197,28 +242,30 @@ def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
     experiments = plan.experiments(paper)
     for name, claim in plan.project.papers[paper].claims.items():
         for index, comparison in enumerate(claim.comparisons):
-            if comparison.experiment in experiments and not plan.untested(claim):
-                yield from _fair(plan, paper, comparison, f"claims.{name}.comparisons.{index}")
+            if plan.untested(claim):
+                continue
+            for group in comparison.groups():
+                if group.experiment in experiments:
+                    where = f"claims.{name}.comparisons.{index}"
+                    unequal = bool(comparison.unequal_budget)
+                    yield from _fair(plan, paper, group, unequal, where)
 
 
-def _fair(plan: Plan, paper: str, comparison: Comparison, where: str) -> Iterator[str]:
-    exp = comparison.experiment
+def _fair(plan: Plan, paper: str, group: Group, unequal: bool, where: str) -> Iterator[str]:
+    exp = group.experiment
     running = {arm: plan.trials(paper, exp, arm)[0] for arm in plan.arm_names(paper, exp)}
-    sides = [arm for arm in (comparison.arm, *comparison_arms(comparison)) if arm in running]
+    sides = [arm for arm in group.arms if arm in running]
     images = {arm: running[arm].cost["images"] for arm in sides}
-    if len(set(images.values())) > 1 and not comparison.unequal_budget:
+    if len(set(images.values())) > 1 and not unequal:
         # A budget is samples seen: a pretrained or distilled arm says why it has more.
         shown = ", ".join(f"{arm} {count:,}" for arm, count in images.items())
         yield (
             f"{where}: the arms see different numbers of samples ({shown}); make them equal or "
             "give the reason as `unequal_budget`."
         )
-    metrics = [comparison.metric, comparison.against_metric or ""]
-    if isinstance(comparison.against, BestOf):
-        metrics.append(comparison.against.by)
     for arm in sides:
         settings = running[arm].settings
-        for metric in metrics:
+        for metric in group.metrics:
             base = metric.removeprefix("log:")
             if base.startswith("raw_") and "ema_decay" not in settings["schedules"]:
                 yield f"{where}: {metric!r} needs averaged weights (`ema_decay`); {arm!r} has none."
@@ -234,7 +281,7 @@ def _fair(plan: Plan, paper: str, comparison: Comparison, where: str) -> Iterato
             if validates and not settings["split"]["validation"]:
                 yield f"{where}: {metric!r} needs a validation split; {arm!r} has none."
                 return
-    asked = RANGE_ARM in (comparison.arm, *comparison_arms(comparison))
+    asked = RANGE_ARM in group.arms
     everything = len(running) == len(plan.project.papers[paper].experiments[exp].arms)
     if asked and everything and not any(arm.range for arm in running.values()):
         yield f"{where}: no arm of {exp!r} asks for its range test, as `lr: range` does."

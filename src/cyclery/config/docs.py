@@ -11,18 +11,23 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 
 from cyclery import augment_settings, methods, models, optim_settings, schedules
+from cyclery.config.comparisons import (
+    BestOf,
+    Comparison,
+    Constant,
+    Interaction,
+    PrintedEffect,
+    RankCorrelation,
+    Trend,
+)
 from cyclery.config.models import (
     Arm,
-    BestOf,
     Claim,
-    Comparison,
     Config,
-    Constant,
     Experiment,
     ExperimentTier,
     Paper,
     ParentRef,
-    PrintedEffect,
     RangeTest,
     SeedRule,
     Tier,
@@ -56,6 +61,9 @@ MODELS: dict[str, type[Strict]] = {
     "Printed effect": PrintedEffect,
     "Against the best of several": BestOf,
     "Against a constant": Constant,
+    "Interaction": Interaction,
+    "Trend": Trend,
+    "Rank correlation": RankCorrelation,
 }
 # What a key holds, where that has a section of its own.
 LINKS = {
@@ -86,6 +94,9 @@ LINKS = {
     ("Settings", "clip_norm"): "Schedules",
     ("Claim", "comparisons"): "Comparison",
     ("Comparison", "printed"): "Printed effect",
+    ("Comparison", "interaction"): "Interaction",
+    ("Comparison", "trend"): "Trend",
+    ("Comparison", "rank_correlation"): "Rank correlation",
 }
 INTRODUCTION = """\
 # Configuration reference

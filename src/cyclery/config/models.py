@@ -7,17 +7,12 @@ They are the single source: JSON Schemas and the reference page are generated fr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from cyclery.config.comparisons import Comparison
 from cyclery.config.components import QUANTITIES, check_name
 from cyclery.config.settings import HERE, Count, Name, Settings, Strict
 from cyclery.errors import UserError, choices, nearest
@@ -94,7 +89,7 @@ class ParentRef(Strict):
     seeds: SeedChoice = Field(
         "same",
         description="`same`: seed s of it; `other`: the same recipe on the same samples, drawn "
-        "anew; or `nested` or `members`",
+        "anew with all its ancestors; or `nested` or `members`",
     )
 
     @classmethod
@@ -168,87 +163,12 @@ class Experiment(Strict):
     tiers: dict[str, ExperimentTier] = Field(min_length=1, description="where and how it runs")
     arms: dict[Name, Arm] = Field(min_length=1, description="the arms")
 
-
-class BestOf(Strict):
-    """The strictest of several arms, chosen on the validation split."""
-
-    best_of: list[str] = Field(min_length=1, description="arms to choose from")
-    by: str = Field("val_accuracy", description="the metric that chooses, averaged over seeds")
-
-
-class Constant(Strict):
-    """A fixed number instead of an arm."""
-
-    constant: float = Field(description="what the metric is compared with")
-
-
-def _kind_of_against(value: Any) -> str | None:
-    if isinstance(value, str):
-        return "arm"
-    if isinstance(value, dict):
-        return "constant" if "constant" in value else "best_of"
-    if isinstance(value, BestOf):
-        return "best_of"
-    return "constant" if isinstance(value, Constant) else None
-
-
-Against = Annotated[
-    Annotated[str, Tag("arm")]
-    | Annotated[BestOf, Tag("best_of")]
-    | Annotated[Constant, Tag("constant")],
-    Discriminator(
-        _kind_of_against,
-        custom_error_type="against",
-        custom_error_message="must be an arm, or keys and values with `best_of` or `constant`",
-    ),
-]
-
-
-class PrintedEffect(Strict):
-    """An effect as the paper prints it, oriented as the comparison is."""
-
-    value: float = Field(description="the effect: positive favours the claim")
-    unit: str = Field("pp", description="its unit; `pp` is percentage points")
-    source: str = Field(min_length=1, description="table or figure, data and network")
-    confidence: Literal["read", "memory"] = Field(
-        "read", description="read in the source, or recalled from memory"
-    )
-
-
-class Comparison(Strict):
-    """One comparison of a claim."""
-
-    experiment: str = Field(description="where the arms are")
-    arm: str = Field(description="the arm that the claim favours")
-    against: Against = Field(
-        description="what it is compared with: an arm, `best_of` several, or a `constant`"
-    )
-    metric: str = Field("test_accuracy", description="a final metric, or `curve@fraction`")
-    against_metric: str | None = Field(
-        None, description="metric of the other side, if it is another"
-    )
-    test: Literal["superiority", "equivalence", "non-inferiority"] = Field(
-        "superiority", description="the test"
-    )
-    margin: float = Field(
-        0.0, ge=0, description="smallest effect that counts; percentage points for accuracies"
-    )
-    lower_is_better: bool = Field(False, description="the claim is that the metric is smaller")
-    label: str | None = Field(None, description="how the report calls it")
-    unequal_budget: str | None = Field(
-        None, description="why the arms may see different numbers of samples"
-    )
-    printed: PrintedEffect | None = Field(
-        None, description="the effect that the paper prints; shown beside ours, never tested"
-    )
-
-    @model_validator(mode="after")
-    def _margin(self) -> Comparison:
-        if self.test != "superiority" and self.margin == 0:
-            raise ValueError(
-                f"{HERE}.margin: must be above 0 for the test {self.test!r} (found {self.margin})."
-            )
-        return self
+    def lacks(self, tier: str, arms: Iterable[str]) -> bool:
+        """Say whether some of its arms, among those named, do not run at a tier."""
+        if tier not in self.tiers:
+            return True
+        running = self.tiers[tier].arms
+        return running is not None and any(arm in self.arms and arm not in running for arm in arms)
 
 
 class Claim(Strict):
@@ -262,12 +182,24 @@ class Claim(Strict):
     pooled: bool = Field(
         False, description="one verdict from the random-effects mean of all comparisons"
     )
-    seeds: dict[str, Seeds] = Field({}, description="planned seeds per tier; else the tier's")
+    seeds: dict[str, Seeds] = Field(
+        {}, description="planned seeds per tier, else the tier's; more than these decide nothing"
+    )
     comparisons: list[Comparison] = Field([], description="all must hold")
     not_run: dict[str, str] = Field(
         {}, description="tier (or `all`) to the reason why the claim cannot be tested there"
     )
     note: str = Field("", description="anything the reader should know")
+
+    @model_validator(mode="after")
+    def _one_mean(self) -> Claim:
+        kinds = list(dict.fromkeys(comparison.kind for comparison in self.comparisons))
+        if self.pooled and (len(kinds) > 1 or "ordering" in kinds):
+            raise ValueError(
+                f"{HERE}.pooled: needs comparisons of one kind, none an `ordering`: others have "
+                f"no common mean (found {', '.join(kinds)})."
+            )
+        return self
 
 
 class Paper(Strict):
@@ -282,7 +214,37 @@ class Paper(Strict):
     deviations: list[str] = Field([], description="where this reproduction differs")
     base: Settings = Field(default_factory=_nothing, description="settings of all experiments")
     experiments: dict[Name, Experiment] = Field({}, description="the experiments")
+    not_run: dict[str, str] = Field(
+        {},
+        description="tier to the reason why it tests some of the claims only: that of every claim "
+        "which has none of its own and needs an experiment or an arm that does not run there",
+    )
     claims: dict[Name, Claim] = Field(min_length=1, description="the claims")
+
+    @model_validator(mode="after")
+    def _reasons(self) -> Paper:
+        """Give the claims that a tier cannot test the paper's reason; a reason must serve one."""
+        for tier, reason in self.not_run.items():
+            served = False
+            for name, claim in self.claims.items():
+                if not {tier, "all"} & claim.not_run.keys() and self._lacks(tier, claim):
+                    not_run = {**claim.not_run, tier: reason}
+                    self.claims[name] = claim.model_copy(update={"not_run": not_run})
+                    served = True
+            if not served:
+                raise ValueError(
+                    f"not_run.{tier}: every claim is tested there or has a reason of its "
+                    "own; delete this one."
+                )
+        return self
+
+    def _lacks(self, tier: str, claim: Claim) -> bool:
+        return any(
+            self.experiments[group.experiment].lacks(tier, group.arms)
+            for comparison in claim.comparisons
+            for group in comparison.groups()
+            if group.experiment in self.experiments
+        )
 
 
 def _networks(speeds: dict[str, float]) -> dict[str, float]:
@@ -299,7 +261,12 @@ class Tier(Strict):
 
     title: str = Field(description="one line for the report")
     base: Settings = Field(description="settings of every run of the tier")
-    seeds: Seeds = Field(description="planned seeds")
+    seeds: Seeds = Field(description="seeds that are run unless told otherwise")
+    planned: Seeds | None = Field(
+        None,
+        description="seeds that claims plan before the run, looked at after every 5 and at the "
+        "end; null plans `seeds`",
+    )
     block: Seeds = Field(5, description="seeds per cell")
     tuning: bool = Field(False, description="train what experiments declare under `tune`")
     shard_by: Literal["paper", "experiment"] = Field(
@@ -311,6 +278,15 @@ class Tier(Strict):
     images_per_second: Annotated[dict[str, Factor], AfterValidator(_networks)] = Field(
         {}, description="training speed per network that `plan` estimates with"
     )
+
+    @model_validator(mode="after")
+    def _plans(self) -> Tier:
+        if self.planned is not None and self.planned < self.seeds:
+            raise ValueError(
+                f"{HERE}.planned: must be at least `seeds`, {self.seeds}, for seeds beyond the "
+                f"plan decide nothing (found {self.planned})."
+            )
+        return self
 
 
 def _once(names: list[str]) -> list[str]:

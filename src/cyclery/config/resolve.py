@@ -6,15 +6,11 @@ of writing the same thing give the same dict.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cyclery import augment_settings, methods, models, optim_settings, schedules
+from cyclery.config.columns import batches_of, check_columns
 from cyclery.config.components import QUANTITIES, check_layer, names
 from cyclery.config.settings import Settings
 from cyclery.data import registry, sizes
@@ -113,6 +109,23 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def check_ignored(own: dict[str, Any] | None, settings: dict[str, Any]) -> None:
+    """Raise a UserError where what an arm itself says of its method has no effect.
+
+    ``own`` is the method as the arm's own layer has it; ``settings`` are resolved.
+    """
+    name = settings["method"]["name"]
+    if own is None or own.get("name", name) != name:
+        return
+    method = methods.load(name)
+    for key, choice in method.ignored(method.chosen(settings["method"]["settings"])).items():
+        if key in own:
+            raise UserError(
+                f"method.{key}: nothing reads it with `{choice}` (found {own[key]!r:.80}); drop "
+                f"it, or choose another `{choice.partition(':')[0]}`."
+            )
+
+
 def _init_share(given: dict[str, Any]) -> float | None:
     share, init = given.get("init_share"), given.get("init")
     if share is not None and init is None:
@@ -178,7 +191,7 @@ def budget(settings: dict[str, Any]) -> dict[str, int]:
     dataset = registry.get(settings["dataset"]["name"])
     counts = sizes.counts(dataset, settings["split"])
     samples = settings["epoch_images"] or counts["train"]
-    batches = _batches(json.dumps(settings["schedules"]["batch"]), settings["epochs"])
+    batches = batches_of(settings)
     largest = int(batches.max())
     if largest > samples:
         raise UserError(
@@ -186,9 +199,7 @@ def budget(settings: dict[str, Any]) -> dict[str, int]:
             f"(found {largest}); lower `batch` or raise `split.labels` or `epoch_images`."
         )
     steps = samples // batches
-    for name, spec in settings["schedules"].items():
-        if name != "batch" and _depends_on_time(spec):
-            _check_column(name, json.dumps(spec), samples, batches.tobytes())
+    check_columns(settings, samples, batches)
     images = int((steps * batches).sum())
     method = settings["method"]
     declared = methods.load(method["name"])
@@ -201,38 +212,6 @@ def budget(settings: dict[str, Any]) -> dict[str, int]:
         "images": images,
         "views": images * per_image,
     }
-
-
-# A graph has few schedules and many arms.
-@lru_cache(maxsize=1024)
-def _batches(spec: str, epochs: int) -> NDArray[np.int64]:
-    try:
-        return schedules.epoch_batches(json.loads(spec), epochs)
-    except UserError as error:
-        raise UserError(f"batch.{error}") from None
-
-
-@lru_cache(maxsize=1024)
-def _check_column(name: str, spec: str, samples: int, batches: bytes) -> None:
-    clock, _ = schedules.clock_for(np.frombuffer(batches, dtype=np.int64), samples)
-    try:
-        # The bounds of a range test that has not run yet; any two would do.
-        values = schedules.column(json.loads(spec), clock, 0, (1e-3, 1.0))
-    except UserError as error:
-        raise UserError(f"{name}.{error}") from None
-    if values.min() < 0:
-        raise UserError(f"{name}: must be at least 0 at every update (reaches {values.min():g}).")
-
-
-def _depends_on_time(spec: Any) -> bool:
-    """Say whether a schedule may be good by itself and not fit the length of the run."""
-    if isinstance(spec, list):
-        return any(map(_depends_on_time, spec))
-    return isinstance(spec, dict) and (
-        spec.get("kind") in ("reciprocal", "power_of_two")
-        or any(spec.get(key) for key in ("cooldown", "warmup_epochs", "wait"))
-        or any(map(_depends_on_time, spec.values()))
-    )
 
 
 def _settings(kind: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -266,4 +245,7 @@ def _method(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     quantities = {key: settings.pop(key, defaults[key]) for key in method.quantities}
     full = plain(parse(method.settings_type, settings, "method"))
     static = {key: value for key, value in full.items() if key not in method.quantities}
+    # As with views that a method asks none of: layers below may set them for other arms.
+    for key in method.ignored(method.chosen(static)):
+        (quantities if key in quantities else static)[key] = defaults[key]
     return {"name": name, "version": method.version, "settings": static}, quantities

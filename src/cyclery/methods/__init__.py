@@ -17,8 +17,12 @@ Where a method needs more than one weak view of labelled samples, its file says 
   ``samples``, the number of images in the dataset;
 - ``parents(settings)``: the names of the parents that a step learns from, as ``("teacher",)``.
   Each is in ``models``: called with images, it answers with log-probabilities [B, K] and no graph;
+- ``judges(settings)``: parents that judge samples which they were not trained on, so each must
+  leave out another part of the training samples (``split.folds``), and together all;
 - ``begin(models, samples, settings)``: what is done once before training, such as filling a memory
   from what parents say of the training samples (``cyclery.engine.run.Beginning``);
+- ``ignored(settings)``: the settings and quantities that nothing reads, by name, and the choice
+  that makes it so, as ``{"rho": "unlocking: static"}``: runs that are the same have one key;
 - ``CAPTURE = False``: a step that cannot be captured and always runs eager.
 
 Files are found by their name, so adding one needs no other edit. They import torch lazily
@@ -58,7 +62,9 @@ class Method:
     uses_ema: Callable[[Any], bool]
     modules: Callable[..., dict[str, Any]]
     parents: Callable[[Any], tuple[str, ...]]
+    judges: Callable[[Any], tuple[str, ...]]
     begin: Callable[..., None]
+    ignored: Callable[[Any], dict[str, str]]
     capture: bool
 
     def chosen(self, settings: dict[str, Any]) -> Any:
@@ -96,7 +102,9 @@ def load(name: str) -> Method:
         uses_ema=getattr(module, "uses_ema", lambda settings: False),
         modules=getattr(module, "modules", lambda settings, net, classes, samples: {}),
         parents=getattr(module, "parents", lambda settings: ()),
+        judges=getattr(module, "judges", lambda settings: ()),
         begin=getattr(module, "begin", lambda models, samples, settings: None),
+        ignored=getattr(module, "ignored", lambda settings: {}),
         capture=getattr(module, "CAPTURE", True),
     )
 

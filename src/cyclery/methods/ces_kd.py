@@ -105,16 +105,32 @@ def _names(settings: Settings) -> list[str]:
     return [f"expert-{number}" for number in range(1, settings.experts + 1)]
 
 
+def ignored(settings: Settings) -> dict[str, str]:
+    """Return what nothing reads, by name, and why; ``experts`` always bounds ``expert``."""
+    assignment = f"assignment: {settings.assignment}"
+    found: dict[str, str] = {}
+    if settings.assignment != "single":
+        found["expert"] = assignment
+    if not settings.by_stratum:
+        found |= dict.fromkeys(("difficulty", "unlocking", "rho", "progress"), assignment)
+    elif settings.unlocking == "static":
+        found |= dict.fromkeys(("rho", "progress"), "unlocking: static")
+    return found
+
+
 def parents(settings: Settings) -> tuple[str, ...]:
     """Return the experts, and the networks that the difficulty is measured with."""
-    judges: list[str] = []
-    if settings.by_stratum and settings.difficulty == "cv_loss":
-        judges = [f"fold-{fold}" for fold in range(FOLDS)]
-    elif settings.by_stratum and settings.difficulty == "student_loss":
-        judges = ["student"]
     if settings.assignment == "single":
         return (f"expert-{settings.expert}",)
-    return (*_names(settings), *judges)
+    by_student = settings.by_stratum and settings.difficulty == "student_loss"
+    return (*_names(settings), *judges(settings), *(("student",) if by_student else ()))
+
+
+def judges(settings: Settings) -> tuple[str, ...]:
+    """Return the networks of which each sample is judged by the one that did not see it."""
+    if not settings.by_stratum or settings.difficulty != "cv_loss":
+        return ()
+    return tuple(f"fold-{fold}" for fold in range(FOLDS))
 
 
 def modules(

@@ -21,9 +21,9 @@ Papers differ in the scale of the soft loss:
 ``inputs`` says which samples the teacher labels: those with labels, the unlabelled stream (which
 ``split.unlabelled`` takes from the other samples or from all), or both. ``mixup`` mixes them, one
 share from Beta(a, a) a batch (Stanton et al., appendix A.1): the teacher labels the mixture, so
-hard labels have no part in it. ``permuted`` is a control (OWN DEFINITION): the teacher's
-probabilities of all classes but the right one trade places at random, for each sample; how
-sure the teacher is stays, what it says of the other classes goes.
+hard labels have no part in it. ``permuted`` is a control (OWN DEFINITION), of images that are not
+mixed: the teacher's probabilities of all classes but the right one trade places at random, for each
+sample; how sure the teacher is stays, what it says of the other classes goes.
 
 A cycle in ``soft`` is our reading (OWN DEFINITION) of the cyclical distillation that General
 Cyclical Training proposes (L. N. Smith, arXiv 2202.08835): the teacher's guidance is easy.
@@ -90,6 +90,11 @@ class Settings:
             raise UserError(
                 f"targets: permuted needs the right class of every sample, so inputs: labelled "
                 f"(found {self.inputs})."
+            )
+        if self.targets == "permuted" and self.mixup is not None:
+            raise UserError(
+                "targets: permuted needs the right class of every sample, and a mixture has two; "
+                f"drop mixup (found {self.mixup}), or set targets: teacher."
             )
 
 

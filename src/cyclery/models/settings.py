@@ -15,6 +15,9 @@ Widths = Literal["cifar10", "cifar100"]
 Blocks = Literal["by_depth", "basic", "bottleneck"]
 Shape = tuple[int, int, int]
 
+# Settings that matter in training alone: in evaluation mode they change nothing.
+TRAINING_ONLY = ("dropout", "norm_momentum")
+
 _NORM = {
     "doc": "normalisation: batch; group (16 groups, fewer where a group would hold under 4 "
     "channels); layer (one group over channels and pixels)"

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, TypeAlias
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
 from cyclery.report.chart import GRID, INK, Chart, Page, colour, drawable
 from cyclery.report.model import letter
 
 Json = dict[str, Any]
+Spot: TypeAlias = tuple[float, float]
 
 _LEVEL, _LINE = 46.0, 10.0  # heights of a level, and of a line of the key
 _RADIUS = 8.0
+_ROUND = 18.0  # how far an edge goes round a node that is in its way
 _MOST = 14  # nodes in a row that can still be told apart
 
 
@@ -39,20 +46,10 @@ def picture(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart
         for i, node in enumerate(nodes)
     }
     for node in found:
-        for parent in node["parents"]:
-            if parent["of"] in spot:
-                ax.annotate(
-                    "", spot[node["id"]], spot[parent["of"]],
-                    arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 0.6,
-                                "shrinkA": _RADIUS, "shrinkB": _RADIUS, "mutation_scale": 6},
-                )  # fmt: skip
-                (x, y), (above, top) = spot[node["id"]], spot[parent["of"]]
-                if parent["seeds"]:
-                    ax.text(
-                        0.65 * x + 0.35 * above, 0.65 * y + 0.35 * top, parent["seeds"],
-                        fontsize=6.5, ha="center", va="center",
-                        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-                    )  # fmt: skip
+        for above, seeds in _edges(node).items():
+            if above in spot:
+                rest = [at for each, at in spot.items() if each not in (above, node["id"])]
+                _edge(ax, spot[above], spot[node["id"]], rest, seeds)
     for node in found:
         x, y = spot[node["id"]]
         own = node["arm"] in place
@@ -78,3 +75,49 @@ def picture(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart
     data = [["child", "parent", "seeds"]]
     data += [[n["label"], p["label"], p["seeds"]] for n in found for p in n["parents"]]
     return Chart(slug, f"{title}: chain", text, page.figure, data)
+
+
+def _edges(node: Json) -> dict[str, str]:
+    """Return what is written at the edge to each parent, which may be one in several roles."""
+    seeds: dict[str, dict[str, None]] = {}
+    for parent in node["parents"]:
+        seeds.setdefault(parent["of"], {})[parent["seeds"]] = None
+    return {of: ", ".join(filter(None, rules)) for of, rules in seeds.items()}
+
+
+def _edge(ax: Axes, parent: Spot, child: Spot, rest: list[Spot], seeds: str) -> None:
+    """Draw an arrow from parent to child, bent where a straight one would pass another node."""
+    size = np.array([ax.get_window_extent().width, -1.0])
+    ends = np.array([parent, child]) * size
+    nodes = np.array(rest).reshape(-1, 2) * size
+
+    def distance(bend: float) -> float:
+        gaps = np.linalg.norm(_curve(ends, bend)[:, None] - nodes, axis=2)
+        return float(gaps.min(initial=math.inf))
+
+    reach = 2 * _ROUND / float(np.linalg.norm(ends[0] - ends[1]))
+    bends = [0.0, *(sign * times * reach for times in (1.0, 1.7) for sign in (-1, 1))]
+    clear = (bend for bend in bends if distance(bend) > _RADIUS + 2)
+    bend = next(clear, max(bends, key=distance))
+    ax.annotate(
+        "", child, parent,
+        arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 0.6,
+                    "connectionstyle": f"arc3,rad={bend:.3f}",
+                    "shrinkA": _RADIUS, "shrinkB": _RADIUS, "mutation_scale": 6},
+    )  # fmt: skip
+    if seeds:
+        x, y = _curve(ends, bend)[13] / size
+        ax.text(
+            x, y, drawable(seeds), fontsize=6.5, ha="center", va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+        )  # fmt: skip
+
+
+def _curve(ends: NDArray[np.float64], bend: float) -> NDArray[np.float64]:
+    """Return 21 points [21, 2] of matplotlib's arc3 between two points, upwards positive."""
+    start, stop = ends
+    across, up = stop - start
+    middle = (start + stop) / 2 + bend * np.array([up, -across])
+    t = np.linspace(0, 1, 21)[:, None]
+    found: NDArray[np.float64] = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * stop
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cyclery import reasons
 from cyclery.report.contents import settling
 from cyclery.report.intervals import (
     digits_for,
@@ -24,11 +25,17 @@ Labels = Mapping[tuple[str, str], str]
 
 def _test_text(item: Json) -> str:
     margin = f"{number(abs(item['margin'] or 0), digits_for(item))} {item['unit']}".strip()
+    # Of a contrast above zero its kind says more than the word superiority.
+    kind = "" if item["kind"] == "difference" else item["kind"]
     if item["test"] == "equivalence":
-        return f"equivalence within ±{margin}"
-    if item["test"] == "non-inferiority":
-        return f"non-inferiority, margin {margin}"
-    return f"{item['test']}, margin {margin}" if item["margin"] else item["test"]
+        said = f"equivalence within ±{margin}"
+    elif item["test"] == "non-inferiority":
+        said = f"non-inferiority, margin {margin}"
+    elif item["margin"]:
+        said = f"{'above' if kind else 'superiority,'} {'' if kind else 'margin '}{margin}"
+    else:
+        said = "" if kind else item["test"]
+    return " ".join(filter(None, (kind and f"{kind}{',' if said else ''}", said)))
 
 
 def _comparison(
@@ -67,10 +74,13 @@ def _asides(item: Json) -> list[str]:
     if item["against_metric"]:
         metric, other = metric_name(item["metric"]), metric_name(item["against_metric"])
         said.append(f"{metric[:1].upper()}{metric[1:]} compared with {other}.")
-    if printed := _printed(item):
-        said.append(printed)
+    said += [item["detail"], _printed(item)]
     if item["bca95"]:
         said.append(f"Bootstrap (BCa) interval {interval_text(item, 'bca95')}.")
+    if item["look"]["of"] > 1 and item["naive95"]:
+        said.append(f"Naive 95 % interval, as if looked at once: {interval_text(item, 'naive95')}.")
+    said += [typeset(reasons.exploratory(item)), typeset(reasons.fragile(item))]
+    said += [besides(item), _stated(item)]
     if item["pooled"].get("k"):
         said.append(f"Random-effects mean of {item['pooled']['k']} experiments.")
     if item["units"]:
@@ -82,6 +92,45 @@ def _asides(item: Json) -> list[str]:
     return [text for text in said if text]
 
 
+def besides(item: Json) -> str:
+    """Return the figures beside a verdict in one sentence, or nothing."""
+    found, parts = item["beside"], []
+    if found["p_sign_flip"] is not None:
+        p = found["p_sign_flip"]
+        parts.append(f"sign-flip p {'< 0.001' if p < 0.001 else f'= {number(p, 3)}'}")
+    if found["improvement"] is not None:
+        parts.append(f"{100 * found['improvement']:.0f}\u00a0% of pairs in favour")
+    if len(found["iqm"]) in (1, 2):
+        digits = 2 if item["unit"] == "pp" else 4
+        means = " and ".join(number(mean, digits) for mean in found["iqm"])
+        parts.append(f"interquartile mean{'s' if len(found['iqm']) == 2 else ''} {means}")
+    return f"Beside it, deciding nothing: {'; '.join(parts)}." if parts else ""
+
+
+def _stated(item: Json) -> str:
+    """Return the effect that a comparison states, and the seeds that would find it."""
+    if item["stated_effect"] is None:
+        return ""
+    effect = f"{number(item['stated_effect'], digits_for(item), sign=True)} {item['unit']}".strip()
+    seeds = item["seeds_for_power"]
+    if seeds is None:
+        why = (
+            "more than 10,000 seeds"
+            if item["sd"]
+            else "an unknown number of seeds, without spread,"
+        )
+        return f"Stated effect {effect}: {why} would find it with 80\u00a0% power."
+    return f"Stated effect {effect}: {seeds} seeds would find it with 80\u00a0% power."
+
+
+# What is drawn on the axis of a comparison.
+AXES = {
+    "difference": "difference in", "interaction": "difference of differences in",
+    "trend": "rise along the trend in", "ordering": "smallest step in",
+    "rank correlation": "rank correlation of",
+}  # fmt: skip
+
+
 def _groups(items: list[Json]) -> list[Json]:
     """Group a claim's comparisons by unit: each group shares one axis and its ticks."""
     out = []
@@ -90,9 +139,11 @@ def _groups(items: list[Json]) -> list[Json]:
         some = [item for item in group if item["effect"] is not None]
         axis = domain(some)
         names = list(dict.fromkeys(metric_name(item["metric"]) for item in group))
+        kinds = {item["kind"] for item in group}
+        of = AXES.get(kinds.pop(), "contrast of") if len(kinds) == 1 else "contrast of"
         for item in group:
             item["card"] = strip(item, axis)
-        words = f"difference in {names[0]}" if len(names) == 1 else "difference"
+        words = f"{of} {names[0]}" if len(names) == 1 else of.rpartition(" ")[0]
         out.append({"rows": group, "ticks": ticks(axis) if some else [],
                     "axis": f"{words} ({unit})" if unit else words})  # fmt: skip
     return out
@@ -101,14 +152,18 @@ def _groups(items: list[Json]) -> list[Json]:
 def _trace(slug: str, item: Json) -> Table | None:
     """Return the table of seeds, differences and run keys behind a comparison."""
     rows: list[list[Any]] = []
+    # A difference names its sides in the label, a contrast of more runs in the header.
+    heads = ["Run", "Against run"] if len(item["columns"]) <= 2 else item["columns"]
     for place, seed in enumerate(item["seeds"]):
         difference = item["differences"][place] if place < len(item["differences"]) else None
         keys = item["keys"][place] if place < len(item["keys"]) else []
         texts = [str(k)[:12] for k in keys] if isinstance(keys, list) else []
-        rows.append([str(seed), difference, *[*texts, "", ""][:2]])
+        padded = [*texts, *[""] * len(heads)][: len(heads)]
+        rows.append([str(seed), difference, *padded])
     unit = f" ({item['unit']})" if item["unit"] else ""
-    columns = [Column("Seed", "right"), Column(f"Difference{unit}", "number", digits_for(item)),
-               Column("Run"), Column("Against run")]  # fmt: skip
+    word = "Difference" if item["kind"] == "difference" else "Contrast"
+    columns = [Column("Seed", "right"), Column(f"{word}{unit}", "number", digits_for(item)),
+               *(Column(str(head)) for head in heads)]  # fmt: skip
     return Table(slug, item["says_label"], columns, rows).trimmed() if rows else None
 
 
@@ -133,7 +188,9 @@ def claim(raw: Json, slugs: Slugs, axis: tuple[float, float], labels: Labels) ->
     settle = settling(raw) if raw["verdict"] in ("partly", "inconclusive") else ""
     planned = raw["planned_seeds"]
     seeds = f"{raw['n']} of {planned} planned seeds" if planned else f"{raw['n']} seeds"
-    facts = [raw["source"], f"{raw['tier']} tier", seeds, settle and f"to settle here: {settle}"]
+    foreseen = raw["seeds_for_power"]
+    facts = [raw["source"], f"{raw['tier']} tier", seeds, settle and f"to settle here: {settle}",
+             foreseen and f"{foreseen} seeds find the stated effect (80\u00a0% power)"]  # fmt: skip
     effect = f"{len(measured)} comparisons" if measured else "\u2013"
     if len(measured) == 1:
         effect = effect_text(measured[0]) + (", pooled" if measured[0]["pooled"] else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from cyclery import reasons
 from cyclery.report.intervals import digits_for, interval_text, printed_text
 from cyclery.report.model import (
     amount,
@@ -165,7 +166,8 @@ def board(slug: str, paper: Json, below: list[str]) -> Table:
         Column("Effect", weight=1.15), Column("Seeds", "right"), Column("To settle", weight=0.8),
         Column("Tier", weight=0.5),
     ]  # fmt: skip
-    notes = ["Effect with 95 % interval, positive in the claim's favour. Seeds: used/planned."]
+    notes = ["Effect with 95 % interval (over all looks), positive in the claim's favour. "
+             "Seeds: used/planned."]  # fmt: skip
     notes += [
         f"† {c['id']}, own definition: {c['own_definition']}"
         for c in paper["claims"] if c["own_definition"]
@@ -181,30 +183,54 @@ def _effect(item: Json) -> str:
     return " ".join(filter(None, (text, item["unit"], ends)))
 
 
-def _printed_effect(item: Json) -> str:
-    text = printed_text(item)
-    how = ", from memory" if text and item["printed"]["confidence"] == "memory" else ""
-    return f"{text} ({item['printed']['source']}{how})" if text else ""
-
-
 def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
     """Return every comparison of a paper with its test, interval and p; None where none ran."""
     columns = [
-        Column("Claim", weight=0.7), Column("Comparison", weight=2.2), Column("Metric"),
-        Column("Test, margin", weight=0.95), Column("Effect", weight=1.2),
-        Column("p (Holm)", "number", 3), Column("n", "number", 0),
-        Column("Paper prints", weight=1.1), Column("Verdict", "verdict"),
+        Column("Claim", weight=0.75), Column("Comparison", weight=2.0),
+        Column("Metric", weight=0.9),
+        Column("Test, margin", weight=1.0), Column("Effect", weight=1.2),
+        Column("p (Holm)", "number", 3), Column("p (sign flip)", "number", 3),
+        Column("n", "number", 0), Column("For 80 %", "right"),
+        Column("Paper prints", "right"), Column("Verdict", "verdict"),
     ]  # fmt: skip
+    sources: dict[str, int] = {}
     rows: list[list[Cell]] = [
         [claim["id"], item["says_label"], metric_name(item["metric"]), item["says_test"],
-         _effect(item), item["p_holm"], item["n"], _printed_effect(item), item["verdict"]]
+         _effect(item), item["p_holm"], item["beside"]["p_sign_flip"],
+         item["n"], _foreseen(item), _printed_effect(item, sources), item["verdict"]]
         for claim in paper["claims"] for item in claim["comparisons"]
         if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
+    shown = [(claim["id"], item) for claim in paper["claims"] for item in claim["comparisons"]]
+    notes = []
+    if any(item["beside"]["p_sign_flip"] is not None for _, item in shown):
+        notes.append("p (sign flip): a permutation test beside the verdict, deciding nothing.")
+    if any(item["seeds_for_power"] for _, item in shown):
+        notes.append("For 80 %: the seeds that would find the stated effect with this power.")
+    notes += [f"[{place}] {source}" for source, place in sources.items()]
+    notes += [
+        f"{name}, {item['says_label']}: {text}" for name, item in shown
+        for text in (reasons.exploratory(item), reasons.fragile(item)) if text
+    ]  # fmt: skip
     # A table without a row would lose every column, which LaTeX cannot set.
     return Table(
-        slug, f"{paper['name']}: comparisons", columns, rows, below, command=paper["command"]
+        slug, f"{paper['name']}: comparisons", columns, rows, [*notes, *below],
+        command=paper["command"],
     ).trimmed() if rows else None  # fmt: skip
+
+
+def _printed_effect(item: Json, sources: dict[str, int]) -> str:
+    """Return the effect that the paper prints, and the number of its source, given at first use."""
+    if not (text := printed_text(item)):
+        return ""
+    how = ", from memory" if item["printed"]["confidence"] == "memory" else ""
+    source = f"{item['printed']['source']}{how}"
+    return f"{text} [{sources.setdefault(source, len(sources) + 1)}]"
+
+
+def _foreseen(item: Json) -> str:
+    """Return the seeds for the stated effect of a comparison, where it states one."""
+    return str(item["seeds_for_power"]) if item["seeds_for_power"] else ""
 
 
 def printed(slug: str, paper: Json) -> Table:

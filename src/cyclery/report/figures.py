@@ -150,7 +150,8 @@ def schedules(
 def _letters(item: Json, place: dict[str, int]) -> str:
     """Return the two arms' keys as a difference: A minus E."""
     pair = (item["arm"], item["chosen"] or item["against"])
-    if not all(isinstance(name, str) and name in place for name in pair):
+    known = all(isinstance(name, str) and name in place for name in pair)
+    if not known or item["kind"] != "difference":
         return ""
     return " \u2212 ".join(letter(place[name]) for name in pair) + "  "
 
@@ -167,9 +168,8 @@ def paired(slug: str, title: str, items: list[Json], arms: list[Json]) -> Chart 
     for unit, rows in by_unit:
         values = [0.0, *(d for c in rows for d in c["differences"])]
         values += [v for c in rows for v in c["ci95"] or []]
-        ax = page.panel(
-            31 * len(rows), f"difference ({unit})" if unit else "difference", span(values), None
-        )
+        word = "difference" if all(c["kind"] == "difference" for c in rows) else "contrast"
+        ax = page.panel(31 * len(rows), f"{word} ({unit})" if unit else word, span(values), None)
         ax.set_ylim(len(rows), 0)
         for row, item in enumerate(rows):
             shade = colour(place.get(item["arm"], 6))

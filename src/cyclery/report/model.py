@@ -29,12 +29,17 @@ _COMPARISON: Json = {
     "unit": "", "test": "", "margin": 0.0, "effect": None, "ci95": _INTERVAL, "ci90": _INTERVAL,
     "p": None, "p_holm": None, "n": 0, "sd": None, "verdict": "", "reason": "", "seeds": [],
     "differences": [], "keys": [], "against_metric": "", "bca95": _INTERVAL, "units": [],
-    "left_out": [], "unequal_budget": "", "pooled": {},
+    "left_out": [], "unequal_budget": "", "pooled": {}, "naive95": _INTERVAL,
     "printed": {"value": None, "unit": "", "source": "", "confidence": ""},
+    "look": {"number": 0, "of": 0, "seeds": 0, "planned": 0},
+    "exploratory": {"seeds": [], "n": 0, "effect": None, "naive95": _INTERVAL},
+    "fragile": [{"seeds": [], "verdict": ""}], "kind": "difference", "detail": "",
+    "columns": [], "stated_effect": None, "seeds_for_power": None,
+    "beside": {"p_sign_flip": None, "improvement": None, "iqm": []},
 }  # fmt: skip
 _CLAIM: Json = {
     "id": "", "statement": "", "source": "", "own_definition": "", "verdict": "not run",
-    "reason": "", "planned_seeds": None, "n": 0, "seeds_to_settle": None,
+    "reason": "", "planned_seeds": None, "n": 0, "seeds_to_settle": None, "seeds_for_power": None,
     "seconds_to_settle": None, "note": "", "comparisons": [_COMPARISON],
 }  # fmt: skip
 _ARM: Json = {

@@ -1,0 +1,87 @@
+"""Figures that stand beside a verdict and decide nothing: other looks at the same contrasts.
+
+- ``p_sign_flip``: the permutation test of paired data, which flips the sign of each unit's contrast
+  (Fisher 1935). It assumes that contrasts are symmetric about the margin, not that they are normal.
+  Exact up to 15 units; beyond, 9,999 random flips, always the same. With n units it cannot be
+  below 2 / 2**n, so five never reach .05.
+- ``improvement``: the share of units whose contrast favours the claim, ties counting half: the
+  probability of improvement of Agarwal et al. (2021), for pairs.
+- ``iqm``: the interquartile mean (of the same authors) of every arm's metric over the seeds: the
+  mean without a quarter of the values, rounded down, at either end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats as scipy_stats
+
+from cyclery import contrasts
+from cyclery.metrics_derived import shown
+from cyclery.pairs import Pairs, Records
+from cyclery.stats import Floats, Test
+
+EXACT = 15
+RESAMPLES = 9_999
+
+
+def figures(pairs: Pairs, records: Records, test: Test, margin: float) -> dict[str, Any]:
+    """Return the figures of one comparison with data; ``iqm`` in the order of its columns."""
+    samples = [list(sample.values()) for sample in contrasts.samples(pairs)]
+    return {
+        # All steps of an ordering must hold, so the largest p is that of the whole.
+        "p_sign_flip": max(sign_flip(sample, test, margin) for sample in samples),
+        "improvement": improvement(pairs.by_unit),
+        "iqm": _means(pairs, records),
+    }
+
+
+def _means(pairs: Pairs, records: Records) -> list[float]:
+    """Return the interquartile mean of each column's metric over the seeds, in its unit."""
+    out = []
+    for place, (_, _, metric) in enumerate(pairs.columns):
+        values = [shown(records[str(keys[place])], metric) for keys in pairs.keys]
+        out.append(interquartile_mean([x for x in values if x is not None]))
+    return out
+
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """Return the mean of the middle half of one or more values."""
+    return float(scipy_stats.trim_mean(values, 0.25))
+
+
+def improvement(values: ArrayLike) -> float:
+    """Return the share of values above 0, those at 0 counting half."""
+    x = np.asarray(values, dtype=np.float64)
+    return float(np.mean((x > 0) + 0.5 * (x == 0)))
+
+
+def sign_flip(values: ArrayLike, test: Test, margin: float = 0.0) -> float:
+    """Return the p-value of the sign-flip test of the mean, of the same null as the t test."""
+    x = np.asarray(values, dtype=np.float64)
+    if test == "superiority":
+        above, below = _tails(x - margin)
+        return min(1.0, 2 * min(above, below))
+    above, _ = _tails(x + margin)
+    if test == "non-inferiority":
+        return above
+    return max(above, _tails(x - margin)[1])
+
+
+def _tails(x: Floats) -> tuple[float, float]:
+    """Return the shares of flipped samples whose sum is at least, and at most, the one found."""
+    exact = x.size <= EXACT
+    if exact:
+        bits = np.arange(2**x.size)[:, None] >> np.arange(x.size)
+        signs = 1.0 - 2.0 * (bits & 1)
+    else:
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], (RESAMPLES, x.size))
+    sums, found = signs @ x, float(x.sum())
+    near = 1e-12 * float(np.abs(x).sum())  # sums that differ by rounding are ties
+    more = 0 if exact else 1  # the sample found is one of the random ones
+    above = (int((sums >= found - near).sum()) + more) / (len(sums) + more)
+    below = (int((sums <= found + near).sum()) + more) / (len(sums) + more)
+    return above, below

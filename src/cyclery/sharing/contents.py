@@ -1,0 +1,122 @@
+"""What belongs to a publication, by its name in a pack, and where it lies in a project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from cyclery.cells import Shard
+from cyclery.plan import Plan
+from cyclery.workflow import Graph
+
+# LaTeX's own log names paths of the machine.
+_NOT_REPORTED = (".log", ".aux", ".fls", ".fdb_latexmk")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The files of a plan's tier. Paths are relative to the project's root, as Snakemake's are."""
+
+    plan: Plan
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph that makes them."""
+        return Graph(self.plan, {})
+
+    @property
+    def root(self) -> Path:
+        """The project's root."""
+        return self.plan.project.root
+
+    @cached_property
+    def papers(self) -> list[str]:
+        """The papers that are selected."""
+        return self.plan.project.selected()
+
+    @cached_property
+    def shards(self) -> dict[str, Shard]:
+        """The shards of the papers, by their file of records, parents first."""
+        shards = [shard for paper in self.papers for shard in self.plan.closure(paper)]
+        return {f"{self.graph.results}/records/{shard.id}.jsonl": shard for shard in shards}
+
+    @cached_property
+    def ranges(self) -> dict[str, set[str]]:
+        """The keys of the sweeps, by their file."""
+        groups = {group for paper in self.papers for group in self.plan.groups(paper)}
+        found = {}
+        for group in sorted(groups):
+            keys = {t.run_key(seed) for t in self.plan.ranges(group) for seed in t.seeds}
+            if keys:
+                found[f"{self.graph.results}/lr-range/{group}.jsonl"] = keys
+        return found
+
+    @cached_property
+    def datasets(self) -> list[str]:
+        """The datasets that the runs read."""
+        arms = (arm for shard in self.shards.values() for arm in shard.arms)
+        return sorted({arm.settings["dataset"]["name"] for arm in arms})
+
+    def evidence(self, paper: str) -> str:
+        """Return the evidence of a paper."""
+        return f"{self.graph.results}/evidence/{paper}.json"
+
+    def table(self, paper: str) -> str:
+        """Return the tidy table of a paper."""
+        return f"{self.graph.results}/tables/{paper}.csv"
+
+    @property
+    def report(self) -> list[str]:
+        """The outputs of the report's rule; its folder holds more."""
+        return [f"{self.graph.results}/report/{name}" for name in ("index.html", "report.tex")]
+
+    def records(self, paper: str) -> list[str]:
+        """Return the files of records and of range tests of a paper."""
+        graph = self.graph
+        return [*graph.record_files(paper), *graph.part_range_files(paper)]
+
+    def of_paper(self, paper: str) -> list[str]:
+        """Return the files that a paper's pack holds."""
+        return [*self.records(paper), self.evidence(paper), self.table(paper)]
+
+    def outputs(self) -> list[str]:
+        """Return every output that Snakemake knows, upstream first."""
+        graph = self.graph
+        made = [
+            *map(graph.manifest, self.datasets),
+            *self.ranges,
+            *self.shards,
+            *(path for p in self.papers for path in (self.evidence(p), self.table(p))),
+            *self.report,
+        ]
+        return list(dict.fromkeys(made))
+
+    def report_files(self) -> list[str]:
+        """Return what the report's folder holds now."""
+        folder = self.root / self.graph.results / "report"
+        return sorted(
+            str(path.relative_to(self.root))
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix not in _NOT_REPORTED and path.name[0] != "."
+        )
+
+    def name(self, path: str) -> str:
+        """Return the name in a pack of an output, whatever the project calls its folders."""
+        for folder, prefix in ((self.graph.results, "tier"), (self.graph.data, "data")):
+            if path.startswith(f"{folder}/"):
+                return prefix + path.removeprefix(folder)
+        raise AssertionError(f"{path} is no output")
+
+    def path(self, name: str) -> str:
+        """Return where what has this name in a pack belongs in this project."""
+        prefix, _, rest = name.partition("/")
+        return f"{ {'tier': self.graph.results, 'data': self.graph.data}[prefix] }/{rest}"
+
+    @cached_property
+    def kept(self) -> dict[str, list[str]]:
+        """The run keys whose weights are kept, by the paper whose pack they are in."""
+        found: dict[str, list[str]] = {}
+        for _, arm, seed in self.plan.kept().values():
+            found.setdefault(arm.paper, []).append(arm.key(seed))
+        return found

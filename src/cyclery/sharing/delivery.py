@@ -1,0 +1,102 @@
+"""Examine what was unpacked, before any of it is used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cyclery.errors import UserError
+from cyclery.sharing.contents import Contents
+from cyclery.sharing.index import Index, safe_key
+from cyclery.sharing.state import is_memory
+from cyclery.store import file_sha256, is_sealed
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A publication that is unpacked and examined."""
+
+    # Outputs and all else that belongs to a place, by path in the project.
+    files: dict[str, Path]
+    # What Snakemake remembers of outputs, by the output's path.
+    memories: dict[str, bytes]
+    # Records and the runs' weights, by run key.
+    records: dict[str, Record]
+    weights: dict[str, Path]
+    # Run keys by file of records.
+    listed: dict[str, list[str]]
+    # Prepared datasets, by name.
+    datasets: dict[str, Path]
+
+
+def examine(folder: Path, found: Index, contents: Contents) -> Delivery:
+    """Return what a folder of unpacked packs holds.
+
+    Raises:
+        UserError: something in it is not what a publication holds, or does not fit to the rest.
+    """
+    files, memories = {}, {}
+    for path, name in _below(folder / "files"):
+        kind, _, rest = name.partition("/")
+        if kind == "snakemake" and rest.partition("/")[0] in ("tier", "data"):
+            memories[contents.path(rest)] = path.read_bytes()
+        elif kind in ("tier", "data") and rest:
+            files[contents.path(name)] = path
+        else:
+            raise _foreign(found, name)
+    if not all(map(is_memory, memories.values())) or not memories.keys() <= files.keys():
+        raise _foreign(found, "snakemake")
+    records: dict[str, Record] = {}
+    listed = {}
+    results = contents.graph.results
+    for output, path in files.items():
+        if output.startswith((f"{results}/records/", f"{results}/lr-range/")):
+            lines = _records(found, output, path)
+            listed[output] = [record["key"] for record in lines]
+            records |= {record["key"]: record for record in lines}
+    for dataset in contents.datasets:
+        _examine_manifest(found, dataset, files.get(contents.graph.manifest(dataset)))
+    weights = {name.removesuffix(".safetensors"): path for path, name in _below(folder / "weights")}
+    for key, path in weights.items():
+        if key not in records or file_sha256(path) != records[key].get("checkpoint_sha256"):
+            raise _foreign(found, f"{key}.safetensors")
+    datasets = {path.stem: path for path, _ in _below(folder / "data")}
+    if datasets.keys() != found.datasets.keys():
+        raise _foreign(found, ", ".join(sorted(datasets)))
+    return Delivery(files, memories, records, weights, listed, datasets)
+
+
+def _below(folder: Path) -> list[tuple[Path, str]]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [(path, path.relative_to(folder).as_posix()) for path in paths]
+
+
+def _records(found: Index, output: str, path: Path) -> list[Record]:
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError:
+        raise _foreign(found, output) from None
+    if not all(is_sealed(record) and safe_key(record.get("key")) for record in lines):
+        raise _foreign(found, output)
+    return lines
+
+
+def _examine_manifest(found: Index, dataset: str, path: Path | None) -> None:
+    """Refuse a manifest that is missing or names a file anywhere but beside itself."""
+    try:
+        manifest = json.loads(path.read_bytes()) if path else None
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or manifest.get("file") != f"{dataset}.safetensors":
+        raise _foreign(found, f"data/{dataset}.json")
+
+
+def _foreign(found: Index, name: str) -> UserError:
+    return UserError(
+        f"what is published of tier {found.tier!r} is damaged: {name} is not what belongs there. "
+        "Nothing of it was used; whoever published must do it again."
+    )

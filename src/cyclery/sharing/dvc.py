@@ -1,0 +1,180 @@
+"""DVC as a command: what is published by which stage, freeze, push, pull. Secrets are never shown.
+
+A call always waits for DVC's lock, which it otherwise gives up on after three seconds.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cyclery.config.load import read_yaml
+from cyclery.errors import UserError, choices
+
+FOLDER = Path("results/published")
+_SECRET = re.compile(r"password|passphrase|secret|token|credential|connection_string|key", re.I)
+_REPEAT = "Mend that and repeat the command; docs/sharing.md says how remotes are set up."
+_UNCHANGED = "No result here was changed; docs/sharing.md says how remotes are set up."
+_IN_URL = re.compile(r"(://)[^/@\s]+@")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where DVC carries to and from; ``inside`` is its folder where that is in the repository."""
+
+    name: str
+    address: str
+    inside: Path | None
+
+    def __str__(self) -> str:
+        return f"remote {self.name!r} ({self.address})"
+
+
+class Dvc:
+    """DVC in one repository."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._stages = _stages(root)
+
+    def tiers(self) -> list[str]:
+        """Return the tiers that ``dvc.yaml`` says are published."""
+        return _each(self._stages, "publish")
+
+    def datasets(self) -> list[str]:
+        """Return the prepared datasets that ``dvc.yaml`` says are published."""
+        return _each(self._stages, "dataset")
+
+    def require(self, tier: str) -> None:
+        """Raise a UserError where a tier is not among those that are published."""
+        if tier not in self.tiers():
+            raise UserError(
+                f"dvc.yaml: stages: publish: foreach lists {choices(self.tiers()) or 'no tier'}; "
+                f"add {tier!r} there to share that tier."
+            )
+
+    def remote(self, name: str | None) -> Remote:
+        """Return a remote by name, or the default one."""
+        config = _config(self.root)
+        chosen = name or config.get("core", {}).get("remote")
+        if not chosen:
+            raise UserError(
+                ".dvc/config: no default remote; name one with --remote, or set it: "
+                "dvc remote default NAME."
+            )
+        remotes = {
+            match[1]: values
+            for section, values in config.items()
+            if (match := re.fullmatch(r"remote \"(.+)\"", section.strip("'")))
+        }
+        if chosen not in remotes:
+            raise UserError(
+                f".dvc/config: there is no remote {chosen!r}; remotes: "
+                f"{choices(remotes) or 'none'}. dvc remote add {chosen} URL adds it."
+            )
+        # A relative address is relative to the file that holds it.
+        address = remotes[chosen].get("url", "")
+        folder = (self.root / ".dvc" / address).resolve()
+        inside = "://" not in address and folder.is_relative_to(self.root.resolve())
+        return Remote(chosen, address, folder if inside else None)
+
+    def freeze(self, targets: list[str]) -> None:
+        """Take what the stages' files hold now into the cache and ``dvc.lock``, in one call."""
+        self._run("freeze what was packed", _REPEAT, "commit", "--force", *targets)
+
+    def push(self, targets: list[str], remote: Remote) -> None:
+        """Carry what is frozen to a remote."""
+        self._run(f"push to {remote}", _REPEAT, "push", "--remote", remote.name, *targets)
+
+    def pull(self, targets: list[str], remote: Remote) -> None:
+        """Bring what ``dvc.lock`` names from a remote."""
+        self._run(
+            f"pull from {remote}", _UNCHANGED, "pull", "--force", "--remote", remote.name, *targets
+        )
+
+    def _run(self, what: str, then: str, command: str, *arguments: str) -> None:
+        if find_spec("dvc") is None:
+            raise UserError("DVC is not installed here: pip install 'dvc>=3.60,<4'.")
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "--wait-for-lock", command, *arguments],
+            cwd=self.root,
+            env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            said = self.redact(f"DVC could not {what}: {_reason(done.stderr + done.stdout)} {then}")
+            raise UserError(" ".join(said.split()))
+
+    def redact(self, text: str) -> str:
+        """Return a text without the secrets that this machine knows."""
+        text = _IN_URL.sub(r"\1***@", text)
+        for secret in sorted(_secrets(self.root), key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
+
+
+def _stages(root: Path) -> dict[str, Any]:
+    stages = read_yaml(root / "dvc.yaml").get("stages")
+    return stages if isinstance(stages, dict) else {}
+
+
+def _each(stages: dict[str, Any], stage: str) -> list[str]:
+    found = stages.get(stage)
+    names = found.get("foreach") if isinstance(found, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _reason(output: str) -> str:
+    """Return what DVC says went wrong, without its hints and traceback."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    # Further lines of an error are names of files, of which the first few tell enough.
+    starts = [i for i, line in enumerate(lines) if line.startswith("ERROR:")]
+    if not starts:
+        return " ".join(lines[-3:]) or "it did not say why."
+    said = lines[starts[0]].removeprefix("ERROR:").strip()
+    if "Checkout failed" in said:
+        return "it does not answer, or does not hold all that dvc.lock names."
+    more = [line for line in lines[starts[0] + 1 : starts[0] + 3] if not line.startswith("ERROR:")]
+    text = " ".join([said, *more])
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _config(root: Path) -> dict[str, dict[str, str]]:
+    """Return DVC's settings, those of the repository last."""
+    found: dict[str, dict[str, str]] = {}
+    for path in _config_files(root):
+        parser = configparser.ConfigParser(interpolation=None, strict=False)
+        try:
+            parser.read(path, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError) as error:
+            # The parser quotes the line, which may hold a secret.
+            raise UserError(
+                f"{path}: not a configuration of DVC ({type(error).__name__})."
+            ) from None
+        for section in parser.sections():
+            found.setdefault(section, {}).update(parser[section])
+    return found
+
+
+def _config_files(root: Path) -> Iterator[Path]:
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    yield home / "dvc" / "config"
+    yield root / ".dvc" / "config"
+    yield root / ".dvc" / "config.local"
+
+
+def _secrets(root: Path) -> set[str]:
+    named = [pair for section in _config(root).values() for pair in section.items()]
+    named += os.environ.items()
+    # Two letters are no secret, and would blot the message.
+    return {value for name, value in named if _SECRET.search(name) and len(value) > 2}

@@ -1,0 +1,89 @@
+"""Pull a published tier and put it in its place, so that Snakemake finds nothing to be done.
+
+Everything is unpacked and examined beside the results first. Then it is put in place in an order
+that is safe to be killed in: the run store, what Snakemake remembers, and outputs from upstream.
+A file of this project that differs is kept in ``results/set-aside``.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cyclery.errors import UserError
+from cyclery.files import disk_errors, lock
+from cyclery.sharing import index, place, state
+from cyclery.sharing.contents import Contents
+from cyclery.sharing.delivery import Delivery, examine
+from cyclery.sharing.dvc import Dvc
+from cyclery.sharing.packing import unpack
+
+log = logging.getLogger(__name__)
+
+
+def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = None) -> None:
+    """Pull the configured tier; fill the run store and put outputs in place.
+
+    The same command completes one that was killed.
+
+    Raises:
+        UserError: nothing is published of the tier, DVC failed, or what it brought is damaged; then
+            nothing of this project was changed.
+    """
+    from cyclery.config.load import load
+
+    tier = load(root, overrides).config.tier
+    home = index.Home(root, tier)
+    found = index.read(home)
+    contents = Contents(index.published_plan(root, overrides, found))
+    dvc = Dvc(root)
+    dvc.require(tier)
+    remote = dvc.remote(remote_name)
+    state.refuse_locked(root)
+    results = contents.plan.project.results
+    with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
+        dvc.pull(home.targets(sorted(found.datasets)), remote)
+        with disk_errors(results):
+            results.mkdir(parents=True, exist_ok=True)
+            for left in results.glob(".fetch-*"):  # by one that was killed
+                shutil.rmtree(left)
+        with TemporaryDirectory(prefix=".fetch-", dir=results) as folder:
+            delivery = examine(_unpack(home, found, Path(folder)), found, contents)
+            place.fill_store(contents, delivery)
+            place.put(contents, delivery, found)
+    _say(contents, found, delivery)
+
+
+def _unpack(home: index.Home, found: index.Index, folder: Path) -> Path:
+    packs = {
+        **{home.packs / name: (found.pack(name), folder / _place(name)) for name in found.packs},
+        **{home.dataset(name): (found.dataset(name), folder / "data") for name in found.datasets},
+    }
+    for path, (pack, target) in packs.items():
+        unpack(path, pack, target)
+    return folder
+
+
+def _place(name: str) -> str:
+    return "weights" if name.startswith("checkpoints/") else "files"
+
+
+def _say(contents: Contents, found: index.Index, delivery: Delivery) -> None:
+    tier, project = contents.plan.tier, contents.plan.project
+    log.info("tier %s: %d runs of %d papers, %d checkpoints",
+             tier, len(delivery.records), len(found.papers), len(delivery.weights))  # fmt: skip
+    command = " ".join(["snakemake --cores all report", *state.selection(project.overrides)])
+    try:
+        left = state.to_do(project.root, project.overrides)
+    except UserError as error:
+        log.warning("the graph could not be asked what is left: %s", error)
+        return
+    if left:
+        log.info("since it was published, configuration or code changed: %s to do: %s",
+                 left, command)  # fmt: skip
+    else:
+        log.info("nothing to be done: %s", command)

@@ -1,0 +1,199 @@
+"""Put what was fetched in its place. What differs from it is set aside, never overwritten."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from filecmp import cmp
+from functools import cached_property
+from pathlib import Path
+
+from cyclery.engine.output import refresh
+from cyclery.errors import UserError
+from cyclery.files import disk_errors, writing
+from cyclery.sharing import state
+from cyclery.sharing.contents import Contents
+from cyclery.sharing.delivery import Delivery, Record
+from cyclery.sharing.index import Index
+from cyclery.store import Store, file_sha256
+
+log = logging.getLogger(__name__)
+
+
+class Aside:
+    """A folder for this project's own files that make room; it is made when it is needed."""
+
+    def __init__(self, results: Path) -> None:
+        self._results = results
+        self.count = 0
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder, named by the time."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        return self._results / "set-aside" / stamp
+
+    def take(self, path: Path, name: str) -> None:
+        """Move a file there if it exists."""
+        if path.exists():
+            target = self.folder / name
+            with disk_errors(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+            self.count += 1
+
+    def say(self, what: str) -> None:
+        """Tell the user where things are."""
+        if self.count:
+            log.warning("%d %s of this project differed from what was published: now in %s",
+                        self.count, what, self.folder)  # fmt: skip
+
+
+def fill_store(contents: Contents, delivery: Delivery) -> None:
+    """Put the published runs into the run store."""
+    store = Store(contents.plan.project.results / "store")
+    aside = Aside(contents.plan.project.results)
+    changed: dict[str, Record] = {}
+    for key, record in delivery.records.items():
+        with store.lock(key, wait=False) as held:
+            if not held:
+                raise UserError(
+                    f"run {key} is being trained by another process; wait for it, then fetch again."
+                )
+            if _put_run(store, record, delivery.weights.get(key), aside):
+                changed[key] = record
+    # Other files of records that list a parent which was replaced: what was made of it is stale.
+    parents = {key: run for key, run in changed.items() if run.get("checkpoint_sha256")}
+    files = set(contents.graph.files_holding(parents)) - delivery.files.keys() if parents else set()
+    refresh([contents.root / file for file in sorted(files)], parents)
+    aside.say("runs")
+
+
+def _put_run(store: Store, record: Record, weights: Path | None, aside: Aside) -> bool:
+    """Store one run; say whether it took the place of another one. The caller holds its lock."""
+    key = record["key"]
+    path = store.checkpoint(key)
+    known = store.read(key)
+    digest = record.get("checkpoint_sha256")
+    whole = path.exists() and digest is not None and file_sha256(path) == digest
+    if known == record and (whole or weights is None):
+        return False
+    replaced = known is not None and known != record
+    if replaced:
+        aside.take(store.folder(key) / "record.json", f"store/{key}/record.json")
+    if not whole:
+        aside.take(path, f"store/{key}/{path.name}")
+        if weights is not None:
+            _copy(weights, path)
+    # Last: a record promises the weights.
+    store.write(key, record)
+    return replaced
+
+
+def put(contents: Contents, delivery: Delivery, found: Index) -> None:
+    """Put outputs in their places, with what Snakemake remembers of them."""
+    aside = Aside(contents.plan.project.results)
+    _put_datasets(contents, delivery, aside)
+    if _remembers(contents, delivery, found):
+        chosen, memories = list(delivery.files), delivery.memories
+    else:
+        chosen, memories = _still_current(contents, delivery, found), {}
+    # Downstream first: were an input to go while its product stays, Snakemake would not see it.
+    for output in reversed(_ordered(contents, delivery.files)):
+        path = contents.root / output
+        if output not in chosen or not _same(delivery.files[output], path):
+            aside.take(path, output)
+    state.forget(contents.root, [path for path in contents.outputs() if path in delivery.files])
+    state.remember(contents.root, memories)
+    placed = [output for output in _ordered(contents, delivery.files) if output in chosen]
+    for output in placed:
+        if not (contents.root / output).exists():
+            _copy(delivery.files[output], contents.root / output)
+    if not memories:
+        outputs = [output for output in contents.outputs() if output in placed]
+        state.touch(contents.root, outputs, contents.plan.project.overrides)
+    aside.say("files")
+
+
+def _remembers(contents: Contents, delivery: Delivery, found: Index) -> bool:
+    """Say whether Snakemake here understands what the publisher's remembers."""
+    config = contents.plan.project.config
+    return (
+        state.same_minor(found.snakemake, state.snakemake_version())
+        and (found.results, found.data) == (config.results, config.data)
+        and bool(delivery.memories)
+    )
+
+
+def _still_current(contents: Contents, delivery: Delivery, found: Index) -> list[str]:
+    """Return the files that this configuration and code would make, of all that are published.
+
+    Snakemake takes what is touched for current, so what differs from the plan, and all that is
+    made of it, must not be there.
+    """
+    from cyclery.data.prepare import read_manifest
+
+    graph, files = contents.graph, delivery.files
+    current: set[str] = set()
+    for dataset in contents.datasets:
+        manifest = graph.manifest(dataset)
+        try:
+            read_manifest(files[manifest])
+        except UserError:
+            continue
+        current.add(manifest)
+
+    def keep(output: str, listed: set[str], inputs: Iterable[str]) -> None:
+        if set(delivery.listed.get(output, ())) == listed and current.issuperset(inputs):
+            current.add(output)
+
+    for path, keys in contents.ranges.items():
+        keep(path, keys, graph.manifests(Path(path).stem))
+    for path, shard in contents.shards.items():
+        keep(
+            path,
+            {arm.key(seed) for arm, seed in shard.runs},
+            [
+                *graph.manifests(shard.group),
+                *graph.range_files(shard.group, shard.name),
+                *graph.parent_files(shard.group, shard.name),
+            ],
+        )
+    same_code = found.code == graph.code
+    for paper in contents.papers:
+        same = same_code and found.claims.get(paper) == graph.part_digest(paper)
+        if same and current.issuperset(contents.records(paper)):
+            current |= {contents.evidence(paper), contents.table(paper)}
+    if same_code and current.issuperset(map(contents.evidence, contents.papers)):
+        current |= {path for path in files if path.startswith(f"{graph.results}/report/")}
+    return [path for path in files if path in current]
+
+
+def _ordered(contents: Contents, files: Iterable[str]) -> list[str]:
+    """Return files upstream first; what the graph does not know comes before its report."""
+    order = {path: place for place, path in enumerate(contents.outputs())}
+    report = order[contents.report[0]]
+    return sorted(files, key=lambda path: (order.get(path, report - 0.5), path))
+
+
+def _put_datasets(contents: Contents, delivery: Delivery, aside: Aside) -> None:
+    """Put prepared datasets beside their manifests, where this project has none of that content."""
+    for dataset in contents.datasets:
+        manifest = contents.graph.manifest(dataset)
+        local = (contents.root / manifest).with_name(f"{dataset}.safetensors")
+        if not _same(delivery.files[manifest], contents.root / manifest):
+            # Of another preparation; where it is the same after all, it comes back in a moment.
+            aside.take(local, f"{contents.graph.data}/{local.name}")
+        if not local.exists() and dataset in delivery.datasets:
+            _copy(delivery.datasets[dataset], local)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.is_file() and cmp(one, other, shallow=False)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as stream, writing(target, source.stat().st_size) as output:
+        shutil.copyfileobj(stream, output)

@@ -1,0 +1,229 @@
+"""Freeze a finished tier and push it: packs by DVC, and their index, metrics and effects in git."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cyclery.config.check import check
+from cyclery.config.load import load
+from cyclery.errors import UserError
+from cyclery.files import lock, megabytes, write_atomic
+from cyclery.inputs import Record, read_records
+from cyclery.sharing import index, state, summary
+from cyclery.sharing.contents import Contents
+from cyclery.sharing.dvc import Dvc, Remote
+from cyclery.sharing.packing import Pack, pack
+from cyclery.store import Store, file_sha256
+
+log = logging.getLogger(__name__)
+# A remote inside the repository is cloned by everybody.
+MOST_INSIDE = 20_000_000
+
+
+def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = None) -> None:
+    """Pack the configured tier, freeze it with DVC, and push it.
+
+    Whatever moment it is killed at, the same command completes it. What others pull changes only
+    with the commit of the index and of ``dvc.lock``.
+
+    Raises:
+        UserError: the tier is unfinished, damaged or too large, or DVC failed.
+    """
+    contents = Contents(check(load(root, overrides)))
+    dvc = Dvc(root)
+    tier = contents.plan.tier
+    dvc.require(tier)
+    remote = dvc.remote(remote_name)
+    with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
+        _require_finished(root, tier, overrides)
+        home = index.Home(root, tier)
+        weights = _weights(contents, _records(contents))
+        datasets = [name for name in contents.datasets if name in dvc.datasets()]
+        shared = {name: _dataset(contents, home, name) for name in datasets}
+        packs = _packs(contents, home)
+        room = _room(home, shared, remote) - sum(found.size for found in packs.values())
+        chosen = _fitting(weights, room) if remote.inside else weights
+        for paper, files in chosen.items():
+            name = f"checkpoints/{paper}.tar"
+            packs[name] = pack(home.packs / name, files)
+        if room < 0 and remote.inside:
+            raise UserError(_too_large(home, tier))
+        _drop_others(home, packs)
+        left_out = sorted(weights.keys() - chosen.keys())
+        _describe(contents, home, packs, shared, left_out)
+        targets = home.targets(datasets)
+        dvc.freeze(targets)
+        dvc.push(targets, remote)
+    size = sum(found.size for found in [*packs.values(), *shared.values()])
+    log.info("tier %s: %s in %d packs, on remote %r",
+             tier, megabytes(size), len(packs) + len(shared), remote.name)  # fmt: skip
+    for paper in left_out:
+        log.warning(
+            "%s: the weights of its parents do not fit beside the rest within %s; who changes an "
+            "arm of it trains them again", paper, megabytes(MOST_INSIDE),
+        )  # fmt: skip
+    where = f" {remote.inside.relative_to(root.resolve())}" if remote.inside else ""
+    log.info("commit it: git add dvc.lock %s%s", home.folder.relative_to(root), where)
+    if remote.inside:
+        _say_if_full(remote.inside, remote.name)
+
+
+def _require_finished(root: Path, tier: str, overrides: Mapping[str, Any]) -> None:
+    state.refuse_locked(root)
+    if left := state.to_do(root, overrides):
+        raise UserError(
+            f"tier {tier!r} is not finished ({left} to do): run `make reproduce TIER={tier}`, "
+            "then publish."
+        )
+
+
+def _records(contents: Contents) -> dict[str, Record]:
+    """Return all records of the tier; a UserError names a file that is damaged."""
+    files = {path: {a.key(s) for a, s in shard.runs} for path, shard in contents.shards.items()}
+    wanted = {**contents.ranges, **files}
+    return read_records({contents.root / path: keys for path, keys in wanted.items()})
+
+
+def _weights(contents: Contents, records: dict[str, Record]) -> dict[str, dict[str, Path | bytes]]:
+    """Return the files of the weights that are kept, by paper and name, each as its record says."""
+    store = Store(contents.plan.project.results / "store")
+    found: dict[str, dict[str, Path | bytes]] = {}
+    for paper, keys in contents.kept.items():
+        for key in keys:
+            digest = records[key].get("checkpoint_sha256")
+            if digest is None:
+                continue  # it diverged
+            path = store.checkpoint(key)
+            if not path.exists() or file_sha256(path) != digest:
+                again = f"make reproduce TIER={contents.plan.tier}"
+                raise UserError(
+                    f"{path}: the weights of a parent are lost or damaged; `{again} "
+                    f"TARGET=checkpoints` mends that, and then `{again}`."
+                )
+            found.setdefault(paper, {})[f"{key}.safetensors"] = path
+    return found
+
+
+def _packs(contents: Contents, home: index.Home) -> dict[str, Pack]:
+    """Write all packs but those of weights."""
+    packs = {
+        f"papers/{paper}.tar.xz": {
+            contents.name(path): contents.root / path for path in contents.of_paper(paper)
+        }
+        for paper in contents.papers
+    }
+    packs["report.tar.xz"] = {
+        contents.name(path): contents.root / path for path in contents.report_files()
+    }
+    graph = contents.graph
+    packs["state.tar.xz"] = {
+        **{contents.name(p): contents.root / p for p in map(graph.manifest, contents.datasets)},
+        **{
+            f"snakemake/{contents.name(output)}": state.memory(contents.root, output)
+            for output in contents.outputs()
+        },
+    }
+    return {name: pack(home.packs / name, {**files}) for name, files in packs.items()}
+
+
+def _dataset(contents: Contents, home: index.Home, name: str) -> Pack:
+    """Write the pack of a prepared dataset, which is made again where it is absent."""
+    from cyclery.data.prepare import load_or_remake
+
+    manifest = contents.root / contents.graph.manifest(name)
+    found, _ = load_or_remake(manifest)
+    file = f"{name}.safetensors"
+    return pack(home.dataset(name), {file: manifest.parent / str(found["file"])})
+
+
+def _room(home: index.Home, shared: Mapping[str, Pack], remote: Remote) -> int:
+    """Return the bytes that are left for this tier's packs beside all else that is published."""
+    if remote.inside is None:
+        return 0
+    others = 0
+    for path in home.folder.parent.glob("*/index.json"):
+        if path != home.index:
+            known = index.read(index.Home(home.root, path.parent.name))
+            others += sum(each.size for each in known.packs.values())
+    return MOST_INSIDE - others - sum(found.size for found in shared.values())
+
+
+def _fitting(
+    weights: dict[str, dict[str, Path | bytes]], room: int
+) -> dict[str, dict[str, Path | bytes]]:
+    """Return the weights of as many papers as fit, the smallest first."""
+
+    def size(paper: str) -> int:
+        # A head and a tail of a block of 512 each, and the end of the tar.
+        files = (path for path in weights[paper].values() if isinstance(path, Path))
+        return sum(path.stat().st_size + 1024 for path in files) + 10_240
+
+    chosen = {}
+    for paper in sorted(weights, key=lambda p: (size(p), p)):
+        if size(paper) <= room:
+            room -= size(paper)
+            chosen[paper] = weights[paper]
+    return chosen
+
+
+def _drop_others(home: index.Home, packs: Mapping[str, Pack]) -> None:
+    """Remove packs of earlier publications, and halves that a killed one left."""
+    wanted = {home.packs / name for name in packs}
+    for path in list(home.packs.rglob("*")):
+        if path.is_file() and path not in wanted:
+            path.unlink()
+
+
+def _describe(
+    contents: Contents,
+    home: index.Home,
+    packs: dict[str, Pack],
+    datasets: dict[str, Pack],
+    without_checkpoints: list[str],
+) -> None:
+    """Write the files in git: metrics, effects and, last, the index."""
+    evidence = [
+        json.loads((contents.root / contents.evidence(paper)).read_bytes())
+        for paper in contents.papers
+    ]
+    write_atomic(home.folder / "metrics.json", summary.metrics(evidence))
+    write_atomic(home.folder / "effects.csv", summary.effects(evidence))
+    project, graph = contents.plan.project, contents.graph
+    found = {
+        "format": index.FORMAT,
+        "tier": contents.plan.tier,
+        "papers": contents.papers,
+        "seeds": project.seeds,
+        "checkpoints": project.config.checkpoints,
+        "results": project.config.results,
+        "data": project.config.data,
+        "snakemake": state.snakemake_version(),
+        "code": graph.code,
+        "claims": {paper: graph.part_digest(paper) for paper in contents.papers},
+        "packs": {name: packs[name].as_dict() for name in sorted(packs)},
+        "datasets": {name: found.as_dict() for name, found in datasets.items()},
+        "without_checkpoints": without_checkpoints,
+    }
+    index.write(home, index.Index.model_validate(found))
+
+
+def _too_large(home: index.Home, tier: str) -> str:
+    return (
+        f"{home.packs}: tier {tier!r} does not fit into the remote inside the repository, which "
+        f"holds at most {megabytes(MOST_INSIDE)}. Publish to another one: docs/sharing.md."
+    )
+
+
+def _say_if_full(folder: Path, remote: str) -> None:
+    """Say how to drop earlier publications, which their own commits hold in git."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size > MOST_INSIDE:
+        log.warning(
+            "%s holds %s with earlier publications, which git keeps with their commits: "
+            "dvc gc --workspace --cloud --remote %s drops them here",
+            folder.name, megabytes(size), remote,
+        )  # fmt: skip

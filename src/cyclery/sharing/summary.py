@@ -1,0 +1,57 @@
+"""What ``dvc metrics`` and ``dvc plots`` read: counts of verdicts, and the effect of each test."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+COLUMNS = ("test", "paper", "claim", "comparison", "metric", "unit", "effect", "low", "high",
+           "n", "p_holm", "verdict")  # fmt: skip
+
+
+def metrics(evidence: list[dict[str, Any]]) -> str:
+    """Return the verdicts of each paper and of all, counted, as JSON."""
+    papers = {part["part"]: _count(part["claims"]) for part in evidence}
+    everything = _count([claim for part in evidence for claim in part["claims"]])
+    return json.dumps({"all": everything, "papers": papers}, indent=1, sort_keys=True) + "\n"
+
+
+def _count(claims: list[dict[str, Any]]) -> dict[str, int]:
+    counts = dict.fromkeys(("reproduced", "contradicted", "partly", "inconclusive", "not run"), 0)
+    for claim in claims:
+        counts[claim["verdict"]] += 1
+    return {"claims": len(claims), **counts}
+
+
+def effects(evidence: list[dict[str, Any]]) -> str:
+    """Return one row for each comparison that was tested, as CSV; intervals are of 95 %."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for part in evidence:
+        for claim in part["claims"]:
+            writer.writerows(_rows(part["part"], claim))
+    return text.getvalue()
+
+
+def _rows(paper: str, claim: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for number, found in enumerate(claim["comparisons"], 1):
+        if found["effect"] is None:
+            continue
+        low, high = found["ci95"] or (None, None)
+        rows.append(
+            {
+                "test": f"{claim['id']}/{number}",
+                "paper": paper,
+                "claim": claim["id"],
+                "comparison": found["label"],
+                "low": low,
+                "high": high,
+                **{key: found[key] for key in ("metric", "unit", "effect", "n", "p_holm")},
+                "verdict": found["verdict"],
+            }
+        )
+    return rows
