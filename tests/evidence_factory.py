@@ -253,8 +253,10 @@ def experiment_of(paper: str, number: int, title: str, arms: int, seeds: list[in
             "images": 41 * 997, "views": 41 * 997, "updates": 41 * 15,
             "seconds": 2.8 + rng.random(),
             "keys": [key(paper, number, name, s) for s in seeds],
-            "tuned": {"trials": [{"factors": {"lr": f}, "val_accuracy": 0.9} for f in (0.5, 1, 2)],
-                      "chosen": {"lr": 2}} if (a, number) == (4, 1) else None,
+            "tuned": {"trials": [{"factors": {"lr": f}, "val_accuracy": 0.9, "values": [0.9],
+                                  "diverged": 0} for f in (0.5, 1, 2)],
+                      "seeds": [1_000_000], "chosen": {"lr": 2}, "fallback": False}
+            if (a, number) == (4, 1) else None,
         })  # fmt: skip
         for quantity in ("test_accuracy", "train_loss"):
             grid = list(range(0, epochs, 4))

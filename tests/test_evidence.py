@@ -185,13 +185,47 @@ def test_mixed_provenance_is_named(path: list[str], value: Any, expected: str) -
     for step in path[:-1]:
         inner = inner[step]
     inner[path[-1]] = value
-    assert only_warnings(exps, records) == [expected]
+    own = [f"a: its runs differ in {path[1]}."] if path[0] == "settings" else []
+    assert only_warnings(exps, records) == [expected, *own]
+
+
+def test_an_arm_of_several_versions_of_a_method_is_named() -> None:
+    exps, records = setting()
+    for seed in range(5):
+        method = {"name": "supervised", "version": 1 + (seed == 2), "settings": {}}
+        records[key("e", "b", seed)]["settings"] |= {"method": method, "parents": {"t": [seed]}}
+    assert only_warnings(exps, records) == ["b: its runs differ in method."]
+
+
+def test_runs_on_other_images_are_no_pair() -> None:
+    exps, records = setting()
+    records[key("e", "a", 3)]["inputs"]["dataset"] = {"content_sha256": "x"}
+    [row] = build(exps, records)["claims"][0]["comparisons"]
+    assert row["seeds"] == [0, 1, 2, 4] and row["n"] == 4
+    assert row["left_out"] == ["seed 3: the two runs saw different contents of the dataset"]
+    # Both arms of a seed on the same other images are one.
+    records[key("e", "b", 3)]["inputs"]["dataset"] = "x"
+    [row] = build(exps, records)["claims"][0]["comparisons"]
+    assert row["n"] == 5 and row["left_out"] == []
+
+
+def test_an_arm_with_one_seed_has_no_interval_and_decides_nothing() -> None:
+    exps, records = setting()
+    exps[0]["arms"][0]["runs"] = {0: key("e", "a", 0)}
+    made = build(exps, records)
+    figure = made["experiments"][0]["arms"][0]["metrics"]["test_accuracy"]
+    assert figure["ci95"] is None and figure["sd"] is None and len(figure["values"]) == 1
+    [claim] = made["claims"]
+    assert claim["verdict"] == "inconclusive" and claim["comparisons"][0]["ci95"] is None
+    assert claim["comparisons"][0]["p"] is None and claim["n"] == 1
+    assert any("'a' has no such seed" in text for text in claim["comparisons"][0]["left_out"])
 
 
 @pytest.mark.parametrize("part", [{"share": 5}, {"folds": 2, "fold": 1}])
 def test_parts_of_a_split_that_parents_need_are_not_mixed(part: dict[str, int]) -> None:
     exps, records = setting()
-    records[key("e", "a", 3)]["settings"]["split"] |= part
+    for seed in range(5):
+        records[key("e", "a", seed)]["settings"]["split"] |= part
     assert only_warnings(exps, records) == []
 
 

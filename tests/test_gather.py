@@ -19,6 +19,7 @@ from cyclery.gather import gather
 from cyclery.inputs import read_printed, read_records
 from cyclery.plan import Plan
 from cyclery.store import seal
+from cyclery.tuning import FIRST_SEED
 
 Json = dict[str, Any]
 RECORDS = "results/smoke/records/one/L0-0000.jsonl"
@@ -309,22 +310,28 @@ def tuned(root: Path) -> Plan:
 def test_the_trial_that_validates_best_speaks_for_the_arm(tmp_path: Path) -> None:
     plan = tuned(tmp_path)
     good = {"plain": 0.5, "fast": 2}
-    lines = []
-    for planned, seed in plan.shards("one")[0].runs:
-        best = planned.factors["lr"] == good[planned.name]
-        # What is best on validation images is not best on test images.
-        final = {"val_accuracy": 0.9 if best else 0.5, "test_accuracy": 0.7 if best else 0.8}
-        record: Json = {
-            "key": planned.key(seed), "status": "done", "settings": planned.run(seed),
-            "final": final, "curve": {}, "images": 500, "updates": 10, "seconds": 1.0,
-            "inputs": {"range": None},
-        }  # fmt: skip
-        if planned.name == "plain" and planned.factors["lr"] == 2 and seed == 1:
-            record |= {"status": "diverged", "diverged_step": 3, "final": {}}
-        lines.append(json.dumps(seal(record)))
-    path = tmp_path / RECORDS
-    path.parent.mkdir(parents=True)
-    path.write_text("\n".join(lines) + "\n")
+    for shard in plan.closure("one"):
+        lines = []
+        for planned, seed in shard.runs:
+            best = planned.factors.get("lr") == good[planned.name]
+            # What is best on validation images is not best on test images.
+            final = {"val_accuracy": 0.9 if best else 0.5, "test_accuracy": 0.1 if best else 0.8}
+            record: Json = {
+                "key": planned.key(seed), "status": "done", "settings": planned.run(seed),
+                "final": final, "curve": {}, "images": 500, "updates": 10, "seconds": 1.0,
+                "inputs": {"range": None},
+            }  # fmt: skip
+            if planned.trials:
+                # One of the runs is of an earlier choice.
+                stale = (planned.name, seed) == ("fast", 1)
+                record["inputs"]["tuned"] = {"lr": 1 if stale else good[planned.name]}
+                record["final"] = {"val_accuracy": 0.6, "test_accuracy": 0.7}
+            if planned.factors.get("lr") == 2 and planned.name == "plain" and seed == FIRST_SEED:
+                record |= {"status": "diverged", "diverged_step": 3, "final": {}}
+            lines.append(json.dumps(seal(record)))
+        path = tmp_path / f"results/smoke/records/{shard.id}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
     data = gathered(tmp_path)
     for name, factor in good.items():
         assert arm(data, name)["metrics"]["test_accuracy"]["mean"] == pytest.approx(0.7)
@@ -333,3 +340,7 @@ def test_the_trial_that_validates_best_speaks_for_the_arm(tmp_path: Path) -> Non
         assert [trial["factors"]["lr"] for trial in note["trials"]] == [0.5, 1, 2]
     scores = {t["factors"]["lr"]: t["val_accuracy"] for t in arm(data, "plain")["tuned"]["trials"]}
     assert scores == pytest.approx({0.5: 0.9, 1: 0.5, 2: None})
+    assert experiment(data, "main")["warnings"] == [
+        "fast: seed 1 left out, the record is of another run."
+    ]
+    assert arm(data, "fast")["metrics"]["test_accuracy"]["seeds"] == [0]

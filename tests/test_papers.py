@@ -60,7 +60,7 @@ def smoke() -> Plan:
 
 def arms_of(plan: Plan, paper: str, experiment: str) -> dict[str, ArmPlan]:
     names = plan.arm_names(paper, experiment)
-    return {name: plan.trials(paper, experiment, name)[0] for name in names}
+    return {name: plan.arm(paper, experiment, name) for name in names}
 
 
 def kinds(spec: object) -> list[dict]:

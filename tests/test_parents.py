@@ -80,8 +80,7 @@ def planned(root: Path, arms: Json, change: Json | None = None, **overrides: Any
 
 
 def arm(plan: Plan, name: str, experiment: str = "students") -> ArmPlan:
-    [found] = plan.trials("one", experiment, name)
-    return found
+    return plan.arm("one", experiment, name)
 
 
 def student(parent: str, seeds: Any = "same", **more: Any) -> Json:
@@ -241,7 +240,7 @@ CHAIN: Json = {
 
 def keys(plan: Plan) -> dict[str, list[str]]:
     return {
-        name: [trial.key(seed) for trial in plan.trials("one", exp, name) for seed in range(2)]
+        name: [plan.arm("one", exp, name).key(seed) for seed in range(2)]
         for _, exp, name in plan.part_arms("one")
     }
 

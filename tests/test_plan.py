@@ -37,9 +37,8 @@ def planned(
 def keys(plan: Plan, part: str = "one") -> dict[str, list[str]]:
     """Return the run keys of every arm of a part."""
     return {
-        trial.id: [trial.key(seed) for seed in range(plan.project.seeds)]
-        for name in plan.part_arms(part)
-        for trial in plan.trials(*name)
+        arm.id: [arm.key(seed) for seed in range(plan.project.seeds)]
+        for arm in (plan.arm(*name) for name in plan.part_arms(part))
     }
 
 
@@ -196,8 +195,8 @@ def test_chains_have_levels_and_edges(tmp_path: Path) -> None:
     assert names == ["L0-0000", "L1-0000", "L2-0000"]
     parents = [[p.name for p in plan.parent_shards(shard)] for shard in plan.shards("one")]
     assert parents == [[], ["L0-0000"], ["L1-0000"]]
-    student = plan.trials("one", "main", "student")[0]
-    assistant = plan.trials("one", "main", "assistant")[0]
+    student = plan.arm("one", "main", "student")
+    assistant = plan.arm("one", "main", "assistant")
     assert student.run(1)["parents"] == {"teacher": [assistant.key(1)]}
     assert plan.is_parent(assistant) and not plan.is_parent(student)
     kept = {job["label"]: job["keep"] for s in plan.shards("one") for job in shard_jobs(s)}
@@ -293,12 +292,15 @@ def test_tuning_multiplies_the_arms_own_values(tmp_path: Path) -> None:
         paper["experiments"]["main"]["tune"] = {"lr": [0.5, 1, 2]}
 
     plan = planned(tmp_path, change)
-    trials = plan.trials("one", "main", "fast")
+    tuned = plan.arm("one", "main", "fast")
+    trials = [trial.arm for trial in tuned.trials]
     assert [trial.factors for trial in trials] == [{"lr": 0.5}, {"lr": 1}, {"lr": 2}]
-    assert trials[1].digest == planned(tmp_path).trials("one", "main", "fast")[0].digest
-    assert len({trial.digest for trial in trials}) == 3
-    [shard] = plan.shards("one")
-    assert len(shard.cells) == 6
+    assert trials[1].digest == planned(tmp_path).arm("one", "main", "fast").digest
+    assert len({trial.digest for trial in [tuned, *trials]}) == 4
+    # The arms' own runs come after the trials that choose their values.
+    first, second = plan.shards("one")
+    assert (len(first.cells), len(second.cells)) == (6, 2)
+    assert plan.parent_shards(second) == [first] and plan.parent_shards(first) == []
 
 
 def test_students_take_a_tuned_teacher_as_declared(tmp_path: Path) -> None:
@@ -312,10 +314,9 @@ def test_students_take_a_tuned_teacher_as_declared(tmp_path: Path) -> None:
         }
 
     plan = planned(tmp_path, change)
-    [small] = plan.trials("one", "students", "small")
-    teacher = small.parents["teacher"].arm
+    teacher = plan.arm("one", "students", "small").parents["teacher"].arm
     assert teacher.factors == {"lr": 1}
-    assert teacher.digest == planned(tmp_path).trials("one", "main", "fast")[0].digest
+    assert teacher.digest == planned(tmp_path).arm("one", "main", "fast").digest
     labels = [job["label"] for job in part_jobs(plan, "one.students")]
     assert "one/main/fast~lrx1 s0" in labels and "one/students/small s0" in labels
 
@@ -328,7 +329,7 @@ def test_two_quantities_are_tuned_together(tmp_path: Path) -> None:
         arms(paper)["fast"]["weight_decay"] = 1e-3
 
     plan = planned(tmp_path, change)
-    factors = [trial.factors for trial in plan.trials("one", "main", "fast")]
+    factors = [trial.arm.factors for trial in plan.arm("one", "main", "fast").trials]
     assert factors == [{"lr": a, "weight_decay": b} for a in (1, 2) for b in (1, 3)]
 
 
@@ -382,7 +383,7 @@ def test_experiments_share_a_range_test(tmp_path: Path) -> None:
         paper["experiments"]["other"] = other
 
     plan = planned(tmp_path, change)
-    tests = [plan.trials("one", name, "found")[0].range for name in ("main", "twin", "other")]
+    tests = [plan.arm("one", name, "found").range for name in ("main", "twin", "other")]
     assert len(plan.ranges("one")) == 2
     assert tests[0] == tests[1] != tests[2]
 

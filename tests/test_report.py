@@ -194,7 +194,7 @@ def test_every_claim_experiment_and_command_is_there(page: Page) -> None:
     assert text.count("printed value not read") == 4
     assert "F: seed 3 diverged" not in text  # only the third experiment has one
     assert "\u2020 B, own definition: The order is ours." in text
-    assert "E: best of 3 trials on validation: lr 2." in text
+    assert "E: best of 3 trials on validation: learning rate \u00d7\u00a02." in text
     assert "Arms not run at this tier: easy-hard-easy-8 (full control set at desk)." in text
     assert "Every arm saw 40.9\u00a0k images a run." in text
 
@@ -205,9 +205,9 @@ QUESTIONS = {
     "which device": "Device: CPU, x86_64, 2 cores",
     "which versions": "Versions: python 3.11.7, torch 2.14.1",
     "which commit": "Commit: 3f2a9c41d0be",
-    "how tuned": r"Tuning: |best of 3 trials|trial that diverged",
+    "how tuned": r"Tuning: |best of 3 trials|multiply the arm.s own values",
     "how many trials": r"\d trials|none, every arm runs as declared|untuned",
-    "what budget": r"[Ii]mages|Budget",
+    "what budget": r"[Ii]mages|[Bb]udget",
     "how to rebuild it": "Rebuild: +make reproduce",
 }
 # Of a range test, what a referee asks instead of the rule of checkpoints and of trials.

@@ -6,12 +6,13 @@ Nothing here reads data, imports torch or touches the run store.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cyclery import methods, schedules
-from cyclery.cells import ArmPlan, Parent, RangePlan, digest
+from cyclery import methods, schedules, tuning
+from cyclery.cells import ArmPlan, Parent, RangePlan, Trial, digest
 from cyclery.config.load import Project
 from cyclery.config.models import Experiment, ParentRef, RangeTest
 from cyclery.config.parents import check_parents
@@ -40,7 +41,7 @@ class Arms:
     def __init__(self, project: Project) -> None:
         self.project = project
         self.tier = project.config.tier
-        self._arms: dict[Name, tuple[ArmPlan, ...]] = {}
+        self._arms: dict[Name, ArmPlan] = {}
         self._open: list[Name] = []
 
     def experiments(self, paper: str) -> dict[str, Experiment]:
@@ -54,8 +55,8 @@ class Arms:
         chosen = exp.tiers[self.tier].arms
         return [name for name in exp.arms if chosen is None or name in chosen]
 
-    def trials(self, paper: str, experiment: str, arm: str) -> tuple[ArmPlan, ...]:
-        """Return an arm's tuning trials; one, with the values as declared, where none is tuned.
+    def arm(self, paper: str, experiment: str, arm: str) -> ArmPlan:
+        """Return an arm, with the trials of its tuning where it is tuned.
 
         Raises an ArmError that names the file and key of the layer which is wrong.
         """
@@ -65,7 +66,7 @@ class Arms:
         if name not in self._arms:
             self._open.append(name)
             try:
-                self._arms[name] = tuple(self._resolve(name))
+                self._arms[name] = self._resolve(name)
             finally:
                 self._open.pop()
         return self._arms[name]
@@ -94,7 +95,7 @@ class Arms:
             ((file, f"{at}.arms.{arm}."), exp.arms[arm]),
         ]
 
-    def _resolve(self, name: Name) -> Iterator[ArmPlan]:
+    def _resolve(self, name: Name) -> ArmPlan:
         paper_name, experiment_name, arm_name = name
         exp = self.project.papers[paper_name].experiments[experiment_name]
         try:
@@ -102,32 +103,34 @@ class Arms:
             arm, tier = exp.arms[arm_name], exp.tiers[self.tier]
             parents = {}
             for key, reference in sorted(arm.parents.items()):
-                family = self.trials(*self._parent(name, key, reference.arm))
-                # Its best trial is known only after training; students take it as declared.
-                plain = next(t for t in family if set(t.factors.values()) <= {1})
-                parents[key] = _parent(plain, reference)
+                parent = self.arm(*self._parent(name, key, reference.arm))
+                parents[key] = _parent(_declared(parent), reference)
             if merged.get("init") is not None and merged["init"] not in parents:
                 raise UserError(
                     f"init: {merged['init']!r} is not a parent.{nearest(merged['init'], parents)} "
                     f"Parents: {choices(parents) or 'none'}."
                 )
-            for factors in self._factors(exp):
+
+            def plan(factors: dict[str, float]) -> ArmPlan:
                 settings = resolve(_scaled(merged, factors))
                 check_ignored(arm.method, settings)
                 check_parents(settings, parents)
-                cost = budget(settings)
-                if len(factors) and not settings["split"]["validation"]:
+                if factors and not settings["split"]["validation"]:
                     raise UserError("split.validation: must be above 0 where arms are tuned.")
-                yield ArmPlan(
+                return ArmPlan(
                     paper=paper_name,
                     experiment=experiment_name,
                     name=arm_name,
                     settings=settings,
                     parents=parents,
                     range=_range_test(settings, tier.range or exp.range),
-                    cost=cost,
+                    cost=budget(settings),
                     factors=factors,
                 )
+
+            at = tuning.seeds(self.project.tier.tuning_seeds)
+            trials = tuple(Trial(plan(factors), at) for factors in self._factors(exp))
+            return replace(plan({}), trials=trials)
         except ArmError:
             raise
         except UserError as error:
@@ -152,12 +155,14 @@ class Arms:
         return f"{file}: {place}{message}"
 
     def _factors(self, exp: Experiment) -> list[dict[str, float]]:
+        """Return the factors of every trial: the same for all arms of an experiment."""
         if not (self.project.tier.tuning and exp.tune):
-            return [{}]
+            return []
         trials: list[dict[str, float]] = [{}]
         for quantity, factors in exp.tune.items():
             trials = [{**trial, quantity: factor} for trial in trials for factor in factors]
-        return trials
+        # A single one is the arm as declared.
+        return trials if len(trials) > 1 else []
 
     def _parent(self, name: Name, key: str, reference: str) -> Name:
         parts = reference.split("/")
@@ -180,6 +185,12 @@ class Arms:
             text = f"{where}: unknown arm {arm!r} in '{paper}/{experiment}'{at}"
             raise UserError(_unknown(text, arm, arms))
         return paper, experiment, arm
+
+
+def _declared(arm: ArmPlan) -> ArmPlan:
+    """Return an arm with its values as declared, which students take whatever its tuning says."""
+    trials = (trial.arm for trial in arm.trials)
+    return next((trial for trial in trials if set(trial.factors.values()) <= {1}), arm)
 
 
 def _parent(arm: ArmPlan, reference: ParentRef) -> Parent:

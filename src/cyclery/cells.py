@@ -64,6 +64,18 @@ class Parent:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """A setting that an arm tries, trained on seeds of its own whichever seed asks."""
+
+    arm: ArmPlan
+    at: tuple[int, ...]
+
+    def seeds(self, seed: int) -> tuple[int, ...]:
+        """Return the seeds of tuning."""
+        return self.at
+
+
+@dataclass(frozen=True)
 class ArmPlan:
     """One arm with everything that decides its numbers, except the seed."""
 
@@ -74,8 +86,10 @@ class ArmPlan:
     parents: dict[str, Parent]
     range: RangePlan | None
     cost: dict[str, int]
-    # Factors that tuning put on the arm's own values; empty for the values as declared.
+    # Factors that a trial of tuning puts on the arm's own values; empty for an arm itself.
     factors: dict[str, float] = field(default_factory=dict)
+    # What the arm tries before its own runs, which take the best; empty where it is not tuned.
+    trials: tuple[Trial, ...] = ()
     # How often it is drawn anew, as an independent teacher (of such a teacher).
     anew: int = 0
 
@@ -93,6 +107,7 @@ class ArmPlan:
                 **self.settings,
                 "parents": {name: parent.identity for name, parent in self.parents.items()},
                 "range": self.range.key if self.range else None,
+                **self._tuned,
             }
         )
 
@@ -113,18 +128,31 @@ class ArmPlan:
             anew=self.anew + 1,
         )
 
+    @property
+    def _tuned(self) -> dict[str, Any]:
+        """Return what the settings of a tuned arm have besides those of others."""
+        if not self.trials:
+            return {}
+        return {"tuned": [[trial.arm.digest, list(trial.at)] for trial in self.trials]}
+
+    @property
+    def sources(self) -> Iterator[Parent | Trial]:
+        """Yield all whose runs must be there before this arm's: parents, and trials of tuning."""
+        yield from self.parents.values()
+        yield from self.trials
+
     def run_name(self, seed: int) -> str:
         """Return the name of a run among files: `paper.experiment.arm.s0`."""
         return f"{self.id.replace('/', '.')}.s{seed}"
 
     @cached_property
     def level(self) -> int:
-        """Return the length of the longest chain of parents."""
-        return max((parent.arm.level + 1 for parent in self.parents.values()), default=0)
+        """Return the length of the longest chain of parents and trials."""
+        return max((source.arm.level + 1 for source in self.sources), default=0)
 
     def key(self, seed: int) -> str:
-        """Return the run key of one seed."""
-        return digest([self.digest, seed])
+        """Return the run key of one seed: ``digest([self.digest, seed])``, made 75,000 times."""
+        return sha256(f'["{self.digest}",{seed}]'.encode()).hexdigest()[:24]
 
     def run(self, seed: int) -> dict[str, Any]:
         """Return the resolved settings of one run, as the trainer and the record have them."""
@@ -136,6 +164,7 @@ class ArmPlan:
                 for name, parent in self.parents.items()
             },
             "range": self.range.key if self.range else None,
+            **self._tuned,
         }
 
 
@@ -188,14 +217,14 @@ class Shard:
         return digest([[cell.arm.digest, cell.seeds, cell.keep] for cell in self.cells])
 
 
-def with_ancestors(arms: Iterable[ArmPlan]) -> Iterator[ArmPlan]:
-    """Yield all arms, each after its ancestors, and none twice."""
+def with_ancestors(arms: Iterable[ArmPlan], tuning: bool = True) -> Iterator[ArmPlan]:
+    """Yield all arms, each after its ancestors and, with ``tuning``, its trials; none twice."""
     seen: set[str] = set()
 
     def visit(arm: ArmPlan) -> Iterator[ArmPlan]:
         if arm.digest not in seen:
-            for parent in arm.parents.values():
-                yield from visit(parent.arm)
+            for source in arm.sources if tuning else arm.parents.values():
+                yield from visit(source.arm)
             seen.add(arm.digest)
             yield arm
 
@@ -204,15 +233,15 @@ def with_ancestors(arms: Iterable[ArmPlan]) -> Iterator[ArmPlan]:
 
 
 def needed_seeds(runs: Iterable[tuple[ArmPlan, Iterable[int]]]) -> dict[str, set[int]]:
-    """Return the seeds of arms and of all their ancestors that runs need, by the arm's digest."""
+    """Return the seeds of arms, ancestors and trials that runs need, by the arm's digest."""
     found: dict[str, set[int]] = {}
 
     def visit(arm: ArmPlan, seeds: Iterable[int]) -> None:
         known = found.setdefault(arm.digest, set())
         fresh = set(seeds) - known
         known |= fresh
-        for parent in arm.parents.values() if fresh else ():
-            visit(parent.arm, {each for seed in fresh for each in parent.seeds(seed)})
+        for source in arm.sources if fresh else ():
+            visit(source.arm, {each for seed in fresh for each in source.seeds(seed)})
 
     for arm, seeds in runs:
         visit(arm, seeds)

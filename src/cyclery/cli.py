@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from cyclery import compare_view, status_view
     from cyclery.bench.command import arguments, bench
     from cyclery.sharing import command as sharing
 
@@ -91,6 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     add("check", _check, "check the whole configuration")
     command = add("plan", _plan, "show cells, runs, estimated time and disk, and what is done")
     command.add_argument("part", nargs="*", help="paper, paper.experiment or paper.claim")
+    command = add("status", _status, "show what runs, waits, is done, diverged or failed")
+    status_view.arguments(command)
     command = add("prepare", _prepare, "write a dataset as one file of tensors")
     command.add_argument("dataset")
     command.add_argument("--output", type=Path, help="its manifest")
@@ -115,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     command = add("report", _report, "render evidence as HTML and LaTeX")
     command.add_argument("evidence", nargs="+", type=Path)
     command.add_argument("--output", type=Path, required=True, help="index.html")
+    text = "compare two sets of results: verdicts that moved, arms that differ, what is identical"
+    compare_view.arguments(add("compare", compare_view.run, text))
     command = add(
         "jobs",
         _jobs,
@@ -211,6 +216,15 @@ def _plan(options: argparse.Namespace) -> None:
     show(_load(options), options.part)
 
 
+def _status(options: argparse.Namespace) -> None:
+    from cyclery.config.load import load
+    from cyclery.plan import Plan
+    from cyclery.status_view import status
+
+    # Without the check of every key: jobs that run have passed it.
+    status(options, Plan(load(options.root, overrides(options.set))))
+
+
 def _prepare(options: argparse.Namespace) -> None:
     from cyclery.config.load import load
     from cyclery.data.prepare import prepare
@@ -223,12 +237,13 @@ def _prepare(options: argparse.Namespace) -> None:
     )
 
 
-def _trainer(options: argparse.Namespace, plan: Plan) -> Trainer:
+def _trainer(options: argparse.Namespace, plan: Plan, job: str) -> Trainer:
     # One thread per process: set before numpy and torch start theirs.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     from cyclery.data.registry import DATASETS
     from cyclery.engine.train import Trainer
+    from cyclery.heartbeat import progress_file
     from cyclery.store import Store
 
     project = plan.project
@@ -245,6 +260,8 @@ def _trainer(options: argparse.Namespace, plan: Plan) -> Trainer:
         commit=commit(options.root),
         # A job of the graph has a log, and shares the terminal with others.
         bar=options.log is None and sys.stderr.isatty(),
+        progress=progress_file(project.results / plan.tier, job),
+        job=job,
     )
 
 
@@ -267,13 +284,14 @@ def commit(root: Path) -> str | None:
 def _run_jobs(
     options: argparse.Namespace,
     plan: Plan,
+    job: str,
     jobs: list[dict[str, Any]],
     sources: list[dict[str, Any]] | None = None,
 ) -> int:
     from cyclery.engine.output import write_records
     from cyclery.engine.train import Stopped
 
-    trainer = _trainer(options, plan)
+    trainer = _trainer(options, plan, job)
     try:
         records = trainer.train(jobs, sources or [])
     except Stopped:
@@ -301,7 +319,8 @@ def _lr_range(options: argparse.Namespace) -> int:
 
     plan = _load(options)
     _expect(options, Graph(plan, {}).range_digest(options.group))
-    return _run_jobs(options, plan, range_jobs(plan.ranges(options.group)))
+    jobs = range_jobs(plan.ranges(options.group))
+    return _run_jobs(options, plan, f"lr-range/{options.group}", jobs)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -310,7 +329,8 @@ def _train(options: argparse.Namespace) -> int:
     plan = _load(options)
     shard = plan.shard(options.shard)
     _expect(options, shard.digest)
-    return _run_jobs(options, plan, shard_jobs(shard), source_jobs(shard))
+    job = f"records/{shard.id}"
+    return _run_jobs(options, plan, job, shard_jobs(shard), source_jobs(shard))
 
 
 def _jobs(options: argparse.Namespace) -> None:
@@ -335,7 +355,8 @@ def _checkpoint(options: argparse.Namespace) -> int:
     shard, _, _ = plan.kept()[options.run]
     [job] = (job for job in shard_jobs(shard) if job["key"] == key)
     try:
-        trained = export(_trainer(options, plan), job, source_jobs(shard), options.output)
+        trainer = _trainer(options, plan, f"checkpoints/{options.run}")
+        trained = export(trainer, job, source_jobs(shard), options.output)
     except Stopped:
         return 143
     _refresh(plan, trained)

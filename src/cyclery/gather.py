@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
-from cyclery import evidence, lrrange, schedules
+from cyclery import evidence, lrrange, schedules, tuning
 from cyclery.cells import ArmPlan, RangePlan, with_ancestors
 from cyclery.config.models import Claim
 from cyclery.describe import describe
@@ -106,13 +107,22 @@ def _experiment(
 ) -> dict[str, Any]:
     declared = plan.project.papers[paper].experiments[name]
     arms: list[dict[str, Any]] = []
-    chosen = []
+    own: list[ArmPlan] = []
+    shown: list[ArmPlan] = []
     for exp, arm_name in ((e, a) for _, e, a in plan.part_arms(part)):
         if exp != name:
             continue
-        trials = plan.trials(paper, name, arm_name)
-        arm, tuned = _chosen(trials, plan.project.seeds, runs)
-        chosen.append(arm)
+        arm = plan.arm(paper, name, arm_name)
+        tuned = _tuned(arm, runs)
+        own.append(arm)
+        if tuned:
+            _leave_out_other_tunings(arm, tuned["chosen"], plan.project.seeds, runs)
+        # Settings and schedules are shown as the arm's runs took them.
+        taken = next((t.arm.settings["schedules"] for t in arm.trials
+                      if tuned and t.arm.factors == tuned["chosen"]), None)  # fmt: skip
+        if taken:
+            arm = replace(arm, settings={**arm.settings, "schedules": taken})
+        shown.append(arm)
         spec = declared.arms[arm_name]
         arms.append(
             {
@@ -120,12 +130,12 @@ def _experiment(
                 "label": spec.label or arm_name,
                 "role": spec.role,
                 "own_definition": spec.own_definition,
-                "runs": {seed: arm.key(seed) for seed in range(plan.project.seeds)},
+                "runs": {seed: own[-1].key(seed) for seed in range(plan.project.seeds)},
                 "tuned": tuned,
-                "schedules": _schedules(arm, runs),
+                "schedules": _schedules(arm, runs.get(own[-1].key(0))),
             }
         )
-    test = next((arm.range for arm in chosen if arm.range), None)
+    test = next((arm.range for arm in own if arm.range), None)
     if test and _speaks_of_range(plan, paper, name):
         keys = {seed: test.run_key(seed) for seed in test.seeds}
         arms.append({"id": RANGE_ARM, "label": "range test", "role": "method", "runs": keys,
@@ -139,17 +149,17 @@ def _experiment(
         "command": f"snakemake --cores all {paper}.{name} --config tier={plan.tier} "
         f"seeds={plan.project.seeds}",
         "selection_rule": "last checkpoint",
-        "settings": describe(chosen),
+        "settings": describe(shown),
         "not_run": declared.tiers[plan.tier].not_run,
         "arms": arms,
-        "chain": _chain(chosen, {key: arm.label or key for key, arm in declared.arms.items()}),
+        "chain": _chain(own, {key: arm.label or key for key, arm in declared.arms.items()}),
     }
 
 
 def _chain(arms: list[ArmPlan], labels: dict[str, str]) -> list[dict[str, Any]]:
     """Return the arms that descend from others, with all their ancestors, parents first."""
     own = {arm.digest: arm.name for arm in arms}
-    family = list(with_ancestors(arm for arm in arms if arm.parents))
+    family = list(with_ancestors((arm for arm in arms if arm.parents), tuning=False))
 
     def label(arm: ArmPlan) -> str:
         return labels.get(own.get(arm.digest, ""), arm.id)
@@ -170,26 +180,33 @@ def _chain(arms: list[ArmPlan], labels: dict[str, str]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _chosen(
-    trials: tuple[ArmPlan, ...], seeds: int, runs: dict[str, Record]
-) -> tuple[ArmPlan, dict[str, Any] | None]:
-    """Return the trial with the best mean validation accuracy, and how it was chosen."""
-    if len(trials) == 1:
-        return trials[0], None
-    scores = []
-    for trial in trials:
-        found = [runs.get(trial.key(seed), {}).get("final", {}) for seed in range(seeds)]
-        values = [final["val_accuracy"] for final in found if "val_accuracy" in final]
-        # A trial that diverged for a seed is no setting to recommend.
-        scores.append(fmean(values) if len(values) == seeds else -math.inf)
-    best = max(range(len(trials)), key=scores.__getitem__)
-    return trials[best], {
+def _tuned(arm: ArmPlan, runs: dict[str, Record]) -> dict[str, Any] | None:
+    """Return what an arm's trials came to and which was taken; None where it is not tuned."""
+    if not arm.trials:
+        return None
+    found = [tuning.outcome([runs.get(t.arm.key(seed)) for seed in t.at]) for t in arm.trials]
+    chosen = tuning.best([trial.arm.factors for trial in arm.trials], found)
+    return {
+        "metric": tuning.METRIC,
+        "seeds": list(arm.trials[0].at),
         "trials": [
-            {"factors": trial.factors, "val_accuracy": score if math.isfinite(score) else None}
-            for trial, score in zip(trials, scores, strict=True)
+            {"factors": trial.arm.factors, **outcome}
+            for trial, outcome in zip(arm.trials, found, strict=True)
         ],
-        "chosen": trials[best].factors,
+        "chosen": arm.trials[chosen].arm.factors,
+        # Without a trial that was finite for all seeds the values as declared were taken.
+        "fallback": found[chosen]["val_accuracy"] is None,
     }
+
+
+def _leave_out_other_tunings(
+    arm: ArmPlan, chosen: dict[str, float], seeds: int, runs: dict[str, Record]
+) -> None:
+    """Let no run pass for finished that was trained with what its tuning chose at another time."""
+    for key in map(arm.key, range(seeds)):
+        record = runs.get(key)
+        if record and (record.get("inputs") or {}).get("tuned") != chosen:
+            runs[key] = {**record, "status": "of another tuning"}
 
 
 def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:
@@ -201,12 +218,15 @@ def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:
     )
 
 
-def _schedules(arm: ArmPlan, runs: dict[str, Record]) -> dict[str, dict[str, list[float]]]:
-    """Return every quantity of an arm over the epochs, thinned out for a plot; seed 0 stands."""
+def _schedules(arm: ArmPlan, first: Record | None) -> dict[str, dict[str, list[float]]]:
+    """Return every quantity of an arm over the epochs, thinned out for a plot.
+
+    ``first`` is the record of seed 0, which stands for all.
+    """
     specs = dict(arm.settings["schedules"])
     batches = schedules.epoch_batches(specs.pop("batch"), arm.settings["epochs"])
     clock, steps = schedules.clock_for(batches, arm.cost["samples"])
-    taken = ((runs.get(arm.key(0)) or {}).get("inputs") or {}).get("range")
+    taken = ((first or {}).get("inputs") or {}).get("range")
     if not taken:
         # Until its range test has run, such a schedule cannot be drawn.
         specs = {name: spec for name, spec in specs.items() if not schedules.words(spec)}
@@ -271,8 +291,7 @@ def _users(plan: Plan, part: str, test: RangePlan) -> list[str]:
         dict.fromkeys(
             plan.project.papers[paper].experiments[name].title
             for paper, name, arm in plan.part_arms(part)
-            for trial in plan.trials(paper, name, arm)
-            if trial.range and trial.range.key == test.key
+            if (own := plan.arm(paper, name, arm).range) and own.key == test.key
         )
     )
 

@@ -26,7 +26,18 @@ def range_jobs(tests: Iterable[RangePlan]) -> list[dict[str, Any]]:
 
 
 def _run_job(arm: ArmPlan, seed: int, keep: bool) -> dict[str, Any]:
+    tuned = {
+        "trials": [
+            {
+                "factors": trial.arm.factors,
+                "runs": [trial.arm.key(each) for each in trial.at],
+                "schedules": trial.arm.settings["schedules"],
+            }
+            for trial in arm.trials
+        ]
+    }
     return {
+        **(tuned if arm.trials else {}),
         "key": arm.key(seed),
         "label": f"{arm.id} s{seed}",
         "kind": "run",
@@ -52,8 +63,12 @@ def source_jobs(shard: Shard) -> list[dict[str, Any]]:
     seeds = needed_seeds((cell.arm, cell.seeds) for cell in shard.cells)
     own = {arm.key(seed) for arm, seed in shard.runs}
     runs = {arm.key(seed): (arm, seed) for arm in family for seed in sorted(seeds[arm.digest])}
+    # Of a trial only the figures are taken, of a parent its weights.
+    parents = {parent.arm.digest for arm in family for parent in arm.parents.values()}
     return range_jobs(range_tests(family)) + [
-        _run_job(*run, keep=True) for key, run in runs.items() if key not in own
+        _run_job(arm, seed, keep=arm.digest in parents)
+        for key, (arm, seed) in runs.items()
+        if key not in own
     ]
 
 

@@ -45,18 +45,17 @@ def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
             ):
                 continue
             try:
-                trials = [
-                    trial
-                    for arm in candidate.part_arms(f"{paper}.{name}")
-                    for trial in candidate.trials(*arm)
-                ]
+                part = candidate.part_arms(f"{paper}.{name}")
+                arms = [candidate.arm(*arm) for arm in part]
             except UserError:
                 # A mistake at another tier is for `cyclery check`, not for the evidence of this.
                 continue
-            if trials:
-                each = sum(seconds(candidate, trial) for trial in trials)
+            if arms:
                 planned = planned_seeds(claim, candidate.tier, candidate.project.tier)
-                time = duration(each * planned)
+                whole = sum(planned * seconds(candidate, arm) for arm in arms)
+                tried = [trial for arm in arms for trial in arm.trials]
+                whole += sum(len(trial.at) * seconds(candidate, trial.arm) for trial in tried)
+                time = duration(whole)
                 found[name] = f"the {candidate.tier} tier tests it in about {time} of training"
                 break
     return found

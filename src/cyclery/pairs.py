@@ -74,6 +74,13 @@ def fault(key: str | None, seed: int, records: Records) -> str | None:
     return None if found == (key, seed) else "has the record of another run"
 
 
+def dataset_content(record: Record) -> str | None:
+    """Return the hash of the content of the dataset that a run was trained on."""
+    found = (record.get("inputs") or {}).get("dataset")
+    found = found.get("content_sha256") if isinstance(found, Mapping) else found
+    return None if found is None else str(found)
+
+
 def _usable(arm: Json, metric: str, records: Records) -> tuple[dict[int, float], dict[int, str]]:
     """Return an arm's metric by seed, and the reason for every seed without one."""
     values: dict[int, float] = {}
@@ -227,7 +234,13 @@ def _pair(pairs: Pairs, comparison: Json, arm: Json, other: Json | None, records
         for here, there, who in ((mine_keys, their_keys, other), (their_keys, mine_keys, arm)):
             faults |= {s: f"'{who['id']}' has no such seed" for s in here if s not in there}
     sign = -1.0 if comparison.get("lower_is_better") else 1.0
-    for seed in sorted(mine.keys() & theirs.keys()):
+    both = sorted(mine.keys() & theirs.keys())
+    if other is not None:
+        # On other images the same seed is another split, so there is no pair.
+        odd = [seed for seed in both if _other_data(mine_keys[seed], their_keys[seed], records)]
+        faults |= dict.fromkeys(odd, "the two runs saw different contents of the dataset")
+        both = [seed for seed in both if seed not in odd]
+    for seed in both:
         pairs.seeds.append(seed)
         pairs.differences.append(sign * (mine[seed] - theirs[seed]))
         pairs.keys.append([mine_keys[seed], their_keys[seed] or None])
@@ -239,6 +252,12 @@ def _pair(pairs: Pairs, comparison: Json, arm: Json, other: Json | None, records
         pairs.columns.append((comparison["experiment"], other["id"], other_metric))
     pairs.units = units(dict(zip(pairs.seeds, pairs.keys, strict=True)), records)
     pairs.left_out += listed(faults)
+
+
+def _other_data(one: str, other: str, records: Records) -> bool:
+    """Tell whether two runs are known to be trained on different contents of a dataset."""
+    found = {dataset_content(records[key]) for key in (one, other)}
+    return None not in found and len(found) > 1
 
 
 def units(runs: Mapping[int, Sequence[str | None]], records: Records) -> list[list[int]]:

@@ -39,9 +39,9 @@ class Plan:
         """Return the arms of an experiment that run at this tier, in declared order."""
         return self._arms.names(paper, experiment)
 
-    def trials(self, paper: str, experiment: str, arm: str) -> tuple[ArmPlan, ...]:
-        """Return an arm's tuning trials; one, with the values as declared, where none is tuned."""
-        return self._arms.trials(paper, experiment, arm)
+    def arm(self, paper: str, experiment: str, arm: str) -> ArmPlan:
+        """Return an arm, with the trials of its tuning where it is tuned."""
+        return self._arms.arm(paper, experiment, arm)
 
     # Parts: what a target asks for.
 
@@ -81,7 +81,7 @@ class Plan:
             for arm in arms:
                 if arm == RANGE_ARM:
                     # A range test is run for an arm that takes its bounds.
-                    ranged = (name for name in running if self.trials(paper, exp, name)[0].range)
+                    ranged = (name for name in running if self.arm(paper, exp, name).range)
                     arm = next(ranged, arm)
                 if arm in running:
                     found[paper, exp, arm] = None
@@ -113,7 +113,7 @@ class Plan:
         Ancestors of another group are among them: the run store trains what groups share once.
         """
         if group not in self._shards:
-            arms = [trial for name in self.part_arms(group) for trial in self.trials(*name)]
+            arms = [self.arm(*name) for name in self.part_arms(group)]
             # Two arms with the same settings are one run; each keeps its place in the records.
             unique = {arm.digest: arm for arm in with_ancestors(arms)}
             needed = list(self._needed(arms))
@@ -165,7 +165,7 @@ class Plan:
 
     def part_shards(self, part: str) -> list[Shard]:
         """Return the shards that hold a part's runs."""
-        wanted = {trial.digest for name in self.part_arms(part) for trial in self.trials(*name)}
+        wanted = {self.arm(*name).digest for name in self.part_arms(part)}
         return [
             shard
             for group in self.groups(part)
@@ -174,17 +174,17 @@ class Plan:
         ]
 
     def parent_shards(self, shard: Shard) -> list[Shard]:
-        """Return the shards that hold the parents of a shard's cells."""
+        """Return the shards that hold the parents and trials of a shard's cells."""
         group = shard.group
         if group not in self._homes:
             self._homes[group] = {
                 (arm.digest, seed): each for each in self.shards(group) for arm, seed in each.runs
             }
         homes = (
-            self._homes[group][parent.arm.digest, each]
+            self._homes[group][source.arm.digest, each]
             for arm, seed in shard.runs
-            for parent in arm.parents.values()
-            for each in parent.seeds(seed)
+            for source in arm.sources
+            for each in source.seeds(seed)
         )
         return list({home.id: home for home in homes}.values())
 
@@ -241,7 +241,7 @@ class Plan:
             for paper in self.project.papers
             for exp in self.experiments(paper)
             for arm in self.arm_names(paper, exp)
-            for descendant in with_ancestors(self.trials(paper, exp, arm))
+            for descendant in with_ancestors([self.arm(paper, exp, arm)])
             for parent in descendant.parents.values()
         }
 

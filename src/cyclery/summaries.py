@@ -11,7 +11,16 @@ import pandas as pd
 
 from cyclery import stats
 from cyclery.metrics_derived import OWN, THIRDS, Record, curve, value
-from cyclery.pairs import Json, Records, by_unit, diverged_at, fault, runs_of, units
+from cyclery.pairs import (
+    Json,
+    Records,
+    by_unit,
+    dataset_content,
+    diverged_at,
+    fault,
+    runs_of,
+    units,
+)  # fmt: skip
 
 HEAD = ("experiment", "arm", "seed", "key", "status")
 COSTS = ("images", "views", "updates", "seconds")
@@ -76,10 +85,12 @@ def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
         rows = groups.get(arm["id"], frame.iloc[:0])
         done = rows[rows["status"] == "done"]
         broken = rows[rows["status"] == "diverged"]
-        means = done[list(COSTS)].mean()
+        means = {name: done[name].mean() for name in COSTS}
+        seeds = [int(seed) for seed in done["seed"]]
         keys = {int(seed): [key] for seed, key in zip(done["seed"], done["key"], strict=True)}
         drawn = units(keys, records)
-        figures = {name: _figure(done[["seed", name]].dropna(), drawn) for name in metrics}
+        # Plain arrays: thousands of small frames would take most of the time.
+        figures = {name: _figure(seeds, done[name].to_numpy(), drawn) for name in metrics}
         out.append({
             "id": arm["id"], "label": arm.get("label") or arm["id"],
             "role": arm.get("role") or "control", "own_definition": arm.get("own_definition"),
@@ -93,18 +104,19 @@ def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
     return out
 
 
-def _figure(column: pd.DataFrame, drawn: Sequence[Sequence[int]]) -> Json | None:
-    """Return mean, spread, interval and values of one metric of one arm.
+def _figure(
+    seeds: Sequence[int], column: np.ndarray[Any, Any], drawn: Sequence[Sequence[int]]
+) -> Json | None:
+    """Return mean, spread, interval and values of one metric of one arm; NaN is left out.
 
     The first three are over what was drawn independently, each by the mean of its seeds.
     """
-    values = [float(x) for x in column.iloc[:, 1]]
-    if not values:
+    by_seed = {seed: float(x) for seed, x in zip(seeds, column, strict=True) if x == x}
+    if not by_seed:
         return None
-    by_seed = {int(seed): x for seed, x in zip(column["seed"], values, strict=True)}
     est = stats.estimate(by_unit(by_seed, drawn))
-    return {"mean": est.effect, "sd": est.sd, "ci95": stats.interval(est), "values": values,
-            "seeds": [int(seed) for seed in column["seed"]]}  # fmt: skip
+    return {"mean": est.effect, "sd": est.sd, "ci95": stats.interval(est),
+            "values": list(by_seed.values()), "seeds": list(by_seed)}  # fmt: skip
 
 
 def curves(experiment: Json, records: Records) -> list[Json]:
@@ -168,10 +180,6 @@ def schedules(experiment: Json) -> list[Json]:
 def _mixed(records: Sequence[Record]) -> list[str]:
     """Name what should be one and the same in an experiment, and is not."""
 
-    def content(record: Record) -> object:
-        found = (record.get("inputs") or {}).get("dataset")
-        return found.get("content_sha256") if isinstance(found, Mapping) else found
-
     def setting(name: str, but: Sequence[str] = ()) -> Any:
         def read(record: Record) -> str:
             found = (record.get("settings") or {}).get(name)
@@ -186,7 +194,7 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         "torch versions": lambda r: (r.get("versions") or {}).get("torch"),
         "cyclery versions": lambda r: (r.get("versions") or {}).get("cyclery"),
         "commits": lambda r: r.get("commit"),
-        "contents of the dataset": content,
+        "contents of the dataset": dataset_content,
         "datasets": setting("dataset"),
         # What a method takes besides the labelled samples, seeds that share a split and the folds
         # of a parent leave alone what is held out.
@@ -199,6 +207,21 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         if len(found) > 1:
             out.append(f"Mixed {name}: {', '.join(found)}.")
     return out
+
+
+# Of the settings of an arm's runs, those that each has for itself.
+OWN_TO_RUN = ("seed", "parents")
+
+
+def _other_settings(arm: str, done: pd.DataFrame, records: Records) -> list[str]:
+    """Name settings, versions of methods among them, that differ between an arm's own runs."""
+    found: dict[str, set[str]] = {}
+    for key in done["key"]:
+        for name, chosen in (records[key].get("settings") or {}).items():
+            if name not in OWN_TO_RUN:
+                found.setdefault(name, set()).add(json.dumps(chosen, sort_keys=True))
+    mixed = [name for name, values in sorted(found.items()) if len(values) > 1]
+    return [f"{arm}: its runs differ in {', '.join(mixed)}."] if mixed else []
 
 
 def _seeds(arm: str, seeds: Sequence[int], what: str) -> str:
@@ -231,6 +254,7 @@ def warnings(experiment: Json, frame: pd.DataFrame, records: Records) -> list[st
             if seeds:
                 out.append(_seeds(str(arm), seeds, what))
         done = rows[rows["status"] == "done"]
+        out += _other_settings(str(arm), done, records)
         finals = {name for key in done["key"] for name in records[key].get("final") or {}}
         for name in sorted(finals.intersection(metrics)):
             seeds = [int(seed) for seed in done["seed"][done[name].isna()]]

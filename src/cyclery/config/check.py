@@ -70,7 +70,7 @@ def _arms(plan: Plan) -> list[str]:
         for experiment in plan.experiments(paper):
             for arm in plan.arm_names(paper, experiment):
                 try:
-                    plan.trials(paper, experiment, arm)
+                    plan.arm(paper, experiment, arm)
                 except ArmError as error:
                     found.setdefault(error.text, {})[error.arm] = None
     return [f"{text} ({_shared(list(arms))})" for text, arms in found.items()]
@@ -253,7 +253,7 @@ def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
 
 def _fair(plan: Plan, paper: str, group: Group, unequal: bool, where: str) -> Iterator[str]:
     exp = group.experiment
-    running = {arm: plan.trials(paper, exp, arm)[0] for arm in plan.arm_names(paper, exp)}
+    running = {arm: plan.arm(paper, exp, arm) for arm in plan.arm_names(paper, exp)}
     sides = [arm for arm in group.arms if arm in running]
     images = {arm: running[arm].cost["images"] for arm in sides}
     if len(set(images.values())) > 1 and not unequal:

@@ -158,7 +158,9 @@ class Experiment(Strict):
     tune: Annotated[dict[str, list[Factor]], AfterValidator(_tunable)] = Field(
         {},
         description="factors that every arm tries on a quantity, such as `lr: [0.3, 1, 3]`, 1 "
-        "among them; the validation split chooses. Trained where the tier has `tuning: true`",
+        "among them. Where the tier has `tuning: true` all combinations are trained on "
+        "`tuning_seeds` seeds of their own, the mean validation accuracy chooses, and the arm's "
+        "runs take what it chose",
     )
     tiers: dict[str, ExperimentTier] = Field(min_length=1, description="where and how it runs")
     arms: dict[Name, Arm] = Field(min_length=1, description="the arms")
@@ -269,6 +271,9 @@ class Tier(Strict):
     )
     block: Seeds = Field(5, description="seeds per cell")
     tuning: bool = Field(False, description="train what experiments declare under `tune`")
+    tuning_seeds: Seeds = Field(
+        3, description="seeds on which every trial of tuning is trained, used for nothing else"
+    )
     shard_by: Literal["paper", "experiment"] = Field(
         "experiment", description="whose cells one job may hold"
     )

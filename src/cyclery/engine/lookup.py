@@ -1,7 +1,8 @@
 """Look runs up in the run store, and what they are made from: no torch is imported here.
 
 A job is a plain dict ``{"key", "label", "kind", "settings", "images"}``, for a run also ``"keep"``
-and ``"range_runs"``, so a machine without the configuration packages can train it
+and ``"range_runs"``, for one of a tuned arm ``"trials"`` (each with ``"factors"``, ``"runs"`` and
+``"schedules"``), so a machine without the configuration packages can train it
 (``python -m cyclery.engine``). ``images`` are those that pass the network in training, and
 ``parent_models`` say how many networks of which kind each parent has.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cyclery import tuning
 from cyclery.errors import UserError
 from cyclery.store import Store
 
@@ -22,9 +24,10 @@ Record = dict[str, Any]
 
 
 def needs(job: Job) -> set[str]:
-    """Return the keys of the runs that must be there before this job: parents, range tests."""
+    """Return the keys of the runs that must be there before this job: parents, tests, trials."""
     parents = job["settings"].get("parents", {}).values()
-    return {*(key for keys in parents for key in keys), *job.get("range_runs", [])}
+    trials = (trial["runs"] for trial in job.get("trials", []))
+    return {key for keys in (*parents, *trials, job.get("range_runs", [])) for key in keys}
 
 
 def rounds(jobs: list[Job]) -> Iterator[list[Job]]:
@@ -42,7 +45,7 @@ def kind(job: Job) -> str:
     """Return what a run's need of memory depends on: all but its seed, lengths and schedules."""
     settings = dict(job["settings"])
     schedules = settings.pop("schedules")
-    for name in ("seed", "epochs", "evaluations", "range"):
+    for name in ("seed", "epochs", "evaluations", "range", "tuned"):
         settings.pop(name, None)
     # Keys of parents differ by the seed; how many there are of which network does not.
     settings["parents"] = job.get("parent_models", {})
@@ -59,11 +62,13 @@ class Lookup:
     # Read once for every list of jobs: hundreds share a dataset and the bounds of a range test.
     _manifests: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
     _bounds: dict[tuple[str, ...], tuple[float, float]] = field(default_factory=dict, init=False)
+    _tuned: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict, init=False)
 
     def forget(self) -> None:
         """Read everything anew from here on."""
         self._manifests.clear()
         self._bounds.clear()
+        self._tuned.clear()
 
     def inputs(self, job: Job) -> dict[str, Any]:
         """Return what the job takes from earlier work; a UserError names what is missing."""
@@ -73,7 +78,28 @@ class Lookup:
         for name, keys in sorted(settings.get("parents", {}).items()):
             found["parents"][name] = [self._parent(job, name, key) for key in keys]
         found["range"] = self._range(job) if job.get("range_runs") else None
+        if job.get("trials"):
+            # Not the trials' figures: a trial repeated with the same outcome changes nothing.
+            found["tuned"] = self._chosen(job)
         return found
+
+    def _chosen(self, job: Job) -> dict[str, float]:
+        """Return the factors that the job's tuning chose."""
+        trials = job["trials"]
+        runs = tuple(key for trial in trials for key in trial["runs"])
+        if runs in self._tuned:
+            return self._tuned[runs]
+        read = {key: self.store.read(key) for trial in trials for key in trial["runs"]}
+        missing = [key for key, record in read.items() if record is None]
+        if missing:
+            raise UserError(
+                f"{job['label']}: its tuning lacks {len(missing)} of {len(read)} runs (run "
+                f"{missing[0]}) in the run store; train them first."
+            )
+        outcomes = [tuning.outcome([read[key] for key in trial["runs"]]) for trial in trials]
+        chosen = tuning.best([trial["factors"] for trial in trials], outcomes)
+        self._tuned[runs] = dict(trials[chosen]["factors"])
+        return self._tuned[runs]
 
     def _parent(self, job: Job, name: str, key: str) -> dict[str, Any]:
         record = self.store.read(key) or {}
@@ -139,5 +165,7 @@ class Lookup:
         record = self.store.read(job["key"])
         if record is None or job["kind"] == "range" or record["status"] != "done":
             return record is not None
+        if not job.get("keep"):
+            return True
         kept = record.get("checkpoint_sha256") is not None
         return kept and (not weights or self.store.checkpoint(job["key"]).exists())

@@ -9,7 +9,7 @@ import os
 import platform
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -60,18 +60,26 @@ def stop_if_asked() -> None:
 
 
 def in_processes(
-    function: Callable[[Job], Result], jobs: list[Job], workers: int
+    function: Callable[[Job], Result],
+    jobs: list[Job],
+    workers: int,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Job, Result]]:
     """Call ``function`` on every job in forked processes; yield each result when it is there.
 
     The processes share the caller's memory as it is now: torch and the data are there already.
+    ``meanwhile`` is called about every second until all are done.
     """
     context, workers = multiprocessing.get_context("fork"), min(workers, len(jobs))
     with ProcessPoolExecutor(workers, context, _start_worker, (function, os.getpid())) as pool:
         futures = {pool.submit(_call, job): job for job in jobs}
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            left = set(futures)
+            while left:
+                done, left = wait(left, timeout=1.0, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield futures[future], future.result()
+                meanwhile()
         except BrokenProcessPool:
             raise UserError(
                 "a training process was killed (out of memory?); what was finished is kept, "

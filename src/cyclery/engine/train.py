@@ -29,6 +29,7 @@ from cyclery.engine.processes import (
 )
 from cyclery.engine.progress import Progress
 from cyclery.errors import UserError
+from cyclery.heartbeat import Heartbeat
 from cyclery.store import Store, file_sha256
 from cyclery.text import duration
 
@@ -70,12 +71,16 @@ class Trainer:
     jobs_per_gpu: int = 1
     cohort: int | None = None
     capture: bool = True
+    # Where a job says that it lives and how far it is, and its name there.
+    progress: Path | None = None
+    job: str = ""
     lookup: Lookup = field(init=False)
     _data: dict[tuple[str, str], Data] = field(default_factory=dict, init=False)
     # What is learnt of methods and of memory serves all runs of the process.
     _refused: set[str] = field(default_factory=set, init=False)
     _room: Room | None = field(default=None, init=False)
     _beside: Cohort[Job, Record | None] | None = field(default=None, init=False)
+    _heart: Heartbeat = field(default_factory=lambda: Heartbeat(None), init=False)
     # What the last call of `train` trained, by run key.
     trained: dict[str, Record] = field(default_factory=dict, init=False)
 
@@ -100,7 +105,9 @@ class Trainer:
         )
         if missing:
             lost = self._lost(missing, others)
-            with stopping(), self._device() as device:
+            self._heart = Heartbeat(self.progress, self.job, ready=len(records))
+            self._heart.expect([*lost, *missing])
+            with self._heart.alive(), stopping(), self._device() as device:
                 if lost:
                     log.info("%d that they need are lost from the store: trained again", len(lost))
                     self._train_missing(lost, {}, device)
@@ -142,8 +149,11 @@ class Trainer:
         self, missing: list[Job], records: dict[str, Record], device: torch.device
     ) -> None:
         # Read once, before processes share the memory.
-        for job in missing:
-            self.data(job["settings"], device)
+        with self._heart.beating():
+            for job in missing:
+                self.data(job["settings"], device)
+        # As a run with other inputs may need training again.
+        self._heart.expect(missing)
         images = sum(job["images"] for job in missing)
         with Progress(len(missing), images, self.progress_seconds, self.bar) as progress:
             for jobs in rounds(missing):
@@ -156,22 +166,28 @@ class Trainer:
                         else:
                             records[job["key"]] = self.trained[job["key"]] = record
                             progress.done(job, record)
+                            self._heart.done(job["key"], record["status"] == "diverged")
                     jobs = waiting
 
     def _train_all(
         self, jobs: list[Job], wait: bool, device: torch.device
     ) -> Iterator[tuple[Job, Record | None]]:
         """Train jobs that need nothing of one another; yields each when it is done."""
-        if device.type == "cuda":
-            yield from self._side_by_side(jobs, wait, device)
-        elif jobs and self.workers > 1:
+        if device.type == "cpu" and jobs and self.workers > 1:
             # A single job goes to a process too: one that has computed cannot fork safely.
             yield from in_processes(
-                lambda job: drain(self.train_one(job, wait, device)), jobs, self.workers
+                lambda job: drain(self.train_one(job, wait, device)),
+                jobs,
+                self.workers,
+                self._heart.beat,
             )
-        else:
-            for job in jobs:
-                yield job, drain(self.train_one(job, wait, device))
+            return
+        with self._heart.beating():
+            if device.type == "cuda":
+                yield from self._side_by_side(jobs, wait, device)
+            else:
+                for job in jobs:
+                    yield job, drain(self.train_one(job, wait, device))
 
     def _side_by_side(
         self, jobs: list[Job], wait: bool, device: torch.device
@@ -215,6 +231,10 @@ class Trainer:
         record = self.lookup.finished(job, inputs)
         if record is not None:
             return record
+        if "tuned" in inputs:
+            [chosen] = (t for t in job["trials"] if t["factors"] == inputs["tuned"])
+            job = {**job, "settings": {**job["settings"], "schedules": chosen["schedules"]}}
+        self._heart.running(job["key"])
         started = datetime.now(UTC).isoformat(timespec="seconds")
         data = self.data(job["settings"], device)
         members = [member for parent in inputs["parents"].values() for member in parent]
@@ -279,6 +299,7 @@ class Trainer:
         if point := read_state(resume, stamp, self.store):
             run.load_state(point.state, point.epoch, point.curve)
             spent = point.seconds
+            self._heart.running(job["key"], run.epoch / settings["epochs"], resumed=True)
             log.info("%s: resumed after epoch %d", job["label"], point.epoch)
         began = saved = said = time.monotonic()
         outcome: Record = {"status": "done", "diverged_step": None, "final": {}, "cohort": 1}
@@ -288,6 +309,7 @@ class Trainer:
             while not run.finished:
                 yield from run.epoch_steps()
                 yield from run.evaluation_steps()
+                self._heart.running(job["key"], run.epoch / settings["epochs"])
                 if self._beside is not None:
                     outcome["cohort"] = max(outcome["cohort"], self._beside.size)
                 if run.evaluated and not settled:

@@ -62,10 +62,51 @@ def _arm_notes(arms: list[Json]) -> list[str]:
         for one in arm["diverged"]:
             notes.append(f"{letter(place)}: seed {one['seed']} diverged at step {one['step']}.")
         if arm["tuned"]["trials"]:
-            values = ", ".join(f"{name} {value}" for name, value in arm["tuned"]["chosen"].items())
-            count = len(arm["tuned"]["trials"])
-            notes.append(f"{letter(place)}: best of {count} trials on validation: {values}.")
+            values, count = _factors(arm["tuned"]["chosen"]), len(arm["tuned"]["trials"])
+            why = (
+                "no trial was finite, as declared"
+                if arm["tuned"]["fallback"]
+                else (f"best of {count} trials on validation")
+            )
+            notes.append(f"{letter(place)}: {why}: {values}.")
     return [f"† {', '.join(who)}, own definition: {text}" for text, who in own.items()] + notes
+
+
+def _factors(factors: Json) -> str:
+    """Return a trial in words; its factors are on the arm's own values."""
+    return ", ".join(
+        f"{metric_name(name)} \u00d7\u00a0{compact(value)}" for name, value in factors.items()
+    )
+
+
+def trials(slug: str, experiment: Json, notes: list[str]) -> Table | None:
+    """Return the tuning curve of every arm as a table; None where none is tuned."""
+    arms = [(p, arm) for p, arm in enumerate(experiment["arms"]) if arm["tuned"]["trials"]]
+    if not arms:
+        return None
+    rows: list[list[Cell]] = []
+    for place, arm in arms:
+        for trial in arm["tuned"]["trials"]:
+            score, lost = trial["val_accuracy"], trial["diverged"]
+            chosen = trial["factors"] == arm["tuned"]["chosen"]
+            rows.append([
+                place, arm["label"] or arm["id"], _factors(trial["factors"]),
+                None if score is None else 100 * score, f"{lost} diverged" if lost else None,
+                "chosen" if chosen else None,
+            ])  # fmt: skip
+    seeds = {seed for _, arm in arms for seed in arm["tuned"]["seeds"]}
+    said = (
+        f"{len(rows)} trials, each with the arm's budget: mean validation accuracy at the end of "
+        f"the run, over seeds of tuning that nothing else uses ({len(seeds)} a trial). Factors "
+        "multiply the arm's own values. Arms are compared on other seeds."
+    )
+    columns = [
+        Column("", "key"), Column("Arm", weight=2.0), Column("Trial", weight=1.6),
+        Column("Val. acc. (%)", "number", 2), Column("Lost"), Column(""),
+    ]  # fmt: skip
+    title = experiment["title"] or experiment["id"]
+    return Table(slug, f"{title}: trials of tuning", columns, rows, [said, *notes], lead=2,
+                 command=experiment["command"]).trimmed()  # fmt: skip
 
 
 def _figures(arm: Json, metrics: list[str], columns: list[Column]) -> list[Cell]:
@@ -85,7 +126,7 @@ def tuning(arms: list[Json]) -> str:
     if len(counts) == 1:
         return f"Tuning: {counts.pop()} trials an arm, the best on validation counts."
     untuned = [letter(i) for i, arm in enumerate(arms) if not arm["tuned"]["trials"]]
-    rest = f" {', '.join(untuned)}: untuned." if untuned else ""
+    rest = f" {', '.join(untuned)}: untuned, values as declared." if untuned else ""
     return f"Tuning: the best trial on validation counts.{rest}"
 
 
@@ -114,33 +155,6 @@ def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Tab
     return Table(
         slug, f"{title}: arms", columns, rows, all_notes, lead=2, command=experiment["command"]
     ).trimmed()
-
-
-def trials(slug: str, experiment: Json, notes: list[str]) -> Table | None:
-    """Return every trial of every tuned arm with its score on validation; None where none is."""
-    rows: list[list[Cell]] = []
-    for place, arm in enumerate(experiment["arms"]):
-        for trial in arm["tuned"]["trials"]:
-            factors = trial.get("factors") or {}
-            score = trial.get("val_accuracy")
-            rows.append([
-                place, arm["label"] or arm["id"],
-                ", ".join(f"{name} × {compact(value) if isinstance(value, int | float) else value}"
-                          for name, value in factors.items()),
-                None if score is None else 100 * score,
-                "chosen" if factors == arm["tuned"]["chosen"] else "",
-            ])  # fmt: skip
-    columns = [Column("", "key"), Column("Arm", weight=2.0), Column("Trial", weight=1.5),
-               Column("Val. acc. (%)", "number"), Column("Choice", "right")]  # fmt: skip
-    title = experiment["title"] or experiment["id"]
-    said = [
-        f"{len(rows)} trials, scored by the mean over the seeds on the validation split; a trial "
-        "that diverged has no score. Budget: that of the arm, for each."
-    ]
-    return Table(
-        slug, f"{title}: trials of tuning", columns, rows, [*said, *notes], lead=2,
-        command=experiment["command"],
-    ).trimmed() if rows else None  # fmt: skip
 
 
 def settling(claim: Json) -> str:

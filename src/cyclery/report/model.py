@@ -46,7 +46,8 @@ _ARM: Json = {
     "id": "", "label": "", "role": "", "own_definition": "", "n": 0, "units": None,
     "diverged": [{"seed": None, "step": None}], "metrics": {}, "images": None, "views": None,
     "updates": None, "seconds": None, "keys": [],
-    "tuned": {"trials": [], "chosen": {}},
+    "tuned": {"trials": [{"factors": {}, "val_accuracy": None, "values": [], "diverged": 0}],
+              "chosen": {}, "seeds": [], "fallback": False},
 }  # fmt: skip
 _EXPERIMENT: Json = {
     "id": "", "title": "", "description": "", "selection_rule": "", "command": "", "settings": {},

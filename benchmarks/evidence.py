@@ -1,0 +1,172 @@
+"""Time and memory of evidence and report for many runs, curves included.
+
+    python benchmarks/evidence.py [runs ...]
+
+Makes records of 20 papers (each: 5 experiments, 10 arms, as many seeds as it takes; 20 claims),
+reads and judges them, and renders the report, each stage in a process of its own. Prints a line of
+JSON for each size: seconds and peak memory of each stage, and of all. The goal is 15,000 runs in
+60 s and 1.5 GB on two cores, linear in the runs.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Json = dict[str, Any]
+PAPERS, EXPERIMENTS, ARMS, CLAIMS = 20, 5, 10, 20
+EPOCHS, EVALUATIONS = 100, 20
+
+
+def main() -> None:
+    """Measure every size."""
+    sizes = [int(text) for text in sys.argv[1:]] or [3750, 7500, 15000]
+    for runs in sizes:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            seeds = max(2, round(runs / (PAPERS * EXPERIMENTS * ARMS)))
+            for paper in range(PAPERS):
+                write(folder, paper, seeds)
+            found: Json = {"runs": PAPERS * EXPERIMENTS * ARMS * seeds}
+            for stage in ("read", "judge", "render"):
+                command = [sys.executable, __file__, "--stage", stage, str(folder), str(seeds)]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                found[stage] = json.loads(done.stdout.splitlines()[-1])
+            # Judging reads, too: what it takes alone is the difference.
+            found["seconds"] = round(found["judge"]["seconds"] + found["render"]["seconds"], 1)
+            found["peak_mb"] = max(found[stage]["peak_mb"] for stage in ("judge", "render"))
+            page = folder / "report/index.html"
+            found["page_mb"] = round(page.stat().st_size / 1e6, 1)
+            print(json.dumps(found), flush=True)
+
+
+def key(paper: int, experiment: int, arm: int, seed: int) -> str:
+    """Return a run key; of 24 digits, as they are."""
+    return f"{paper:06x}{experiment:06x}{arm:06x}{seed:06x}"
+
+
+def write(folder: Path, paper: int, seeds: int) -> None:
+    """Write the records of a paper as its shards have them."""
+    from cyclery.store import seal
+
+    rng = np.random.default_rng(paper)
+    lines = []
+    for experiment in range(EXPERIMENTS):
+        for arm in range(ARMS):
+            for seed in range(seeds):
+                lines.append(json.dumps(seal(record(rng, paper, experiment, arm, seed))) + "\n")
+    path = folder / f"records/p{paper}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines))
+
+
+def record(rng: np.random.Generator, paper: int, experiment: int, arm: int, seed: int) -> Json:
+    """Return a record with curves of the usual length; a later arm is a little better."""
+    end = 0.9 + 0.002 * arm + 0.005 * rng.standard_normal()
+    epochs = list(range(1, EPOCHS + 1))
+    at = epochs[EPOCHS // EVALUATIONS - 1 :: EPOCHS // EVALUATIONS]
+    rising = [end * (1 - 0.6 / (1 + e / 5)) + 0.003 * rng.standard_normal() for e in at]
+    final = {f"{part}_{name}": float(end * scale) for part in ("val", "test", "train")
+             for name, scale in (("accuracy", 1), ("nll", 0.3), ("ece", 0.02))}  # fmt: skip
+    schedules = {name: {"kind": "constant", "value": 0.1} for name in
+                 ("lr", "momentum", "weight_decay", "batch")}  # fmt: skip
+    return {
+        "schema": 1, "kind": "run", "key": key(paper, experiment, arm, seed), "status": "done",
+        "settings": {"seed": seed, "epochs": EPOCHS, "dataset": {"name": "digits", "identity": "d"},
+                     "split": {"labels": 200}, "precision": "fp32", "schedules": schedules},
+        "inputs": {"dataset": "c", "range": None, "parents": {}},
+        "curve": {
+            "epoch": epochs, "train_loss": [float(2 / (1 + e)) for e in epochs], "eval_epoch": at,
+            **dict.fromkeys(("val_accuracy", "val_nll", "test_accuracy", "test_nll"), rising),
+        },
+        "final": {**final, "test_class_accuracy": [float(end)] * 10,
+                  "train_class_count": [20] * 10},
+        "images": 20000, "views": 20000, "updates": 400, "seconds": 2.0,
+        "images_per_second": 10000.0, "device": "CPU", "commit": "abc", "cohort": 1,
+        "versions": {"python": "3.11", "torch": "2.14.1", "cyclery": "0.1.0"},
+        "started": "2026-01-01T00:00:00+00:00",
+    }  # fmt: skip
+
+
+def experiments(paper: int, seeds: int) -> list[Json]:
+    """Return a paper's experiments as the plan gives them."""
+    grid = [float(e) for e in np.linspace(0, EPOCHS, 240)]
+    return [
+        {
+            "id": f"e{e}", "title": f"Experiment {e}", "command": "snakemake", "settings": {},
+            "arms": [
+                {
+                    "id": f"a{a}", "label": f"arm {a}", "role": "method", "own_definition": None,
+                    "runs": {seed: key(paper, e, a, seed) for seed in range(seeds)},
+                    "schedules": {"lr": {"epoch": grid, "value": [a * x for x in grid]}},
+                }
+                for a in range(ARMS)
+            ],
+        }
+        for e in range(EXPERIMENTS)
+    ]  # fmt: skip
+
+
+def claims() -> list[Json]:
+    """Return claims over the arms of every experiment, one of them against the best of several."""
+    return [
+        {
+            "id": f"C-{number}", "statement": f"Arm {number % ARMS} is better.", "not_run": {},
+            "comparisons": [
+                {
+                    "experiment": f"e{e}", "arm": f"a{number % ARMS}", "metric": "test_accuracy",
+                    "against": {"best_of": ["a0", "a1", "a2"]} if number % 5 == 4
+                    else f"a{(number + 3) % ARMS}",
+                }
+                for e in range(EXPERIMENTS)
+            ],
+        }
+        for number in range(CLAIMS)
+    ]  # fmt: skip
+
+
+def stage(name: str, folder: Path, seeds: int) -> None:
+    """Do one stage and print what it took."""
+    from cyclery import evidence
+    from cyclery.inputs import read_records
+    from cyclery.report.build import build
+
+    began = time.perf_counter()
+    if name == "render":
+        build([json.loads(f.read_bytes()) for f in sorted(folder.glob("evidence/*.json"))],
+              folder / "report", "smoke")  # fmt: skip
+    else:
+        for paper in range(PAPERS):
+            records = read_records({folder / f"records/p{paper}.jsonl": []})
+            if name == "judge":
+                judge(evidence, folder, paper, seeds, records)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds, busy = time.perf_counter() - began, time.process_time()
+    found = {"seconds": round(seconds, 1), "cpu_seconds": round(busy, 1), "peak_mb": round(peak)}
+    print(json.dumps(found))
+
+
+def judge(evidence: Any, folder: Path, paper: int, seeds: int, records: Json) -> None:
+    """Write the evidence and the table of one paper."""
+    from cyclery.files import write_atomic
+
+    about = {"id": f"p{paper}", "title": f"Paper {paper}", "authors": "-", "year": 2026}
+    given = experiments(paper, seeds)
+    found = evidence.build("smoke", f"p{paper}", about, given, claims(), records)
+    write_atomic(folder / f"evidence/p{paper}.json", json.dumps(found, indent=1, allow_nan=False))
+    evidence.write_csv(evidence.tidy(given, records), folder / f"tables/p{paper}.csv")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--stage"]:
+        stage(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    else:
+        main()

@@ -1,0 +1,53 @@
+"""Choose among an arm's tuning trials: the same rule for the trainer, and for the report.
+
+Every arm of an experiment tries the same factors on its own values, on seeds that nothing else
+uses. The trial with the highest mean validation accuracy at the end of the run is chosen, and the
+arm's own runs, on their own seeds, are trained with it. Test figures are never looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+# The first seed of tuning: beyond all that runs, parents and range tests can have.
+FIRST_SEED = 1_000_000
+METRIC = "val_accuracy"
+
+
+def seeds(count: int) -> tuple[int, ...]:
+    """Return the seeds on which trials are trained."""
+    return tuple(range(FIRST_SEED, FIRST_SEED + count))
+
+
+def outcome(records: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Return what one trial's runs came to: ``val_accuracy`` (mean; None where a run lacks it).
+
+    A trial that diverged for a seed is no setting to recommend, so it has no mean.
+    """
+    finals = [record.get("final") or {} for record in records
+              if record and record.get("status") == "done"]  # fmt: skip
+    values = [final[METRIC] for final in finals if _finite(final.get(METRIC))]
+    return {
+        "val_accuracy": fmean(values) if values and len(values) == len(records) else None,
+        "values": values,
+        "diverged": sum((record or {}).get("status") == "diverged" for record in records),
+    }
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def best(factors: Sequence[Mapping[str, float]], outcomes: Sequence[Mapping[str, Any]]) -> int:
+    """Return the place of the chosen trial; of equal ones the first.
+
+    Where no trial has a mean, it is the one with the values as declared.
+    """
+    means = [found["val_accuracy"] for found in outcomes]
+    known = [mean for mean in means if mean is not None]
+    if known:
+        return means.index(max(known))
+    return next(i for i, each in enumerate(factors) if set(each.values()) <= {1})
