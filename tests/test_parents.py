@@ -811,7 +811,8 @@ def test_the_unit_is_the_teacher(parents: Any, units: list[list[int]]) -> None:
     means = [np.mean([VALUES[s] - 90.0 for s in unit]) for unit in units]
     assert found.by_unit == pytest.approx(means)
     if len(units) == 3:
-        [judged] = judge([claim(comparison())], "smoke", [exp], records)
+        unplanned = claim(comparison(), planned_seeds=None)
+        [judged] = judge([unplanned], "smoke", [exp], records)
         expected = scipy_stats.ttest_1samp(means, 0)
         assert judged["comparisons"][0]["p"] == pytest.approx(expected.pvalue)
 
