@@ -157,6 +157,11 @@ def comparison(claim: str, verdict: str, experiment: str, against: int, seeds: l
     }  # fmt: skip
 
 
+PRINTED: dict[str, Json] = {
+    "CLR-2": {"value": 2.9, "unit": "pp", "source": "Table 1: 81.4 against 78.5",
+              "confidence": "read"},
+    "CFL-9": {"value": -0.4, "unit": "%", "source": "Figure 2", "confidence": "memory"},
+}  # fmt: skip
 REASONS = {
     "reproduced": "Every seed gained, and the interval lies above the margin.",
     "contradicted": "The interval lies wholly below the margin.",
@@ -203,6 +208,8 @@ def claim_of(entry: tuple[str, str, str, str], experiment: str, seeds: list[int]
         items.append({**items[0], "metric": "test_balanced_accuracy"})
         items.append({**items[0], "metric": "test_accuracy@0.5"})
         items.append({**items[0], "metric": "test_accuracy@1.0"})
+    if name in PRINTED and items:
+        items[0]["printed"] = PRINTED[name]
     open_ = verdict in {"inconclusive", "not run"}
     return {
         "id": name, "statement": statement, "source": source or None,
@@ -331,6 +338,7 @@ def evidence(experiments: int = 6, arms: int = 6, n: int = 5) -> list[Json]:
         ids = [f"{name}-{i}" for i in range(len(titles))]
         out.append({
             "schema": 1, "tier": "smoke", "part": name, "title": paper["title"], "paper": paper,
+            "commands": {"part": f"make reproduce PAPER={name}", "report": "make reproduce"},
             "claims": [claim_of(entry, ids[i % len(ids)], seeds)
                        for i, entry in enumerate(CLAIMS[name])],
             "experiments": [experiment_of(name, i, title, arms, seeds)
@@ -362,15 +370,19 @@ def hostile() -> list[Json]:
         claim.update(statement=HOSTILE, reason=ARABIC, source=endless)
         for item in claim["comparisons"]:
             item.update(label=HOSTILE + endless)
+            item["printed"] = {"value": 0.5, "unit": HOSTILE, "source": ARABIC + endless}
     for experiment in one["experiments"]:
         experiment.update(title=HOSTILE, command=HOSTILE, description=ARABIC, warnings=[HOSTILE])
-        experiment["settings"] = {HOSTILE: endless, ARABIC: HOSTILE}
+        experiment["settings"] = {HOSTILE: endless, ARABIC: HOSTILE, "dataset": HOSTILE,
+                                  "split": ARABIC, "network": endless}  # fmt: skip
         for arm in experiment["arms"]:
             arm.update(label=HOSTILE + ARABIC, role=endless, own_definition=HOSTILE)
-            arm["metrics"]["test_accuracy"]["mean"] = float("nan")
+            arm["metrics"]["test_accuracy"]["mean"] = float("nan") if arm["id"] == "mean" else 0.9
+            arm["keys"] = []
         for schedule in experiment["schedules"]:
             schedule["quantity"] += HOSTILE
     one["ranges"][0].update(label=HOSTILE, flags=[HOSTILE], readings={HOSTILE: 0.1, "x": None})
     one["printed"][0].update(method=HOSTILE, source=endless, value=None)
+    one["commands"] = {"part": HOSTILE, "report": HOSTILE + endless}
     one["provenance"].update(devices=[HOSTILE], commits=[endless], versions=[{HOSTILE: HOSTILE}])
     return [one]

@@ -470,7 +470,7 @@ AT = "claims.C-1.comparisons.0"
             DIFFERENCE | {"effect": 2, "test": "equivalence", "margin": 1},
             f"{AT}.effect: must lie within +/-1",
         ),
-        (DIFFERENCE | {"spread": 2}, f"{AT}.spread: belongs to an `effect`, which is missing"),
+        (DIFFERENCE | {"spread": 2}, f"{AT}.spread: belongs to an `effect` or a `printed` one"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_contrast(

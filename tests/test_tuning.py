@@ -18,8 +18,8 @@ from cyclery.config.load import load
 from cyclery.engine.train import Stopped, Trainer
 from cyclery.jobs import part_jobs, shard_jobs, source_jobs
 from cyclery.plan import Plan
+from cyclery.report import contents
 from cyclery.report.build import build
-from cyclery.report.contents import tuning as tuning_table
 from cyclery.report.model import complete
 
 Json = dict[str, Any]
@@ -227,8 +227,8 @@ def test_evidence_and_report_have_trials_choice_and_curve(tmp_path: Path) -> Non
     assert found["provenance"]["seeds"] == [0, 1]
     text = build([found], tmp_path / "report", "smoke").read_text()
     assert text.count("best of 3 trials on validation") == 2
-    assert "main: tuning" in text and "No arm was tuned by itself" in text
-    assert (tmp_path / "report/tables/one-main-tuning.tex").exists()
+    assert "main: trials of tuning" in text and "Tuning: none, every arm runs as declared" in text
+    assert (tmp_path / "report/tables/one-main-trials.tex").exists()
 
 
 def test_an_arm_left_untuned_beside_tuned_ones_is_marked() -> None:
@@ -237,11 +237,10 @@ def test_an_arm_left_untuned_beside_tuned_ones_is_marked() -> None:
              "chosen": {"lr": 1}, "seeds": [7, 8, 9], "fallback": True}  # fmt: skip
     raw = complete({"experiments": [{"id": "e", "arms": [
         {"id": "a", "tuned": tuned}, {"id": "b", "tuned": None}]}]})  # fmt: skip
-    from cyclery.report.contents import arms
-
-    notes = " ".join(arms("s", raw["experiments"][0], [], []).notes)
-    assert "Not tuned, values as declared: B." in notes
+    experiment = raw["experiments"][0]
+    notes = " ".join(contents.arms("s", experiment, [], []).notes)
+    assert contents.tuning(experiment["arms"]).endswith("B: untuned, values as declared.")
     assert "no trial was finite, as declared" in notes
-    table = tuning_table("s", raw["experiments"][0])
+    table = contents.trials("s", experiment, [])
     assert table is not None and len(table.rows) == 2
     assert [cell for row in table.rows for cell in row if cell == "chosen"] == ["chosen"]

@@ -150,11 +150,30 @@ def blank(comparison: Json, labels: Labels) -> Json:
         "ci90": None, "naive95": None, "bca95": None, "p": None, "p_holm": None, "n": 0, "sd": None,
         "verdict": "not run", "reason": "", "seeds": [], "differences": [], "keys": [],
         "units": None, "left_out": [], "unequal_budget": comparison.get("unequal_budget"),
-        "pooled": None, "seeds_to_settle": None, "seconds_to_settle": None, "look": None,
+        "printed": comparison.get("printed"), "pooled": None, "seeds_to_settle": None,
+        "seconds_to_settle": None, "look": None,
         "exploratory": None, "fragile": [], "detail": None,
-        "stated_effect": comparison.get("effect"), "stated_spread": comparison.get("spread"),
+        "stated_effect": _stated(comparison), "stated_spread": comparison.get("spread"),
         "seeds_for_power": None, "beside": None, "columns": [],
     }  # fmt: skip
+
+
+def _stated(comparison: Json) -> float | None:
+    """Return the effect that a comparison states: its own, else one printed in the same unit.
+
+    A printed effect that does not favour the claim states nothing to plan for.
+    """
+    printed = comparison.get("printed")
+    if comparison.get("effect") is not None or not printed:
+        return comparison.get("effect")
+    test, margin = comparison.get("test") or "superiority", comparison.get("margin") or 0.0
+    value: float = printed["value"]
+    found = (
+        abs(value) < margin
+        if test == "equivalence"
+        else value > (-margin if test == "non-inferiority" else margin)
+    )
+    return value if found and printed["unit"] == contrasts.unit(comparison) else None
 
 
 def compare(
@@ -263,7 +282,8 @@ def pooled(members: Sequence[Case]) -> Case:
     row = {**first, "label": f"pooled over {count}", "experiment": "",
            "arm": "pooled", "against": "all comparators", "chosen": None, "bca95": None, "sd": None,
            "margin": max(case.row["margin"] for case in members), "effect": None, "units": None,
-           "seeds": [], "differences": [], "keys": [], "columns": [], "naive95": None,
+           "printed": None, "seeds": [], "differences": [], "keys": [], "columns": [],
+           "naive95": None,
            "look": _look(reached, planned) if planned and not waiting else None,
            "exploratory": None, "beside": None, "detail": None,
            "stated_effect": None, "stated_spread": None,

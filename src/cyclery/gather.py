@@ -70,9 +70,20 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         read_printed(plan.project.printed_file(paper_name)),
         only=_only(paper.claims, name) if name else None,
     )
+    found["commands"] = _commands(plan, part)
     write_atomic(output, json.dumps(found, indent=1, allow_nan=False) + "\n")
     if table is not None:
         evidence.write_csv(evidence.tidy(experiments, known), table)
+
+
+def _commands(plan: Plan, part: str) -> dict[str, str]:
+    """Return the commands that make the part's evidence, and the report of all selected papers."""
+    options = f"--config tier={plan.tier} seeds={plan.project.seeds}"
+    papers = ",".join(plan.project.selected())
+    return {
+        "part": f"snakemake --cores all {part} {options}",
+        "report": f'snakemake --cores all report {options} "papers=[{papers}]"',
+    }
 
 
 def _claim(plan: Plan, name: str, claim: Claim) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The report.
 
 Needs: the evidence of every selected paper. Makes: {results}/{tier}/report/index.html (one file,
-opens from disk) and report.tex; report.pdf beside them where a LaTeX is installed.
+opens from disk), report.tex with its tables and figures; report.pdf beside them where a LaTeX is
+installed. Snakemake's own report takes page, tables and figures.
 """
 
 
@@ -16,6 +17,20 @@ rule report:
             category="Report",
         ),
         tex=f"{RESULTS}/report/report.tex",
+        tables=report(
+            directory(f"{RESULTS}/report/tables"),
+            caption="../report/tables.rst",
+            category="Tables",
+            patterns=["{name}.tex"],
+            labels={"table": "{name}"},
+        ),
+        figures=report(
+            directory(f"{RESULTS}/report/figures"),
+            caption="../report/figures.rst",
+            category="Figures",
+            patterns=["{name}.pdf"],
+            labels={"figure": "{name}"},
+        ),
     log:
         f"{RESULTS}/logs/report.log",
     conda:

@@ -126,6 +126,17 @@ class RankCorrelation(Strict):
         return self
 
 
+class PrintedEffect(Strict):
+    """An effect as the paper prints it, oriented as the comparison is."""
+
+    value: float = Field(description="the effect: positive favours the claim")
+    unit: str = Field("pp", description="its unit; `pp` is percentage points")
+    source: str = Field(min_length=1, description="table or figure, data and network")
+    confidence: Literal["read", "memory"] = Field(
+        "read", description="read in the source, or recalled from memory"
+    )
+
+
 class Comparison(Strict):
     """One comparison of a claim: a difference (`arm`, `against`), or a contrast of arms."""
 
@@ -161,14 +172,17 @@ class Comparison(Strict):
     )
     effect: float | None = Field(
         None,
-        description="the effect that the claim states, printed or declared before the run, in the "
-        "unit of the margin: the report says how many seeds would find it",
+        description="the effect that the claim states, in the unit of the margin: the report says "
+        "how many seeds would find it; null takes a `printed` one of that unit",
     )
     spread: float | None = Field(
         None,
         gt=0,
         description="standard deviation over seeds that goes with `effect`; null takes the "
         "measured one",
+    )
+    printed: PrintedEffect | None = Field(
+        None, description="the effect that the paper prints; shown beside ours, never tested"
     )
     label: str | None = Field(None, description="how the report calls it")
     unequal_budget: str | None = Field(
@@ -228,8 +242,10 @@ class Comparison(Strict):
     @model_validator(mode="after")
     def _effect(self) -> Comparison:
         if self.effect is None:
-            if self.spread is not None:
-                raise ValueError(f"{HERE}.spread: belongs to an `effect`, which is missing.")
+            if self.spread is not None and self.printed is None:
+                raise ValueError(
+                    f"{HERE}.spread: belongs to an `effect` or a `printed` one, which is missing."
+                )
             return self
         bound = -self.margin if self.test == "non-inferiority" else self.margin
         within = self.test == "equivalence"

@@ -16,6 +16,7 @@ from cyclery.config.comparisons import (
     Comparison,
     Constant,
     Interaction,
+    PrintedEffect,
     RankCorrelation,
     Trend,
 )
@@ -57,6 +58,7 @@ MODELS: dict[str, type[Strict]] = {
     "Range test": RangeTest,
     "Claim": Claim,
     "Comparison": Comparison,
+    "Printed effect": PrintedEffect,
     "Against the best of several": BestOf,
     "Against a constant": Constant,
     "Interaction": Interaction,
@@ -91,6 +93,7 @@ LINKS = {
     ("Settings", "weight_decay_norm"): "Schedules",
     ("Settings", "clip_norm"): "Schedules",
     ("Claim", "comparisons"): "Comparison",
+    ("Comparison", "printed"): "Printed effect",
     ("Comparison", "interaction"): "Interaction",
     ("Comparison", "trend"): "Trend",
     ("Comparison", "rank_correlation"): "Rank correlation",

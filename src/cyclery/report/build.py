@@ -5,15 +5,18 @@ Nothing here depends on the clock or on the machine: the same evidence gives the
 
 from __future__ import annotations
 
+from base64 import b64encode
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 import cyclery
 from cyclery.files import write_atomic
-from cyclery.report import chart, svg, tex, view
+from cyclery.report import chart, download, svg, tex, view
 from cyclery.report.model import complete
 from cyclery.report.tables import Table
 
@@ -29,6 +32,27 @@ def _pages() -> Environment:
     )  # fmt: skip
 
 
+def _policy(script: str, style: str) -> str:
+    """Return a content policy that lets nothing in but this script and this style sheet."""
+
+    def source(text: str) -> str:
+        return f"'sha256-{b64encode(sha256(text.encode('utf-8')).digest()).decode('ascii')}'"
+
+    return (
+        f"default-src 'none'; script-src {source(script)}; style-src {source(style)}; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _page(shown: Json, sheet: svg.Sheet) -> str:
+    """Return the page: script and style are made first, for the policy names their hashes."""
+    pages = _pages()
+    script = f"\n{pages.get_template('script.js.j2').render()}"
+    style = f"\n{pages.get_template('style.css.j2').render(figures=sheet.css(), **shown)}"
+    inline = {"script": Markup(script), "style": Markup(style), "policy": _policy(script, style)}
+    return pages.get_template("page.html.j2").render(**shown, **inline)
+
+
 def _clear(folder: Path, keep: set[str]) -> None:
     """Remove what an earlier build left in a folder of ours: a stale table would mislead."""
     for path in folder.glob("*"):
@@ -41,6 +65,7 @@ class _Output:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.sheet = svg.Sheet()
         self.written: dict[str, set[str]] = {"figures": set(), "tables": set()}
 
     def put(self, kind: str, name: str, data: str | bytes) -> None:
@@ -49,8 +74,9 @@ class _Output:
         write_atomic(self.folder / kind / name, data)
 
     def draw(self, item: Json) -> None:
-        """Draw a chart to SVG for the page and to PDF for LaTeX, once each."""
-        item["svg"] = svg.inline(item["chart"])
+        """Draw a chart to SVG for the page and to PDF for LaTeX, once each, and pack its data."""
+        item["svg"] = svg.inline(item["chart"], self.sheet)
+        item["file"] = download.link(item["slug"], item["chart"].data)
         self.put("figures", f"{item['slug']}.pdf", svg.pdf(item.pop("chart")))
 
     def table(self, table: Table | None) -> tuple[Json | None, Json | None]:
@@ -60,6 +86,12 @@ class _Output:
         shown = table.tex_view()
         self.put("tables", f"{table.slug}.tex", tex.render("table.tex.j2", **shown))
         return table.view(), shown
+
+    def block(self, block: Json) -> None:
+        """Make the charts and the table of an experiment, a range test or a leaderboard."""
+        for item in block["charts"]:
+            self.draw(item)
+        block["table"], block["tex_table"] = self.table(block["table"])
 
     def finish(self) -> None:
         """Drop files that this report no longer has."""
@@ -83,16 +115,16 @@ def build(evidence: list[Json], out_dir: Path, tier: str) -> Path:
         shown = view.report([complete(part) for part in evidence], tier)
         for paper in shown["papers"]:
             for block in (*paper["experiments"], *paper["ranges"]):
-                for item in block["charts"]:
-                    out.draw(item)
-                block["table"], block["tex_table"] = out.table(block["table"])
-                block["tuning"], block["tuning_tex"] = out.table(block.get("tuning"))
-            paper["printed_table"], paper["printed_tex"] = out.table(paper["printed_table"])
-            for name in ("board_table", "comparison_table"):
-                _, paper[name] = out.table(paper[name])
+                out.block(block)
+                block["trials"], block["tex_trials"] = out.table(block.get("trials"))
+            for name in ("printed", "board", "comparison"):
+                table = paper.pop(f"{name}_table")
+                paper[name], paper[f"{name}_tex"] = out.table(table)
+        for board in shown["leaders"]:
+            out.block(board)
     shown["version"] = cyclery.__version__
     write_atomic(out_dir / "report.tex", tex.render("report.tex.j2", **shown))
     out.finish()
     index = out_dir / "index.html"
-    write_atomic(index, _pages().get_template("page.html.j2").render(**shown))
+    write_atomic(index, _page(shown, out.sheet))
     return index

@@ -72,7 +72,9 @@ def picture(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart
         if node["parents"]
     )
     text = f"Parents are above their children. {words}."
-    return Chart(slug, f"{title}: chain", text, page.figure)
+    data = [["child", "parent", "seeds"]]
+    data += [[n["label"], p["label"], p["seeds"]] for n in found for p in n["parents"]]
+    return Chart(slug, f"{title}: chain", text, page.figure, data)
 
 
 def _edges(node: Json) -> dict[str, str]:

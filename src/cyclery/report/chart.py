@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -44,6 +44,7 @@ class Chart:
     title: str
     description: str
     figure: Figure
+    data: list[list[Any]] = field(default_factory=list)  # rows of a CSV, the header first
 
 
 @contextmanager
@@ -92,6 +93,18 @@ def span(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
     return low - extra, high + extra
 
 
+def band(
+    ax: Axes, x: np.ndarray[Any, Any], low: np.ndarray[Any, Any], high: np.ndarray[Any, Any],
+    shade: str,
+) -> None:  # fmt: skip
+    """Fill between two lines where both are finite, as one path."""
+    some = np.isfinite(low) & np.isfinite(high)
+    if some.any():
+        across = np.concatenate([x[some], x[some][::-1]])
+        along = np.concatenate([low[some], high[some][::-1]])
+        ax.fill(across, along, color=shade, alpha=0.16, linewidth=0)
+
+
 class Page:
     """A figure that panels of the given heights are added to from the top down."""
 
@@ -122,7 +135,7 @@ class Page:
         set_ticks(ax, "x", x)
         set_ticks(ax, "y", y)
         if y:
-            ax.grid(axis="y", color=GRID, linewidth=0.6)
+            ax.grid(axis="y", color=GRID, linewidth=0.6, clip_on=False)
         return ax
 
     def foot(self, ax: Axes, text: str) -> None:
@@ -145,12 +158,18 @@ def set_ticks(ax: Axes, axis: str, limits: tuple[float, float] | None) -> None:
     (ax.set_xticks if axis == "x" else ax.set_yticks)(places, labels)
 
 
-def log_ticks(ax: Axes, limits: tuple[float, float]) -> None:
-    """Make the horizontal axis logarithmic with a tick at every decade inside."""
+def log_ticks(ax: Axes, limits: tuple[float, float], fine: bool = False) -> None:
+    """Make the horizontal axis logarithmic with a tick at every decade inside.
+
+    `fine` adds ticks at twice and five times each decade where there are fewer than three.
+    """
     ax.set_xscale("log")
     ax.set_xlim(*limits)
     first, last = np.ceil(np.log10(limits[0]) - 1e-9), np.floor(np.log10(limits[1]) + 1e-9)
     places = [10.0**p for p in np.arange(first, last + 1)]
+    if fine and len(places) < 3:
+        every = [k * 10.0**p for p in np.arange(first - 1, last + 1) for k in (1, 2, 5)]
+        places = [v for v in every if limits[0] <= v <= limits[1]]
     ax.set_xticks(places, [compact(v) for v in places])
     ax.minorticks_off()
 

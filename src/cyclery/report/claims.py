@@ -12,10 +12,11 @@ from cyclery.report.intervals import (
     domain,
     effect_text,
     interval_text,
+    printed_text,
     strip,
     ticks,
 )
-from cyclery.report.model import Slugs, metric_name, number, typeset
+from cyclery.report.model import VERDICTS, Slugs, metric_name, number, typeset
 from cyclery.report.tables import Column, Table
 
 Json = dict[str, Any]
@@ -50,12 +51,19 @@ def _comparison(
         "says_label": label + (f" (chosen: {chosen})" if chosen else ""),
         "says_effect": f"{number(item['effect'], digits_for(item), sign=True)} {item['unit']}",
         "says_ci": interval_text(item),
-        "says_test": _test_text(item), "asides": _asides(item),
+        "says_test": _test_text(item), "says_printed": _printed(item), "asides": _asides(item),
         "says_p": f"p {shown}" + (" (Holm)" if item["p_holm"] is not None else "")
         if p is not None else "",
         "board": strip(item, board_axis or domain([item], centred=True)),
         "verdict": item["verdict"] or default,
     }  # fmt: skip
+
+
+def _printed(item: Json) -> str:
+    """Say which effect the paper prints, and where it was read."""
+    shown, found = printed_text(item), item["printed"]
+    how = " (from memory)" if found["confidence"] == "memory" else ""
+    return f"The paper prints {shown}: {found['source']}{how}." if shown else ""
 
 
 def _asides(item: Json) -> list[str]:
@@ -66,7 +74,7 @@ def _asides(item: Json) -> list[str]:
     if item["against_metric"]:
         metric, other = metric_name(item["metric"]), metric_name(item["against_metric"])
         said.append(f"{metric[:1].upper()}{metric[1:]} compared with {other}.")
-    said.append(item["detail"])
+    said += [item["detail"], _printed(item)]
     if item["bca95"]:
         said.append(f"Bootstrap (BCa) interval {interval_text(item, 'bca95')}.")
     if item["look"]["of"] > 1 and item["naive95"]:
@@ -186,11 +194,14 @@ def claim(raw: Json, slugs: Slugs, axis: tuple[float, float], labels: Labels) ->
     effect = f"{len(measured)} comparisons" if measured else "\u2013"
     if len(measured) == 1:
         effect = effect_text(measured[0]) + (", pooled" if measured[0]["pooled"] else "")
+    hover = f"{raw['id']}: {raw['verdict']}. {_sentence(raw['reason'])}"
     traces = [_trace(slugs.make(slug, "trace"), c) for c in items]
     return {
         **raw, "slug": slug, "comparisons": items, "groups": _groups(items),
         "says_effect": effect, "on_board": [c for c in deciding if c["board"]],
-        "reason": _sentence(raw["reason"]),
+        "reason": _sentence(raw["reason"]), "hover": hover.strip(),
+        "rank": VERDICTS.index(raw["verdict"]),
+        "size": measured[0]["effect"] if len(measured) == 1 else None,
         "says_settle": settle, "facts": [f for f in facts if f],
         "traces": [t.view() for t in traces if t],
     }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cyclery import reasons
-from cyclery.report.intervals import digits_for, interval_text
+from cyclery.report.intervals import digits_for, interval_text, printed_text
 from cyclery.report.model import (
     amount,
     compact,
@@ -52,10 +52,6 @@ def _metric_columns(metrics: list[str], wide: bool = False) -> list[Column]:
 def _arm_notes(arms: list[Json]) -> list[str]:
     """Return what stands under the table about single arms, equal definitions together."""
     notes, own = [], dict[str, list[str]]()
-    tuned = [bool(arm["tuned"]["trials"]) for arm in arms]
-    if any(tuned) and not all(tuned):
-        rest = ", ".join(letter(place) for place, found in enumerate(tuned) if not found)
-        notes.append(f"Not tuned, values as declared: {rest}.")
     for place, arm in enumerate(arms):
         if arm["own_definition"]:
             own.setdefault(arm["own_definition"], []).append(letter(place))
@@ -83,7 +79,7 @@ def _factors(factors: Json) -> str:
     )
 
 
-def tuning(slug: str, experiment: Json) -> Table | None:
+def trials(slug: str, experiment: Json, notes: list[str]) -> Table | None:
     """Return the tuning curve of every arm as a table; None where none is tuned."""
     arms = [(p, arm) for p, arm in enumerate(experiment["arms"]) if arm["tuned"]["trials"]]
     if not arms:
@@ -99,17 +95,18 @@ def tuning(slug: str, experiment: Json) -> Table | None:
                 "chosen" if chosen else None,
             ])  # fmt: skip
     seeds = {seed for _, arm in arms for seed in arm["tuned"]["seeds"]}
-    notes = [
-        "Mean validation accuracy at the end of the run, over seeds of tuning that nothing else "
-        f"uses ({len(seeds)} a trial). Factors multiply the arm's own values. Arms are compared on "
-        "other seeds."
-    ]
+    said = (
+        f"{len(rows)} trials, each with the arm's budget: mean validation accuracy at the end of "
+        f"the run, over seeds of tuning that nothing else uses ({len(seeds)} a trial). Factors "
+        "multiply the arm's own values. Arms are compared on other seeds."
+    )
     columns = [
         Column("", "key"), Column("Arm", weight=2.0), Column("Trial", weight=1.6),
         Column("Val. acc. (%)", "number", 2), Column("Lost"), Column(""),
     ]  # fmt: skip
     title = experiment["title"] or experiment["id"]
-    return Table(slug, f"{title}: tuning", columns, rows, notes, lead=2).trimmed()
+    return Table(slug, f"{title}: trials of tuning", columns, rows, [said, *notes], lead=2,
+                 command=experiment["command"]).trimmed()  # fmt: skip
 
 
 def _figures(arm: Json, metrics: list[str], columns: list[Column]) -> list[Cell]:
@@ -119,6 +116,18 @@ def _figures(arm: Json, metrics: list[str], columns: list[Column]) -> list[Cell]
         found = _estimate(arm["metrics"].get(name), 100.0 if is_share(name) else 1.0)
         cells.append(found.mean if found and column.kind == "number" else found)
     return cells
+
+
+def tuning(arms: list[Json]) -> str:
+    """Say how the arms were tuned, and with how many trials."""
+    counts = {len(arm["tuned"]["trials"]) for arm in arms}
+    if counts <= {0}:
+        return "Tuning: none, every arm runs as declared."
+    if len(counts) == 1:
+        return f"Tuning: {counts.pop()} trials an arm, the best on validation counts."
+    untuned = [letter(i) for i, arm in enumerate(arms) if not arm["tuned"]["trials"]]
+    rest = f" {', '.join(untuned)}: untuned, values as declared." if untuned else ""
+    return f"Tuning: the best trial on validation counts.{rest}"
 
 
 def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Table:
@@ -143,7 +152,9 @@ def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Tab
         budget = [f"Every arm saw {amount(max(seen))} images a run."]
     title = experiment["title"] or experiment["id"]
     all_notes = [*notes, *(budget if seen else []), *_arm_notes(experiment["arms"])]
-    return Table(slug, f"{title}: arms", columns, rows, all_notes, lead=2).trimmed()
+    return Table(
+        slug, f"{title}: arms", columns, rows, all_notes, lead=2, command=experiment["command"]
+    ).trimmed()
 
 
 def settling(claim: Json) -> str:
@@ -153,7 +164,7 @@ def settling(claim: Json) -> str:
     return ", ".join([*parts, duration(seconds)] if seconds is not None else parts)
 
 
-def board(slug: str, paper: Json) -> Table:
+def board(slug: str, paper: Json, below: list[str]) -> Table:
     """Return a paper's verdicts as a table (the page has its own board)."""
     rows: list[list[Cell]] = []
     for claim in paper["claims"]:
@@ -175,26 +186,32 @@ def board(slug: str, paper: Json) -> Table:
         f"† {c['id']}, own definition: {c['own_definition']}"
         for c in paper["claims"] if c["own_definition"]
     ]  # fmt: skip
-    return Table(slug, f"{paper['name']}: verdicts", columns, rows, notes).trimmed()
+    return Table(slug, f"{paper['name']}: verdicts", columns, rows, [*notes, *below],
+                 command=paper["command"]).trimmed()  # fmt: skip
 
 
 def _effect(item: Json) -> str:
     text = number(item["effect"], digits_for(item), sign=True)
-    return " ".join(filter(None, (text, item["unit"], interval_text(item))))
+    # A narrow column may break an interval after its comma.
+    ends = interval_text(item).replace("\u00a0", " ")
+    return " ".join(filter(None, (text, item["unit"], ends)))
 
 
-def comparisons(slug: str, paper: Json) -> Table | None:
+def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
     """Return every comparison of a paper with its test, interval and p; None where none ran."""
     columns = [
-        Column("Claim", weight=0.7), Column("Comparison", weight=2.1), Column("Metric", weight=0.9),
-        Column("Test, margin", weight=1.1), Column("Effect", weight=1.25),
+        Column("Claim", weight=0.75), Column("Comparison", weight=2.0),
+        Column("Metric", weight=0.9),
+        Column("Test, margin", weight=1.0), Column("Effect", weight=1.2),
         Column("p (Holm)", "number", 3), Column("p (sign flip)", "number", 3),
-        Column("n", "number", 0), Column("For 80 %", "right"), Column("Verdict", "verdict"),
+        Column("n", "number", 0), Column("For 80 %", "right"),
+        Column("Paper prints", "right"), Column("Verdict", "verdict"),
     ]  # fmt: skip
+    sources: dict[str, int] = {}
     rows: list[list[Cell]] = [
         [claim["id"], item["says_label"], metric_name(item["metric"]), item["says_test"],
          _effect(item), item["p_holm"], item["beside"]["p_sign_flip"],
-         item["n"], _foreseen(item), item["verdict"]]
+         item["n"], _foreseen(item), _printed_effect(item, sources), item["verdict"]]
         for claim in paper["claims"] for item in claim["comparisons"]
         if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
@@ -204,13 +221,25 @@ def comparisons(slug: str, paper: Json) -> Table | None:
         notes.append("p (sign flip): a permutation test beside the verdict, deciding nothing.")
     if any(item["seeds_for_power"] for _, item in shown):
         notes.append("For 80 %: the seeds that would find the stated effect with this power.")
+    notes += [f"[{place}] {source}" for source, place in sources.items()]
     notes += [
         f"{name}, {item['says_label']}: {text}" for name, item in shown
         for text in (reasons.exploratory(item), reasons.fragile(item)) if text
     ]  # fmt: skip
     # A table without a row would lose every column, which LaTeX cannot set.
-    table = Table(slug, f"{paper['name']}: comparisons", columns, rows, notes)
-    return table.trimmed() if rows else None
+    return Table(
+        slug, f"{paper['name']}: comparisons", columns, rows, [*notes, *below],
+        command=paper["command"],
+    ).trimmed() if rows else None  # fmt: skip
+
+
+def _printed_effect(item: Json, sources: dict[str, int]) -> str:
+    """Return the effect that the paper prints, and the number of its source, given at first use."""
+    if not (text := printed_text(item)):
+        return ""
+    how = ", from memory" if item["printed"]["confidence"] == "memory" else ""
+    source = f"{item['printed']['source']}{how}"
+    return f"{text} [{sources.setdefault(source, len(sources) + 1)}]"
 
 
 def _foreseen(item: Json) -> str:
@@ -221,12 +250,13 @@ def _foreseen(item: Json) -> str:
 def printed(slug: str, paper: Json) -> Table:
     """Return the figures that a paper prints, with where each was read."""
     columns = [
-        Column("Where", weight=0.8), Column("Data", weight=0.9), Column("Network", weight=0.9),
-        Column("Method", weight=1.5), Column("Metric", weight=1.0), Column("Printed", weight=0.9),
-        Column("Source", weight=1.4), Column("How", weight=0.6),
+        Column("Where", weight=0.9), Column("Data", weight=0.9), Column("Network", weight=1.1),
+        Column("Method", weight=1.7), Column("Metric", weight=1.2), Column("Printed", weight=0.9),
+        Column("Source", "right"), Column("How", weight=0.6),
     ]  # fmt: skip
+    sources = list(dict.fromkeys(str(i["source"]) for i in paper["printed_rows"] if i["source"]))
     rows: list[list[Cell]] = []
-    for item in paper["printed"]:
+    for item in paper["printed_rows"]:
         value = "printed value not read"
         if item["value"] is not None:
             value = _plain(item["value"])
@@ -234,13 +264,16 @@ def printed(slug: str, paper: Json) -> Table:
             if item["runs"] is not None:
                 value += f" ({item['runs']:g} run{'' if item['runs'] == 1 else 's'})"
         data = ", ".join(str(x) for x in (item["dataset"], item["labels"]) if x not in ("", None))
+        place = f"[{sources.index(str(item['source'])) + 1}]" if item["source"] else ""
         texts = (item["table"], data, item["architecture"], item["method"], item["metric"], value,
-                 item["source"], item["confidence"])  # fmt: skip
+                 place, "" if item["confidence"] == "read" else item["confidence"])  # fmt: skip
         rows.append([str(t) for t in texts])
     notes = [
-        "How: read in the source named, or recalled from memory. Never mixed into our figures."
+        "Read in the source named, but where it says memory. Never mixed into our figures.",
+        *(f"[{place + 1}] {source}" for place, source in enumerate(sources)),
     ]
-    return Table(slug, f"{paper['name']}: what the paper prints", columns, rows, notes).trimmed()
+    return Table(slug, f"{paper['name']}: what the paper prints", columns, rows, notes,
+                 command=paper["command"]).trimmed()  # fmt: skip
 
 
 def _plain(value: Any) -> str:
@@ -251,7 +284,7 @@ def _plain(value: Any) -> str:
 _READINGS = {"minimum_10": "minimum / 10"}
 
 
-def readings(slug: str, test: Json, notes: list[str]) -> Table:
+def readings(slug: str, test: Json, notes: list[str], command: str) -> Table:
     """Return the bounds of a range test beside the automated readings, numbered as in the plot."""
     rows: list[list[Cell]] = [
         ["", "base (lower bound)", compact(test["base"])],
@@ -262,4 +295,5 @@ def readings(slug: str, test: Json, notes: list[str]) -> Table:
         words = _READINGS.get(name, name.replace("_", " "))
         rows.append([str(i + 1), words, str(shown)])
     columns = [Column("#", "right"), Column("Reading"), Column("Learning rate", "right")]
-    return Table(slug, f"Range test, {test['label']}: readings", columns, rows, notes)
+    return Table(slug, f"Range test, {test['label']}: readings", columns, rows, notes,
+                 command=command)  # fmt: skip

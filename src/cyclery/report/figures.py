@@ -10,6 +10,7 @@ from cyclery.report.chart import (
     INK,
     Chart,
     Page,
+    band,
     colour,
     dash,
     drawable,
@@ -18,9 +19,11 @@ from cyclery.report.chart import (
     log_ticks,
     span,
 )
+from cyclery.report.download import wide
 from cyclery.report.model import compact, is_share, letter, metric_name
 
 Json = dict[str, Any]
+PANELS = 4  # of learning curves; what else was logged is in the data
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -44,6 +47,7 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
     names = [n for n in names if "test_" + n.removeprefix("val_") not in names or n[:4] != "val_"]
     if not names:
         return None
+    names, rest = names[:PANELS], names[PANELS:]
     page = Page([74] * len(names))
     x = _epochs(found)
     for name in names:
@@ -63,7 +67,7 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
         ax = page.panel(74, metric_name(name) + (" (%)" if scale > 1 else ""), x, span(shown))
         for i, epoch, mean, (low, high) in lines:
             if low.size == high.size == epoch.size:
-                ax.fill_between(epoch, low, high, color=colour(i), alpha=0.16, linewidth=0)
+                band(ax, epoch, low, high, colour(i))
             ax.plot(epoch, mean, color=colour(i), linestyle=dash(i), linewidth=1.3)
         end_labels(ax, 74, [(float(m[-1]), letter(i), colour(i)) for i, _, m, _ in lines])
     page.foot(ax, "epoch")
@@ -72,7 +76,17 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
         f"{words[:1].upper()}{words[1:]} by epoch: mean of the seeds with its 95 % band. "
         "Vertical axes of accuracy and loss are fitted to the last 90 % of the run."
     )
-    return Chart(slug, f"{title}: learning curves", text, page.figure)
+    text += f" In the data alone: {', '.join(map(metric_name, rest))}." if rest else ""
+    rows = wide(
+        ("metric", "epoch"),
+        (
+            ((c["metric"], epoch), c["arm"], values)
+            for name in (*names, *rest) for c in found if c["metric"] == name
+            for epoch, *values in zip(c["epoch"], c["mean"], c["low"], c["high"], strict=False)
+        ),
+        ("mean", "low", "high"),
+    )  # fmt: skip
+    return Chart(slug, f"{title}: learning curves", text, page.figure, rows)
 
 
 def _same(found: list[Json], place: dict[str, int]) -> list[tuple[list[int], Json]]:
@@ -121,7 +135,16 @@ def schedules(
     page.foot(ax, "epoch")
     words = ", ".join(metric_name(name) for name, _, _ in panels)
     text = f"{words[:1].upper()}{words[1:]} by epoch, per arm."
-    return Chart(slug, f"{title}: schedules", text, page.figure), constant
+    drawn = {name for name, _, _ in panels}
+    rows = wide(
+        ("quantity", "epoch"),
+        (
+            ((s["quantity"], epoch), s["arm"], [value])
+            for s in found if s["quantity"] in drawn
+            for epoch, value in zip(s["epoch"], s["value"], strict=False)
+        ),
+    )  # fmt: skip
+    return Chart(slug, f"{title}: schedules", text, page.figure, rows), constant
 
 
 def _letters(item: Json, place: dict[str, int]) -> str:
@@ -164,7 +187,13 @@ def paired(slug: str, title: str, items: list[Json], arms: list[Json]) -> Chart 
                 transform=ax.get_yaxis_transform(), fontsize=7.8,
             )  # fmt: skip
     text = "Each seed's difference (dot), mean (diamond), 95 % interval (bar)."
-    return Chart(slug, f"{title}: paired differences", text, page.figure)
+    data = [["claim", "arm", "against", "metric", "unit", "seed", "difference"]]
+    data += [
+        [c["claim"], c["arm"], c["chosen"] or c["against"], c["metric"], c["unit"], seed, value]
+        for c in items
+        for seed, value in zip(c["seeds"], c["differences"], strict=False)
+    ]
+    return Chart(slug, f"{title}: paired differences", text, page.figure, data)
 
 
 def _median(rows: list[Any], size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -217,7 +246,16 @@ def range_test(slug: str, test: Json) -> Chart | None:
         f"Range test over learning rates {compact(low)} to {compact(high)}, {len(test['seeds'])} "
         f"seeds: bounds {compact(test['base'])} and {compact(test['max'])}."
     )
-    return Chart(slug, f"Range test: {test['label']}", text, page.figure)
+    data = wide(
+        ("learning rate",),
+        (
+            ((rate,), f"{name} seed {seed}", [value])
+            for name, _ in panels
+            for seed, line in zip(test["seeds"], test[name], strict=False)
+            for rate, value in zip(test["lr"], line or [], strict=False)
+        ),
+    )  # fmt: skip
+    return Chart(slug, f"Range test: {test['label']}", text, page.figure, data)
 
 
 def _calm(loss: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:

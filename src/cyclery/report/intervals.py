@@ -21,11 +21,17 @@ def _marks(comparison: Json) -> list[float]:
     return [-margin if comparison["test"] == "non-inferiority" else margin] if margin else []
 
 
-def _numbers(comparison: Json) -> list[float]:
+def printed_effect(comparison: Json) -> float | None:
+    """Return the effect that the paper prints, where it is in our unit."""
+    found: Json = comparison.get("printed") or {}
+    return found.get("value") if found.get("unit") == comparison["unit"] else None
+
+
+def _numbers(comparison: Json, printed: bool = False) -> list[float]:
     """Return every finite end that a plot of this comparison should show."""
     ends = comparison["ci95"] or []
-    effect = comparison["effect"]
-    return [*ends, *_marks(comparison), *([] if effect is None else [effect])]
+    others = [comparison["effect"], printed_effect(comparison) if printed else None]
+    return [*ends, *_marks(comparison), *(v for v in others if v is not None)]
 
 
 def domain(comparisons: list[Json], centred: bool = False) -> tuple[float, float]:
@@ -39,7 +45,7 @@ def domain(comparisons: list[Json], centred: bool = False) -> tuple[float, float
         limit = min(max(reach, default=1.0), 3 * median(reach)) if reach else 1.0
         limit = (limit or max(reach) or 1.0) * 1.05
         return -limit, limit
-    values = [0.0, *(v for item in comparisons for v in _numbers(item))]
+    values = [0.0, *(v for item in comparisons for v in _numbers(item, printed=True))]
     low, high = min(values), max(values)
     pad = 0.08 * (high - low) or 1.0
     return low - pad, high + pad
@@ -56,6 +62,7 @@ def strip(comparison: Json, axis: tuple[float, float]) -> Json | None:
 
     ends = comparison["ci95"] or [comparison["effect"]] * 2
     marks = sorted(_marks(comparison))
+    printed = printed_effect(comparison)
     return {
         "zero": place(0.0),
         "low": place(ends[0]),
@@ -69,7 +76,9 @@ def strip(comparison: Json, axis: tuple[float, float]) -> Json | None:
         else None,
         "margins": [place(v) for v in marks if low <= v <= high],
         "zone": [place(v) for v in marks] if len(marks) == 2 else None,
-        "says": effect_text(comparison),
+        "printed": place(printed) if printed is not None and low <= printed <= high else None,
+        "says": effect_text(comparison)
+        + (f"; printed: {printed_text(comparison)}" if printed is not None else ""),
     }
 
 
@@ -101,6 +110,14 @@ def interval_text(comparison: Json, level: str = "ci95") -> str:
     digits = digits_for(comparison)
     low, high = (number(end, digits, sign=True) for end in ends)
     return f"[{low},\u00a0{high}]"
+
+
+def printed_text(comparison: Json) -> str:
+    """Return the effect that the paper prints, with its unit, or nothing."""
+    found: Json = comparison.get("printed") or {}
+    if found.get("value") is None:
+        return ""
+    return f"{'+' if found['value'] > 0 else ''}{compact(found['value'])} {found['unit']}".strip()
 
 
 def effect_text(comparison: Json) -> str:

@@ -30,6 +30,7 @@ _COMPARISON: Json = {
     "p": None, "p_holm": None, "n": 0, "sd": None, "verdict": "", "reason": "", "seeds": [],
     "differences": [], "keys": [], "against_metric": "", "bca95": _INTERVAL, "units": [],
     "left_out": [], "unequal_budget": "", "pooled": {}, "naive95": _INTERVAL,
+    "printed": {"value": None, "unit": "", "source": "", "confidence": ""},
     "look": {"number": 0, "of": 0, "seeds": 0, "planned": 0},
     "exploratory": {"seeds": [], "n": 0, "effect": None, "naive95": _INTERVAL},
     "fragile": [{"seeds": [], "verdict": ""}], "kind": "difference", "detail": "",
@@ -59,6 +60,7 @@ _EXPERIMENT: Json = {
 }  # fmt: skip
 _EVIDENCE: Json = {
     "schema": SCHEMA, "tier": "", "part": "", "title": "",
+    "commands": {"part": "", "report": ""},
     "paper": {"id": "", "title": "", "authors": "", "year": None, "arxiv": "", "venue": "",
               "summary": "", "deviations": []},
     "claims": [_CLAIM], "experiments": [_EXPERIMENT],

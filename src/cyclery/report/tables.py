@@ -64,7 +64,7 @@ class Table:
     """A table with the notes that belong under it. `slug` is its file name and label.
 
     Where it is too wide for a page, LaTeX sets its columns in panels one under another, each with
-    the first `lead` columns; without a lead it stays whole.
+    the first `lead` columns; without a lead it stays whole. `command` makes the table anew.
     """
 
     slug: str
@@ -73,6 +73,7 @@ class Table:
     rows: list[list[Cell]]
     notes: list[str] = field(default_factory=list)
     lead: int = 0
+    command: str = ""
 
     def present(self, index: int) -> list[Cell]:
         """Return the cells of a column that hold something."""

@@ -12,69 +12,28 @@ from itertools import chain
 from typing import Any
 
 from cyclery.metrics_derived import THIRDS
-from cyclery.report import chains, contents, figures
+from cyclery.report import chains, contents, figures, leaders, words
 from cyclery.report.chart import Chart
 from cyclery.report.claims import claim
 from cyclery.report.intervals import domain
-from cyclery.report.model import DECIDED, VERDICTS, Slugs, amount, duration, number, seed_list
+from cyclery.report.model import (
+    DECIDED,
+    VERDICTS,
+    Slugs,
+    amount,
+    duration,
+    number,
+    seed_list,
+)
 
 Json = dict[str, Any]
+# Inches of a LaTeX page that columns fill, what a figure is scaled by, and the tallest one.
+PAGE, SCALE, TALLEST = 9.3, 0.79, 8.6
 _ARXIV = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
-
-
-def _list(words: list[str]) -> str:
-    """Join words as a sentence does: a, b and c."""
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
-def summary(counts: Counter[str], papers: int, tier: str) -> str:
-    """Say in two sentences how many claims there are and how many the tier could decide."""
-    total = sum(counts.values())
-    if not total:
-        return "There is no claim to judge yet."
-    decided = sum(counts[v] for v in DECIDED)
-    said = _list([f"{counts[v]} {v}" for v in DECIDED if counts[v]])
-    words = f"Of {_plural(total, 'claim')} in {_plural(papers, 'paper')}, the {tier} tier "
-    words += f"could decide {decided}: {said}." if decided else "could decide none."
-    endings = {
-        "inconclusive": ("stays", "stay", "inconclusive"),
-        "not run": ("was", "were", "not run"),
-    }
-    rest = [f"{counts[v]} {one if counts[v] == 1 else more} {end}"
-            for v, (one, more, end) in endings.items() if counts[v]]  # fmt: skip
-    return f"{words} {_list(rest)}." if rest else words
-
-
-def scope(tier: str) -> str:
-    """Say what a verdict of this tier is about."""
-    if tier == "paper":
-        return "Each verdict is about the paper tier: the papers' own data and budgets, run here."
-    return (
-        f"A verdict at {tier} is about {tier} only: its data, networks and budget. It says "
-        "nothing yet about the claim at the paper's own scale."
-    )
 
 
 def _pairs(versions: Json) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
-
-
-def _provenance_notes(part: Json) -> list[str]:
-    """Return device, versions and commit in the words that stand under every table."""
-    facts = part["provenance"]
-    versions = [
-        ", ".join(f"{k} {v}" for k, v in one.items()) for one in facts["versions"]
-    ]  # fmt: skip
-    found = (
-        ("Device", facts["devices"]),
-        ("Versions", versions),
-        ("Commit", [str(c)[:12] for c in facts["commits"]]),
-    )
-    return [f"{k}: {'; '.join(str(v)[:160] for v in values)}." for k, values in found if values]
 
 
 def _charts(found: list[Chart | None]) -> list[Json]:
@@ -90,15 +49,19 @@ def _charts(found: list[Chart | None]) -> list[Json]:
     ]
 
 
-def _columns(charts: list[Json]) -> list[list[Json]]:
-    """Deal charts to the two columns of a LaTeX page, each to the shorter one."""
-    columns: tuple[list[Json], list[Json]] = ([], [])
-    heights = [0.0, 0.0]
+def _sheets(charts: list[Json]) -> list[list[list[Json]]]:
+    """Deal charts to LaTeX pages of two columns, each chart to the shorter one that it fits."""
+    pages: list[tuple[list[Json], list[Json]]] = []
+    heights = [PAGE, PAGE]
     for item in sorted(charts, key=lambda c: -c["chart"].figure.get_figheight()):
+        height = min(SCALE * item["chart"].figure.get_figheight(), TALLEST) + 0.6  # its caption
+        if min(heights) + height > PAGE:
+            pages.append(([], []))
+            heights = [0.0, 0.0]
         shorter = heights.index(min(heights))
-        columns[shorter].append(item)
-        heights[shorter] += item["chart"].figure.get_figheight() + 0.6  # inches of caption
-    return [column for column in columns if column]
+        pages[-1][shorter].append(item)
+        heights[shorter] += height
+    return [[column for column in page if column] for page in pages]
 
 
 def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: str) -> Json:
@@ -113,9 +76,7 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
         m.get("seeds") or [] for a in raw["arms"] for m in a["metrics"].values() if m
     )
     notes = [f"Selection: {raw['selection_rule'] or 'not stated'}. Seeds: {seed_list(seeds)}."]
-    notes += ["Mean ± half of the 95 % interval over seeds.", *_provenance_notes(part)]
-    if raw["arms"] and not any(arm["tuned"]["trials"] for arm in raw["arms"]):
-        notes.append("No arm was tuned by itself: values are as declared.")
+    notes += ["Mean ± half of the 95 % interval over seeds.", *words.provenance_notes(part)]
     notes = [" ".join(notes)]
     if raw["not_run"]:
         reasons = dict.fromkeys(raw["not_run"].values())
@@ -129,7 +90,11 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
         m for m in dict.fromkeys([*used, *THIRDS])
         if any((a["metrics"].get(m) or {}).get("mean") is not None for a in raw["arms"])
     ]  # fmt: skip
+    notes.append(contents.tuning(raw["arms"]))
+    if part["printed"]:
+        notes.append("What the paper prints, and where it was read, stands at the end of its part.")
     table = contents.arms(slugs.make(slug, "arms"), raw, extra, notes)
+    trials = contents.trials(slugs.make(slug, "trials"), raw, notes[:1])
     title = raw["title"] or raw["id"]
     lines, constant = figures.schedules(
         slugs.make(slug, "schedules"), title, raw["schedules"], raw["arms"]
@@ -144,15 +109,19 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
     if constant:
         settings["Held constant in every arm"] = ", ".join(constant)
     return {**raw, "slug": slug, "settings": settings, "charts": charts,
-            "columns": _columns(charts), "table": table if raw["arms"] else None,
-            "tuning": contents.tuning(slugs.make(slug, "tuning"), raw)}  # fmt: skip
+            "sheets": _sheets(charts), "table": table if raw["arms"] else None,
+            "trials": trials}  # fmt: skip
 
 
 def range_test(raw: Json, part: Json, slugs: Slugs, prefix: str) -> Json:
     """Return one range test with its figure and readings."""
     slug = slugs.make(prefix, "range", raw["label"])
-    notes = " ".join([f"Seeds: {seed_list(raw['seeds'])}.", *_provenance_notes(part)])
-    table = contents.readings(slugs.make(slug, "readings"), raw, [notes])
+    said = f"Seeds: {seed_list(raw['seeds'])}. Read from held-out accuracy, no other tuning."
+    budget = ", ".join(f"{name} {value}" for name, value in raw["settings"].items())
+    notes = " ".join([said, f"Budget of a seed: {budget or 'not stated'}.",
+                      *words.provenance_notes(part)])  # fmt: skip
+    command = part["commands"]["part"]
+    table = contents.readings(slugs.make(slug, "readings"), raw, [notes], command)
     settings = {k: str(v) for k, v in raw["settings"].items()}
     return {**raw, "slug": slug, "table": table, "settings": settings,
             "charts": _charts([figures.range_test(slugs.make(slug, "plot"), raw)])}  # fmt: skip
@@ -195,12 +164,15 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
             experiment(e, p, claims, slugs, slug) for p in parts for e in p["experiments"]
         ],
         "ranges": [range_test(r, p, slugs, slug) for p in parts for r in p["ranges"]],
-        "printed": [row for p in parts for row in p["printed"]],
+        "printed_rows": [row for p in parts for row in p["printed"]],
+        "command": next((p["commands"]["part"] for p in parts if p["commands"]["part"]), ""),
+        "compute": words.compute(parts), "ran": words.ran(parts),
     }  # fmt: skip
-    view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view) if raw else None
-    view["comparison_table"] = contents.comparisons(slugs.make(slug, "comparisons"), view)
+    notes = words.paper_notes(parts)
+    view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view, notes) if raw else None
+    view["comparison_table"] = contents.comparisons(slugs.make(slug, "comparisons"), view, notes)
     view["printed_table"] = (
-        contents.printed(slugs.make(slug, "printed"), view) if view["printed"] else None
+        contents.printed(slugs.make(slug, "printed"), view) if view["printed_rows"] else None
     )
     return view
 
@@ -228,7 +200,7 @@ def provenance(part: Json) -> Json:
 def report(evidence: list[Json], tier: str) -> Json:
     """Return everything that the page and the LaTeX document show (figures not yet drawn out)."""
     slugs = Slugs()
-    for taken in ("board", "provenance", "top"):
+    for taken in ("board", "provenance", "top", "leaders"):
         slugs.make(taken)
     groups: dict[str, list[Json]] = {}
     for part in evidence:
@@ -238,10 +210,18 @@ def report(evidence: list[Json], tier: str) -> Json:
     papers = [paper(parts, slugs) for parts in groups.values()]
     counts = Counter(c["verdict"] for p in papers for c in p["claims"])
     parts = [provenance(part) for group in groups.values() for part in group]
+    command = next((p["commands"]["report"] for p in evidence if p["commands"]["report"]), "")
+    named = [(one["name"], group) for one, group in zip(papers, groups.values(), strict=True)]
+    origin = {p["part"]: words.provenance_notes(p) for group in groups.values() for p in group}
+    boards = leaders.leaderboards(named, slugs, command, origin)
+    for board in boards:
+        board["charts"] = _charts([board.pop("chart")])
     return {
         "title": f"Which claims hold at the {tier} tier?",
-        "summary": summary(counts, len(papers), tier), "scope": scope(tier),
+        "summary": words.summary(counts, len(papers), tier), "scope": words.scope(tier),
         "counts": [(v, counts[v]) for v in VERDICTS], "total": sum(counts.values()),
-        "papers": papers, "provenance": parts, "records": sum(p["records"] for p in parts),
+        "papers": papers, "leaders": boards, "provenance": parts, "command": command,
+        "board_notes": words.paper_notes([p for group in groups.values() for p in group]),
+        "records": sum(p["records"] for p in parts),
         "made": max((str(p["made"]) for p in parts), default=""),
     }  # fmt: skip

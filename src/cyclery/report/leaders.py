@@ -1,0 +1,218 @@
+"""All methods on one data split: a table and a picture of accuracy against device time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cyclery.report.chart import INK, Chart, Page, colour, log_ticks, span
+from cyclery.report.model import Slugs, amount, compact, seed_list
+from cyclery.report.tables import Cell, Column, Estimate, Table
+
+Json = dict[str, Any]
+VARIES = "differs by arm"
+_MARKS = {"method": ("o", 0), "baseline": ("s", 1), "control": ("^", 6)}
+
+
+@dataclass
+class Entry:
+    """One arm of one experiment, or of several that share its runs."""
+
+    paper: str
+    experiments: list[str]
+    arm: Json
+    network: str
+    accuracy: Json
+
+
+@dataclass
+class Group:
+    """The arms of every experiment on one split of one dataset at one tier."""
+
+    title: str
+    entries: dict[tuple[Any, ...], Entry] = field(default_factory=dict)
+    parts: dict[str, Json] = field(default_factory=dict)
+
+
+def groups(papers: list[tuple[str, list[Json]]]) -> tuple[list[Group], list[str]]:
+    """Return the groups, largest first, and the experiments that belong to none.
+
+    `papers` are names with their parts of evidence. Arms that are the same runs count once.
+    """
+    found: dict[tuple[str, str, str], Group] = {}
+    mixed: list[str] = []
+    for name, parts in papers:
+        for part in parts:
+            for raw in part["experiments"]:
+                settings = {key.lower(): str(value) for key, value in raw["settings"].items()}
+                data, split = settings.get("dataset", ""), settings.get("split", "")
+                title = raw["title"] or raw["id"]
+                if not data or VARIES in (data, split):
+                    mixed += [f"{name}, {title}"] if raw["arms"] else []
+                    continue
+                key = (part["tier"], data, split)
+                words = ", ".join(filter(None, (data, split)))
+                group = found.setdefault(key, Group(f"{words} ({part['tier']} tier)"))
+                for arm in raw["arms"]:
+                    _enter(group, name, title, arm, settings.get("network", ""), part)
+    some = [group for group in found.values() if len(group.entries) > 1]
+    return sorted(some, key=lambda group: -len(group.entries)), mixed
+
+
+def _enter(group: Group, name: str, title: str, arm: Json, network: str, part: Json) -> None:
+    accuracy = arm["metrics"].get("test_accuracy")
+    if not accuracy or accuracy.get("mean") is None:
+        return
+    runs = tuple(arm["keys"]) or (name, title, arm["id"])
+    entry = group.entries.setdefault(runs, Entry(name, [], arm, network, accuracy))
+    entry.experiments.append(title)
+    group.parts[part["part"]] = part
+
+
+def _ranked(group: Group) -> list[Entry]:
+    return sorted(group.entries.values(), key=lambda e: -e.accuracy["mean"])
+
+
+def _estimate(entry: Entry) -> Estimate:
+    low, high = entry.accuracy.get("ci95") or (None, None)
+    ends = (None, None) if low is None or high is None else (100 * low, 100 * high)
+    return Estimate(100 * entry.accuracy["mean"], *ends)
+
+
+def frontier(group: Group) -> list[int]:
+    """Return the places, best first, of arms that no arm beats at equal or less time."""
+    fastest, out = np.inf, []
+    for place, entry in enumerate(_ranked(group)):
+        seconds = entry.arm["seconds"]
+        if seconds and seconds < fastest:
+            fastest = seconds
+            out.append(place)
+    return out
+
+
+def _cut(text: str, limit: int) -> str:
+    """Return a text short enough for a row of many: a row cannot break across pages."""
+    return text if len(text) <= limit else text[: limit - 1] + "\u2026"
+
+
+def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
+    """Return the ranked table of a group."""
+    front = set(frontier(group))
+    rows: list[list[Cell]] = []
+    for place, entry in enumerate(_ranked(group)):
+        arm = entry.arm
+        network = "" if entry.network == VARIES else entry.network.split(" (")[0]
+        time = compact(float(f"{arm['seconds']:.3g}")) if arm["seconds"] else None
+        rows.append([
+            f"{place + 1}{' ‡' if place in front else ''}", _cut(arm["label"] or arm["id"], 160),
+            _cut(entry.paper, 60), _cut("; ".join(dict.fromkeys(entry.experiments)), 160),
+            _cut(network, 60), _cut(arm["role"], 60), arm["n"], _estimate(entry), time,
+            amount(arm["views"]) if arm["views"] else None,
+        ])  # fmt: skip
+    columns = [
+        Column("Rank", "right"), Column("Arm", weight=2.0), Column("Paper", weight=0.9),
+        Column("Experiment", weight=2.0), Column("Network", weight=0.9), Column("Role", weight=0.8),
+        Column("n", "number", 0), Column("Test accuracy (%)", "estimate"),
+        Column("Seconds/run", "right"), Column("Images", "right"),
+    ]  # fmt: skip
+    return Table(
+        slug, f"Every arm on {group.title}", columns, rows, [*_notes(group), *notes], lead=2,
+        command=command,
+    ).trimmed()  # fmt: skip
+
+
+def _notes(group: Group) -> list[str]:
+    seeds = {s for e in group.entries.values() for s in e.accuracy.get("seeds") or []}
+    rules = {e["selection_rule"] for p in group.parts.values() for e in p["experiments"]}
+    devices = sorted({str(d) for p in group.parts.values() for d in p["provenance"]["devices"]})
+    tuned = Counter(len(e.arm["tuned"]["trials"]) for e in group.entries.values())
+    none = tuned.pop(0, 0)
+    said = [f"{arms} arms with {trials} trials each" for trials, arms in sorted(tuned.items())]
+    tuning = f"Tuning: {none} arms as declared, untuned" if none else "Tuning: every arm"
+    budget = "Budgets differ between experiments: images and time stand in the row."
+    return [
+        f"Selection: {', '.join(sorted(filter(None, rules))) or 'not stated'}. "
+        f"Seeds: {seed_list(seeds)}. Mean ± half of the 95 % interval over seeds. "
+        f"{'; '.join([tuning, *said])}. {budget}",
+        "Ranks test nothing: arms of different experiments may differ in network and budget. "
+        "Verdicts come from paired comparisons alone. Time is that of a final run, trials not "
+        f"counted, on {'; '.join(devices) or 'a device not recorded'}. "
+        "‡ no arm is better at equal or less time.",
+    ]
+
+
+def scatter(slug: str, group: Group) -> Chart | None:
+    """Draw accuracy against device-seconds, with intervals and the frontier."""
+    found = [(i, e) for i, e in enumerate(_ranked(group)) if e.arm["seconds"]]
+    if len(found) < 2:
+        return None
+    seconds = [float(e.arm["seconds"]) for _, e in found]
+    means = [100 * e.accuracy["mean"] for _, e in found]
+    # Arms near chance would flatten all others; they are named in the caption instead.
+    floor = float(np.percentile(means, 75)) - 4 * float(
+        np.subtract(*np.percentile(means, [75, 25]))
+    )
+    shown = [m for m in means if m >= floor]
+    y = span([*shown, *(v for _, e in found for v in _ends(e) if v >= floor)])
+    times = [time for time, mean in zip(seconds, means, strict=True) if mean >= floor]
+    x = (min(times) / 1.3, max(times) * 1.3)
+    page = Page([150])
+    ax = page.panel(150, "test accuracy (%) against time of a run", x, y)
+    log_ticks(ax, x, fine=True)
+    front = set(frontier(group))
+    for (_, entry), time, mean in zip(found, seconds, means, strict=True):
+        mark, shade = _MARKS.get(entry.arm["role"], _MARKS["control"])
+        ends = _ends(entry)
+        if ends:
+            ax.plot([time, time], ends, color=colour(shade), linewidth=0.7, alpha=0.5)
+        ax.plot(time, mean, mark, color=colour(shade), markersize=3.4, mew=0, alpha=0.85)
+    best = sorted((e.arm["seconds"], 100 * e.accuracy["mean"], i) for i, e in found if i in front)
+    ax.plot([b[0] for b in best], [b[1] for b in best], color=INK, linewidth=0.7, dashes=(3, 2))
+    for time, mean, place in best:
+        if y[0] <= mean <= y[1]:
+            ax.text(time, mean + 0.03 * (y[1] - y[0]), str(place + 1), ha="center", fontsize=7.5)
+    page.foot(ax, "device-seconds (log)")
+    below = len(means) - len(shown)
+    text = (
+        "Methods are dots, baselines squares, other controls triangles; bars are 95 % intervals. "
+        "The dashed line joins the arms that none beats at equal or less time, by rank."
+    )
+    text += f" Below the axis: {below} arm{'s' if below > 1 else ''}." if below else ""
+    head = ["rank", "paper", "experiment", "arm", "role", "n", "seconds", "images"]
+    data: list[list[Any]] = [[*head, "test_accuracy", "low95", "high95"]]
+    for place, entry in enumerate(_ranked(group)):
+        arm, ends = entry.arm, _ends(entry)
+        name, where = arm["label"] or arm["id"], "; ".join(entry.experiments)
+        cost = (arm["n"], arm["seconds"], arm["views"])
+        row = (place + 1, entry.paper, where, name, arm["role"], *cost)
+        data.append([*row, 100 * entry.accuracy["mean"], *ends])
+    return Chart(
+        slug, f"Every arm on {group.title}: accuracy against time", text, page.figure, data
+    )
+
+
+def _ends(entry: Entry) -> list[float]:
+    ends = entry.accuracy.get("ci95")
+    return [100 * v for v in ends] if ends and None not in ends else []
+
+
+def leaderboards(
+    papers: list[tuple[str, list[Json]]], slugs: Slugs, command: str, notes: dict[str, list[str]]
+) -> list[Json]:
+    """Return every group with its table and chart; `notes` are those of a part's provenance."""
+    out = []
+    found, mixed = groups(papers)
+    for place, group in enumerate(found):
+        slug = slugs.make("leaders", group.title)
+        below = [" ".join(dict.fromkeys(n for part in group.parts for n in notes.get(part, [])))]
+        if not place and mixed:
+            below.append(f"In no table, for their arms differ in the data: {'; '.join(mixed)}.")
+        out.append({
+            "slug": slug, "title": group.title, "size": len(group.entries),
+            "table": table(slugs.make(slug, "table"), group, [n for n in below if n], command),
+            "chart": scatter(slugs.make(slug, "plot"), group),
+        })  # fmt: skip
+    return out

@@ -1,0 +1,117 @@
+"""What the report says in sentences: summary, scope, what was run, and the notes under tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain
+from typing import Any
+
+from cyclery.report.leaders import VARIES
+from cyclery.report.model import DECIDED, amount, duration, seed_list
+
+Json = dict[str, Any]
+
+
+def listed(words: list[str]) -> str:
+    """Join words as a sentence does: a, b and c."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else ""
+
+
+def plural(count: int, word: str) -> str:
+    """Return a count with its noun."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def summary(counts: Counter[str], papers: int, tier: str) -> str:
+    """Say in two sentences how many claims there are and how many the tier could decide."""
+    total = sum(counts.values())
+    if not total:
+        return "There is no claim to judge yet."
+    decided = sum(counts[v] for v in DECIDED)
+    said = listed([f"{counts[v]} {v}" for v in DECIDED if counts[v]])
+    words = f"Of {plural(total, 'claim')} in {plural(papers, 'paper')}, the {tier} tier "
+    words += f"could decide {decided}: {said}." if decided else "could decide none."
+    endings = {
+        "inconclusive": ("stays", "stay", "inconclusive"),
+        "not run": ("was", "were", "not run"),
+    }
+    rest = [f"{counts[v]} {one if counts[v] == 1 else more} {end}"
+            for v, (one, more, end) in endings.items() if counts[v]]  # fmt: skip
+    return f"{words} {listed(rest)}." if rest else words
+
+
+def scope(tier: str) -> str:
+    """Say what a verdict of this tier is about."""
+    if tier == "paper":
+        return "Each verdict is about the paper tier: the papers' own data and budgets, run here."
+    return (
+        f"A verdict at {tier} is about {tier} only: its data, networks and budget. It says "
+        "nothing yet about the claim at the paper's own scale."
+    )
+
+
+def provenance_notes(part: Json) -> list[str]:
+    """Return device, versions and commit in the words that stand under every table."""
+    facts = part["provenance"]
+    versions = [
+        ", ".join(f"{k} {v}" for k, v in one.items()) for one in facts["versions"]
+    ]  # fmt: skip
+    found = (
+        ("Device", facts["devices"]),
+        ("Versions", versions),
+        ("Commit", [str(c)[:12] for c in facts["commits"]]),
+    )
+    return [f"{k}: {'; '.join(str(v)[:160] for v in values)}." for k, values in found if values]
+
+
+def paper_notes(parts: list[Json]) -> list[str]:
+    """Return what stands under the tables of a whole paper: rule, seeds, tuning, budget, origin."""
+    experiments = [e for p in parts for e in p["experiments"]]
+    rules = dict.fromkeys(e["selection_rule"] or "not stated" for e in experiments)
+    seeds = chain.from_iterable(p["provenance"]["seeds"] for p in parts)
+    trials = [len(a["tuned"]["trials"]) for e in experiments for a in e["arms"]]
+    tuned = sum(bool(count) for count in trials)
+    said = f"Selection: {'; '.join(rules)}. Seeds: {seed_list(seeds)}. "
+    said += (
+        f"Tuning: {tuned} of {len(trials)} arms, {sum(trials)} trials in all, chosen on validation."
+        if tuned else "Tuning: none, every arm runs as declared."
+    )  # fmt: skip
+    origin = list(dict.fromkeys(note for p in parts for note in provenance_notes(p)))
+    budget = "Budget: in the table of each experiment's arms, with images and time."
+    return [" ".join([said, budget, *origin])] if experiments else []
+
+
+def compute(parts: list[Json]) -> list[tuple[str, str]]:
+    """Return what a paper cost: runs, device time and images."""
+    found = [p["provenance"] for p in parts]
+    devices = "; ".join(dict.fromkeys(str(d) for one in found for d in one["devices"]))
+    seconds = sum(one["seconds"] or 0.0 for one in found)
+    images = sum(one["images"] or 0 for one in found)
+    runs = sum(one["records"] or 0 for one in found)
+    if not runs:
+        return []
+    hours = f"{seconds / 3600:.2g} device-hours ({duration(seconds)})"
+    facts = [("Runs", amount(runs)), ("Time", hours), ("Images", amount(images)), ("On", devices)]
+    return [(name, text) for name, text in facts if text]
+
+
+def ran(parts: list[Json]) -> str:
+    """Say in two sentences what was run for a paper."""
+    experiments = [e for p in parts for e in p["experiments"] if e["arms"]]
+    if not experiments:
+        return "Nothing was run for this paper."
+    arms = sum(len(e["arms"]) for e in experiments)
+    seeds = sorted({a["n"] for e in experiments for a in e["arms"] if a["n"]}) or [0]
+    found = ({k.lower(): str(v) for k, v in e["settings"].items()} for e in experiments)
+    used: dict[str, dict[str, None]] = {"dataset": {}, "network": {}}
+    for settings in found:
+        for name, words in used.items():
+            text = settings.get(name, "").split(" (")[0]
+            if text and text != VARIES:
+                words.setdefault(text)
+    data, networks = (listed(list(words)) for words in used.values())
+    said = f"{plural(len(experiments), 'experiment')} with {plural(arms, 'arm')}"
+    said += f" of {seeds[0]}" if len(seeds) == 1 else f" of {seeds[0]} to {seeds[-1]}"
+    said += " seeds" if seeds[-1] != 1 else " seed"
+    said += f" on {data}" if data else ""
+    return f"{said}{f', with {networks}' if networks else ''}."
