@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -71,15 +72,21 @@ def sign_flip(values: ArrayLike, test: Test, margin: float = 0.0) -> float:
     return max(above, _tails(x - margin)[1])
 
 
+@cache
+def _random_signs(size: int) -> Floats:
+    return np.random.default_rng(0).choice([-1.0, 1.0], (RESAMPLES, size))
+
+
 def _tails(x: Floats) -> tuple[float, float]:
     """Return the shares of flipped samples whose sum is at least, and at most, the one found."""
     exact = x.size <= EXACT
     if exact:
-        bits = np.arange(2**x.size)[:, None] >> np.arange(x.size)
-        signs = 1.0 - 2.0 * (bits & 1)
+        sums = np.zeros(1)
+        for value in x:
+            sums = np.concatenate([sums + value, sums - value])
     else:
-        signs = np.random.default_rng(0).choice([-1.0, 1.0], (RESAMPLES, x.size))
-    sums, found = signs @ x, float(x.sum())
+        sums = _random_signs(x.size) @ x
+    found = float(x.sum())
     near = 1e-12 * float(np.abs(x).sum())  # sums that differ by rounding are ties
     more = 0 if exact else 1  # the sample found is one of the random ones
     above = (int((sums >= found - near).sum()) + more) / (len(sums) + more)

@@ -29,6 +29,7 @@ from cyclery.report.model import (
 Json = dict[str, Any]
 # Inches of a LaTeX page that columns fill, what a figure is scaled by, and the tallest one.
 PAGE, SCALE, TALLEST = 9.3, 0.79, 8.6
+_NUMBERED = re.compile(r"-\d")
 _ARXIV = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
 
 
@@ -141,8 +142,8 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
     facts = next((p["paper"] for p in parts if p["paper"]["title"]), parts[0]["paper"])
     slug = slugs.make(facts["id"] or parts[0]["part"] or "paper")
     raw = [{**c, "tier": p["tier"], "part": p["part"]} for p in parts for c in p["claims"]]
-    # Claims carry the paper's short name: CLR-2.
-    prefixes = Counter(one["id"].split("-")[0] for one in raw if one["id"])
+    # Claims carry the paper's short name: CLR-2, KD-FIDELITY-1-gap.
+    prefixes = Counter(_NUMBERED.split(one["id"])[0] for one in raw if one["id"])
     name = max(prefixes, key=prefixes.__getitem__, default=facts["id"] or parts[0]["part"])
     axis = domain([c for one in raw for c in one["comparisons"] if c["unit"] == "pp"], centred=True)
     labels = {(e["id"], a["id"]): a["label"] or a["id"]
