@@ -10,6 +10,7 @@ from cyclery.report.chart import (
     INK,
     Chart,
     Page,
+    apart,
     band,
     colour,
     dash,
@@ -171,12 +172,15 @@ def paired(slug: str, title: str, items: list[Json], arms: list[Json]) -> Chart 
         word = "difference" if all(c["kind"] == "difference" for c in rows) else "contrast"
         ax = page.panel(31 * len(rows), f"{word} ({unit})" if unit else word, span(values), None)
         ax.set_ylim(len(rows), 0)
+        zero = apart([[0.0, 0.0]] * len(rows), [[r + 0.42, r + 0.9] for r in range(len(rows))])
+        ax.plot(*zero, color=INK, linewidth=0.8)
         for row, item in enumerate(rows):
             shade = colour(place.get(item["arm"], 6))
             found = floats(item["differences"])
             offset = 0.66 + 0.1 * (np.arange(found.size) % 3 - 1)
-            ax.vlines(0, row + 0.42, row + 0.9, color=INK, linewidth=0.8)
-            ax.plot(found, row + offset, "o", color=shade, markersize=3.6, alpha=0.55, mew=0)
+            # A line of no length with round ends is a dot, and all are one element.
+            dots = apart([[v, v] for v in found], [[v, v] for v in row + offset])
+            ax.plot(*dots, color=shade, linewidth=3.6, alpha=0.55)
             if item["ci95"]:
                 ax.plot(item["ci95"], [row + 0.66] * 2, color=INK, linewidth=1.6)
             if item["effect"] is not None:
