@@ -221,7 +221,8 @@ READING = {
 
 def under_tables(source: str) -> dict[str, tuple[str, str]]:
     """Return the text of every table and the text under it, by the table's id."""
-    found = re.findall(r'<table id="([^"]+)"[^>]*>(.*?)</table>\s*</div>\s*(<ul.*?</ul>)?', source, re.S)
+    pattern = r'<table id="([^"]+)"[^>]*>(.*?)</table>\s*</div>\s*(<ul.*?</ul>)?'
+    found = re.findall(pattern, source, re.S)
     return {
         name: tuple(" ".join(Page(part).texts) if part else "" for part in parts)
         for name, *parts in found

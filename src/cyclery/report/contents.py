@@ -212,7 +212,7 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
         Column("Test, margin", weight=1.0), Column("Effect", weight=1.2),
         Column("p (Holm)", "number", 3), Column("p (sign flip)", "number", 3),
         Column("n", "number", 0), Column("For 80 %", "right"),
-        Column("Paper prints", "right"), Column("Verdict", "verdict"),
+        Column("Paper prints", weight=0.9), Column("Verdict", "verdict"),
     ]  # fmt: skip
     sources: dict[str, int] = {}
     rows: list[list[Cell]] = [

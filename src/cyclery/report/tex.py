@@ -59,6 +59,7 @@ _LATIN = frozenset(
     "ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŐőŒœŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž"
 )
 _WORD = re.compile(r"\S{16,}")
+_NAME = re.compile(r"[A-Za-z0-9]{1,11}\W?")
 
 
 @cache
@@ -79,10 +80,11 @@ def _char(char: str) -> str:
 
 
 def _breakable(word: str) -> str:
-    """Let a long word break after punctuation, and anywhere only where a part is itself long."""
+    """Let a long word break after punctuation; anywhere only in parts that are no short name."""
     parts = re.split(r"(?<=[/_.=,:-])(?!$)", word)
     return "\u200b".join(
-        re.sub(r"(.{4})(?!$)", "\\1\u200b", part) if len(part) >= 12 else part for part in parts
+        part if _NAME.fullmatch(part) else re.sub(r"(.{4})(?!$)", "\\1\u200b", part)
+        for part in parts
     )
 
 
