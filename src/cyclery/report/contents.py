@@ -194,7 +194,7 @@ def board(slug: str, paper: Json, below: list[str]) -> Table:
 def _claim_column(paper: Json) -> Column:
     """Return the column of claims' names, wide enough to break them at their hyphens alone."""
     parts = (part for c in paper["claims"] for part in re.split("(?<=-)", c["id"]))
-    return Column("Claim", weight=min(max(0.65, 0.105 * max(map(len, parts), default=0)), 1.6))
+    return Column("Claim", weight=min(max(0.65, 0.125 * max(map(len, parts), default=0)), 1.8))
 
 
 def _effect(item: Json) -> str:
@@ -212,7 +212,7 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
         Column("Test, margin", weight=1.0), Column("Effect", weight=1.2),
         Column("p (Holm)", "number", 3), Column("p (sign flip)", "number", 3),
         Column("n", "number", 0), Column("For 80 %", "right"),
-        Column("Paper prints", weight=0.9), Column("Verdict", "verdict"),
+        Column("Paper prints", "right"), Column("Verdict", "verdict"),
     ]  # fmt: skip
     sources: dict[str, int] = {}
     rows: list[list[Cell]] = [
@@ -244,6 +244,7 @@ def _printed_effect(item: Json, sources: dict[str, int]) -> str:
     """Return the effect that the paper prints, and the number of its source, given at first use."""
     if not (text := printed_text(item)):
         return ""
+    text = text if len(text) <= 16 else f"{text[:15]}\u2026"  # the card says it in full
     how = ", from memory" if item["printed"]["confidence"] == "memory" else ""
     source = f"{item['printed']['source']}{how}"
     return f"{text} [{sources.setdefault(source, len(sources) + 1)}]"
