@@ -29,6 +29,7 @@ GRID = "#D0D3D8"
 PALE = 0.16  # opacity of bands
 INK = "#000000"
 WIDTH, LEFT, RIGHT = 300.0, 34.0, 30.0
+LETTER = 8.5  # height of a letter at the end of a line
 HEAD, FOOT = 18.0, 16.0  # over a panel for its heading, under it for its ticks
 _RC: Any = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "text.parse_math": False, "axes.linewidth": 0.7,
@@ -227,11 +228,16 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     return [centre + gap * (i - (size - 1) / 2) for centre, size in blocks for i in range(size)]
 
 
+def room_for(lines: int, least: float) -> float:
+    """Return the height of a panel that has room for the letters of all its lines."""
+    return max(least, LETTER * (lines - 1))
+
+
 def end_labels(ax: Axes, height: float, labels: list[tuple[float, str, str]]) -> None:
     """Write (value, text, colour) at the right ends of lines in a panel of this height."""
     low, high = ax.get_ylim()
     found = sorted(((v - low) / (high - low), t, c) for v, t, c in labels if np.isfinite(v))
-    places = spread([min(max(p, 0.0), 1.0) for p, _, _ in found], 8.5 / height)
+    places = spread([min(max(p, 0.0), 1.0) for p, _, _ in found], LETTER / height)
     for place, (_, text, shade) in zip(places, found, strict=True):
         ax.text(
             1.015, place, text, color=shade, transform=ax.transAxes, va="center_baseline",
