@@ -18,8 +18,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## list the targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Settings: TIER=smoke|desk|paper  PAPER=clr  SEEDS=20  TARGET=clr.CLR-2  CORES=4  PYTHON=python3.12"
-	@echo "  Example:  make reproduce PAPER=clr SEEDS=20"
+	@echo "  Settings: TIER=smoke|desk|paper  PAPER=clr  SEEDS=20  PLANNED=20  TARGET=clr.CLR-2  CORES=4  PYTHON=python3.12"
+	@echo "  Example:  make reproduce PAPER=clr SEEDS=20 PLANNED=20"
 
 setup: $(READY) ## make .venv from the lock (the other targets do it when needed)
 
@@ -44,7 +44,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 reproduce: $(READY) ## run a tier, or one paper of it, to the report, and say where it is
-	$(BIN)/snakemake --cores $(CORES) $(or $(TARGET),report) --config tier=$(TIER)$(if $(PAPER), "papers=[$(PAPER)]")$(if $(SEEDS), seeds=$(SEEDS))
+	$(BIN)/snakemake --cores $(CORES) $(or $(TARGET),report) --config tier=$(TIER)$(if $(PAPER), "papers=[$(PAPER)]")$(if $(SEEDS), seeds=$(SEEDS))$(if $(PLANNED), planned=$(PLANNED))
 	@report=results/$(TIER)/report/index.html; test ! -e $$report || echo "Report: $(CURDIR)/$$report"
 
 pull: $(READY) ## bring a published tier by DVC, with all that its graph remembers

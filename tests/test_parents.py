@@ -876,7 +876,8 @@ def test_evidence_knows_the_teachers_of_teachers(tmp_path: Path) -> None:
     for shard in plan.shards("one.students"):
         run(tmp_path, "train", shard.id, "--set", "seeds=4", "--output",
             f"{out}/records/{shard.id}.jsonl")  # fmt: skip
-    run(tmp_path, "evidence", "one.students", "--set", "seeds=4", "--output", f"{out}/e.json")
+    run(tmp_path, "evidence", "one.students", "--set", "seeds=4", "--set", "planned=4",
+        "--output", f"{out}/e.json")  # fmt: skip
     found = json.loads((out / "e.json").read_bytes())
     [row] = found["claims"][0]["comparisons"]
     assert (row["n"], row["units"]) == (2, [[0, 1], [2, 3]])

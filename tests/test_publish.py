@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from sharing_factory import Repository, published
 
+from cyclery.errors import UserError
+from cyclery.sharing import publish as publishing
 from cyclery.store import seal
 
 pytest.importorskip("dvc", reason="DVC is not installed")
@@ -48,7 +50,7 @@ def test_a_clone_has_nothing_to_do_and_a_changed_arm_trains_itself(
     origin: Repository, clone: Repository, tmp_path: Path
 ) -> None:
     said = clone.cyclery("fetch")
-    assert "nothing to be done" in said and "2 checkpoints" in said
+    assert "nothing to be done" in said and "checkpoints: 2\n" in said
     assert clone.nothing_to_do()
     assert not clone.git("status", "--porcelain")
     # Two people have the same bytes.
@@ -159,6 +161,26 @@ def test_an_unfinished_tier_is_refused(another: Repository) -> None:
     another.snakemake("checkpoints")
     another.snakemake("report")
     another.cyclery("publish")
+
+
+def test_what_does_not_fit_into_the_repository(
+    another: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = another.root / SMOKE / "index.json"
+    before = path.read_bytes()
+    found = json.loads(before)
+    monkeypatch.setattr(publishing, "MOST_INSIDE", 1000)
+    with pytest.raises(UserError, match="tier 'smoke' does not fit into the remote inside"):
+        publishing.publish(another.root, {})
+    assert path.read_bytes() == before
+    weights = found["packs"]["checkpoints/tiny.tar"]["size"]
+    sizes = [each["size"] for each in [*found["packs"].values(), *found["datasets"].values()]]
+    monkeypatch.setattr(publishing, "MOST_INSIDE", sum(sizes) - weights + 100)
+    publishing.publish(another.root, {})
+    assert json.loads(path.read_text())["without_checkpoints"] == ["tiny"]
+    another.commit("without weights")
+    clone = another.clone(tmp_path / "clone")
+    assert "checkpoints: 0\n" in clone.cyclery("fetch") and clone.nothing_to_do()
 
 
 def test_two_versions(origin: Repository, another: Repository, tmp_path: Path) -> None:

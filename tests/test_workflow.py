@@ -58,6 +58,13 @@ def test_graph_from_data_to_report_and_what_retrains(copy: Copy) -> None:
     copy.forget_logs()
     copy.snakemake("report", "--config", "seeds=4")
     assert copy.trained() == 8
+    [row] = copy.evidence()["T-1"]["comparisons"]
+    assert (row["n"], row["exploratory"]["n"]) == (2, 4)
+
+    # A plan of more seeds judges them, and trains nothing.
+    copy.forget_logs()
+    copy.snakemake("report", "--config", "seeds=4", "planned=4")
+    assert copy.trained() == 0
     assert copy.evidence()["T-1"]["n"] == 4
 
     # A change of what the method computes retrains its runs.

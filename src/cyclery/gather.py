@@ -19,7 +19,7 @@ from cyclery.describe import describe
 from cyclery.files import write_atomic
 from cyclery.inputs import Record, read_printed, read_records
 from cyclery.overview import claim_needs
-from cyclery.plan import RANGE_ARM, Plan, planned_seeds
+from cyclery.plan import RANGE_ARM, Plan
 
 # Points of a schedule plot; more cannot be seen.
 POINTS = 240
@@ -88,8 +88,7 @@ def _commands(plan: Plan, part: str) -> dict[str, str]:
 
 def _claim(plan: Plan, name: str, claim: Claim) -> dict[str, Any]:
     dumped = claim.model_dump(mode="json")
-    planned = planned_seeds(claim, plan.tier, plan.project.tier)
-    return {**dumped, "id": name, "planned_seeds": planned}
+    return {**dumped, "id": name, "planned_seeds": plan.planned(claim)}
 
 
 def _only(claims: dict[str, Claim], name: str) -> set[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from cyclery.cells import ArmPlan
 from cyclery.config.load import load
 from cyclery.errors import UserError
-from cyclery.plan import Plan, planned_seeds
+from cyclery.plan import Plan
 from cyclery.store import Store
 from cyclery.text import duration
 
@@ -51,7 +51,7 @@ def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
                 # A mistake at another tier is for `cyclery check`, not for the evidence of this.
                 continue
             if arms:
-                planned = planned_seeds(claim, candidate.tier, candidate.project.tier)
+                planned = candidate.planned(claim)
                 whole = sum(planned * seconds(candidate, arm) for arm in arms)
                 tried = [trial for arm in arms for trial in arm.trials]
                 whole += sum(len(trial.at) * seconds(candidate, trial.arm) for trial in tried)

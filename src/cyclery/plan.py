@@ -11,7 +11,7 @@ from functools import cached_property
 from cyclery.arms import Arms
 from cyclery.cells import ArmPlan, Cell, RangePlan, Shard, needed_seeds, range_tests, with_ancestors
 from cyclery.config.load import Project
-from cyclery.config.models import Claim, Experiment, Tier
+from cyclery.config.models import Claim, Experiment
 from cyclery.errors import UserError, choices, nearest
 
 # The range test itself, as an arm that a claim can speak of.
@@ -230,6 +230,12 @@ class Plan:
                 if any(arm.key(seed) in keys for arm, seed in runs):
                     yield shard
 
+    def planned(self, claim: Claim) -> int:
+        """Return the seeds that are planned for a claim, before the run."""
+        tier = self.project.tier
+        declared = claim.seeds.get(self.tier, tier.planned or tier.seeds)
+        return self.project.config.planned or declared
+
     def is_parent(self, arm: ArmPlan) -> bool:
         """Say whether an arm's weights are another arm's input."""
         return arm.digest in self._parent_digests
@@ -244,8 +250,3 @@ class Plan:
             for descendant in with_ancestors([self.arm(paper, exp, arm)])
             for parent in descendant.parents.values()
         }
-
-
-def planned_seeds(claim: Claim, name: str, tier: Tier) -> int:
-    """Return the seeds that were planned for a claim, before the run, at a tier of this name."""
-    return claim.seeds.get(name, tier.planned or tier.seeds)

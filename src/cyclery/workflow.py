@@ -173,9 +173,10 @@ class Graph:
         """Return the hash of all that is said and asked about a part, beside its runs."""
         project, paper = self.plan.project, part.partition(".")[0]
         said = project.papers[paper].model_dump(mode="json")
+        planned = [self.plan.planned(claim) for claim in project.papers[paper].claims.values()]
         printed = project.printed_file(paper)
         figures = printed.read_bytes().hex() if printed.exists() else ""
-        return digest([part, said, project.seeds, project.tier.seeds, figures])
+        return digest([part, said, project.seeds, planned, figures])
 
     @cached_property
     def code(self) -> str:

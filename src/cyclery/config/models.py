@@ -321,7 +321,12 @@ class Config(Strict):
     papers: Annotated[list[str], Field(min_length=1), AfterValidator(_once)] | None = Field(
         None, description="papers to run; null runs all"
     )
-    seeds: Seeds | None = Field(None, description="seeds; null takes the tier's planned number")
+    seeds: Seeds | None = Field(None, description="seeds to run; null takes the tier's number")
+    planned: Seeds | None = Field(
+        None,
+        description="seeds that every claim plans, declared before the run; null takes what claims "
+        "and tier declare",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where runs are trained")
     gpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
         None, description="numbers of the GPUs that jobs may take; null takes all there are"

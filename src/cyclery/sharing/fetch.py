@@ -8,6 +8,7 @@ A file of this project that differs is kept in ``results/set-aside``.
 from __future__ import annotations
 
 import logging
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -74,9 +75,10 @@ def _place(name: str) -> str:
 
 def _say(contents: Contents, found: index.Index, delivery: Delivery) -> None:
     tier, project = contents.plan.tier, contents.plan.project
-    log.info("tier %s: %d runs of %d papers, %d checkpoints",
-             tier, len(delivery.records), len(found.papers), len(delivery.weights))  # fmt: skip
-    command = " ".join(["snakemake --cores all report", *state.selection(project.overrides)])
+    log.info("tier %s: papers: %d, runs: %d, checkpoints: %d",
+             tier, len(found.papers), len(delivery.records), len(delivery.weights))  # fmt: skip
+    arguments = ["snakemake", "--cores", "all", "report", *state.selection(project.overrides)]
+    command = shlex.join(arguments)
     try:
         left = state.to_do(project.root, project.overrides)
     except UserError as error:
