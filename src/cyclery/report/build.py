@@ -49,7 +49,12 @@ def _page(shown: Json, sheet: svg.Sheet) -> str:
     pages = _pages()
     script = f"\n{pages.get_template('script.js.j2').render()}"
     style = f"\n{pages.get_template('style.css.j2').render(figures=sheet.css(), **shown)}"
-    inline = {"script": Markup(script), "style": Markup(style), "policy": _policy(script, style)}
+    inline = {
+        "script": Markup(script),
+        "style": Markup(style),
+        "policy": _policy(script, style),
+        "clips": sheet.clips(),
+    }
     return pages.get_template("page.html.j2").render(**shown, **inline)
 
 

@@ -26,8 +26,10 @@ from cyclery.report.model import compact
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 GRID = "#D0D3D8"
+PALE = 0.16  # opacity of bands
 INK = "#000000"
 WIDTH, LEFT, RIGHT = 300.0, 34.0, 30.0
+LETTER = 8.5  # height of a letter at the end of a line
 HEAD, FOOT = 18.0, 16.0  # over a panel for its heading, under it for its ticks
 _RC: Any = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "text.parse_math": False, "axes.linewidth": 0.7,
@@ -102,7 +104,7 @@ def band(
     if some.any():
         across = np.concatenate([x[some], x[some][::-1]])
         along = np.concatenate([low[some], high[some][::-1]])
-        ax.fill(across, along, color=shade, alpha=0.16, linewidth=0)
+        ax.fill(across, along, color=shade, alpha=PALE, linewidth=0)
 
 
 class Page:
@@ -129,13 +131,13 @@ class Page:
         ax.patch.set_visible(False)
         ax.spines[["top", "right", "left"]].set_visible(False)
         ax.set(xlim=x, ylim=y or (0, 1))
-        ax.tick_params(length=2.5, width=0.7, pad=2)
-        ax.tick_params(axis="y", length=0)
+        ax.tick_params(length=0, pad=4.5)
+        ax.tick_params(axis="y", pad=2)
         ax.set_axisbelow(True)
         set_ticks(ax, "x", x)
         set_ticks(ax, "y", y)
         if y:
-            ax.grid(axis="y", color=GRID, linewidth=0.6, clip_on=False)
+            _lines(ax)
         return ax
 
     def foot(self, ax: Axes, text: str) -> None:
@@ -156,6 +158,37 @@ def set_ticks(ax: Axes, axis: str, limits: tuple[float, float] | None) -> None:
         ]
     labels = [compact(round(v, 12)) for v in places]
     (ax.set_xticks if axis == "x" else ax.set_yticks)(places, labels)
+    if axis == "x":
+        _marks(ax, places)
+
+
+def _marks(ax: Axes, places: Sequence[float]) -> None:
+    """Draw the ticks of the horizontal axis as one line: matplotlib's are an element each."""
+    for line in [one for one in ax.lines if one.get_gid() == "ticks"]:
+        line.remove()
+    length = 2.5 / (ax.figure.get_size_inches()[1] * 72 * ax.get_position().height)
+    across, along = apart([[v, v] for v in places], [[0.0, -length]] * len(places))
+    ax.plot(
+        across, along, color=INK, linewidth=0.7, clip_on=False, solid_capstyle="butt", gid="ticks",
+        transform=ax.get_xaxis_transform(), scalex=False, scaley=False,
+    )  # fmt: skip
+
+
+def _lines(ax: Axes) -> None:
+    """Draw a line at every tick of the vertical axis, all as one."""
+    places = [float(v) for v in ax.get_yticks()]
+    across, along = apart([[0.0, 1.0]] * len(places), [[v, v] for v in places])
+    ax.plot(
+        across, along, color=GRID, linewidth=0.6, clip_on=False, zorder=0.5,
+        transform=ax.get_yaxis_transform(), scalex=False, scaley=False,
+    )  # fmt: skip
+
+
+def apart(
+    across: Sequence[Sequence[float]], along: Sequence[Sequence[float]]
+) -> tuple[list[float], list[float]]:
+    """Return lines end to end with a gap after each, to be drawn as one."""
+    return tuple([v for line in lines for v in (*line, np.nan)] for lines in (across, along))  # type: ignore[return-value]
 
 
 def log_ticks(ax: Axes, limits: tuple[float, float], fine: bool = False) -> None:
@@ -172,6 +205,7 @@ def log_ticks(ax: Axes, limits: tuple[float, float], fine: bool = False) -> None
         places = [v for v in every if limits[0] <= v <= limits[1]]
     ax.set_xticks(places, [compact(v) for v in places])
     ax.minorticks_off()
+    _marks(ax, places)
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
@@ -194,11 +228,16 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     return [centre + gap * (i - (size - 1) / 2) for centre, size in blocks for i in range(size)]
 
 
+def room_for(lines: int, least: float) -> float:
+    """Return the height of a panel that has room for the letters of all its lines."""
+    return max(least, LETTER * (lines - 1))
+
+
 def end_labels(ax: Axes, height: float, labels: list[tuple[float, str, str]]) -> None:
     """Write (value, text, colour) at the right ends of lines in a panel of this height."""
     low, high = ax.get_ylim()
     found = sorted(((v - low) / (high - low), t, c) for v, t, c in labels if np.isfinite(v))
-    places = spread([min(max(p, 0.0), 1.0) for p, _, _ in found], 8.5 / height)
+    places = spread([min(max(p, 0.0), 1.0) for p, _, _ in found], LETTER / height)
     for place, (_, text, shade) in zip(places, found, strict=True):
         ax.text(
             1.015, place, text, color=shade, transform=ax.transAxes, va="center_baseline",

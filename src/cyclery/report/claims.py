@@ -194,12 +194,11 @@ def claim(raw: Json, slugs: Slugs, axis: tuple[float, float], labels: Labels) ->
     effect = f"{len(measured)} comparisons" if measured else "\u2013"
     if len(measured) == 1:
         effect = effect_text(measured[0]) + (", pooled" if measured[0]["pooled"] else "")
-    hover = f"{raw['id']}: {raw['verdict']}. {_sentence(raw['reason'])}"
     traces = [_trace(slugs.make(slug, "trace"), c) for c in items]
     return {
         **raw, "slug": slug, "comparisons": items, "groups": _groups(items),
         "says_effect": effect, "on_board": [c for c in deciding if c["board"]],
-        "reason": _sentence(raw["reason"]), "hover": hover.strip(),
+        "reason": _sentence(raw["reason"]),
         "rank": VERDICTS.index(raw["verdict"]),
         "size": measured[0]["effect"] if len(measured) == 1 else None,
         "says_settle": settle, "facts": [f for f in facts if f],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from cyclery import reasons
@@ -176,7 +177,7 @@ def board(slug: str, paper: Json, below: list[str]) -> Table:
             claim["says_settle"], claim["tier"],
         ])  # fmt: skip
     columns = [
-        Column("Verdict", "verdict"), Column("Claim", weight=0.65), Column("Statement", weight=3.0),
+        Column("Verdict", "verdict"), _claim_column(paper), Column("Statement", weight=3.0),
         Column("Effect", weight=1.15), Column("Seeds", "right"), Column("To settle", weight=0.8),
         Column("Tier", weight=0.5),
     ]  # fmt: skip
@@ -190,6 +191,12 @@ def board(slug: str, paper: Json, below: list[str]) -> Table:
                  command=paper["command"]).trimmed()  # fmt: skip
 
 
+def _claim_column(paper: Json) -> Column:
+    """Return the column of claims' names, wide enough to break them at their hyphens alone."""
+    parts = (part for c in paper["claims"] for part in re.split("(?<=-)", c["id"]))
+    return Column("Claim", weight=min(max(0.65, 0.125 * max(map(len, parts), default=0)), 1.8))
+
+
 def _effect(item: Json) -> str:
     text = number(item["effect"], digits_for(item), sign=True)
     # A narrow column may break an interval after its comma.
@@ -200,7 +207,7 @@ def _effect(item: Json) -> str:
 def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
     """Return every comparison of a paper with its test, interval and p; None where none ran."""
     columns = [
-        Column("Claim", weight=0.75), Column("Comparison", weight=2.0),
+        _claim_column(paper), Column("Comparison", weight=2.0),
         Column("Metric", weight=0.9),
         Column("Test, margin", weight=1.0), Column("Effect", weight=1.2),
         Column("p (Holm)", "number", 3), Column("p (sign flip)", "number", 3),
@@ -237,6 +244,7 @@ def _printed_effect(item: Json, sources: dict[str, int]) -> str:
     """Return the effect that the paper prints, and the number of its source, given at first use."""
     if not (text := printed_text(item)):
         return ""
+    text = text if len(text) <= 16 else f"{text[:15]}\u2026"  # the card says it in full
     how = ", from memory" if item["printed"]["confidence"] == "memory" else ""
     source = f"{item['printed']['source']}{how}"
     return f"{text} [{sources.setdefault(source, len(sources) + 1)}]"

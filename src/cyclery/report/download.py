@@ -12,11 +12,11 @@ from typing import Any
 
 Rows = list[list[Any]]
 Json = dict[str, Any]
-DIGITS = 5  # significant
+DIGITS = 4  # significant
 
 
 def _cell(value: Any) -> str:
-    """Return a number to five significant digits, nothing for what is not finite, text as it is.
+    """Return a number to four significant digits, nothing for what is not finite, text as it is.
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it.
     """

@@ -10,6 +10,7 @@ from cyclery.report.chart import (
     INK,
     Chart,
     Page,
+    apart,
     band,
     colour,
     dash,
@@ -17,6 +18,7 @@ from cyclery.report.chart import (
     end_labels,
     floats,
     log_ticks,
+    room_for,
     span,
 )
 from cyclery.report.download import wide
@@ -48,7 +50,8 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
     if not names:
         return None
     names, rest = names[:PANELS], names[PANELS:]
-    page = Page([74] * len(names))
+    tall = room_for(max(sum(c["metric"] == name for c in found) for name in names), 74)
+    page = Page([tall] * len(names))
     x = _epochs(found)
     for name in names:
         scale = 100.0 if is_share(name) else 1.0
@@ -64,12 +67,12 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
             v for _, epoch, mean, bounds in lines for part in (mean, *bounds)
             if part.size == epoch.size for v in part[epoch >= late]
         ]  # fmt: skip
-        ax = page.panel(74, metric_name(name) + (" (%)" if scale > 1 else ""), x, span(shown))
+        ax = page.panel(tall, metric_name(name) + (" (%)" if scale > 1 else ""), x, span(shown))
         for i, epoch, mean, (low, high) in lines:
             if low.size == high.size == epoch.size:
                 band(ax, epoch, low, high, colour(i))
             ax.plot(epoch, mean, color=colour(i), linestyle=dash(i), linewidth=1.3)
-        end_labels(ax, 74, [(float(m[-1]), letter(i), colour(i)) for i, _, m, _ in lines])
+        end_labels(ax, tall, [(float(m[-1]), letter(i), colour(i)) for i, _, m, _ in lines])
     page.foot(ax, "epoch")
     words = ", ".join(map(metric_name, names))
     text = (
@@ -114,10 +117,11 @@ def schedules(
             panels.append((name, groups, values))
     if not panels:
         return None, constant
-    page = Page([61] * len(panels))
+    tall = room_for(max(len(groups) for _, groups, _ in panels), 61)
+    page = Page([tall] * len(panels))
     x = _epochs(found)
     for name, groups, values in panels:
-        ax = page.panel(61, metric_name(name), x, span(values))
+        ax = page.panel(tall, metric_name(name), x, span(values))
         labels = []
         for members, item in groups:
             size = min(len(item["epoch"]), len(item["value"]))
@@ -131,7 +135,7 @@ def schedules(
             labels.append(
                 (floats(item["value"])[-1], text, INK if text == "all" else colour(members[0]))
             )
-        end_labels(ax, 61, labels)
+        end_labels(ax, tall, labels)
     page.foot(ax, "epoch")
     words = ", ".join(metric_name(name) for name, _, _ in panels)
     text = f"{words[:1].upper()}{words[1:]} by epoch, per arm."
@@ -171,12 +175,15 @@ def paired(slug: str, title: str, items: list[Json], arms: list[Json]) -> Chart 
         word = "difference" if all(c["kind"] == "difference" for c in rows) else "contrast"
         ax = page.panel(31 * len(rows), f"{word} ({unit})" if unit else word, span(values), None)
         ax.set_ylim(len(rows), 0)
+        zero = apart([[0.0, 0.0]] * len(rows), [[r + 0.42, r + 0.9] for r in range(len(rows))])
+        ax.plot(*zero, color=INK, linewidth=0.8)
         for row, item in enumerate(rows):
             shade = colour(place.get(item["arm"], 6))
             found = floats(item["differences"])
             offset = 0.66 + 0.1 * (np.arange(found.size) % 3 - 1)
-            ax.vlines(0, row + 0.42, row + 0.9, color=INK, linewidth=0.8)
-            ax.plot(found, row + offset, "o", color=shade, markersize=3.6, alpha=0.55, mew=0)
+            # A line of no length with round ends is a dot, and all are one element.
+            dots = apart([[v, v] for v in found], [[v, v] for v in row + offset])
+            ax.plot(*dots, color=shade, linewidth=3.6, alpha=0.55)
             if item["ci95"]:
                 ax.plot(item["ci95"], [row + 0.66] * 2, color=INK, linewidth=1.6)
             if item["effect"] is not None:

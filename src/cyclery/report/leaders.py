@@ -113,7 +113,7 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
             amount(arm["views"]) if arm["views"] else None,
         ])  # fmt: skip
     columns = [
-        Column("Rank", "right"), Column("Arm", weight=2.0), Column("Paper", weight=0.9),
+        Column("Rank", "right"), Column("Arm", weight=2.0), Column("Paper", weight=1.3),
         Column("Experiment", weight=2.0), Column("Network", weight=0.9), Column("Role", weight=0.8),
         Column("n", "number", 0), Column("Test accuracy (%)", "estimate"),
         Column("Seconds/run", "right"), Column("Images", "right"),

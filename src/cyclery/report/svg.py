@@ -11,9 +11,9 @@ from markupsafe import Markup
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-from cyclery.report.chart import GRID, PALETTE, Chart
+from cyclery.report.chart import GRID, PALE, PALETTE, Chart
 
-_LONG = re.compile(r"-?\d+\.\d{3,}")
+_LONG = re.compile(r"-?\d+\.\d{3,}|(?<= [xy]=\")-?\d+\.\d\d")
 _NOISE = re.compile(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", re.DOTALL)
 _TAG = re.compile(r"<[^>]+>")
 _ID = re.compile(r' id="([^"]*)"')
@@ -23,6 +23,14 @@ _LINES = re.compile(r"(?:[ML] ?-?[\d.]+ -?[\d.]+ ?)+z? ?")
 _POINT = re.compile(r"([ML]) ?(-?[\d.]+) (-?[\d.]+)")
 _NEIGHBOURS = re.compile(
     r'(<path [^>]*clip-path="url\(#([^)]+)\)"[^>]*/>)(<path [^>]*clip-path="url\(#\2\)"[^>]*/>)+'
+)
+# Bands are pale and without an edge: whole points do, which takes half of the room.
+_PALE, COARSE = f"opacity: {PALE:g}", 10
+_CLIP = re.compile(r'<clipPath id="([^"]+)">(.*?)</clipPath>')
+_LABEL = re.compile(r'<text class="([^"]+)" x="([^"]+)" y="([^"]+)">([^<]*)</text>')
+_LABELS = re.compile(
+    r'<text class="([^"]+)" x="[^"]+" y="([^"]+)">[^<]*</text>'
+    r'(?:<text class="\1" x="[^"]+" y="\2">[^<]*</text>)+'
 )
 _STYLE = re.compile(r' style="([^"]*)"')
 # The page's style sheet sets these.
@@ -40,22 +48,22 @@ def _short(match: re.Match[str]) -> str:
     return f"{float(match[0]):.1f}".rstrip("0").rstrip(".")
 
 
-def _relative(path: str) -> str:
-    """Return a path of straight lines with each point as the step from the last, in 1/10 point.
+def _relative(path: str, grain: int = 1) -> str:
+    """Return a path of straight lines with each point as the step from the last.
 
-    Steps are of rounded places, so errors do not add up; they take a third less room. Other paths
-    are returned as they are.
+    Places are rounded to `grain` tenths of a point, so errors do not add up; steps take a third
+    less room. A line of no length is a dot. Other paths are returned as they are.
     """
     if not _LINES.fullmatch(path):
         return path
-    out, x, y = "", 0, 0
+    out, x, y, last = "", 0, 0, ""
     for letter, across, along in _POINT.findall(path):
-        now = round(10 * float(across)), round(10 * float(along))
+        now = tuple(grain * round(10 * float(v) / grain) for v in (across, along))
         step = _tenths(now[0] - x), _tenths(now[1] - y)
-        if letter == "M" or step != ("0", "0"):
+        if letter == "M" or step != ("0", "0") or last == "M":
             gap = "m" if letter == "M" else "" if step[0][0] == "-" else " "
             out += f"{gap}{step[0]}{'' if step[1][0] == '-' else ' '}{step[1]}"
-        x, y = now
+        (x, y), last = now, letter
     return out + ("z" if path.rstrip()[-1:] in "zZ" else "")
 
 
@@ -74,6 +82,29 @@ def _grouped(body: str) -> str:
         )
 
     return _NEIGHBOURS.sub(turn, body)
+
+
+def _shared(body: str, sheet: Sheet) -> str:
+    """Take the clip paths out of a figure: most are those of another figure, too."""
+    ids: dict[str, str] = {}
+
+    def turn(match: re.Match[str]) -> str:
+        ids[match[1]] = sheet.clip(match[2])
+        return ""
+
+    body = _CLIP.sub(turn, body)
+    return re.sub(r"url\(#([^)]+)\)", lambda m: f"url(#{ids.get(m[1], m[1])})", body)
+
+
+def _rows(body: str) -> str:
+    """Put labels that stand side by side in one element."""
+
+    def turn(match: re.Match[str]) -> str:
+        found = _LABEL.findall(match[0])
+        spans = "".join(f'<tspan x="{x}">{words}</tspan>' for _, x, _, words in found)
+        return f'<text class="{found[0][0]}" y="{found[0][2]}">{spans}</text>'
+
+    return _LABELS.sub(turn, body)
 
 
 def _flat(body: str) -> str:
@@ -113,6 +144,7 @@ class Sheet:
 
     def __init__(self) -> None:
         self._classes: dict[str, str] = {}
+        self._clips: dict[str, str] = {}
         self._ids = 0
 
     def style(self, text: str) -> str:
@@ -125,6 +157,15 @@ class Sheet:
         first, self._ids = self._ids, self._ids + len(names)
         return {name: f"_i{first + place}" for place, name in enumerate(sorted(names))}
 
+    def clip(self, shape: str) -> str:
+        """Return the id of the clip path with this shape."""
+        return self._clips.setdefault(shape, f"_c{len(self._clips)}")
+
+    def clips(self) -> Markup:
+        """Return all clip paths given so far; the page holds them once."""
+        made = (f'<clipPath id="{k}">{shape}</clipPath>' for shape, k in self._clips.items())
+        return Markup("".join(made))
+
     def css(self) -> Markup:
         """Return the rules of all classes given so far."""
         return Markup("\n".join(f".figure .{k}{{{v}}}" for v, k in self._classes.items()))
@@ -135,7 +176,8 @@ def _tag(tag: str, sheet: Sheet, ids: dict[str, str]) -> str:
     tag = _LONG.sub(_short, tag)
     tag = _ID.sub(lambda m: f' id="{ids[m[1]]}"' if m[1] in ids else "", tag)
     tag = _REFERENCE.sub(lambda m: f"{m[1]}{ids[m[2]]}", tag).replace("xlink:href", "href")
-    tag = _PATH.sub(lambda m: f' d="{_relative(m[1])}"', tag)
+    grain = COARSE if _PALE in tag else 1
+    tag = _PATH.sub(lambda m: f' d="{_relative(m[1], grain)}"', tag)
     tag = _COLOUR.sub(lambda m: _COLOURS[m[0].lower()], _FONT.sub("", tag))
     if tag.startswith("<text"):  # letters need more contrast than lines
         tag = tag.replace("var(--s", "var(--t")
@@ -147,7 +189,8 @@ def inline(chart: Chart, sheet: Sheet) -> Markup:
 
     Ids that nothing refers to go; the others become the page's, for two inline figures must not
     share one. Black becomes the text colour and the palette becomes the page's variables, so one
-    drawing serves light and dark. Only tags are touched, never their text.
+    drawing serves light and dark. Only tags are touched, never their text. The caption under the
+    figure is its description: it has the slug and `-d` as its id.
     """
     out = BytesIO()
     _print(FigureCanvasSVG, chart, out, {"Date": None})
@@ -158,11 +201,10 @@ def inline(chart: Chart, sheet: Sheet) -> Markup:
     ids = sheet.ids({name for _, name in _REFERENCE.findall(body)})
     body = re.sub(r"\s*\n\s*", " ", body)
     body = _TAG.sub(lambda m: _tag(m[0], sheet, ids), body)
-    body = re.sub(r">\s+<", "><", _flat(body)).replace("<defs></defs>", "")
-    body = _grouped(body)
+    body = _shared(re.sub(r">\s+<", "><", _flat(body)), sheet).replace("<defs></defs>", "")
+    body = _rows(_grouped(body.strip()))
     return Markup(
         f'<svg class="figure" viewBox="{box[1] if box else "0 0 300 200"}" role="img" '
-        f'aria-labelledby="{chart.slug}-t {chart.slug}-d"><title id="{chart.slug}-t">'
-        f'{escape(chart.title)}</title><desc id="{chart.slug}-d">{escape(chart.description)}'
-        f"</desc>{body}</svg>"
+        f'aria-labelledby="{chart.slug}-t" aria-describedby="{chart.slug}-d">'
+        f'<title id="{chart.slug}-t">{escape(chart.title)}</title>{body}</svg>'
     )

@@ -95,7 +95,12 @@ class Table:
     def view(self) -> Json:
         """Return what the HTML template shows: texts and arms' keys, with their classes."""
         rows = [[self._html(i, cell) for i, cell in enumerate(row)] for row in self.rows]
-        return {"table": self, "rows": rows}
+        # The table's classes say which columns are set to the right: one a cell takes more room.
+        right = " ".join(
+            f"r{place}" for place, column in enumerate(self.columns, 1)
+            if column.kind in ("number", "estimate", "right")
+        )  # fmt: skip
+        return {"table": self, "rows": rows, "right": right}
 
     def _html(self, index: int, cell: Cell) -> Json:
         column = self.columns[index]

@@ -59,6 +59,7 @@ _LATIN = frozenset(
     "ĂăĄąĆćČčĎďĐđĘęĚěĞğİıĹĺĽľŁłŃńŇňŐőŒœŔŕŘřŚśŞşŠšŢţŤťŮůŰűŸŹźŻżŽž"
 )
 _WORD = re.compile(r"\S{16,}")
+_NAME = re.compile(r"[A-Za-z0-9]{1,11}\W?")
 
 
 @cache
@@ -78,13 +79,22 @@ def _char(char: str) -> str:
     return rf"\allowbreak{{\scriptsize\textless{{}}U+{ord(char):04X}\textgreater{{}}}}"
 
 
+def _breakable(word: str) -> str:
+    """Let a long word break after punctuation; anywhere only in parts that are no short name."""
+    parts = re.split(r"(?<=[/_.=,:-])(?!$)", word)
+    return "\u200b".join(
+        part if _NAME.fullmatch(part) else re.sub(r"(.{4})(?!$)", "\\1\u200b", part)
+        for part in parts
+    )
+
+
 def escape(value: Any) -> str:
     """Return any value as LaTeX text: nothing in it can be a command, and long words may break."""
     if isinstance(value, Tex):
         return value
     text = "" if value is None else str(value)
     # The zero-width space marks where a long word may break; it is not in any scrubbed text.
-    text = _WORD.sub(lambda m: re.sub(r"(.{4}(?!$)|[/_.=,:-](?!$))", "\\1\u200b", m[0]), text)
+    text = _WORD.sub(lambda m: _breakable(m[0]), text)
     out = "".join(r"\allowbreak{}" if c == "\u200b" else _char(c) for c in text)
     return out.replace("--", "-{}-") if "--" in text else out
 
