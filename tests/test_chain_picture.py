@@ -107,7 +107,7 @@ def test_labels_are_text_and_no_markup_nor_mathematics() -> None:
     hostile = "<script>alert(1)</script> & $x^2$ \\alpha"
     found = [node("a", 0, label=hostile), node("b", 1, ("a", "teacher", "<b>5</b>"), arm=True)]
     made = picture(found)
-    shown = str(svg.inline(made, svg.Sheet()))
+    shown = str(svg.inline(made, svg.drawn(made)[0], svg.Sheet()))
     assert "<script" not in shown and "<b>" not in shown
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; $x^2$" in shown
     assert "&lt;b&gt;5&lt;/b&gt;" in shown

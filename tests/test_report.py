@@ -634,8 +634,9 @@ def test_svg_keeps_numbers_in_text_and_follows_the_page() -> None:
         found = figures.range_test("a", test)
         assert found is not None
         sheet = svg.Sheet()
-        drawn = svg.inline(found, sheet)
-        again = svg.inline(figures.range_test("b", test) or found, sheet)
+        drawn = svg.inline(found, svg.drawn(found)[0], sheet)
+        other = figures.range_test("b", test) or found
+        again = svg.inline(other, svg.drawn(other)[0], sheet)
     assert ">0.0001</tspan>" in drawn and ">0.001</tspan>" in drawn
     assert "#000000" not in drawn and "#0072b2" not in drawn.lower()
     assert "style=" not in drawn

@@ -5,9 +5,13 @@ Nothing here depends on the clock or on the machine: the same evidence gives the
 
 from __future__ import annotations
 
+import os
 from base64 import b64encode
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,8 @@ from cyclery.report.model import complete
 from cyclery.report.tables import Table
 
 Json = dict[str, Any]
+# So many charts are drawn in processes of their own, which take a second to start.
+_MANY = 40
 
 
 @cache
@@ -65,6 +71,17 @@ def _clear(folder: Path, keep: set[str]) -> None:
             path.unlink()
 
 
+def _drawn(charts: list[chart.Chart]) -> Iterator[tuple[str, bytes]]:
+    """Draw charts, many of them in processes: matplotlib takes most of a report's time."""
+    workers = min(os.cpu_count() or 1, 4)
+    if workers == 1 or len(charts) < _MANY:
+        yield from map(svg.drawn, charts)
+        return
+    # A fork of a process with threads may hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(svg.drawn, charts, chunksize=4)
+
+
 class _Output:
     """The files of one report, written as they are made."""
 
@@ -78,11 +95,13 @@ class _Output:
         self.written[kind].add(name)
         write_atomic(self.folder / kind / name, data)
 
-    def draw(self, item: Json) -> None:
-        """Draw a chart to SVG for the page and to PDF for LaTeX, once each, and pack its data."""
-        item["svg"] = svg.inline(item["chart"], self.sheet)
-        item["file"] = download.link(item["slug"], item["chart"].data)
-        self.put("figures", f"{item['slug']}.pdf", svg.pdf(item.pop("chart")))
+    def draw(self, items: list[Json]) -> None:
+        """Draw charts to SVG for the page and to PDF for LaTeX, once each, and pack their data."""
+        charts = [item.pop("chart") for item in items]
+        for item, made, (text, pdf) in zip(items, charts, _drawn(charts), strict=True):
+            item["svg"] = svg.inline(made, text, self.sheet)
+            item["file"] = download.link(item["slug"], made.data)
+            self.put("figures", f"{item['slug']}.pdf", pdf)
 
     def table(self, table: Table | None) -> tuple[Json | None, Json | None]:
         """Write a table's LaTeX and return what the two templates show of it."""
@@ -93,9 +112,7 @@ class _Output:
         return table.view(), shown
 
     def block(self, block: Json) -> None:
-        """Make the charts and the table of an experiment, a range test or a leaderboard."""
-        for item in block["charts"]:
-            self.draw(item)
+        """Make the table of an experiment, a range test or a leaderboard."""
         block["table"], block["tex_table"] = self.table(block["table"])
 
     def finish(self) -> None:
@@ -127,6 +144,8 @@ def build(evidence: list[Json], out_dir: Path, tier: str) -> Path:
                 paper[name], paper[f"{name}_tex"] = out.table(table)
         for board in shown["leaders"]:
             out.block(board)
+    blocks = [b for p in shown["papers"] for b in (*p["experiments"], *p["ranges"])]
+    out.draw([item for block in (*blocks, *shown["leaders"]) for item in block["charts"]])
     shown["version"] = cyclery.__version__
     write_atomic(out_dir / "report.tex", tex.render("report.tex.j2", **shown))
     out.finish()

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-from cyclery.report.chart import GRID, PALE, PALETTE, Chart
+from cyclery.report.chart import GRID, PALE, PALETTE, Chart, style
 
 _LONG = re.compile(r"-?\d+\.\d{3,}|(?<= [xy]=\")-?\d+\.\d\d")
 _NOISE = re.compile(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", re.DOTALL)
@@ -128,11 +128,13 @@ def _print(canvas: Any, chart: Chart, out: BytesIO, metadata: dict[str, None]) -
     (printer.print_pdf if canvas is FigureCanvasPdf else printer.print_svg)(out, metadata=metadata)
 
 
-def pdf(chart: Chart) -> bytes:
-    """Return the figure as a PDF that depends on nothing but its content."""
-    out = BytesIO()
-    _print(FigureCanvasPdf, chart, out, {"CreationDate": None})
-    return out.getvalue()
+def drawn(chart: Chart) -> tuple[str, bytes]:
+    """Return matplotlib's SVG and a PDF of the figure, that depend on nothing but its content."""
+    text, pdf = BytesIO(), BytesIO()
+    with style():
+        _print(FigureCanvasSVG, chart, text, {"Date": None})
+        _print(FigureCanvasPdf, chart, pdf, {"CreationDate": None})
+    return text.getvalue().decode("utf-8"), pdf.getvalue()
 
 
 class Sheet:
@@ -184,17 +186,14 @@ def _tag(tag: str, sheet: Sheet, ids: dict[str, str]) -> str:
     return _STYLE.sub(lambda m: f' class="{name}"' if (name := sheet.style(m[1])) else "", tag)
 
 
-def inline(chart: Chart, sheet: Sheet) -> Markup:
-    """Return the figure as an SVG element for the page that has this sheet.
+def inline(chart: Chart, text: str, sheet: Sheet) -> Markup:
+    """Return a figure, drawn as ``text``, as an SVG element for the page that has this sheet.
 
     Ids that nothing refers to go; the others become the page's, for two inline figures must not
     share one. Black becomes the text colour and the palette becomes the page's variables, so one
     drawing serves light and dark. Only tags are touched, never their text. The caption under the
     figure is its description: it has the slug and `-d` as its id.
     """
-    out = BytesIO()
-    _print(FigureCanvasSVG, chart, out, {"Date": None})
-    text = out.getvalue().decode("utf-8")
     body = text[text.index(">", text.index("<svg")) + 1 : text.rindex("</svg>")]
     box = re.search(r'viewBox="([^"]+)"', text)
     body = _NOISE.sub("", body)
