@@ -166,8 +166,7 @@ def _marks(ax: Axes, places: Sequence[float]) -> None:
     """Draw the ticks of the horizontal axis as one line: matplotlib's are an element each."""
     for line in [one for one in ax.lines if one.get_gid() == "ticks"]:
         line.remove()
-    height = ax.get_window_extent().height * 72 / ax.figure.dpi  # points
-    length = 2.5 / height
+    length = 2.5 / ax.bbox.height  # a figure has 72 dots an inch: points
     across, along = apart([[v, v] for v in places], [[0.0, -length]] * len(places))
     ax.plot(
         across, along, color=INK, linewidth=0.7, clip_on=False, solid_capstyle="butt", gid="ticks",
