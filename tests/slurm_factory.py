@@ -154,6 +154,11 @@ class Slurm:
                 os.kill(pid, signal.SIGKILL)
         self._daemons["slurmd"].wait()
 
+    def give_up_node(self) -> None:
+        """Let SLURM know at once that the node is gone, which it would find out by and by."""
+        host = self.run("sinfo", "-h", "-N", "-o", "%N").split()[0]
+        self.run("scontrol", "update", f"node={host}", "state=down", "reason=gone")
+
     def _processes_of_jobs(self) -> list[int]:
         """Return the processes of jobs, and those of SLURM that watch over them."""
         marks = (f"SLURM_CONF={self.conf}".encode(), str(self.folder / "spool").encode())
