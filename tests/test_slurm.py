@@ -66,7 +66,7 @@ class Clustered(Copy):
 
 def ended(process: subprocess.Popen[str], expect: int = 0) -> str:
     try:
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=500)
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()
