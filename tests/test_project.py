@@ -364,6 +364,24 @@ def test_profile_holds_what_the_graph_relies_on() -> None:
     assert "cores" not in profile, "how many cores is the user's choice"
 
 
+def test_the_profile_for_slurm_repeats_the_default_but_for_its_limit() -> None:
+    default, slurm = (
+        yaml.safe_load(read(f"profiles/{name}/config.yaml")) for name in ("default", "slurm")
+    )
+    del default["resources"]
+    assert default.items() <= slurm.items()
+    assert slurm["executor"] == "slurm" and "resources" not in slurm
+    assert slurm["slurm-requeue"] is True and slurm["retries"] >= 1
+    # Relative names are looked for beside the profile.
+    config, partitions = (
+        yaml.safe_load(read(f"profiles/slurm/{slurm[key]}"))
+        for key in ("configfile", "slurm-partition-config")
+    )
+    assert config == {"device": "cuda", "gres": None}
+    gpus = {name: limits.get("max_gpu", 0) for name, limits in partitions["partitions"].items()}
+    assert gpus == {"gpu": 1, "cpu": 0}
+
+
 # --- the texts
 
 

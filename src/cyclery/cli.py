@@ -131,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     arguments(add("bench", bench, "measure the engine against training loops written by hand"))
     sharing.arguments(add("publish", sharing.publish, "freeze a finished tier for others, by DVC"))
     sharing.arguments(add("fetch", sharing.fetch, "pull a published tier and put it in its place"))
+    add("doctor", _doctor, "say what this machine has, lacks or has wrongly, and the remedy")
     command = add("docs", _docs, "write the JSON Schemas and the reference of every key")
     command.add_argument("--check", action="store_true", help="only say whether they are current")
     return parser
@@ -390,6 +391,12 @@ def _report(options: argparse.Namespace) -> None:
     page = build(evidence, options.output.parent, tier)
     pdf = compile_pdf(options.output.parent)
     log.info("report: %s%s", page, f" and {pdf.name}" if pdf else "")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from cyclery.doctor import show
+
+    return show(_load(options))
 
 
 def _docs(options: argparse.Namespace) -> int:

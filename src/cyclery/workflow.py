@@ -10,14 +10,16 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cyclery import needs
 from cyclery.cells import ArmPlan, Shard, digest
 from cyclery.config.check import check
 from cyclery.config.load import load
+from cyclery.config.resolve import budget
 from cyclery.data import registry
 from cyclery.errors import UserError, choices, nearest
 from cyclery.plan import Plan
@@ -73,6 +75,17 @@ class Graph:
         )
         return int(on_gpu)
 
+    @property
+    def device_resources(self) -> dict[str, Any]:
+        """Return what a training job asks for beside cores, time and memory: a GPU, or nothing.
+
+        Snakemake and SLURM count the same GPU, under one of two names: clusters differ in which
+        they take, and both at once would be two GPUs.
+        """
+        if not self.gpus:
+            return {}
+        return {"gres": self.config.gres} if self.config.gres else {"gpu": self.gpus}
+
     def threads(self, runs: int) -> int:
         """Return the cores that a job of so many runs can use; Snakemake gives it what there is."""
         return 1 if self.gpus else max(1, min(MOST_WORKERS, runs))
@@ -84,6 +97,47 @@ class Graph:
     def range_threads(self, group: str) -> int:
         """Return the cores that a group's range tests can use."""
         return self.threads(sum(len(test.seeds) for test in self.plan.ranges(group)))
+
+    # What a job needs, before its attempt multiplies it.
+
+    def shard_minutes(self, group: str, shard: str, threads: int) -> int:
+        """Return the minutes in which a shard's runs should be trained."""
+        return self._minutes([arm for arm, _ in self.plan.shard(f"{group}/{shard}").runs], threads)
+
+    def shard_megabytes(self, group: str, shard: str, threads: int) -> int:
+        """Return the memory that training a shard takes."""
+        return self._megabytes(self.plan.shard(f"{group}/{shard}").arms, threads)
+
+    def range_minutes(self, group: str, threads: int) -> int:
+        """Return the minutes in which a group's range tests should be done."""
+        tests = self.plan.ranges(group)
+        seconds = (
+            needs.seconds(self.plan, test.settings, budget(test.settings)["views"])
+            for test in tests
+            for _ in test.seeds
+        )
+        return needs.minutes(seconds, threads)
+
+    def range_megabytes(self, group: str, threads: int) -> int:
+        """Return the memory that a group's range tests take."""
+        return needs.megabytes(
+            (test.settings for test in self.plan.ranges(group)), threads, bool(self.gpus)
+        )
+
+    def checkpoint_minutes(self, run: str) -> int:
+        """Return the minutes in which a kept run should be trained, where the store lost it."""
+        return self._minutes([self._kept_run(run)[1]], 1)
+
+    def checkpoint_megabytes(self, run: str) -> int:
+        """Return the memory that training a kept run takes."""
+        return self._megabytes([self._kept_run(run)[1]], 1)
+
+    def _minutes(self, runs: Iterable[ArmPlan], threads: int) -> int:
+        seconds = (needs.seconds(self.plan, arm.settings, arm.cost["views"]) for arm in runs)
+        return needs.minutes(seconds, threads)
+
+    def _megabytes(self, arms: Iterable[ArmPlan], threads: int) -> int:
+        return needs.megabytes((arm.settings for arm in arms), threads, bool(self.gpus))
 
     # Data and range tests.
 

@@ -19,8 +19,8 @@ rule evidence:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=4000,
-        runtime="30m",
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         claims=lambda wildcards: PLAN.part_digest(wildcards.part),
         code=PLAN.code,

@@ -15,8 +15,8 @@ rule prepare:
     conda:
         "../envs/train.yaml"
     resources:
-        mem_mb=4000,
-        runtime="30m",
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         identity=lambda wildcards: PLAN.identity(wildcards.dataset),
     shell:

@@ -19,9 +19,11 @@ rule lr_range:
         "../envs/train.yaml"
     threads: lambda wildcards: PLAN.range_threads(wildcards.group)
     resources:
-        gpu=PLAN.gpus,
-        mem_mb=4000,
-        runtime="1h",
+        **PLAN.device_resources,
+        mem_mb=lambda wildcards, threads, attempt: attempt
+        * PLAN.range_megabytes(wildcards.group, threads),
+        runtime=lambda wildcards, threads, attempt: attempt
+        * PLAN.range_minutes(wildcards.group, threads),
     params:
         runs=lambda wildcards: PLAN.range_digest(wildcards.group),
     shell:

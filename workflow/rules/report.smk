@@ -36,8 +36,8 @@ rule report:
     conda:
         "../envs/report.yaml"
     resources:
-        mem_mb=4000,
-        runtime="30m",
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=PLAN.code,
     shell:

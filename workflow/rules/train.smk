@@ -18,9 +18,11 @@ rule checkpoint:
     conda:
         "../envs/train.yaml"
     resources:
-        gpu=PLAN.gpus,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        **PLAN.device_resources,
+        mem_mb=lambda wildcards, attempt: attempt
+        * PLAN.checkpoint_megabytes(wildcards.run),
+        runtime=lambda wildcards, attempt: attempt
+        * PLAN.checkpoint_minutes(wildcards.run),
     params:
         key=lambda wildcards: PLAN.checkpoint_key(wildcards.run),
     shell:
@@ -54,9 +56,11 @@ rule train:
         "../envs/train.yaml"
     threads: lambda wildcards: PLAN.shard_threads(wildcards.group, wildcards.shard)
     resources:
-        gpu=PLAN.gpus,
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
+        **PLAN.device_resources,
+        mem_mb=lambda wildcards, threads, attempt: attempt
+        * PLAN.shard_megabytes(wildcards.group, wildcards.shard, threads),
+        runtime=lambda wildcards, threads, attempt: attempt
+        * PLAN.shard_minutes(wildcards.group, wildcards.shard, threads),
     params:
         runs=lambda wildcards: PLAN.shard_digest(wildcards.group, wildcards.shard),
     shell:

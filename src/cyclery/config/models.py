@@ -314,6 +314,15 @@ def _folder(path: str) -> str:
 Folder = Annotated[str, AfterValidator(_folder)]
 
 
+def _gres(request: str) -> str:
+    if not re.fullmatch(r"gpu(:[A-Za-z0-9_.]+)?:1", request):
+        raise ValueError(
+            f"{HERE}: must be null, gpu:1 or gpu:MODEL:1, since a job trains on one GPU "
+            f"(found {request!r:.80})."
+        )
+    return request
+
+
 class Config(Strict):
     """What to run. Command-line overrides change these keys."""
 
@@ -332,6 +341,11 @@ class Config(Strict):
         None, description="numbers of the GPUs that jobs may take; null takes all there are"
     )
     jobs_per_gpu: Count = Field(1, description="jobs that share a GPU")
+    gres: Annotated[str, AfterValidator(_gres)] | None = Field(
+        None,
+        description="how SLURM is asked for a job's GPU, as in gpu:1 or gpu:a100:1; "
+        "null asks by --gpus=1",
+    )
     # Streams of a device are few: runs that shared one could disturb each other.
     cohort: Annotated[int, Field(ge=1, le=32)] | None = Field(
         None, description="runs that a job trains side by side on a GPU; null fits its memory"

@@ -20,6 +20,8 @@ from cyclery.errors import UserError
 log = logging.getLogger(__name__)
 TIMEOUT = 300  # seconds for one run of a LaTeX
 _PASSES = 4
+# Looked for in this order.
+COMPILERS = ("tectonic", "pdflatex")
 
 
 class Tex(str):
@@ -124,7 +126,8 @@ def _commands(build: str) -> tuple[str, list[str], int] | None:
         "tectonic": (["--untrusted", "--keep-logs", "--chatter=minimal", "--outdir", build], 1),
         "pdflatex": ([*safe, f"-output-directory={build}"], _PASSES),
     }  # fmt: skip
-    for name, (arguments, passes) in options.items():
+    for name in COMPILERS:
+        arguments, passes = options[name]
         if shutil.which(name):
             return name, [name, *arguments, "report.tex"], passes
     return None
