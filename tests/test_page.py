@@ -264,16 +264,12 @@ def test_data_of_a_figure_is_saved_as_csv(browser: Browser, page: Path, tmp_path
     assert file.read_text("utf-8").startswith("claim,arm,against,metric,unit,seed,difference\n")
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_axe_finds_no_serious_violation(
-    size: tuple[int, int], dark: bool, browser: Browser, page: Path
-) -> None:
+def check_with_axe(browser: Browser) -> None:
+    """Let axe-core look at the page that is open, with all details unfolded."""
     found = find_spec("axe_playwright_python")
     if found is None or not found.submodule_search_locations:
         pytest.skip("axe-playwright-python, which has a copy of axe-core, is not installed")
     axe = Path(found.submodule_search_locations[0]) / "axe.min.js"
-    browser.open(page, size, dark=dark)
     browser.run("for (const d of document.querySelectorAll('details')) d.open = true")
     browser.driver.set_script_timeout(120)
     browser.run(axe.read_text("utf-8"))
@@ -286,3 +282,34 @@ def test_axe_finds_no_serious_violation(
     }  # fmt: skip
     assert serious == {}
     assert len(result["passes"]) > 20  # that it looked at all
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_no_serious_violation(
+    size: tuple[int, int], dark: bool, browser: Browser, page: Path
+) -> None:
+    browser.open(page, size, dark=dark)
+    check_with_axe(browser)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_page_of_the_smoke_tier(size: tuple[int, int], browser: Browser, screenshots: Path) -> None:
+    """The page of real runs, where this checkout has made it or fetched it."""
+    made = Path(__file__).parents[1] / "results/smoke/report/index.html"
+    if not made.exists():
+        pytest.skip("no results/smoke/report/index.html: make reproduce, or make pull")
+    browser.open(made, size)
+    rows = browser.shown()
+    assert len(rows) > 20
+    browser.tab_to(lambda e: e.get_attribute("value") == "reproduced")
+    browser.press(Keys.SPACE)
+    assert 0 < len(browser.shown()) < len(rows)
+    assert browser.run("return document.documentElement.scrollWidth") <= size[0]
+    assert browser.messages() == []
+    outside = [u for u in browser.requests() if not u.startswith(("file:", "data:", "blob:"))]
+    assert outside == []
+    browser.driver.save_screenshot(str(screenshots / f"smoke-{size[0]}.png"))
+    browser.open(made, size)
+    check_with_axe(browser)
