@@ -1,0 +1,28 @@
+"""What a test of a fault says of it: how often it was injected, what it cost, how it ended.
+
+`benchmarks/faults.py` reads these words from pytest's own report, and makes docs/faults.md of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+# pytest's fixture `record_property`.
+Properties = Callable[[str, object], None]
+
+
+def note(record: Properties, fault: str, outcome: str, injected: int = 1, lost: int = 0) -> None:
+    """Note what has been shown, once it has been; the last lines of a test.
+
+    Args:
+        record: the test's fixture ``record_property``.
+        fault: what was done, such as "kill -9 of the trainer"; tests of one fault add up.
+        outcome: how it ended, as its user meets it, in one clause.
+        injected: how many times it was done.
+        lost: finished runs that were trained again although nothing had damaged them, and finished
+            files that were made again likewise.
+    """
+    for name, value in (
+        ("fault", fault), ("outcome", outcome), ("injected", injected), ("lost", lost),
+    ):  # fmt: skip
+        record(name, value)
