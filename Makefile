@@ -13,7 +13,7 @@ OUTER_PATH := $(PATH)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce pull plan test test-all lint format docs lock clean clean-results
+.PHONY: help setup reproduce pull plan test test-all lint format docs lock audit clean clean-results
 
 help: ## list the targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ docs: $(READY) ## regenerate the JSON Schemas and the reference of every config 
 lock: ## resolve requirements.lock anew after a change of pyproject.toml (needs uv)
 	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile pyproject.toml --extra dev --universal \
 	  --python-version 3.11 --fork-strategy fewest --quiet --output-file requirements.lock $(ARGS)
+
+audit: ## look for known vulnerabilities in what the lock pins (needs pip-audit and the network)
+	pip-audit --requirement requirements.lock --no-deps --disable-pip --strict
 
 clean: ## remove .venv and caches; results stay
 	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -339,6 +339,14 @@ def test_ci_ends_with_the_tests_and_the_workflow_calls_it() -> None:
     assert all(supported.contains(version) for version in pythons)
 
 
+def test_what_the_lock_pins_is_audited_every_week() -> None:
+    workflow = yaml.safe_load(read(".github/workflows/audit.yml"))
+    # YAML 1.1 reads the key `on` as true.
+    assert workflow[True]["schedule"]
+    assert workflow["jobs"]["audit"]["steps"][-1]["run"] == "make audit"
+    assert "--requirement requirements.lock" in recipe("audit")[0]
+
+
 def test_profile_is_found_and_limits_the_gpu(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     (tmp_path / "Snakefile").write_text(

@@ -17,7 +17,6 @@ from sharing_factory import Repository, published
 
 for package in ("dvc", "dvc_s3", "moto", "flask"):
     pytest.importorskip(package, reason=f"the package {package} is not installed")
-pytestmark = pytest.mark.slow
 
 SECRET = "hunter2-is-no-secret"
 

@@ -120,7 +120,6 @@ def test_a_job_runs_on_the_cluster(tmp_path: Path, slurm: Slurm) -> None:
     assert (copy.root / "results/data/digits.json").exists()
 
 
-@pytest.mark.slow
 def test_results_are_those_of_this_machine(
     tmp_path_factory: pytest.TempPathFactory, slurm: Slurm
 ) -> None:
@@ -148,7 +147,6 @@ def test_results_are_those_of_this_machine(
     assert "Nothing to be done" in again and not submitted(again)
 
 
-@pytest.mark.slow
 def test_a_cancelled_job_goes_on_with_the_next_command(long: Clustered, undisturbed: Copy) -> None:
     assert long.slurm is not None
     process = long.submit(RECORDS, "--retries", "0")
@@ -160,7 +158,6 @@ def test_a_cancelled_job_goes_on_with_the_next_command(long: Clustered, undistur
     assert long.figures() == undisturbed.figures()
 
 
-@pytest.mark.slow
 def test_a_requeued_job_goes_on(long: Clustered, undisturbed: Copy) -> None:
     assert long.slurm is not None
     process = long.submit(RECORDS)
@@ -172,7 +169,6 @@ def test_a_requeued_job_goes_on(long: Clustered, undisturbed: Copy) -> None:
     assert long.figures() == undisturbed.figures()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("jobs_too", [False, True], ids=["daemon", "machine"])
 def test_a_node_that_goes_and_comes_back(
     long: Clustered, undisturbed: Copy, jobs_too: bool
@@ -191,12 +187,26 @@ def test_a_node_that_goes_and_comes_back(
     assert long.figures() == undisturbed.figures()
 
 
+def test_jobs_of_a_killed_snakemake_run_on(long: Clustered, undisturbed: Copy) -> None:
+    assert long.slurm is not None
+    process = long.submit(RECORDS)
+    first = long.job()
+    process.kill()
+    process.communicate()
+    long.snakemake("--unlock")
+    # Its job waits for what the first is training, and finds it done.
+    [second] = submitted(long.on_cluster(RECORDS))
+    ends = {long.slurm.job(number)["JobState"] for number in (first, second)}
+    assert second != first and ends == {"COMPLETED"}
+    assert long.trained() == 0
+    assert long.figures() == undisturbed.figures()
+
+
 def log(copy: Copy) -> str:
     """Return the log of the job that trained."""
     return (copy.root / "results/smoke/logs/records/tiny/L0-0000.log").read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gres", "request_"), [(None, "gres:gpu:1"), ("gpu:1", "gres:gpu:1")], ids=["gpus", "gres"]
 )

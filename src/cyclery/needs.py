@@ -12,7 +12,7 @@ from math import ceil, prod
 from typing import Any
 
 from cyclery.data import registry
-from cyclery.overview import UNKNOWN_IMAGES_PER_SECOND
+from cyclery.overview import declared_speed
 from cyclery.plan import Plan
 
 # Start, data, evaluations and a parent that may have to be trained again.
@@ -29,8 +29,7 @@ DATA_COPIES = 6
 
 def seconds(plan: Plan, settings: Mapping[str, Any], views: int) -> float:
     """Return how long ``views`` images take at the speed that the tier declares."""
-    model = settings["model"]["name"]
-    return views / plan.project.tier.images_per_second.get(model, UNKNOWN_IMAGES_PER_SECOND)
+    return views / declared_speed(plan, settings)
 
 
 def minutes(seconds: Iterable[float], workers: int) -> int:

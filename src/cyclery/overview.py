@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
@@ -24,11 +24,14 @@ TIERS = ("smoke", "desk-cpu", "desk", "paper")
 
 def seconds(plan: Plan, arm: ArmPlan, measured: dict[str, float] | None = None) -> float:
     """Return the estimated training time of one run: measured here, or as the tier declares."""
-    model = arm.settings["model"]["name"]
-    rate = (measured or {}).get(model) or plan.project.tier.images_per_second.get(
-        model, UNKNOWN_IMAGES_PER_SECOND
-    )
+    rate = (measured or {}).get(arm.settings["model"]["name"]) or declared_speed(plan, arm.settings)
     return arm.cost["views"] / rate
+
+
+def declared_speed(plan: Plan, settings: Mapping[str, Any]) -> float:
+    """Return the images per second that the tier declares for the network of these settings."""
+    declared = plan.project.tier.images_per_second
+    return declared.get(settings["model"]["name"], UNKNOWN_IMAGES_PER_SECOND)
 
 
 def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
