@@ -48,7 +48,9 @@ def inject(seed: int, *options: str) -> Json:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "junit.xml"
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-m", "fault", f"--junitxml={report}", *options],
+            [sys.executable, "-m", "pytest", "-q", "-m", "fault", f"--junitxml={report}",
+             # The newer form has no properties of a test.
+             "-o", "junit_family=xunit1", *options],
             cwd=ROOT, env={**os.environ, "CYCLERY_FAULT_SEED": str(seed)}, check=False,
         )  # fmt: skip
         text = report.read_text(encoding="utf-8") if report.exists() else "<testsuites/>"
