@@ -15,6 +15,7 @@ from scipy import stats
 from cyclery.errors import UserError
 from cyclery.files import write_atomic
 from cyclery.report.chart import INK, Page, colour, drawable, style
+from cyclery.text import between
 
 Json = dict[str, Any]
 PAGE, PLOT = Path("docs/validation.md"), Path("docs/validation.svg")
@@ -56,11 +57,7 @@ def dumps(found: Json) -> str:
 
 def filled(text: str, found: Json) -> str:
     """Return the page with the figures between its two marks."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{PAGE}: the marks {BEGIN} and {END} are missing; put them back.")
-    return f"{head}{BEGIN}\n\n{section(found)}\n{END}{tail}"
+    return between(text, BEGIN, END, section(found), PAGE)
 
 
 def mark(found: Json, runs: int) -> float:

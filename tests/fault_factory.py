@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import Callable
 
 # pytest's fixture `record_property`.
@@ -26,3 +28,8 @@ def note(record: Properties, fault: str, outcome: str, injected: int = 1, lost: 
         ("fault", fault), ("outcome", outcome), ("injected", injected), ("lost", lost),
     ):  # fmt: skip
         record(name, value)
+
+
+def generator(name: str) -> random.Random:
+    """Return what draws the moments of a test: the same for the same CYCLERY_FAULT_SEED."""
+    return random.Random(f"{os.environ.get('CYCLERY_FAULT_SEED', '0')} {name}")

@@ -2,91 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import signal
 import sys
 import time
 from pathlib import Path
 
 import engine_factory as factory
+import kill_factory as kills
 import pytest
-
-from cyclery.engine import __main__ as command
+from kill_factory import jobs, results, resume_points, run_command, running
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-
-
-def jobs(epochs=40):
-    """Return a run with dropout, a parent and its child, and a range test."""
-    parent = factory.job(factory.everything("supervised", epochs=epochs), keep=True)
-    settings = factory.everything("cyclical_focal", epochs=epochs)
-    settings |= {"init": "start", "init_share": 1.0, "parents": {"start": [parent["key"]]}}
-    sweep = {"kind": "linear", "start": 0.0, "end": 3.0}
-    return [
-        factory.job(factory.settings(lr=sweep, evaluations=10), kind="range"),
-        factory.job(factory.settings(model="wrn", epochs=epochs // 4), keep=True),
-        parent,
-        factory.job(settings, keep=True),
-    ]
-
-
-def results(root, wanted):
-    """Return what must be the same, checkpoints' bytes included."""
-    trainer = factory.trainer(root)
-    found = []
-    for job in wanted:
-        record = trainer.lookup.finished(job)
-        assert record is not None
-        bounds = record.get("bounds")
-        weights = trainer.store.checkpoint(job["key"])
-        content = weights.read_bytes() if job["keep"] else None
-        found.append((factory.figures(record), bounds, content))
-    return found
-
-
-def run_command(root, wanted, *options):
-    """Run the command in this process, which has torch already."""
-    root.mkdir(parents=True, exist_ok=True)
-    (root / "jobs.json").write_text(json.dumps(wanted))
-    sys.argv = ["cyclery.engine", str(root / "jobs.json"), "--store", str(root / "store"),
-                "--data", str(factory.manifest().parent), "--device", "cpu", *options]  # fmt: skip
-    sys.exit(command.main())
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """Return the results of the jobs, and the seconds they took."""
-    root = tmp_path_factory.mktemp("undisturbed")
-    began = time.monotonic()
-    factory.trainer(root).train(jobs())
-    return results(root, jobs()), time.monotonic() - began
-
-
-def resume_points(store):
-    return {path.parent.name for path in store.glob("*/*/resume.safetensors")}
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_three_times_it_ends_with_the_same_numbers(tmp_path, undisturbed, workers):
-    expected, seconds = undisturbed
-    generator, halfway, store = random.Random(workers), 0, tmp_path / "store"
-    options = ("--resume-seconds", "0", "--workers", str(workers))
-    for _ in range(3):
-        process = factory.forked(run_command, tmp_path, jobs(), *options)
-        factory.wait_for(lambda p=process: resume_points(store) or not p.is_alive())
-        time.sleep(seconds * generator.uniform(0, 0.25))
-        process.kill()
-        process.join()
-        halfway += bool(resume_points(store))
-    assert halfway > 0
-    process = factory.forked(run_command, tmp_path, jobs(), *options)
-    process.join(60)
-    assert process.exitcode == 0
-    assert results(store, jobs()) == expected
-    assert not list(store.glob("*/*/.*.part"))
-    assert resume_points(store) == set()
+    return kills.undisturbed(tmp_path_factory.mktemp("undisturbed"), jobs())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends processes with their parent")
@@ -109,13 +42,6 @@ def test_workers_end_with_their_parent(tmp_path):
         assert held
 
 
-def running(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_saves_and_goes_on_later(tmp_path, undisturbed, number, workers):
@@ -134,27 +60,6 @@ def test_told_to_stop_it_saves_and_goes_on_later(tmp_path, undisturbed, number, 
     process.join(60)
     assert process.exitcode == 0
     assert results(tmp_path / "store", jobs()) == expected
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_command_killed_at_ten_random_moments(tmp_path, undisturbed, workers):
-    """The real command, so that a kill may also fall into its start or its imports."""
-    wanted = jobs(epochs=400)
-    factory.trainer(tmp_path / "whole").train(wanted)
-    options = ("--resume-seconds", "0", "--workers", str(workers))
-    generator, halfway = random.Random(7), 0
-    for _ in range(10):
-        process = factory.start(wanted, tmp_path, *options)
-        time.sleep(generator.uniform(0.5, 5.0))
-        process.kill()
-        process.communicate()
-        halfway += bool(resume_points(tmp_path / "store"))
-    assert halfway >= 3
-    process = factory.start(wanted, tmp_path, *options)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert results(tmp_path / "store", wanted) == results(tmp_path / "whole", wanted)
 
 
 @pytest.mark.slow

@@ -12,11 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from fault_factory import Properties, note
 
 from cyclery.engine import slots
 from cyclery.engine.slots import Pool, visible
 from cyclery.errors import UserError
 
+SLOT = "a GPU slot left by a dead job (lock files alone, no GPU)"
 START = """
 import sys, time
 from pathlib import Path
@@ -143,8 +145,12 @@ def test_jobs_spread_over_the_devices(tmp_path: Path) -> None:
     assert taken == [0, 1, 2, 0, 1, 2]
 
 
+@pytest.mark.fault
 def test_kill_9_frees_the_slot_for_who_waits(
-    start: Callable[..., Worker], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    start: Callable[..., Worker],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    record_property: Properties,
 ) -> None:
     holder = start(HOLD, 1, 1, 0)
     assert holder.line() == "0"
@@ -158,6 +164,32 @@ def test_kill_9_frees_the_slot_for_who_waits(
         assert index == 0
         assert holder.process.returncode == -signal.SIGKILL
     assert caplog.messages == ["waiting for a free GPU: 1 GPU x 1 job is taken"]
+    note(record_property, SLOT, "whoever waits has it at once")
+
+
+@pytest.mark.fault
+def test_slots_of_a_machine_that_was_cut_are_free(
+    start: Callable[..., Worker],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    record_property: Properties,
+) -> None:
+    """All that is left are the files of locks, whose processes are gone."""
+    holders = [start(HOLD, 2, 2, 0) for _ in range(4)]
+    assert [holder.line() for holder in holders].count("0") == 2
+    for holder in holders:
+        os.kill(holder.process.pid, signal.SIGKILL)
+    for holder in holders:
+        holder.process.wait()
+    assert len(list(tmp_path.glob("*.lock"))) == 4
+    with ExitStack() as stack:
+        taken = [stack.enter_context(pool(tmp_path, 2, 2).acquire(stop)) for _ in range(4)]
+        assert taken == [0, 1, 0, 1]
+    assert caplog.messages == []
+    assert len(list(tmp_path.glob("*.lock"))) == 4
+    note(
+        record_property, SLOT, "after a cut of all jobs their lock files hold nobody up", injected=4
+    )
 
 
 def test_waiting_ends_where_pause_raises_and_says_so_once(

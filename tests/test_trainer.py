@@ -14,6 +14,7 @@ from typing import Any
 import engine_factory as factory
 import pytest
 import torch
+from fault_factory import note
 
 from cyclery.engine import processes, slots
 from cyclery.engine.lookup import needs
@@ -336,16 +337,29 @@ def train_and_exit(root, jobs, **options):
     factory.trainer(root, **options).train(jobs)
 
 
-def test_a_run_that_two_processes_want_is_trained_once(tmp_path, trained):
+def train_and_say(root, jobs, path):
+    """Write what a job of the graph writes."""
+    write_records(path, factory.trainer(root).train(jobs))
+
+
+@pytest.mark.fault
+def test_a_run_that_two_processes_want_is_trained_once(tmp_path, trained, record_property):
     jobs = [factory.job(factory.settings(seed=s, epochs=20)) for s in range(4)]
+    said = [tmp_path / "first", tmp_path / "second"]
     processes = [
-        factory.forked(train_and_exit, tmp_path / "store", order) for order in (jobs, jobs[::-1])
+        factory.forked(train_and_say, tmp_path / "store", order, path)
+        for order, path in zip((jobs, jobs[::-1]), said, strict=True)
     ]
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    assert sorted(trained()) == sorted(keys(*jobs))
+    often = trained()
+    assert sorted(often) == sorted(keys(*jobs))
+    first, second = (path.read_text().splitlines() for path in said)
+    assert first == second[::-1] and len(first) == len(jobs)
     assert all(factory.trainer(tmp_path / "store").lookup.finished(job) for job in jobs)
+    outcome = "every run is trained once, and both get the same records"
+    note(record_property, "two trainers on the same runs", outcome, lost=len(often) - len(jobs))
 
 
 def test_a_locked_run_comes_last_and_is_waited_for(tmp_path, trained):

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -153,49 +149,6 @@ def test_a_bad_configuration_stops_before_any_job(copy: Copy) -> None:
     output = copy.snakemake("report", expect=2)
     assert "smoke.yaml: base: unknown key 'epoch'. Did you mean 'epochs'?" in output
     assert "Traceback" not in output and not (copy.root / "results").exists()
-
-
-def test_kill_at_any_moment_loses_nothing(
-    copy: Copy, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    copy.tier["base"]["epochs"] = 60
-    copy.save()
-    calm = Copy(tmp_path_factory.mktemp("calm"))
-    calm.tier, calm.paper = copy.tier, copy.paper
-    calm.save()
-    calm.snakemake("tiny")
-    copy.write("config/config.yaml", {"tier": "smoke", "device": "cpu", "resume_seconds": 0})
-    command, environment = copy.command("tiny")
-    for delay in (3.0, 5.0, 6.5):
-        process = subprocess.Popen(
-            command, cwd=copy.root, env=environment, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        time.sleep(delay)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        # A killed Snakemake leaves its lock, as users know.
-        copy.snakemake("--unlock", "tiny")
-    copy.snakemake("tiny")
-    assert copy.figures() == calm.figures()
-
-
-def test_two_snakemakes_at_once(copy: Copy) -> None:
-    command, environment = copy.command("tiny")
-    pair = [
-        subprocess.Popen(
-            command, cwd=copy.root, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    outputs = [process.communicate(timeout=300)[0] for process in pair]
-    codes = sorted(process.returncode for process in pair)
-    # One works; the other is told that the directory is locked, or that nothing is left to do.
-    assert codes[0] == 0, outputs
-    if codes[1]:
-        assert any("lock" in output.lower() for output in outputs), outputs
-    assert copy.evidence()["T-1"]["n"] == 2
 
 
 @pytest.mark.slow

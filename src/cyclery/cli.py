@@ -166,7 +166,9 @@ def _log_to(path: Path | None, verbose: bool) -> None:
     if path is not None:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = _LogFile(path, mode="w", encoding="utf-8")
+            path.write_bytes(b"")
+            # Appended to: a job that outlives a killed Snakemake may still write the same log.
+            file = _LogFile(path, mode="a", encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
 

@@ -55,11 +55,12 @@ def writing(path: Path, size: int | None = None) -> Iterator[BinaryIO]:
     """Yield a stream whose content becomes `path` when the block ends well, and nothing else.
 
     The content goes to a temporary name in the same folder, to the disk, and only then to its name.
+    What killed processes left under such names goes first.
     """
     with disk_errors(path, size):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        temporary = Path(name)
+        _clear(path)
+        handle, temporary = _temporary(path)
         try:
             with os.fdopen(handle, "wb") as stream:
                 os.fchmod(stream.fileno(), 0o666 & ~_umask())
@@ -69,6 +70,28 @@ def writing(path: Path, size: int | None = None) -> Iterator[BinaryIO]:
             replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> tuple[int, Path]:
+    """Open a new temporary file for `path`, locked as long as its writer lives."""
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        # Some network file systems cannot lock; nobody else can lock the file there either.
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # Cleared away before it was locked.
+
+
+def _clear(path: Path) -> None:
+    """Remove temporary files for `path` that no living process has locked."""
+    with suppress(OSError):
+        for left in list(path.parent.iterdir()):
+            if left.name.startswith(f".{path.name}.") and left.suffix == ".part":
+                with suppress(OSError), left.open("r+b") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    left.unlink()
 
 
 def replace(temporary: Path, path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from cyclery.errors import UserError
+
 
 def duration(seconds: float) -> str:
     """Return a time in the unit that reads best: ``0.3 s``, ``12 min``, ``3.5 h``, ``2.0 days``."""
@@ -10,3 +14,12 @@ def duration(seconds: float) -> str:
             value = seconds / size
             return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
     return f"{seconds / 86_400:.1f} days"
+
+
+def between(text: str, begin: str, end: str, section: str, page: Path) -> str:
+    """Return the text of a page with ``section`` between its two marks."""
+    head, first, rest = text.partition(begin)
+    _, last, tail = rest.partition(end)
+    if not first or not last:
+        raise UserError(f"{page}: the marks {begin} and {end} are missing; put them back.")
+    return f"{head}{begin}\n\n{section}\n{end}{tail}"

@@ -12,10 +12,11 @@ import shlex
 import sys
 from collections.abc import Container, Iterable, Mapping
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from cyclery import needs
+from cyclery import clock, needs
 from cyclery.cells import ArmPlan, Shard, digest
 from cyclery.config.check import check
 from cyclery.config.load import load
@@ -66,6 +67,19 @@ class Graph:
     def parts(self) -> list[str]:
         """Return every paper, experiment and claim that can be asked for."""
         return list(self.plan.parts())
+
+    def settle_times(self) -> None:
+        """Give outputs from the future the present time, and say so: the clock was set back."""
+        # Not the run store, logs and large data, which Snakemake does not look at.
+        kinds = ("lr-range", "records", "checkpoints", "evidence", "tables", "report")
+        root = self.plan.project.root
+        made = (path for kind in kinds for path in (root / self.results / kind).rglob("*"))
+        if settled := clock.settle(chain(made, (root / self.data).glob("*.json"))):
+            print(
+                f"cyclery: {settled} files in {self.results} and {self.data} were from the future, "
+                "as after a clock was set back; they have the present time now.",
+                file=sys.stderr,
+            )
 
     @cached_property
     def gpus(self) -> int:

@@ -28,6 +28,9 @@ except UserError as mistake:
     print(f"cyclery: {mistake}", file=sys.stderr)
     sys.exit(2)
 
+if workflow.is_main_process:
+    PLAN.settle_times()
+
 RESULTS = PLAN.results
 
 

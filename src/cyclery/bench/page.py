@@ -16,6 +16,7 @@ from cyclery.bench.results import FIRST_STEP, STEADY_STATE
 from cyclery.errors import UserError
 from cyclery.files import write_atomic
 from cyclery.report.chart import INK, Page, colour, drawable, span, style
+from cyclery.text import between
 
 Json = dict[str, Any]
 PAGE, PLOT = Path("docs/benchmark.md"), Path("docs/benchmark.svg")
@@ -47,11 +48,7 @@ def stored(folder: Path) -> list[Json]:
 
 def filled(text: str, found: list[Json]) -> str:
     """Return the page with the figures between its two marks."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{PAGE}: the marks {BEGIN} and {END} are missing; put them back.")
-    return f"{head}{BEGIN}\n\n{section(found)}\n{END}{tail}"
+    return between(text, BEGIN, END, section(found), PAGE)
 
 
 def section(found: list[Json]) -> str:

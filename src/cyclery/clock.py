@@ -1,0 +1,29 @@
+"""A clock that was set back: files from the future are given the present time.
+
+Snakemake compares the content of inputs where times disagree, so such files repeat nothing. But it
+refuses what a job makes from them as older than its input, until the clock has caught up.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+# Machines of a cluster may differ by so many seconds without a word.
+TOLERATED = 60.0
+
+
+def settle(paths: Iterable[Path]) -> int:
+    """Give those files that are from the future the present time; return how many."""
+    now = time.time()
+    settled = 0
+    for path in paths:
+        # It may vanish meanwhile, or belong to somebody else.
+        with suppress(OSError):
+            if path.stat().st_mtime > now + TOLERATED:
+                os.utime(path, (now, now))
+                settled += 1
+    return settled
