@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from cyclery.workflow import Graph
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
-NAME, SEEDS, METHODS = "reinit-matrix", 5, 5
+NAME, SEEDS = "reinit-matrix", 5
 DATASETS = ("fashion-mnist", "cifar10", "cifar100")
 NETWORKS = {"mlp": "bn_mlp", "cnn": "small_cnn", "preresnet": "preresnet", "wrn": "wrn"}
 WEIGHT_DECAYS = (0.0, 1e-4, 5e-4, 1e-3, 5e-3)
@@ -54,20 +53,21 @@ def _arms(number: int) -> dict[str, Json]:
     return found
 
 
-def write(folder: Path, cells: int, cells_per_job: int | None) -> None:
-    """Write a project of so many cells, a multiple of 300, trained so many a job."""
+def write(folder: Path, cells: int, cells_per_job: int, experiments: int = 12) -> None:
+    """Write a project of so many cells, a multiple of 25 for each experiment, so many a job."""
     for name in ("Snakefile", "workflow", "profiles"):
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, folder / name)
-    experiments = {
+    matrix = list(product(DATASETS, NETWORKS.items()))[:experiments]
+    declared = {
         f"{dataset}-{network}": {
             "title": f"{dataset}, {network}",
             "base": {"dataset": dataset, "model": model},
             "tiers": {"paper": {}},
-            "arms": _arms(cells // (len(DATASETS) * len(NETWORKS))),
+            "arms": _arms(cells // experiments),
         }
-        for dataset, (network, model) in product(DATASETS, NETWORKS.items())
+        for dataset, (network, model) in matrix
     }
     tier = {
         "title": "the matrix of the re-initialisation paper",
@@ -86,11 +86,11 @@ def write(folder: Path, cells: int, cells_per_job: int | None) -> None:
         "authors": "-",
         "year": 2022,
         "summary": "Stands in for the matrix of arXiv 2206.10011.",
-        "experiments": experiments,
+        "experiments": declared,
         "claims": {"M-1": {"statement": "-", "not_run": {"all": "it measures the graph"}}},
     }
     # JSON is YAML, and written faster.
-    files: Mapping[str, Json] = {
+    files: dict[str, Json] = {
         "config.yaml": {"tier": "paper", "device": "cpu"},
         "tiers/paper.yaml": tier,
         f"papers/{NAME}.yaml": paper,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from graph_factory import PAPER, Copy
+from graph_factory import Copy
 
 
 @pytest.fixture
@@ -196,15 +195,3 @@ def test_two_snakemakes_at_once(copy: Copy) -> None:
     if codes[1]:
         assert any("lock" in output.lower() for output in outputs), outputs
     assert copy.evidence()["T-1"]["n"] == 2
-
-
-@pytest.mark.slow
-def test_three_thousand_cells_are_planned_quickly(copy: Copy) -> None:
-    # Not timed here: benchmarks/planning.py does. This proves that the plan comes out whole.
-    copy.tier |= {"shard_by": "experiment", "cells_per_job": 1, "seeds": 50, "block": 5}
-    arms = {f"a{i}": {"lr": 0.001 * (i + 1)} for i in range(300)}
-    copy.paper["experiments"] = {"grid": {"title": "grid", "tiers": {"smoke": {}}, "arms": arms}}
-    copy.paper["claims"] = {"T-3": PAPER["claims"]["T-3"]}
-    copy.save()
-    output = copy.snakemake("-n", "--quiet", "rules", "--", "tiny")
-    assert re.search(r"train\s+3000", output), output[-2000:]
