@@ -97,7 +97,8 @@ def section(found: Json) -> str:
     each = 1000 * single["seconds"] / single["jobs"]
     parts = [
         f"{found['device']}, {found['cores']} cores, load {found['load']:g} at the start; "
-        f"{versions}; {found['made'][:10]}. Medians of 3 where a command took under 6 s, else measured once.",
+        f"{versions}; {found['made'][:10]}. Medians of 3 "
+        "where a command took under 6 s, else measured once.",
         table(["", "goal", "found", ""], rows),
         f"**Jobs of a single cell**: {single['jobs']:,} of them took "
         f"{single['seconds']:.0f} s, {each:.0f} ms each, so 3,000 need "
