@@ -88,4 +88,4 @@ clean: ## remove .venv and caches; results stay
 
 clean-results: ## remove results but the published ones, and what Snakemake remembers of them
 	test ! -d results || find results -mindepth 1 -maxdepth 1 ! -name published -exec rm -rf {} +
-	rm -rf .snakemake/incomplete .snakemake/log .snakemake/metadata
+	rm -rf .cyclery .snakemake/incomplete .snakemake/log .snakemake/metadata

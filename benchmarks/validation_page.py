@@ -87,7 +87,7 @@ def rate(one: Json) -> str:
     return f"{100 * one['count'] / one['runs']:.2f} ({100 * low:.2f}\u2013{100 * high:.2f})"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
     marks = ["---" if i < left else "---:" for i in range(len(head))]
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, marks, *rows])
 
@@ -101,7 +101,7 @@ def _pivot(cells: Sequence[Json], row: str, title: str) -> str:
         for name in dict.fromkeys(one[row] for one in cells)
     ]
     heads = [f"n = {n}" if design in ("", "one look") else f"plan {n}" for design, n in columns]
-    return _table([title, *heads], rows)
+    return table([title, *heads], rows)
 
 
 def section(found: Json) -> str:
@@ -151,7 +151,7 @@ def _powers(found: Json) -> Iterable[str]:
         for row in rows:
             shown.append([row[0] if row[0] != before else "", *row[1:]])
             before = row[0]
-        yield _table(["", "", *kept], shown, left=2)
+        yield table(["", "", *kept], shown, left=2)
 
 
 def plot(found: Json) -> bytes:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import pytest
-from graph_factory import PAPER, Copy
+from graph_factory import Copy
 
 
 @pytest.fixture
@@ -149,15 +148,3 @@ def test_a_bad_configuration_stops_before_any_job(copy: Copy) -> None:
     output = copy.snakemake("report", expect=2)
     assert "smoke.yaml: base: unknown key 'epoch'. Did you mean 'epochs'?" in output
     assert "Traceback" not in output and not (copy.root / "results").exists()
-
-
-@pytest.mark.slow
-def test_three_thousand_cells_are_planned_quickly(copy: Copy) -> None:
-    # Not timed here: benchmarks/planning.py does. This proves that the plan comes out whole.
-    copy.tier |= {"shard_by": "experiment", "cells_per_job": 1, "seeds": 50, "block": 5}
-    arms = {f"a{i}": {"lr": 0.001 * (i + 1)} for i in range(300)}
-    copy.paper["experiments"] = {"grid": {"title": "grid", "tiers": {"smoke": {}}, "arms": arms}}
-    copy.paper["claims"] = {"T-3": PAPER["claims"]["T-3"]}
-    copy.save()
-    output = copy.snakemake("-n", "--quiet", "rules", "--", "tiny")
-    assert re.search(r"train\s+3000", output), output[-2000:]

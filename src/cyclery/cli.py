@@ -240,7 +240,7 @@ def _prepare(options: argparse.Namespace) -> None:
     )
 
 
-def _trainer(options: argparse.Namespace, plan: Plan, job: str) -> Trainer:
+def _trainer(options: argparse.Namespace, setting: dict[str, Any], job: str) -> Trainer:
     # One thread per process: set before numpy and torch start theirs.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
@@ -249,21 +249,17 @@ def _trainer(options: argparse.Namespace, plan: Plan, job: str) -> Trainer:
     from cyclery.heartbeat import progress_file
     from cyclery.store import Store
 
-    project = plan.project
+    results, data = (options.root / setting[name] for name in ("results", "data"))
+    keys = ("device", "resume_seconds", "gpus", "jobs_per_gpu", "cohort", "capture")
     return Trainer(
-        store=Store(project.results / "store"),
-        manifests={name: project.data / f"{name}.json" for name in DATASETS},
-        device=project.config.device,
+        store=Store(results / "store"),
+        manifests={name: data / f"{name}.json" for name in DATASETS},
+        **{key: setting[key] for key in keys},
         workers=getattr(options, "workers", 1),
-        resume_seconds=project.config.resume_seconds,
-        gpus=project.config.gpus,
-        jobs_per_gpu=project.config.jobs_per_gpu,
-        cohort=project.config.cohort,
-        capture=project.config.capture,
         commit=commit(options.root),
         # A job of the graph has a log, and shares the terminal with others.
         bar=options.log is None and sys.stderr.isatty(),
-        progress=progress_file(project.results / plan.tier, job),
+        progress=progress_file(results / setting["tier"], job),
         job=job,
     )
 
@@ -286,7 +282,7 @@ def commit(root: Path) -> str | None:
 
 def _run_jobs(
     options: argparse.Namespace,
-    plan: Plan,
+    setting: dict[str, Any],
     job: str,
     jobs: list[dict[str, Any]],
     sources: list[dict[str, Any]] | None = None,
@@ -294,46 +290,46 @@ def _run_jobs(
     from cyclery.engine.output import write_records
     from cyclery.engine.train import Stopped
 
-    trainer = _trainer(options, plan, job)
+    trainer = _trainer(options, setting, job)
     try:
         records = trainer.train(jobs, sources or [])
     except Stopped:
         log.info("stopped as asked; unfinished runs go on from where they are")
         return 143
-    _refresh(plan, trainer.trained)
+    _refresh(options, trainer.trained)
     write_records(options.output, records)
     return 0
 
 
-def _refresh(plan: Plan, trained: dict[str, dict[str, Any]]) -> None:
+def _refresh(options: argparse.Namespace, trained: dict[str, dict[str, Any]]) -> None:
     """Let every shard that lists a parent which was trained again know of it."""
-    from cyclery.engine.output import refresh
-    from cyclery.workflow import Graph
-
     parents = {key: run for key, run in trained.items() if run.get("checkpoint_sha256")}
     if parents:
-        files = Graph(plan, {}).files_holding(parents)
-        refresh([plan.project.root / file for file in files], parents)
+        from cyclery.engine.output import refresh
+        from cyclery.workflow import Graph
+
+        files = Graph(_load(options), {}).files_holding(parents)
+        refresh([options.root / file for file in files], parents)
 
 
 def _lr_range(options: argparse.Namespace) -> int:
     from cyclery.jobs import range_jobs
+    from cyclery.orders import setting
     from cyclery.workflow import Graph
 
     plan = _load(options)
     _expect(options, Graph(plan, {}).range_digest(options.group))
     jobs = range_jobs(plan.ranges(options.group))
-    return _run_jobs(options, plan, f"lr-range/{options.group}", jobs)
+    return _run_jobs(options, setting(plan), f"lr-range/{options.group}", jobs)
 
 
 def _train(options: argparse.Namespace) -> int:
-    from cyclery.jobs import shard_jobs, source_jobs
+    from cyclery.orders import order
 
-    plan = _load(options)
-    shard = plan.shard(options.shard)
-    _expect(options, shard.digest)
-    job = f"records/{shard.id}"
-    return _run_jobs(options, plan, job, shard_jobs(shard), source_jobs(shard))
+    found = order(options.root, options.set, options.shard, lambda: _load(options))
+    _expect(options, found.digest)
+    job = f"records/{options.shard}"
+    return _run_jobs(options, found.setting, job, found.jobs, found.sources)
 
 
 def _jobs(options: argparse.Namespace) -> None:
@@ -349,6 +345,7 @@ def _checkpoint(options: argparse.Namespace) -> int:
     from cyclery.engine.output import export
     from cyclery.engine.train import Stopped
     from cyclery.jobs import shard_jobs, source_jobs
+    from cyclery.orders import setting
     from cyclery.workflow import Graph
 
     plan = _load(options)
@@ -358,11 +355,11 @@ def _checkpoint(options: argparse.Namespace) -> int:
     shard, _, _ = plan.kept()[options.run]
     [job] = (job for job in shard_jobs(shard) if job["key"] == key)
     try:
-        trainer = _trainer(options, plan, f"checkpoints/{options.run}")
+        trainer = _trainer(options, setting(plan), f"checkpoints/{options.run}")
         trained = export(trainer, job, source_jobs(shard), options.output)
     except Stopped:
         return 143
-    _refresh(plan, trained)
+    _refresh(options, trained)
     return 0
 
 

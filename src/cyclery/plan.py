@@ -245,8 +245,10 @@ class Plan:
         return {
             parent.arm.digest
             for paper in self.project.papers
-            for exp in self.experiments(paper)
-            for arm in self.arm_names(paper, exp)
-            for descendant in with_ancestors([self.arm(paper, exp, arm)])
+            for name, exp in self.experiments(paper).items()
+            for arm in self.arm_names(paper, name)
+            # Without these there is nobody to descend from.
+            if exp.arms[arm].parents
+            for descendant in with_ancestors([self.arm(paper, name, arm)])
             for parent in descendant.parents.values()
         }

@@ -29,7 +29,7 @@ _FACTORS = ("exponential", "triangular")
 def names(kind: str) -> list[str]:
     """Return the names of a kind of component: dataset, model, method or optimiser."""
     if kind == "method":
-        return methods.names()
+        return list(methods.names())
     known: dict[str, Mapping[str, Any]] = {
         "dataset": DATASETS,
         "model": models.SETTINGS,

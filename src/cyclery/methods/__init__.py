@@ -76,9 +76,10 @@ class Method:
         return dict(self.settings_type.__dataclass_fields__[quantity].metadata)  # type: ignore[attr-defined]
 
 
-def names() -> list[str]:
+@cache
+def names() -> tuple[str, ...]:
     """Return the names of all methods, sorted."""
-    return sorted(module.name for module in iter_modules(__path__) if module.name[0] != "_")
+    return tuple(sorted(m.name for m in iter_modules(__path__) if m.name[0] != "_"))
 
 
 @cache

@@ -1,0 +1,112 @@
+"""What jobs read instead of the whole configuration: always what a new reading would find."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from project_factory import TIER, rich_paper, write
+
+from cyclery import orders
+from cyclery.config.check import check
+from cyclery.config.load import load
+from cyclery.errors import UserError
+from cyclery.jobs import shard_jobs, source_jobs
+from cyclery.plan import Plan
+
+Json = dict[str, Any]
+
+
+class Reading:
+    """A project, and how often its whole configuration was read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.times = root, 0
+        self.paper = rich_paper()
+        self.write()
+
+    def write(self) -> None:
+        tier = {**TIER, "shard_by": "experiment", "cells_per_job": 1, "block": 1, "tuning": True}
+        write(self.root, tier, self.paper)
+
+    def plan(self) -> Plan:
+        self.times += 1
+        return check(load(self.root))
+
+    def order(self, shard: str, *overrides: str) -> orders.Order:
+        return orders.order(self.root, overrides, shard, self.plan)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Reading:
+    return Reading(tmp_path)
+
+
+def kept(root: Path) -> list[Path]:
+    return sorted((root / ".cyclery").rglob("*.jsonl"))
+
+
+def by_key(jobs: list[Json]) -> list[Json]:
+    # Shards that share a run may call it by another arm's name.
+    return [{name: job[name] for name in job if name != "label"} for job in jobs]
+
+
+def through_json(jobs: list[Json]) -> Any:
+    return json.loads(json.dumps(jobs))
+
+
+def test_kept_orders_are_what_the_plan_says(project: Reading) -> None:
+    plan = project.plan()
+    shards = [shard for group in plan.groups("one") for shard in plan.shards(group)]
+    assert any(source_jobs(shard) for shard in shards) and len(shards) > 5
+    for shard in shards:
+        found = project.order(shard.id)
+        assert found.digest == shard.digest
+        assert by_key(found.jobs) == through_json(by_key(shard_jobs(shard)))
+        assert by_key(found.sources) == through_json(by_key(source_jobs(shard)))
+        assert found.setting == orders.setting(plan)
+    assert project.times == 2, "one for the comparison, one for all orders"
+
+
+def test_a_changed_configuration_or_override_is_read_anew(project: Reading) -> None:
+    shard = next(s.id for s in project.plan().shards(project.plan().groups("one")[0]))
+    first, read = project.order(shard), project.times
+    assert project.order(shard) == first and project.times == read
+    project.order(shard, "device=cpu")
+    assert project.times == read + 1
+    experiment = project.paper["experiments"][shard.partition("/")[0].partition(".")[2]]
+    experiment["base"] = {**experiment.get("base", {}), "epochs": 7}
+    project.write()
+    assert project.order(shard).digest != first.digest
+
+
+def test_a_damaged_line_is_not_used(project: Reading) -> None:
+    shard = project.plan().shards(project.plan().groups("one")[0])[0].id
+    first, read = project.order(shard), project.times
+    for content in (b'"epochs":5', b""):
+        for path in kept(project.root):
+            whole = path.read_bytes()
+            assert content in whole
+            path.write_bytes(whole.replace(content, b'"epochs":6') if content else b"")
+        read += 1
+        assert project.order(shard) == first and project.times == read
+
+
+def test_a_job_goes_on_where_nothing_can_be_kept(project: Reading) -> None:
+    shard = project.plan().shards(project.plan().groups("one")[0])[0].id
+    (project.root / ".cyclery").write_text("in the way")
+    assert project.order(shard).jobs
+    with pytest.raises(UserError, match="no shard"):
+        project.order("one/L9-0000")
+
+
+def test_old_configurations_are_forgotten(
+    project: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orders, "KEPT", 2)
+    shard = project.plan().shards(project.plan().groups("one")[0])[0].id
+    for text in ("a=1", "a=2", "a=3", "a=4"):
+        project.order(shard, text)
+    assert len(list((project.root / ".cyclery").iterdir())) == 2
