@@ -20,6 +20,11 @@ from cyclery.errors import UserError
 CONTENT = b"the content of an archive " * 400
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch):
+    monkeypatch.setattr(raw_module, "_PAUSES", (0.0, 0.0))
+
+
 @pytest.fixture
 def server():
     """Serve what tests put into ``pages``: path to (status, promised length or None, body)."""

@@ -23,6 +23,7 @@ from cyclery.data.prepare import (
 )
 from cyclery.data.raw import system_folders
 from cyclery.errors import UserError
+from cyclery.store import seal
 
 FASHION_HERE = any(folder.is_dir() for folder in system_folders(registry.FASHION_MNIST))
 
@@ -75,7 +76,7 @@ def test_digits_are_those_of_scikit_learn(digits):
 
 def test_the_manifest_says_what_the_contract_says(digits):
     manifest = json.loads(digits.read_text())
-    assert manifest.pop("mean") and manifest.pop("std")
+    assert manifest.pop("mean") and manifest.pop("std") and manifest.pop("sha256")
     assert manifest == {
         "name": "digits",
         "identity": registry.DIGITS.identity,
@@ -200,7 +201,7 @@ def test_a_remake_that_differs_from_the_manifest_is_refused(small, tmp_path):
     manifest_path = tmp_path / "m.json"
     manifest = prepare("fashion-mnist", tmp_path / "data", manifest_path, [small])
     manifest["content_sha256"] = "0" * 64
-    manifest_path.write_text(json.dumps(manifest))
+    manifest_path.write_text(json.dumps(seal(manifest)))
     data_file(manifest_path).unlink()
     with pytest.raises(UserError, match=r"has SHA-256 [0-9a-f]+, expected 0000"):
         load_or_remake(manifest_path, [small])

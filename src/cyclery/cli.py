@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclery import __version__
 from cyclery.errors import UserError
-from cyclery.files import disk_errors
+from cyclery.files import disk_errors, is_full
 
 if TYPE_CHECKING:
     from cyclery.engine.train import Trainer
@@ -45,20 +45,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cyclery: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # Whoever read has seen enough, as `head` does; nothing is left to be flushed at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read has seen enough, as `head` does.
+        _forget_output()
         return 141
+    except OSError as error:
+        if not is_full(error):
+            return _unexpected(error, options.log)
+        # Of what is written, only the terminal's own output has no name.
+        print(f"cyclery: no space on disk to write {error.filename or 'the output'}; free some "
+              "and run the same command again", file=sys.stderr)  # fmt: skip
+        _forget_output()
+        return 2
     except Exception as error:
-        # A mistake of ours. A job keeps the traceback in its log; by hand it is shown.
-        if not options.log:
-            raise
-        log.debug("unexpected error", exc_info=True)
-        print(f"cyclery: unexpected {type(error).__name__}: {error}; details in {options.log}",
-              file=sys.stderr)  # fmt: skip
-        return 1
+        return _unexpected(error, options.log)
     except KeyboardInterrupt:
         print("cyclery: stopped", file=sys.stderr)
         return 130
+
+
+def _unexpected(error: Exception, path: Path | None) -> int:
+    """Report a mistake of ours. A job keeps the traceback in its log; by hand it is shown."""
+    if not path:
+        raise error
+    log.debug("unexpected error", exc_info=True)
+    print(f"cyclery: unexpected {type(error).__name__}: {error}; details in {path}",
+          file=sys.stderr)  # fmt: skip
+    return 1
+
+
+def _forget_output() -> None:
+    """Let nothing be flushed at the exit to where nobody reads, or nothing fits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -373,18 +390,11 @@ def _evidence(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
+    from cyclery.inputs import read_evidence
     from cyclery.report.build import build
     from cyclery.report.tex import compile_pdf
 
-    evidence = []
-    for path in options.evidence:
-        try:
-            found = json.loads(path.read_bytes())
-            if not isinstance(found, dict):
-                raise ValueError("not a JSON object")
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); delete it and repeat") from None
-        evidence.append(found)
+    evidence = [read_evidence(path) for path in options.evidence]
     # Of the evidence, not of the configuration, which may have changed since.
     tier = ", ".join(sorted({str(part["tier"]) for part in evidence if part.get("tier")}))
     page = build(evidence, options.output.parent, tier)

@@ -20,6 +20,7 @@ from cyclery.errors import UserError
 from cyclery.inputs import Record, read_records
 from cyclery.metrics_derived import is_accuracy, shown
 from cyclery.pairs import fault
+from cyclery.store import is_altered
 
 Json = dict[str, Any]
 # Paper, experiment and arm.
@@ -159,6 +160,8 @@ def _read_evidence(file: Path, found: ResultSet, named: bool) -> None:
     """Take the verdicts of a paper, and where no table names its runs those, too."""
     try:
         said = json.loads(file.read_bytes())
+        if is_altered(said):
+            raise ValueError("it was altered")
         paper = said["paper"]["id"]
         for claim in said["claims"]:
             found.claims[paper, claim["id"]] = {

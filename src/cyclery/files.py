@@ -35,7 +35,10 @@ def disk_errors(path: Path, size: int | None = None) -> Iterator[None]:
                 f"no space on disk to write {path}.{need} Nothing half-written was kept; "
                 "free some space and run the same command again."
             ) from error
-        raise UserError(f"cannot write {path}: {error.strerror or error}.") from error
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}. "
+            "Make that possible, or choose another folder, and run the same command again."
+        ) from error
 
 
 def megabytes(size: int) -> str:

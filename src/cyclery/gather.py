@@ -20,6 +20,7 @@ from cyclery.files import write_atomic
 from cyclery.inputs import Record, read_printed, read_records
 from cyclery.overview import claim_needs
 from cyclery.plan import RANGE_ARM, Plan
+from cyclery.store import seal
 
 # Points of a schedule plot; more cannot be seen.
 POINTS = 240
@@ -71,7 +72,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         only=_only(paper.claims, name) if name else None,
     )
     found["commands"] = _commands(plan, part)
-    write_atomic(output, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_atomic(output, json.dumps(seal(found), indent=1, allow_nan=False) + "\n")
     if table is not None:
         evidence.write_csv(evidence.tidy(experiments, known), table)
 

@@ -102,10 +102,13 @@ class Heartbeat:
             self._written = time_now
             self._beats += 1
             temporary = self.path.with_name(f".{self.path.name}.part")
-            with contextlib.suppress(OSError):
+            try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 temporary.write_text(json.dumps({**self.content(), **last}, sort_keys=True))
                 temporary.replace(self.path)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
 
     def content(self) -> dict[str, Any]:
         """Return what the file says. ``images`` are all that pass the network in training."""

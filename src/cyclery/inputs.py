@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclery.errors import UserError
-from cyclery.store import is_sealed
+from cyclery.store import is_altered, is_sealed
 
 Record = dict[str, Any]
 REMEDY = "Delete the file and repeat the command: what the run store holds is not trained again."
@@ -45,6 +45,19 @@ def read_records(files: Mapping[Path, Iterable[str]]) -> dict[str, Record]:
                 f"{path}: lacks {len(missing)} of its records (run {missing[0]}). {REMEDY}"
             )
     return records
+
+
+def read_evidence(path: Path) -> dict[str, Any]:
+    """Return the evidence in a file; a UserError names one that was cut or altered."""
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError("not a JSON object")
+        if is_altered(found):
+            raise ValueError("it was altered: its content does not match its SHA-256")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); delete it and repeat") from None
+    return found
 
 
 def read_printed(path: Path) -> list[dict[str, Any]]:

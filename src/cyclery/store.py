@@ -39,6 +39,11 @@ def is_sealed(record: Any) -> bool:
     return bool(record["sha256"] == _content_digest(body))
 
 
+def is_altered(found: Any) -> bool:
+    """Say whether an object differs from what its seal says; an earlier version's may have none."""
+    return isinstance(found, dict) and "sha256" in found and not is_sealed(found)
+
+
 def _content_digest(body: dict[str, Any]) -> str:
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return sha256(text.encode()).hexdigest()

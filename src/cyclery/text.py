@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from cyclery.errors import UserError
+
+_IN_URL = re.compile(r"(://)[^/@\s]+@")
+
+
+def without_password(text: str) -> str:
+    """Return a text whose addresses show nobody's name and password."""
+    return _IN_URL.sub(r"\1***@", text)
 
 
 def duration(seconds: float) -> str:

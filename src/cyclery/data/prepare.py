@@ -23,6 +23,7 @@ from cyclery.data.readers import READERS
 from cyclery.data.registry import Dataset, get
 from cyclery.errors import UserError
 from cyclery.files import lock, write_atomic
+from cyclery.store import is_altered, seal
 
 Arrays = dict[str, NDArray[Any]]
 Manifest = dict[str, Any]
@@ -57,8 +58,8 @@ def prepare(name: str, folder: Path, manifest_path: Path, search: Sequence[Path]
 
     Returns:
         The manifest: name, identity, content_sha256, file (relative to the manifest's folder),
-        n_train, n_test, classes, shape [C, H, W], max_value, source, and mean [C] and std [C] of
-        the official training rows after division by max_value.
+        n_train, n_test, classes, shape [C, H, W], max_value, source, mean [C] and std [C] of
+        the official training rows after division by max_value, and a sha256 of all these.
 
     Raises:
         UserError: an unknown name, a raw file that is missing or wrong, or a disk that is full.
@@ -74,6 +75,7 @@ def prepare(name: str, folder: Path, manifest_path: Path, search: Sequence[Path]
         arrays, source = _make(dataset, path, search)
         manifest = _describe(dataset, arrays, source)
         manifest["file"] = os.path.relpath(path, manifest_path.parent)
+        manifest = seal(manifest)
         write_atomic(manifest_path, (json.dumps(manifest, indent=2) + "\n").encode())
     return manifest
 
@@ -132,6 +134,9 @@ def read_manifest(path: Path) -> Manifest:
         raise _damaged(path, "its sizes are not those of the dataset")
     if dataset.content_sha256 not in (None, manifest["content_sha256"]):
         raise _damaged(path, f"content_sha256 is not {dataset.content_sha256}")
+    # Its mean and deviation go into every image, and nothing else vouches for them.
+    if is_altered(manifest) or manifest.keys() - {*_FIELDS, "sha256"}:
+        raise _damaged(path, "it does not match the SHA-256 at its end")
     return manifest
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import http.client
 import io
+import logging
 import shutil
 import socket
 import sys
 import tempfile
+import time
+import urllib.error
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,13 +22,21 @@ from typing import BinaryIO
 from cyclery.data.registry import Dataset, RawFile
 from cyclery.errors import UserError
 from cyclery.files import digest, disk_errors, is_full, megabytes, replace
+from cyclery.text import without_password
+
+log = logging.getLogger(__name__)
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _TIMEOUT = 60.0  # seconds without a byte before a server counts as gone
+_PAUSES = (2.0, 8.0)  # seconds before a transfer that failed is tried again
 
 
 class _Bad(Exception):
     """A raw file that is not what the registry says; the message says in what."""
+
+
+class _Transient(_Bad):
+    """A transfer that failed as networks do: the next may work."""
 
 
 def package_folder(dataset: Dataset) -> Path | None:
@@ -145,22 +156,10 @@ def _download(raw: RawFile, kept: Path, complaints: list[str]) -> tuple[BinaryIO
         # Left by a killed process: the caller's lock says that nobody writes there now.
         shutil.rmtree(stale, ignore_errors=True)
     for url in raw.urls:
-        with disk_errors(kept / raw.name, raw.bytes):
-            kept.mkdir(parents=True, exist_ok=True)
-            part = Path(tempfile.mkdtemp(prefix=f".{raw.name}.", suffix=".part", dir=kept))
         try:
-            _fetch(url, part, raw)
-            _check_download(part / raw.name, raw)
-            with ExitStack() as stack:
-                stream = stack.enter_context(_open_verified(part / raw.name, raw))
-                with disk_errors(kept / raw.name, raw.bytes):
-                    replace(part / raw.name, kept / raw.name)
-                stack.pop_all()
-            return stream, "download"
+            return _patiently(url, raw, kept), "download"
         except _Bad as error:
-            complaints.append(f"{url}: {error}.")
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+            complaints.append(f"{without_password(url)}: {error}.")
     size = "" if raw.bytes is None else f" ({megabytes(raw.bytes)})"
     raise UserError(
         " ".join(
@@ -172,6 +171,34 @@ def _download(raw: RawFile, kept: Path, complaints: list[str]) -> tuple[BinaryIO
             ]
         )
     )
+
+
+def _patiently(url: str, raw: RawFile, kept: Path) -> BinaryIO:
+    """Download from one address, again after a pause where the network failed."""
+    for pause in _PAUSES:
+        try:
+            return _once(url, raw, kept)
+        except _Transient as error:
+            log.info("%s: %s; trying again in %g s", raw.name, error, pause)
+            time.sleep(pause)
+    return _once(url, raw, kept)
+
+
+def _once(url: str, raw: RawFile, kept: Path) -> BinaryIO:
+    with disk_errors(kept / raw.name, raw.bytes):
+        kept.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{raw.name}.", suffix=".part", dir=kept))
+    try:
+        _fetch(url, part, raw)
+        _check_download(part / raw.name, raw)
+        with ExitStack() as stack:
+            stream = stack.enter_context(_open_verified(part / raw.name, raw))
+            with disk_errors(kept / raw.name, raw.bytes):
+                replace(part / raw.name, kept / raw.name)
+            stack.pop_all()
+        return stream
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _fetch(url: str, folder: Path, raw: RawFile) -> None:
@@ -189,9 +216,18 @@ def _fetch(url: str, folder: Path, raw: RawFile) -> None:
         if is_full(error):
             with disk_errors(folder.parent / raw.name, raw.bytes):
                 raise
-        raise _Bad(f"the download failed ({error or type(error).__name__})") from error
+        kind = _Transient if _may_pass(error) else _Bad
+        said = without_password(" ".join(f"{error}".split())) or type(error).__name__
+        raise kind(f"the download failed ({said})") from error
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Say whether a failure is one of the network or of a busy server, not of what was asked."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code >= 500 or error.code in (408, 429)
+    return isinstance(error, OSError | http.client.HTTPException)
 
 
 def _check_download(path: Path, raw: RawFile) -> None:
@@ -201,4 +237,5 @@ def _check_download(path: Path, raw: RawFile) -> None:
     if raw.md5 is not None and md5 != raw.md5:
         short = raw.bytes is not None and size < raw.bytes
         cut = f"; truncated at {size} of {raw.bytes} bytes" if short else f" over {size} bytes"
-        raise _Bad(f"expected MD5 {raw.md5}, got {md5}{cut}")
+        kind = _Transient if short else _Bad
+        raise kind(f"expected MD5 {raw.md5}, got {md5}{cut}")

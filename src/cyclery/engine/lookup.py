@@ -17,7 +17,7 @@ from typing import Any
 
 from cyclery import tuning
 from cyclery.errors import UserError
-from cyclery.store import Store
+from cyclery.store import Store, is_altered
 
 Job = dict[str, Any]
 Record = dict[str, Any]
@@ -122,7 +122,8 @@ class Lookup:
                 raise UserError(
                     f"{path}: cannot be read ({error}); run `cyclery prepare {name}`."
                 ) from None
-            if not isinstance(manifest, dict) or "content_sha256" not in manifest:
+            whole = isinstance(manifest, dict) and "content_sha256" in manifest
+            if not whole or is_altered(manifest):
                 raise UserError(f"{path}: is damaged; delete it and run `cyclery prepare {name}`.")
             self._manifests[name] = manifest
         if self._manifests[name].get("identity") != settings["dataset"]["identity"]:

@@ -325,7 +325,14 @@ class Trainer:
                     _epoch(job, run, spent + now - began),
                 )
                 if asked_to_stop() or (not run.finished and now - saved >= self.resume_seconds):
-                    save_state(run, resume, stamp, spent + now - began)
+                    try:
+                        save_state(run, resume, stamp, spent + now - began)
+                    except UserError as error:
+                        # Only time can be lost by going on; the last one that was saved stays.
+                        if asked_to_stop():
+                            raise
+                        log.warning("%s: no resume point was saved (%s); training goes on",
+                                    job["label"], error.__cause__)  # fmt: skip
                     saved = now
                 stop_if_asked()
             outcome["final"] = yield from run.final_steps()

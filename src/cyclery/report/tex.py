@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cyclery.errors import UserError
+from cyclery.files import disk_errors
 
 log = logging.getLogger(__name__)
 TIMEOUT = 300  # seconds for one run of a LaTeX
@@ -140,7 +142,10 @@ def compile_pdf(out_dir: Path) -> Path | None:
     build happens beside the report and only the finished PDF is moved in.
     """
     out_dir = out_dir.resolve()  # LaTeX runs inside it
-    with tempfile.TemporaryDirectory(prefix=".tex-", dir=out_dir) as build:
+    with (
+        disk_errors(out_dir / "report.pdf"),
+        tempfile.TemporaryDirectory(prefix=".tex-", dir=out_dir) as build,
+    ):
         found = _commands(build)
         if found is None:
             log.warning(
@@ -162,6 +167,8 @@ def compile_pdf(out_dir: Path) -> Path | None:
                 raise UserError(f"{name} took over {TIMEOUT} s on {out_dir}/report.tex") from error
             said = record.read_text("utf-8", "replace") if record.is_file() else ""
             if done.returncode:
+                if not shutil.disk_usage(out_dir).free:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 said = said or (done.stdout + done.stderr).decode("utf-8", "replace")
                 raise UserError(f"{name} failed on {out_dir}/report.tex:\n{_last_lines(said)}")
             if not re.search("Rerun (to get|LaTeX)", said):

@@ -18,12 +18,12 @@ from typing import Any
 
 from cyclery.config.load import read_yaml
 from cyclery.errors import UserError, choices
+from cyclery.text import without_password
 
 FOLDER = Path("results/published")
 _SECRET = re.compile(r"password|passphrase|secret|token|credential|connection_string|key", re.I)
 _REPEAT = "Mend that and repeat the command; docs/sharing.md says how remotes are set up."
 _UNCHANGED = "No result here was changed; docs/sharing.md says how remotes are set up."
-_IN_URL = re.compile(r"(://)[^/@\s]+@")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Dvc:
 
     def redact(self, text: str) -> str:
         """Return a text without the secrets that this machine knows."""
-        text = _IN_URL.sub(r"\1***@", text)
+        text = without_password(text)
         for secret in sorted(_secrets(self.root), key=len, reverse=True):
             text = text.replace(secret, "***")
         return text

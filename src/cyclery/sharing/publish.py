@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from cyclery.config.check import check
 from cyclery.config.load import load
 from cyclery.errors import UserError
 from cyclery.files import lock, megabytes, write_atomic
-from cyclery.inputs import Record, read_records
+from cyclery.inputs import Record, read_evidence, read_records
 from cyclery.sharing import index, state, summary
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.dvc import Dvc, Remote
@@ -186,10 +185,7 @@ def _describe(
     without_checkpoints: list[str],
 ) -> None:
     """Write the files in git: metrics, effects and, last, the index."""
-    evidence = [
-        json.loads((contents.root / contents.evidence(paper)).read_bytes())
-        for paper in contents.papers
-    ]
+    evidence = [read_evidence(contents.root / contents.evidence(p)) for p in contents.papers]
     write_atomic(home.folder / "metrics.json", summary.metrics(evidence))
     write_atomic(home.folder / "effects.csv", summary.effects(evidence))
     project, graph = contents.plan.project, contents.graph
