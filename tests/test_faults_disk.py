@@ -18,6 +18,7 @@ import pytest
 from project_factory import trained
 
 from cyclery.cli import main
+from cyclery.errors import UserError
 
 pytestmark = [
     pytest.mark.fault,
@@ -25,6 +26,7 @@ pytestmark = [
 ]
 Json = dict[str, Any]
 MEGABYTE = 1 << 20
+AGAIN = "one message; nothing done is lost, and the same command completes"
 
 
 class Disk:
@@ -192,9 +194,7 @@ def test_a_full_disk_costs_nothing_that_was_done(
 ) -> None:  # fmt: skip
     injected, spoilt = sweep(name, project, disk, capsys)
     assert injected >= 2 and spoilt == 0
-    fault_factory.note(
-        record_property, "full disk", "one message; the same command completes", injected, spoilt
-    )
+    fault_factory.note(record_property, f"full disk, {name}", AGAIN, injected, spoilt)
 
 
 def test_training_goes_on_where_only_a_resume_point_does_not_fit(
@@ -208,7 +208,36 @@ def test_training_goes_on_where_only_a_resume_point_does_not_fit(
     assert factory.figures(record) == factory.figures(expected)
     assert caplog.text.count("no resume point was saved") == 3
     assert "No space left on device" in caplog.text and not disk.halves()
-    fault_factory.note(record_property, "full disk", "training goes on without resume points", 3)
+    fault_factory.note(
+        record_property,
+        "full disk, a resume point",
+        "training goes on without it, with a warning",
+        3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("hidden", "keep", "space", "file"),
+    [([512, 512], True, 200_000, "checkpoint.safetensors"), ([32], False, 4096, "record.json")],
+)
+def test_a_run_whose_end_does_not_fit_ends_the_same_later(
+    hidden: list[int], keep: bool, space: int, file: str, disk: Disk,
+    record_property: fault_factory.Properties,
+) -> None:  # fmt: skip
+    job = factory.job(factory.settings(model_settings={"hidden": hidden}), keep=keep)
+    calm, trainer = factory.trainer(disk.folder.parent / "other"), factory.trainer(disk.folder)
+    [expected] = calm.train([job])
+    disk.leave(space)
+    with pytest.raises(UserError, match=f"no space on disk to write .*{file}"):
+        trainer.train([job])
+    assert trainer.store.read(job["key"]) is None and not disk.halves()
+    disk.free()
+    [record] = factory.trainer(disk.folder).train([job])
+    assert factory.figures(record) == factory.figures(expected)
+    if keep:
+        weights = (each.store.checkpoint(job["key"]).read_bytes() for each in (calm, trainer))
+        assert len(set(weights)) == 1
+    fault_factory.note(record_property, f"full disk, {file}", AGAIN)
 
 
 def test_a_full_disk_behind_the_output_is_one_message(
@@ -221,7 +250,7 @@ def test_a_full_disk_behind_the_output_is_one_message(
         )  # fmt: skip
     assert done.returncode == 2
     assert "no space on disk to write the output" in one_message(done.stderr)
-    fault_factory.note(record_property, "full disk", "one message", 1)
+    fault_factory.note(record_property, "full disk, the terminal's output", "one message")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -246,15 +275,15 @@ def test_results_that_cannot_be_written_are_named(
         assert main(["--root", str(project), looking]) == 0
     disk.read_only(False)
     assert main(with_log) == 0
-    fault_factory.note(record_property, "read-only results", "one message; nothing changed", 2)
+    fault_factory.note(record_property, f"read-only results, {name}", AGAIN, 2)
 
 
 @pytest.mark.slow
 def test_snakemake_on_a_full_and_on_a_read_only_disk(
-    disk: Disk, record_property: fault_factory.Properties
+    disk: Disk, tmp_path: Path, record_property: fault_factory.Properties
 ) -> None:
-    root = disk.folder.parent
-    copy = graph_factory.Copy(root)
+    calm, copy = graph_factory.Copy(tmp_path / "calm"), graph_factory.Copy(disk.folder.parent)
+    calm.snakemake("tiny.other")
     disk.leave(8192)
     said = copy.snakemake("tiny.other", expect=1)
     assert "no space on disk to write" in said
@@ -265,5 +294,6 @@ def test_snakemake_on_a_full_and_on_a_read_only_disk(
     disk.read_only(False)
     copy.snakemake("tiny.other")
     assert "Nothing to be done" in copy.snakemake("--dry-run", "tiny.other")
-    fault_factory.note(record_property, "full disk", "the same snakemake completes")
-    fault_factory.note(record_property, "read-only results", "the same snakemake completes")
+    assert copy.figures() == calm.figures() != {}
+    outcome = "the job says why; the same command completes, with the same records"
+    fault_factory.note(record_property, "full and read-only disk, snakemake", outcome, 2)
