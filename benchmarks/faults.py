@@ -73,7 +73,7 @@ def read_round(text: str) -> Json:
         else:
             said = {one.get("name"): one.get("value") or "" for one in case.iter("property")}
             if "fault" in said:
-                numbers = {key: int(said[key]) for key in ("injected", "lost")}
+                numbers = {key: int(said[key]) for key in ("injected", "lost") if key in said}
                 found["notes"].append({**said, **numbers})
     return found
 
@@ -86,13 +86,14 @@ def added(rounds: Iterable[Json]) -> list[Json]:
             empty: Json = {
                 "fault": said["fault"],
                 "injected": 0,
-                "lost": 0,
+                "lost": None,
                 "outcomes": [],
                 "in": [],
             }
             fault = faults.setdefault(said["fault"], empty)
             fault["injected"] += said["injected"]
-            fault["lost"] += said["lost"]
+            if "lost" in said:
+                fault["lost"] = (fault["lost"] or 0) + said["lost"]
             fault["outcomes"] = list(dict.fromkeys([*fault["outcomes"], said["outcome"]]))
             fault["in"] = sorted({*fault["in"], number + 1})
     return [faults[name] for name in sorted(faults, key=str.casefold)]
@@ -136,7 +137,7 @@ def section(found: Json) -> str:
     rounds, faults = found["rounds"], found["faults"]
     passed = sum(not one["failed"] for one in rounds)
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    total, lost = (sum(fault[key] for fault in faults) for key in ("injected", "lost"))
+    total, lost = (sum(fault[key] or 0 for fault in faults) for key in ("injected", "lost"))
     kills = sum(fault["injected"] for fault in faults if fault["fault"].startswith("kill -9"))
     lines = [
         f"{found['made'][:10]}, {found['device']}, {found['cores']} cores; {versions}.",
@@ -157,7 +158,8 @@ def section(found: Json) -> str:
         outcome = "; ".join(fault["outcomes"])
         if len(fault["in"]) < len(rounds):
             outcome += f" (shown in round {', '.join(map(str, fault['in']))} alone)"
-        cells = (_cell(fault["fault"]), fault["injected"], fault["lost"], _cell(outcome))
+        lost = "-" if fault["lost"] is None else fault["lost"]
+        cells = (_cell(fault["fault"]), fault["injected"], lost, _cell(outcome))
         lines.append(f"| {' | '.join(map(str, cells))} |")
     if skipped := sorted({_cell(text) for one in rounds for text in one["skipped"]}):
         lines += ["", "Skipped on this machine:", "", *(f"- {text}" for text in skipped)]

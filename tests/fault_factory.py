@@ -13,7 +13,9 @@ from collections.abc import Callable
 Properties = Callable[[str, object], None]
 
 
-def note(record: Properties, fault: str, outcome: str, injected: int = 1, lost: int = 0) -> None:
+def note(
+    record: Properties, fault: str, outcome: str, injected: int = 1, lost: int | None = None
+) -> None:
     """Note what has been shown, once it has been; the last lines of a test.
 
     Args:
@@ -22,12 +24,13 @@ def note(record: Properties, fault: str, outcome: str, injected: int = 1, lost: 
         outcome: how it ended, as its user meets it, in one clause.
         injected: how many times it was done.
         lost: finished runs that were trained again although nothing had damaged them, and finished
-            files that were made again likewise.
+            files that were made again likewise; None where the fault meets nothing finished.
     """
     for name, value in (
         ("fault", fault), ("outcome", outcome), ("injected", injected), ("lost", lost),
     ):  # fmt: skip
-        record(name, value)
+        if value is not None:
+            record(name, value)
 
 
 def generator(name: str) -> random.Random:

@@ -192,7 +192,7 @@ def test_what_was_damaged_is_made_again_and_the_rest_is_not(
     # A child, whose parent's weights were altered.
     child = json.loads(before["L1-0000"].splitlines()[0])
     [parent] = next(iter(child["inputs"]["parents"].values()))
-    record, folder = (store / key[:2] / key for key in (child["key"], parent))
+    record, folder = (store / key[:2] / key for key in (child["key"], parent["key"]))
     record /= "record.json"
     record.unlink()
     damage(folder / "checkpoint.safetensors")

@@ -218,7 +218,7 @@ def test_training_goes_on_where_only_a_resume_point_does_not_fit(
 
 @pytest.mark.parametrize(
     ("hidden", "keep", "space", "file"),
-    [([512, 512], True, 200_000, "checkpoint.safetensors"), ([32], False, 4096, "record.json")],
+    [([512, 512], True, 200_000, "checkpoint.safetensors"), ([32], False, 0, "record.json")],
 )
 def test_a_run_whose_end_does_not_fit_ends_the_same_later(
     hidden: list[int], keep: bool, space: int, file: str, disk: Disk,

@@ -35,8 +35,11 @@ class Reading:
         self.times += 1
         return check(load(self.root))
 
-    def order(self, shard: str, *overrides: str) -> orders.Order:
-        return orders.order(self.root, overrides, shard, self.plan)
+    def order(self, shard: str, *overrides: str, expect: str | None = "") -> orders.Order:
+        """Return the order of a shard, by default as its job asks for it."""
+        if expect == "":
+            expect = check(load(self.root)).shard(shard).digest
+        return orders.order(self.root, overrides, shard, expect, self.plan)
 
 
 @pytest.fixture
@@ -46,11 +49,6 @@ def project(tmp_path: Path) -> Reading:
 
 def kept(root: Path) -> list[Path]:
     return sorted((root / ".cyclery").rglob("*.jsonl"))
-
-
-def by_key(jobs: list[Json]) -> list[Json]:
-    # Shards that share a run may call it by another arm's name.
-    return [{name: job[name] for name in job if name != "label"} for job in jobs]
 
 
 def through_json(jobs: list[Json]) -> Any:
@@ -64,8 +62,8 @@ def test_kept_orders_are_what_the_plan_says(project: Reading) -> None:
     for shard in shards:
         found = project.order(shard.id)
         assert found.digest == shard.digest
-        assert by_key(found.jobs) == through_json(by_key(shard_jobs(shard)))
-        assert by_key(found.sources) == through_json(by_key(source_jobs(shard)))
+        assert found.jobs == through_json(shard_jobs(shard))
+        assert found.sources == through_json(source_jobs(shard))
         assert found.setting == orders.setting(plan)
     assert project.times == 2, "one for the comparison, one for all orders"
 
@@ -74,6 +72,9 @@ def test_a_changed_configuration_or_override_is_read_anew(project: Reading) -> N
     shard = next(s.id for s in project.plan().shards(project.plan().groups("one")[0]))
     first, read = project.order(shard), project.times
     assert project.order(shard) == first and project.times == read
+    # Who expects nothing, as by hand, is told nothing old.
+    assert project.order(shard, expect=None) == first and project.times == read + 1
+    read += 1
     project.order(shard, "device=cpu")
     assert project.times == read + 1
     experiment = project.paper["experiments"][shard.partition("/")[0].partition(".")[2]]
@@ -99,7 +100,7 @@ def test_a_job_goes_on_where_nothing_can_be_kept(project: Reading) -> None:
     (project.root / ".cyclery").write_text("in the way")
     assert project.order(shard).jobs
     with pytest.raises(UserError, match="no shard"):
-        project.order("one/L9-0000")
+        project.order("one/L9-0000", expect=None)
 
 
 def test_old_configurations_are_forgotten(
@@ -110,3 +111,61 @@ def test_old_configurations_are_forgotten(
     for text in ("a=1", "a=2", "a=3", "a=4"):
         project.order(shard, text)
     assert len(list((project.root / ".cyclery").iterdir())) == 2
+
+
+def test_what_was_kept_counts_only_where_it_is_expected(
+    project: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if two configurations had one hash."""
+    monkeypatch.setattr(orders, "_fingerprint", lambda *_: "same")
+    group = project.plan().groups("one")[0]
+    shard = project.plan().shards(group)[0].id
+    first = project.order(shard)
+    project.paper["experiments"]["main"]["base"] = {"epochs": 7}
+    project.write()
+    second = project.order(shard)
+    assert second.digest != first.digest
+    assert project.order(shard) == second
+
+
+def test_an_edit_while_the_configuration_is_read_is_not_kept(project: Reading) -> None:
+    shard = project.plan().shards(project.plan().groups("one")[0])[0].id
+    expected = check(load(project.root)).shard(shard).digest
+
+    def disturbed() -> Plan:
+        found = project.plan()
+        (project.root / "config/papers/two.yaml").write_text("half an edit")
+        return found
+
+    orders.order(project.root, (), shard, expected, disturbed)
+    assert not kept(project.root)
+
+
+def test_what_decides_is_in_the_hash_and_what_editors_leave_is_not(
+    project: Reading, tmp_path: Path
+) -> None:
+    papers = project.root / "config/papers"
+    before = orders._fingerprint(project.root, ())
+    (papers / ".#one.yaml").symlink_to("somebody@somewhere")
+    assert orders._fingerprint(project.root, ()) == before is not None
+    (papers / "one.yaml").rename(papers / "two.yaml")
+    renamed = orders._fingerprint(project.root, ())
+    assert renamed != before
+    # A folder of papers may lie elsewhere.
+    elsewhere = tmp_path / "elsewhere"
+    papers.rename(elsewhere)
+    papers.symlink_to(elsewhere)
+    assert orders._fingerprint(project.root, ()) == renamed
+    (elsewhere / "two.yaml").write_text("other")
+    assert orders._fingerprint(project.root, ()) != renamed
+    (papers / "two.yaml").unlink()
+    (papers / "two.yaml").symlink_to("nowhere")
+    assert orders._fingerprint(project.root, ()) is None
+
+
+@pytest.mark.parametrize("name", ["setting", "run"])
+def test_only_shards_are_orders(project: Reading, name: str) -> None:
+    group = project.plan().groups("one")[0]
+    project.order(project.plan().shards(group)[0].id)
+    with pytest.raises(UserError, match="no shard"):
+        project.order(f"{group}/{name}", expect="0")

@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not is_full(error):
             return _unexpected(error, options.log)
-        # Of what is written, only the terminal's own output has no name.
+        log.debug("no space", exc_info=True)
+        # What is written through a stream bears no name: mostly it is the terminal's own output.
         print(f"cyclery: no space on disk to write {error.filename or 'the output'}; free some "
               "and run the same command again", file=sys.stderr)  # fmt: skip
         _forget_output()
@@ -325,8 +326,13 @@ def _refresh(options: argparse.Namespace, trained: dict[str, dict[str, Any]]) ->
         from cyclery.engine.output import refresh
         from cyclery.workflow import Graph
 
-        files = Graph(_load(options), {}).files_holding(parents)
-        refresh([options.root / file for file in files], parents)
+        try:
+            files = Graph(_load(options), {}).files_holding(parents)
+        except UserError as error:
+            # Half an edit, hours after the start, must not cost this job.
+            log.warning("other shards are not told that parents were trained again: %s", error)
+        else:
+            refresh([options.root / file for file in files], parents)
 
 
 def _lr_range(options: argparse.Namespace) -> int:
@@ -343,7 +349,7 @@ def _lr_range(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from cyclery.orders import order
 
-    found = order(options.root, options.set, options.shard, lambda: _load(options))
+    found = order(options.root, options.set, options.shard, options.expect, lambda: _load(options))
     _expect(options, found.digest)
     job = f"records/{options.shard}"
     return _run_jobs(options, found.setting, job, found.jobs, found.sources)

@@ -7,6 +7,7 @@ refuses what a job makes from them as older than its input, until the clock has 
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,14 +17,18 @@ from pathlib import Path
 TOLERATED = 60.0
 
 
-def settle(paths: Iterable[Path]) -> int:
-    """Give those files that are from the future the present time; return how many."""
+def settle(folders: Iterable[Path]) -> int:
+    """Give files below folders that are from the future the present time; return how many."""
     now = time.time()
     settled = 0
-    for path in paths:
-        # It may vanish meanwhile, or belong to somebody else.
-        with suppress(OSError):
-            if path.stat().st_mtime > now + TOLERATED:
-                os.utime(path, (now, now))
-                settled += 1
+    for folder in folders:
+        for place, _, names in os.walk(folder):
+            for name in names:
+                path = f"{place}/{name}"
+                # It may vanish meanwhile, or belong to somebody else. Links lead elsewhere.
+                with suppress(OSError):
+                    found = os.lstat(path)
+                    if stat.S_ISREG(found.st_mode) and found.st_mtime > now + TOLERATED:
+                        os.utime(path, (now, now))
+                        settled += 1
     return settled

@@ -70,7 +70,8 @@ def writing(path: Path, size: int | None = None) -> Iterator[BinaryIO]:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-            replace(temporary, path)
+                # Before the lock goes with the stream, lest another writer clears it away.
+                replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -79,12 +80,18 @@ def _temporary(path: Path) -> tuple[int, Path]:
     """Open a new temporary file for `path`, locked as long as its writer lives."""
     while True:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        # Some network file systems cannot lock; nobody else can lock the file there either.
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return handle, Path(name)
-        os.close(handle)  # Cleared away before it was locked.
+        temporary = Path(name)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = temporary.exists()
+        except BlockingIOError:
+            ours = False
+        except OSError:
+            # Some network file systems cannot lock; nobody else can lock the file there either.
+            ours = True
+        if ours:
+            return handle, temporary
+        os.close(handle)  # Cleared away by another writer before it was locked.
 
 
 def _clear(path: Path) -> None:

@@ -2,15 +2,15 @@
 
 A graph of thousands of jobs would read, check and expand every paper as often. The first job keeps
 what it found for its whole paper in ``.cyclery/<hash>/``; the hash is that of all it follows from:
-configuration, overrides and the package's own code. A line that is not whole is not used, and
-whatever is missing there is found anew.
+configuration, overrides and the package's own code. What was kept counts only where it has the
+digest that the graph expects; whatever is missing, cut or of another time is found anew.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -29,6 +29,8 @@ FOLDER = ".cyclery"
 KEPT = 8
 # What a trainer is told of the main file.
 _KEYS = ("results", "data", "device", "gpus", "jobs_per_gpu", "cohort", "capture", "resume_seconds")
+# What each shard says of a run itself: who trains it keeps its weights, and names it by an own arm.
+_OWN = ("key", "label", "keep")
 
 
 @dataclass(frozen=True)
@@ -48,34 +50,61 @@ def setting(plan: Plan) -> Json:
 
 
 def order(
-    root: Path, overrides: Sequence[str], shard_id: str, load: Callable[[], Plan]
-) -> Order:  # fmt: skip
-    """Return the order of a shard as it was kept, or as the plan that ``load`` returns has it."""
+    root: Path,
+    overrides: Sequence[str],
+    shard_id: str,
+    expect: str | None,
+    load: Callable[[], Plan],
+) -> Order:
+    """Return the order of a shard: that which was kept where it is the expected one, or a new one.
+
+    Args:
+        root: the project's root.
+        overrides: what the command line changed of the main file.
+        shard_id: group and name of the shard.
+        expect: the digest that the graph planned; None, as by hand, uses nothing that was kept.
+        load: reads the configuration.
+    """
     group, _, name = shard_id.rpartition("/")
-    place = root / FOLDER / _fingerprint(root, overrides)
-    with suppress(OSError, ValueError):
-        return _read((place / f"{group}.jsonl").read_bytes(), name)
+    before = _fingerprint(root, overrides)
+    if expect and before:
+        with suppress(OSError, ValueError):
+            kept = (root / FOLDER / before / f"{group}.jsonl").read_bytes()
+            if (found := _read(kept, name)).digest == expect:
+                return found
     plan = load()
     plan.shard(shard_id)
     texts = {each: _text(plan, each) for each in plan.groups(group.partition(".")[0])}
-    # Where nothing can be kept, the job goes on all the same.
-    with suppress(UserError, OSError):
-        for each, text in texts.items():
-            write_atomic(place / f"{each}.jsonl", text)
-        _forget(place.parent)
+    # It may have been edited while it was read.
+    if before and before == _fingerprint(root, overrides):
+        # Where nothing can be kept, the job goes on all the same.
+        with suppress(UserError, OSError):
+            for each, text in texts.items():
+                write_atomic(root / FOLDER / before / f"{each}.jsonl", text)
+            _forget(root / FOLDER)
     return _read(texts[group].encode(), name)
 
 
-def _fingerprint(root: Path, overrides: Sequence[str]) -> str:
-    """Return the hash of all that a plan follows from."""
-    package = Path(__file__).parent
+def _fingerprint(root: Path, overrides: Sequence[str]) -> str | None:
+    """Return the hash of all that a plan follows from; None where that cannot be read."""
+    config, package = root / "config", Path(__file__).parent
     found = sha256(json.dumps(list(overrides)).encode())
-    files = [*sorted((root / "config").rglob("*.y*ml")), *sorted(package.rglob("*.py"))]
-    for path in files:
-        content = path.read_bytes()
-        found.update(f"\n{path.name} {len(content)}\n".encode())
-        found.update(content)
-    return found.hexdigest()[:24]
+    try:
+        code = sorted(package.rglob("*.py"))
+        for path in [
+            *sorted(
+                p for kind in ("*.y*ml", "papers/*.y*ml", "tiers/*.y*ml") for p in config.glob(kind)
+            ),
+            *code,
+        ]:
+            # Hidden files are those of editors, which configuration and imports pass over, too.
+            if not path.name.startswith("."):
+                content = path.read_bytes()
+                found.update(f"\n{path} {len(content)}\n".encode())
+                found.update(content)
+    except OSError:
+        return None
+    return found.hexdigest()[:24] if code else None
 
 
 def _line(name: str, value: Any) -> str:
@@ -84,26 +113,24 @@ def _line(name: str, value: Any) -> str:
 
 
 def _text(plan: Plan, group: str) -> str:
-    """Return all orders of a group; a job that several shards list stands there once."""
+    """Return all orders of a group; what several shards say of one run stands there once."""
     from cyclery.jobs import shard_jobs, source_jobs
 
-    jobs: dict[str, Json] = {}
+    runs: dict[str, Json] = {}
 
-    def listed(given: Iterable[Json]) -> Iterator[tuple[str, bool | None]]:
+    def listed(given: Collection[Json]) -> list[Json]:
         for job in given:
-            # Whether weights are kept differs between who trains a run and who takes from it.
-            jobs.setdefault(job["key"], {name: job[name] for name in job if name != "keep"})
-            yield job["key"], job.get("keep")
+            runs.setdefault(job["key"], {name: job[name] for name in job if name not in _OWN})
+        return [{name: job[name] for name in _OWN if name in job} for job in given]
 
     shards = [
         _line(
-            shard.name, [shard.digest, *(list(listed(f(shard))) for f in (shard_jobs, source_jobs))]
+            f"shard {each.name}", [each.digest, listed(shard_jobs(each)), listed(source_jobs(each))]
         )
-        for shard in plan.shards(group)
+        for each in plan.shards(group)
     ]
-    return "".join(
-        ["\n", _line("setting", setting(plan)), *shards, *map(_line, jobs, jobs.values())]
-    )
+    shared = [_line(f"run {key}", run) for key, run in runs.items()]
+    return "".join(["\n", _line("setting", setting(plan)), *shards, *shared])
 
 
 def _read(content: bytes, name: str) -> Order:
@@ -116,12 +143,8 @@ def _read(content: bytes, name: str) -> Order:
             raise ValueError(f"{name} was cut or altered")
         return json.loads(text)
 
-    def job(key: str, keep: bool | None) -> Json:
-        found: Json = value(key)
-        return found if keep is None else {**found, "keep": keep}
-
-    digest, *lists = value(name)
-    jobs, sources = ([job(*each) for each in each_list] for each_list in lists)
+    digest, *lists = value(f"shard {name}")
+    jobs, sources = ([{**value(f"run {own['key']}"), **own} for own in each] for each in lists)
     return Order(digest, jobs, sources, value("setting"))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cyclery.errors import UserError
 
-_IN_URL = re.compile(r"(://)[^/@\s]+@")
+_IN_URL = re.compile(r"(://)[^/\s]+@")
 
 
 def without_password(text: str) -> str:

@@ -12,7 +12,6 @@ import shlex
 import sys
 from collections.abc import Container, Iterable, Mapping
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +69,11 @@ class Graph:
 
     def settle_times(self) -> None:
         """Give outputs from the future the present time, and say so: the clock was set back."""
-        # Not the run store, logs and large data, which Snakemake does not look at.
+        # Not the run store and logs, which Snakemake does not look at.
         kinds = ("lr-range", "records", "checkpoints", "evidence", "tables", "report")
         root = self.plan.project.root
-        made = (path for kind in kinds for path in (root / self.results / kind).rglob("*"))
-        if settled := clock.settle(chain(made, (root / self.data).glob("*.json"))):
+        folders = [root / self.data, *(root / self.results / kind for kind in kinds)]
+        if settled := clock.settle(folders):
             print(
                 f"cyclery: {settled} files in {self.results} and {self.data} were from the future, "
                 "as after a clock was set back; they have the present time now.",

@@ -28,7 +28,8 @@ except UserError as mistake:
     print(f"cyclery: {mistake}", file=sys.stderr)
     sys.exit(2)
 
-if workflow.is_main_process:
+# Not by who only looks.
+if workflow.is_main_process and not workflow.dryrun:
     PLAN.settle_times()
 
 RESULTS = PLAN.results

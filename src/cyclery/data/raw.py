@@ -8,6 +8,7 @@ import io
 import logging
 import shutil
 import socket
+import ssl
 import sys
 import tempfile
 import time
@@ -227,7 +228,11 @@ def _may_pass(error: Exception) -> bool:
     """Say whether a failure is one of the network or of a busy server, not of what was asked."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code >= 500 or error.code in (408, 429)
-    return isinstance(error, OSError | http.client.HTTPException)
+    if isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError):
+        return False
+    # An error with the name of a file is of this machine's own disk.
+    local = isinstance(error, OSError) and error.filename is not None
+    return not local and isinstance(error, OSError | http.client.HTTPException)
 
 
 def _check_download(path: Path, raw: RawFile) -> None:

@@ -21,6 +21,7 @@ from cyclery.files import disk_errors
 
 log = logging.getLogger(__name__)
 TIMEOUT = 300  # seconds for one run of a LaTeX
+_TINY = 65_536  # bytes left on a disk that is as good as full
 _PASSES = 4
 # Looked for in this order.
 COMPILERS = ("tectonic", "pdflatex")
@@ -167,9 +168,9 @@ def compile_pdf(out_dir: Path) -> Path | None:
                 raise UserError(f"{name} took over {TIMEOUT} s on {out_dir}/report.tex") from error
             said = record.read_text("utf-8", "replace") if record.is_file() else ""
             if done.returncode:
-                if not shutil.disk_usage(out_dir).free:
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 said = said or (done.stdout + done.stderr).decode("utf-8", "replace")
+                if "No space left" in said or shutil.disk_usage(out_dir).free < _TINY:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 raise UserError(f"{name} failed on {out_dir}/report.tex:\n{_last_lines(said)}")
             if not re.search("Rerun (to get|LaTeX)", said):
                 break
