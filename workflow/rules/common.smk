@@ -28,9 +28,11 @@ except UserError as mistake:
     print(f"cyclery: {mistake}", file=sys.stderr)
     sys.exit(2)
 
-# Not by who only looks.
-if workflow.is_main_process and not workflow.dryrun:
+
+# Before the first job; a dry run has none and only looks.
+onstart:
     PLAN.settle_times()
+
 
 RESULTS = PLAN.results
 
