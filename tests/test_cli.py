@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -306,3 +307,13 @@ def test_a_changed_file_marks_the_commit(tmp_path: Path) -> None:
     assert clean is not None and len(clean) >= 7 and not clean.endswith("+")
     (tmp_path / "file").write_text("2")
     assert cli.commit(tmp_path) == f"{clean}+"
+
+
+def test_half_an_edit_does_not_cost_a_job_that_was_hours_in_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path, TIER, PAPER)
+    (tmp_path / "config/papers/one.yaml").write_text("title: [half an edit")
+    options = Namespace(root=tmp_path, set=[])
+    cli._refresh(options, {"ab": {"key": "ab", "checkpoint_sha256": "cd"}})
+    assert "other shards are not told" in caplog.text and "one.yaml" in caplog.text

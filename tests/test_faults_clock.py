@@ -15,6 +15,7 @@ import kill_factory as kills
 import pytest
 from fault_factory import Properties, generator, note
 
+from cyclery import clock
 from cyclery.engine import train
 
 pytestmark = [
@@ -69,3 +70,20 @@ def test_training_does_not_ask_the_clock(
         assert 0 < record["seconds"] < elapsed and record["images_per_second"] > 0
     outcome = "the same records and checkpoints, with true seconds; killed runs resume"
     note(record_property, "clock set back while training", outcome, starts, toll.lost)
+
+
+def test_only_files_of_the_folders_themselves_are_settled(tmp_path: Path) -> None:
+    folder, now = tmp_path / "records/paper", time.time()
+    folder.mkdir(parents=True)
+    times = {"future": now + 3600, "past": now - 3600, "soon": now + clock.TOLERATED / 2}
+    for name, at in times.items():
+        (folder / name).touch()
+        os.utime(folder / name, (at, at))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.touch()
+    os.utime(elsewhere, (now + 3600, now + 3600))
+    (folder / "link").symlink_to(elsewhere)
+    assert clock.settle([tmp_path / "records", tmp_path / "absent"]) == 1
+    found = {name: (folder / name).stat().st_mtime for name in times}
+    assert found["past"] == pytest.approx(now - 3600) and found["soon"] > now
+    assert found["future"] < now + clock.TOLERATED < elsewhere.stat().st_mtime

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
+import ssl
 import struct
 import threading
+import urllib.error
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -196,3 +199,17 @@ def test_pauses_grow_and_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(UserError, match="could not get"):
         read(archive("u"), tmp_path)
     assert slept == [2.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (urllib.error.URLError(ConnectionResetError()), True),
+        (TimeoutError("timed out"), True),
+        (urllib.error.URLError(ssl.SSLCertVerificationError("expired")), False),
+        (PermissionError(errno.EACCES, "Permission denied", "data/raw/x"), False),
+        (ValueError("unknown url type"), False),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(error: Exception, passes: bool) -> None:
+    assert raw_module._may_pass(error) == passes

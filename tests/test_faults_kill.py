@@ -12,7 +12,7 @@ import kill_factory as kills
 import pytest
 from fault_factory import Properties, generator, note
 
-from cyclery import cli
+from cyclery import cli, files
 from cyclery.files import write_atomic, writing
 
 pytestmark = [
@@ -118,6 +118,21 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_of_that_file(
     assert path.read_text() == "theirs" and not list(tmp_path.glob(".*.part")) and other.exists()
     outcome = "the file is as it was before, and the next write clears up"
     note(record_property, "kill -9 in the middle of a file", outcome, injected=3)
+
+
+def test_a_whole_file_is_its_writers_until_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "index.html", files.replace
+
+    def beside_another(temporary: Path, target: Path) -> None:
+        monkeypatch.setattr(files, "replace", replace)
+        write_atomic(path, "theirs")
+        replace(temporary, target)
+
+    monkeypatch.setattr(files, "replace", beside_another)
+    write_atomic(path, "ours")
+    assert path.read_text() == "ours" and not list(tmp_path.glob(".*.part"))
 
 
 def log_of_a_job(path: Path, said: Path, go: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cyclery.text import duration
+from cyclery.text import duration, without_password
 
 
 @pytest.mark.parametrize(
@@ -16,3 +16,15 @@ from cyclery.text import duration
 )  # fmt: skip
 def test_duration(seconds: float, words: str) -> None:
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("at https://me:word@host/x@y.", "at https://***@host/x@y."),
+        ("ssh://me:p@ss@host/x", "ssh://***@host/x"),
+        ("https://host/x and me@host", "https://host/x and me@host"),
+    ],
+)
+def test_addresses_are_shown_without_passwords(text: str, shown: str) -> None:
+    assert without_password(text) == shown
