@@ -282,6 +282,7 @@ def test_results_that_cannot_be_written_are_named(
 def test_snakemake_on_a_full_and_on_a_read_only_disk(
     disk: Disk, tmp_path: Path, record_property: fault_factory.Properties
 ) -> None:
+    (tmp_path / "calm").mkdir()
     calm, copy = graph_factory.Copy(tmp_path / "calm"), graph_factory.Copy(disk.folder.parent)
     calm.snakemake("tiny.other")
     disk.leave(8192)

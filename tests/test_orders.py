@@ -27,8 +27,9 @@ class Reading:
         self.paper = rich_paper()
         self.write()
 
-    def write(self) -> None:
+    def write(self, **changes: Any) -> None:
         tier = {**TIER, "shard_by": "experiment", "cells_per_job": 1, "block": 1, "tuning": True}
+        tier |= changes
         write(self.root, tier, self.paper)
 
     def plan(self) -> Plan:
@@ -66,6 +67,15 @@ def test_kept_orders_are_what_the_plan_says(project: Reading) -> None:
         assert found.sources == through_json(source_jobs(shard))
         assert found.setting == orders.setting(plan)
     assert project.times == 2, "one for the comparison, one for all orders"
+
+
+def test_an_experiment_of_a_paper_that_is_trained_as_one_has_orders_too(project: Reading) -> None:
+    project.write(shard_by="paper")
+    assert project.plan().groups("one") == ["one"]
+    for shard in ("one.main/L0-0000", "one/L0-0000"):
+        assert project.order(shard).jobs == through_json(shard_jobs(project.plan().shard(shard)))
+    read = project.times
+    assert project.order("one.main/L0-0000").jobs and project.times == read
 
 
 def test_a_changed_configuration_or_override_is_read_anew(project: Reading) -> None:

@@ -74,7 +74,9 @@ def order(
                 return found
     plan = load()
     plan.shard(shard_id)
-    texts = {each: _text(plan, each) for each in plan.groups(group.partition(".")[0])}
+    # An experiment that is asked for by name may have shards of its own.
+    groups = dict.fromkeys([*plan.groups(group.partition(".")[0]), group])
+    texts = {each: _text(plan, each) for each in groups}
     # It may have been edited while it was read.
     if before and before == _fingerprint(root, overrides):
         # Where nothing can be kept, the job goes on all the same.

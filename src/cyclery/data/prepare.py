@@ -119,7 +119,10 @@ def read_manifest(path: Path) -> Manifest:
     for key, kind in _FIELDS.items():
         if not isinstance(manifest.get(key), kind):
             raise _damaged(path, f"{key} is missing or no {kind.__name__}")
-    dataset = get(manifest["name"])
+    try:
+        dataset = get(manifest["name"])
+    except UserError as error:
+        raise _damaged(path, str(error)) from None
     if manifest["identity"] != dataset.identity:
         raise _damaged(path, f"identity {manifest['identity']} where {dataset.identity} belongs")
     sizes = (manifest["n_train"], manifest["n_test"], manifest["classes"], manifest["max_value"])
