@@ -51,7 +51,7 @@ class Disk:
         _mount("-o", f"remount,{'ro' if on else 'rw'}", str(self.folder))
 
     def halves(self) -> list[Path]:
-        return [p for p in self.folder.rglob("*") if p.name.endswith(".part") or ".tex-" in p.name]
+        return list(self.folder.rglob("*.part"))
 
 
 def _mount(*arguments: str) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cyclery.errors import UserError
-from cyclery.files import disk_errors
+from cyclery.files import disk_errors, write_atomic
 
 log = logging.getLogger(__name__)
 TIMEOUT = 300  # seconds for one run of a LaTeX
@@ -140,12 +140,12 @@ def compile_pdf(out_dir: Path) -> Path | None:
     """Compile out_dir/report.tex to out_dir/report.pdf; None where no LaTeX is installed.
 
     Raises `UserError` with the end of the log if LaTeX fails. No shell escape, no questions; the
-    build happens beside the report and only the finished PDF is moved in.
+    build happens in the system's temporary folder, so that nothing of a killed one stays here.
     """
     out_dir = out_dir.resolve()  # LaTeX runs inside it
     with (
         disk_errors(out_dir / "report.pdf"),
-        tempfile.TemporaryDirectory(prefix=".tex-", dir=out_dir) as build,
+        tempfile.TemporaryDirectory(prefix="cyclery-tex-") as build,
     ):
         found = _commands(build)
         if found is None:
@@ -169,13 +169,13 @@ def compile_pdf(out_dir: Path) -> Path | None:
             said = record.read_text("utf-8", "replace") if record.is_file() else ""
             if done.returncode:
                 said = said or (done.stdout + done.stderr).decode("utf-8", "replace")
-                if "No space left" in said or shutil.disk_usage(out_dir).free < _TINY:
+                if "No space left" in said or shutil.disk_usage(build).free < _TINY:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 raise UserError(f"{name} failed on {out_dir}/report.tex:\n{_last_lines(said)}")
             if not re.search("Rerun (to get|LaTeX)", said):
                 break
-        (Path(build) / "report.log").replace(out_dir / "report.log")
-        (Path(build) / "report.pdf").replace(out_dir / "report.pdf")
+        for made in (record, record.with_suffix(".pdf")):
+            write_atomic(out_dir / made.name, made.read_bytes())
     return out_dir / "report.pdf"
 
 
