@@ -181,6 +181,10 @@ def test_what_does_not_fit_into_the_repository(
     another.commit("without weights")
     clone = another.clone(tmp_path / "clone")
     assert "checkpoints: 0\n" in clone.cyclery("fetch") and clone.nothing_to_do()
+    # Who has only what was published can publish it anew.
+    said = clone.cyclery("publish")
+    assert "tiny: the weights of its parents were not published before, and are not here" in said
+    assert json.loads((clone.root / SMOKE / "index.json").read_text())["without_checkpoints"]
 
 
 def test_two_versions(origin: Repository, another: Repository, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
     with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
         _require_finished(root, tier, overrides)
         home = index.Home(root, tier)
-        weights = _weights(contents, _records(contents))
+        weights, missing = _weights(contents, _records(contents), _left_out_before(home))
         datasets = [name for name in contents.datasets if name in dvc.datasets()]
         shared = {name: _dataset(contents, home, name) for name in datasets}
         packs = _packs(contents, home)
@@ -52,7 +52,8 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
         if room < 0 and remote.inside:
             raise UserError(_too_large(home, tier))
         _drop_others(home, packs)
-        left_out = sorted(weights.keys() - chosen.keys())
+        too_large = sorted(weights.keys() - chosen.keys())
+        left_out = sorted([*too_large, *missing])
         _describe(contents, home, packs, shared, left_out)
         targets = home.targets(datasets)
         dvc.freeze(targets)
@@ -60,11 +61,13 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
     size = sum(found.size for found in [*packs.values(), *shared.values()])
     log.info("tier %s: %s in %d packs, on remote %r",
              tier, megabytes(size), len(packs) + len(shared), remote.name)  # fmt: skip
-    for paper in left_out:
-        log.warning(
-            "%s: the weights of its parents do not fit beside the rest within %s; who changes an "
-            "arm of it trains them again", paper, megabytes(MOST_INSIDE),
-        )  # fmt: skip
+    reasons = {
+        **dict.fromkeys(too_large, f"do not fit beside the rest within {megabytes(MOST_INSIDE)}"),
+        **dict.fromkeys(missing, "were not published before, and are not here"),
+    }
+    for paper, reason in reasons.items():
+        log.warning("%s: the weights of its parents %s; who changes an arm of it trains them again",
+                    paper, reason)  # fmt: skip
     where = f" {remote.inside.relative_to(root.resolve())}" if remote.inside else ""
     log.info("commit it: git add dvc.lock %s%s", home.folder.relative_to(root), where)
     if remote.inside:
@@ -87,24 +90,38 @@ def _records(contents: Contents) -> dict[str, Record]:
     return read_records({contents.root / path: keys for path, keys in wanted.items()})
 
 
-def _weights(contents: Contents, records: dict[str, Record]) -> dict[str, dict[str, Path | bytes]]:
-    """Return the files of the weights that are kept, by paper and name, each as its record says."""
+def _left_out_before(home: index.Home) -> set[str]:
+    """Return the papers whose weights the publication here does not carry."""
+    return set(index.read(home).without_checkpoints) if home.index.exists() else set()
+
+
+def _weights(
+    contents: Contents, records: dict[str, Record], dispensable: set[str]
+) -> tuple[dict[str, dict[str, Path | bytes]], list[str]]:
+    """Return the files of the weights that are kept, by paper and name, each as its record says.
+
+    Beside them the papers whose weights are not all here; who fetched a publication that left them
+    out can publish anew, but only those papers are ``dispensable``.
+    """
     store = Store(contents.plan.project.results / "store")
     found: dict[str, dict[str, Path | bytes]] = {}
+    missing = []
     for paper, keys in contents.kept.items():
-        for key in keys:
-            digest = records[key].get("checkpoint_sha256")
-            if digest is None:
-                continue  # it diverged
-            path = store.checkpoint(key)
-            if not path.exists() or file_sha256(path) != digest:
-                again = f"make reproduce TIER={contents.plan.tier}"
-                raise UserError(
-                    f"{path}: the weights of a parent are lost or damaged; `{again} "
-                    f"TARGET=checkpoints` mends that, and then `{again}`."
-                )
-            found.setdefault(paper, {})[f"{key}.safetensors"] = path
-    return found
+        # A run that diverged has none.
+        kept = {key: sha for key in keys if (sha := records[key].get("checkpoint_sha256"))}
+        paths = {key: store.checkpoint(key) for key in kept}
+        lost = [p for k, p in paths.items() if not p.exists() or file_sha256(p) != kept[k]]
+        if lost and paper not in dispensable:
+            again = f"make reproduce TIER={contents.plan.tier}"
+            raise UserError(
+                f"{lost[0]}: the weights of a parent are lost or damaged; `{again} "
+                f"TARGET=checkpoints` mends that, and then `{again}`."
+            )
+        if lost:
+            missing.append(paper)
+        elif paths:
+            found[paper] = {f"{key}.safetensors": path for key, path in paths.items()}
+    return found, missing
 
 
 def _packs(contents: Contents, home: index.Home) -> dict[str, Pack]:
