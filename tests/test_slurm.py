@@ -169,7 +169,10 @@ def test_a_requeued_job_goes_on(long: Clustered, undisturbed: Copy) -> None:
     assert long.figures() == undisturbed.figures()
 
 
-@pytest.mark.parametrize("jobs_too", [False, True], ids=["daemon", "machine"])
+@pytest.mark.parametrize(
+    "jobs_too",
+    [pytest.param(False, id="daemon"), pytest.param(True, id="machine", marks=pytest.mark.slow)],
+)
 def test_a_node_that_goes_and_comes_back(
     long: Clustered, undisturbed: Copy, jobs_too: bool
 ) -> None:
