@@ -9,7 +9,9 @@ Stored are, in results/published/validation/verdicts.json, counts of simulated d
   seeds, and where someone looks after every block of five and stops at the first "reproduced":
   with the levels that looks may spend, and with the naive ones that the rule does not use;
 - ``power``: a planted effect is called reproduced, with the looks that it took;
-- ``coverage``: an interval covers the truth.
+- ``coverage``: an interval covers the truth;
+- ``papers``: something in a whole paper is decided wrongly, and what the correction costs in power
+  (validation_papers.py).
 
 A kind of test is one entry of ``KINDS`` in validation_kinds.py. Counting is vectorised over data
 sets; of each cell the first ones are judged by the package's own code too, and any disagreement is
@@ -30,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import scipy
+import validation_papers as papers
 from validation_kinds import (
     KINDS,
     LAWS,
@@ -184,7 +187,7 @@ def measure(runs: int) -> Json:
         "made": datetime.now(UTC).isoformat(timespec="seconds"), "runs": runs, "alpha": ALPHA,
         "versions": {"python": sys.version.split()[0], "numpy": np.__version__,
                      "scipy": scipy.__version__},
-        "false": [], "power": [], "coverage": [],
+        "false": [], "power": [], "coverage": [], "papers": [],
     }  # fmt: skip
     for law in LAWS:
         for kind in (kind for kind in KINDS if suits(kind, law)):
@@ -193,6 +196,7 @@ def measure(runs: int) -> Json:
                 found["power"] += powers(kind, law, runs)
         found["coverage"] += coverages(law, runs)
         print(f"{law.name}: {time.process_time() - start:.0f} s", flush=True)
+    found["papers"] = list(papers.measure(_generator, runs))
     return found | {"seconds": round(time.process_time() - start, 1)}
 
 
@@ -212,7 +216,8 @@ def main() -> int:
         write_atomic(ROOT / STORED, page.dumps(found))
     missed = page.missed(found)
     print(*(f"missed: {one_}" for one_ in missed), sep="\n")
-    print(f"{len(found['false'])} rates in {found['seconds']} s, {len(missed)} above their mark")
+    cells = f"{len(found['false'])} rates and {len(found['papers'])} kinds of papers"
+    print(f"{cells} in {found['seconds']} s, {len(missed)} above their mark")
     return int(bool(missed))
 
 

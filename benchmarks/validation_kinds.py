@@ -183,7 +183,8 @@ def _judge(
     stages = [[dict(enumerate(map(float, column[:end]))) for column in columns] for end in ends]
     row = {"test": test, "margin": margin}
     case = Case(row, [], stages, len(x), estimator, planned=planned)
-    return decide(test, margin, case.interval(0.95), case.interval(0.90), case.p_value())
+    p = case.p_value(), case.p_value(opposite=True)
+    return decide(test, margin, case.interval(0.95), case.interval(0.90), *p)
 
 
 def single(

@@ -72,19 +72,25 @@ def missed(found: Json) -> list[str]:
         f"{one['kind']}, {one['law']}, {WORDS[one['design']]}, {one['n']} seeds: {rate(one)}"
         for one in found["false"]
         if one["marked"] and one["count"] / one["runs"] > mark(found, one["runs"])
+    ] + [
+        f"papers of {one['size']} comparisons, {one['paper']}, {one['law']}, {one['n']} seeds, "
+        f"{verdict}: {rate(one, verdict)}"
+        for one in found["papers"]
+        for verdict in ("reproduced", "contradicted")
+        if one["what"] == "nulls" and one[verdict] / one["runs"] > mark(found, one["runs"])
     ]
 
 
-def wilson(one: Json) -> tuple[float, float]:
+def wilson(one: Json, count: str = "count", of: str = "runs") -> tuple[float, float]:
     """Return Wilson's 95 % interval of a cell's rate."""
-    ci = stats.binomtest(one["count"], one["runs"]).proportion_ci(0.95, method="wilson")
+    ci = stats.binomtest(one[count], one[of]).proportion_ci(0.95, method="wilson")
     return float(ci.low), float(ci.high)
 
 
-def rate(one: Json) -> str:
+def rate(one: Json, count: str = "count", of: str = "runs") -> str:
     """Return a cell's rate in percent with its interval: `2.51 (2.30-2.73)`."""
-    low, high = wilson(one)
-    return f"{100 * one['count'] / one['runs']:.2f} ({100 * low:.2f}\u2013{100 * high:.2f})"
+    low, high = wilson(one, count, of)
+    return f"{100 * one[count] / one[of]:.2f} ({100 * low:.2f}\u2013{100 * high:.2f})"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
@@ -108,7 +114,7 @@ def section(found: Json) -> str:
     """Return all figures as Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     marked = [one for one in found["false"] if one["marked"]]
-    above = missed(found)
+    above = missed({**found, "papers": []})
     worst = max(marked, key=lambda one: one["count"] / one["runs"])
     laws = list(dict.fromkeys(one["law"] for one in found["false"]))
     parts = [
@@ -128,12 +134,43 @@ def section(found: Json) -> str:
                                ("the same without spending", ("naive",))):  # fmt: skip
             some = [one for one in cells if one["design"] in designs]
             parts.append(_pivot(some, "kind", title))
+    parts += ["### Whole papers", *_papers(found)]
     parts += ["### Power at planted effects", *_powers(found)]
     parts += ["### Coverage of 95 % intervals"]
     for law in laws:
         cells = [one for one in found["coverage"] if one["law"] == law]
         parts.append(_pivot(cells, "interval", law))
     return "\n\n".join(parts) + "\n"
+
+
+def _papers(found: Json) -> Iterable[str]:
+    """Yield the papers without a true effect, and what the correction costs where there are."""
+    nulls = [one for one in found["papers"] if one["what"] == "nulls"]
+    above = missed({**found, "false": []})
+    yield (
+        f"**{2 * len(nulls) - len(above)} of {2 * len(nulls)} rates pass their mark of "
+        f"{100 * mark(found, found['runs']):.2f} %.** Papers without any true effect in which some "
+        "comparison is decided, at any look:"
+    ) + "".join(f"\n\nMissed: {text}." for text in above)
+    heads = ["law", "comparisons", "seeds", "reproduced", "contradicted", "contradicted before"]
+    names = heads[3:]
+    yield table(
+        ["tests", *heads],
+        [[one["paper"], one["law"], str(one["size"]), str(one["n"]),
+          *(rate(one, name) for name in names)] for one in nulls],
+        left=2,
+    )  # fmt: skip
+    planted = [one for one in found["papers"] if one["what"] == "planted"]
+    yield (
+        "Planted effects of 1.5 s.d. that are found by the end of the plan, in a third of the "
+        "comparisons in the claim's favour, in a third against it (normal arms):"
+    )
+    yield table(
+        ["comparisons", "seeds", *names],
+        [[str(one["size"]), str(one["n"]), rate(one, "reproduced", "for"),
+          *(rate(one, name, "against") for name in names[1:])] for one in planted],
+        left=0,
+    )  # fmt: skip
 
 
 def _powers(found: Json) -> Iterable[str]:

@@ -261,7 +261,8 @@ def ever(estimator: Any, x: np.ndarray, planned: int, wanted: str, margin: float
         for i in range(len(stages)):
             case = Case(row, [], stages[: i + 1], 5, estimator, planned=planned)
             ci95, ci90 = case.interval(0.95), case.interval(0.9)
-            if decide("superiority", margin, ci95, ci90, case.p_value()) == wanted:
+            p = case.p_value(), case.p_value(opposite=True)
+            if decide("superiority", margin, ci95, ci90, *p) == wanted:
                 count += 1
                 break
     return count / len(x)

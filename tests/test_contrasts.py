@@ -163,7 +163,7 @@ def test_p_and_interval_of_coefficients_agree(test: stats.Test) -> None:
 
 def wrong(found: stats.Source, test: stats.Test = "superiority", margin: float = 0.0) -> bool:
     ci95, ci90 = stats.interval(found), stats.interval(found, 0.9)
-    return decide(test, margin, ci95, ci90, stats.p_value(found, test, margin)) == "reproduced"
+    return decide(test, margin, ci95, ci90, stats.p_value(found, test, margin), 1.0) == "reproduced"
 
 
 LAWS = {

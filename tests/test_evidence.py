@@ -248,7 +248,7 @@ def test_gaps_duplicates_divergence_and_nan_are_named() -> None:
     [exp] = made["experiments"]
     assert exp["warnings"] == [
         "a: seed 2 not run.",
-        "a: seed 1 diverged and left out.",
+        "a: seed 1 diverged: not in the figures of the arm.",
         "a: seed 0 without a finite test_nll.",
         "b: seed 4 not planned, other arms have them.",
         "b: seeds 2, 3 are one and the same run.",

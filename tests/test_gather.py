@@ -202,7 +202,7 @@ def damage(root: Path, change: Any) -> None:
     path.write_text(change(path.read_text()))
 
 
-def test_a_diverged_run_is_shown_and_left_out(project: Path) -> None:
+def test_a_diverged_run_is_shown_and_counts_as_chance(project: Path) -> None:
     broken = records(project)["fast", 1]["key"]
 
     def diverge(text: str) -> str:
@@ -215,7 +215,9 @@ def test_a_diverged_run_is_shown_and_left_out(project: Path) -> None:
     damage(project, diverge)
     data = gathered(project)
     assert arm(data, "fast")["diverged"] == [{"seed": 1, "step": 7}] and arm(data, "fast")["n"] == 2
-    assert data["claims"][0]["comparisons"][0]["seeds"] == [0, 2]
+    row = data["claims"][0]["comparisons"][0]
+    assert row["seeds"] == [0, 1, 2] and row["n"] == 3
+    assert any("counted as chance, 10 %" in text for text in row["diverged"])
     assert data["provenance"]["diverged"] == 1
 
 

@@ -22,9 +22,9 @@ NOISE = [0.1, -0.2, 0.05, 0.2, -0.15, 0.15, -0.1, 0.0, 0.25, -0.3]
 
 def test_boundaries_equal_the_published_ones() -> None:
     """Two-sided .05, O'Brien-Fleming type: Reboussin et al. 2000 (ldbounds) for equal looks."""
-    z = scipy_stats.norm.isf(sequential.boundaries(0.025, 25))
+    z = scipy_stats.norm.isf(sequential.boundaries(0.025, sequential.looks(25)))
     assert z == pytest.approx([4.877, 3.357, 2.680, 2.290, 2.031], abs=1e-3)
-    z = scipy_stats.norm.isf(sequential.boundaries(0.025, 10))
+    z = scipy_stats.norm.isf(sequential.boundaries(0.025, (5, 10)))
     assert z == pytest.approx([2.963, 1.969], abs=1e-3)
 
 
@@ -32,7 +32,7 @@ def test_boundaries_equal_the_published_ones() -> None:
 def test_looks_spend_what_the_function_says(alpha: float, planned: int) -> None:
     """The chance to cross no boundary, by another integral (of Genz)."""
     times = np.array(sequential.looks(planned)) / planned
-    bounds = scipy_stats.norm.isf(sequential.boundaries(alpha, planned))
+    bounds = scipy_stats.norm.isf(sequential.boundaries(alpha, sequential.looks(planned)))
     corr = np.sqrt(np.minimum.outer(times, times) / np.maximum.outer(times, times))
     for k in range(2, len(times) + 1):
         law = scipy_stats.multivariate_normal(np.zeros(k), corr[:k, :k], abseps=1e-7, seed=0)
@@ -41,7 +41,7 @@ def test_looks_spend_what_the_function_says(alpha: float, planned: int) -> None:
 
 
 def test_t_statistics_spend_a_little_less() -> None:
-    assert sequential.levels(0.025, 20) == sequential.boundaries(0.93 * 0.025, 20)
+    assert sequential.levels(0.025, 20) == sequential.boundaries(0.93 * 0.025, (5, 10, 15, 20))
     assert sequential.levels(0.025, 5) == (0.025,)
 
 

@@ -21,32 +21,23 @@ from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
 from cyclery import contrasts
-from cyclery.metrics_derived import shown
-from cyclery.pairs import Pairs, Records
+from cyclery.pairs import Pairs
 from cyclery.stats import Floats, Test
 
 EXACT = 15
 RESAMPLES = 9_999
 
 
-def figures(pairs: Pairs, records: Records, test: Test, margin: float) -> dict[str, Any]:
+def figures(pairs: Pairs, test: Test, margin: float) -> dict[str, Any]:
     """Return the figures of one comparison with data; ``iqm`` in the order of its columns."""
     samples = [list(sample.values()) for sample in contrasts.samples(pairs)]
     return {
         # All steps of an ordering must hold, so the largest p is that of the whole.
         "p_sign_flip": max(sign_flip(sample, test, margin) for sample in samples),
         "improvement": improvement(pairs.by_unit),
-        "iqm": _means(pairs, records),
+        # Of each column's metric over the seeds, in its unit.
+        "iqm": [interquartile_mean(column) for column in zip(*pairs.figures, strict=True)],
     }
-
-
-def _means(pairs: Pairs, records: Records) -> list[float]:
-    """Return the interquartile mean of each column's metric over the seeds, in its unit."""
-    out = []
-    for place, (_, _, metric) in enumerate(pairs.columns):
-        values = [shown(records[str(keys[place])], metric) for keys in pairs.keys]
-        out.append(interquartile_mean([x for x in values if x is not None]))
-    return out
 
 
 def interquartile_mean(values: Sequence[float]) -> float:

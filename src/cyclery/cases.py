@@ -38,6 +38,9 @@ class Case:
     missing: str | None = None
     problem: str | None = None
     planned: int | None = None
+    share: int = 1  # seeds in a row that are one independent unit
+    # Verdicts that runs left out for divergence could have made.
+    unsafe: frozenset[str] = frozenset()
     costs: dict[tuple[str, str], float] = field(default_factory=dict)
 
     @property
@@ -71,11 +74,13 @@ class Case:
             return None
         if not self.planned or naive:
             return stats.interval(self.source, level)
-        nominal = partial(_nominal, self.planned, len(self.stages) - 1)
+        nominal = partial(_nominal, self.planned, self.share, len(self.stages) - 1)
         return stats.interval(self.source, level, nominal)
 
-    def p_value(self) -> float:
+    def p_value(self, opposite: bool = False) -> float:
         """Return the p-value without Holm's correction; 1 where nothing can be tested.
+
+        ``opposite`` is that of the opposite test, by which the claim is contradicted.
 
         At planned looks it is the sequential one, the smallest error with which a boundary is
         crossed at any look so far: valid under every rule of stopping, never rising from look to
@@ -87,15 +92,20 @@ class Case:
             return 1.0
         margin = self.row["margin"]
         if not self.planned:
-            return stats.p_value(self.source, self.test, margin)
+            return stats.p_value(self.source, self.test, margin, opposite=opposite)
         above = self.source.effect > margin
         return min(
             stats.p_value(
                 source, self.test, margin,
-                partial(sequential.overall, planned=self.planned, look=look), above,
+                partial(sequential.overall, planned=self.planned, look=look, share=self.share),
+                above, opposite,
             )
             for look, source in enumerate(self.sources) if source is not None
         )  # fmt: skip
+
+    def held_back(self, verdict: str) -> str:
+        """Return a verdict, or inconclusive where runs that diverged could have made it."""
+        return "inconclusive" if verdict in self.unsafe else verdict
 
     def units(self) -> list[int]:
         """Return what was drawn independently, by its first seed."""
@@ -117,7 +127,8 @@ class Case:
             return
         needed = self._seeds(max(needed, row["n"] + 1))
         if self.planned and needed <= self.planned:
-            needed = next(end for end in sequential.looks(self.planned) if end >= needed)
+            ends = sequential.looks(self.planned, self.share)
+            needed = next(end for end in ends if end >= needed)
         row["seeds_to_settle"] = needed
         row["seconds_to_settle"] = (needed - self.samples) * sum(self.costs.values())
 
@@ -147,11 +158,13 @@ def blank(comparison: Json, labels: Labels) -> Json:
         "metric": metric, "against_metric": comparison.get("against_metric"),
         "unit": contrasts.unit(comparison), "test": comparison.get("test") or "superiority",
         "margin": float(comparison.get("margin") or 0.0), "effect": None, "ci95": None,
-        "ci90": None, "naive95": None, "bca95": None, "p": None, "p_holm": None, "n": 0, "sd": None,
+        "ci90": None, "naive95": None, "bca95": None, "p": None, "p_holm": None,
+        "p_opposite": None, "p_opposite_holm": None, "n": 0, "sd": None,
         "verdict": "not run", "reason": "", "seeds": [], "differences": [], "keys": [],
         "units": None, "left_out": [], "unequal_budget": comparison.get("unequal_budget"),
         "printed": comparison.get("printed"), "pooled": None, "seeds_to_settle": None,
         "seconds_to_settle": None, "look": None,
+        "diverged": [], "held_back": None, "of_printed": None,
         "exploratory": None, "fragile": [], "detail": None,
         "stated_effect": _stated(comparison), "stated_spread": comparison.get("spread"),
         "seeds_for_power": None, "beside": None, "columns": [],
@@ -178,12 +191,13 @@ def _stated(comparison: Json) -> float | None:
 
 def compare(
     comparison: Json, experiments: Mapping[str, Json], records: Records, labels: Labels,
-    planned: int | None = None,
+    planned: int | None = None, share: int | None = None,
 ) -> Case:  # fmt: skip
     """Pair the data of one comparison and estimate its effect, at every look that they reached.
 
     Without ``planned`` seeds all data are one look. An arm whose seeds are declared apart, as a
-    range test has them, plans no more than it has.
+    range test has them, plans no more than it has. ``share`` is how many seeds in a row are one
+    independent unit, by default the most of the arms' own.
     """
     row = blank(comparison, labels)
     everything = contrasts.collect(comparison, experiments, records)
@@ -192,25 +206,27 @@ def compare(
     ended = finished(arms.values(), records)
     if planned:
         planned = min([planned, *(a["planned"] for a in arms.values() if a.get("planned"))])
+    share = share or max((a.get("share") or 1 for a in arms.values()), default=1)
     looks = [everything]
     if planned and not everything.missing:
         # Each with the choice among controls, and the smallest step, as they were then.
         looks = [contrasts.collect(comparison, first(experiments, end), records)
-                 for end in sequential.looks(planned) if end <= ended]  # fmt: skip
+                 for end in sequential.looks(planned, share) if end <= ended]  # fmt: skip
     pairs = looks[-1] if looks else everything
     columns = [labels.get((name, arm), arm) for name, arm, _ in pairs.columns]
     row |= {"chosen": pairs.chosen, "seeds": pairs.seeds, "differences": pairs.differences,
-            "keys": pairs.keys, "left_out": everything.left_out, "columns": columns}  # fmt: skip
+            "keys": pairs.keys, "left_out": everything.left_out, "columns": columns,
+            "diverged": pairs.divergence(labels)}  # fmt: skip
     case = Case(row, looks or [everything], [contrasts.samples(found) for found in looks],
                 len(pairs.seeds), contrasts.estimator(comparison), contrasts.steps(comparison),
-                not looks, pairs.missing, pairs.problem, planned)  # fmt: skip
+                not looks, pairs.missing, pairs.problem, planned, share, pairs.unsafe)  # fmt: skip
     if planned and not looks:
         case.problem = case.problem or (
-            f"no look yet: the first is after {sequential.looks(planned)[0]} seeds, of which "
-            f"{ended} are finished in every arm"
+            f"no look yet: the first is after {sequential.looks(planned, share)[0]} seeds, of "
+            f"which {ended} are finished in every arm"
         )
     elif planned and not pairs.missing:
-        row["look"] = _look(len(looks), planned)
+        row["look"] = _look(len(looks), planned, share)
     for (name, arm), entry in arms.items():
         keys = [key for key in runs_of(entry).values() if key in records]
         spent = [metrics_derived.value(records[key], "seconds") for key in keys]
@@ -227,24 +243,24 @@ def compare(
         if case.usable:
             # The smallest step of several has no bootstrap of its own.
             row["bca95"] = None if pairs.steps else stats.bca(pairs.by_unit)
-            row["beside"] = beside.figures(pairs, records, case.test, row["margin"])
+            row["beside"] = beside.figures(pairs, case.test, row["margin"])
         if len(pairs.units) < len(pairs.seeds):
             row["units"] = pairs.units
     row["exploratory"] = _exploratory(case, pairs, everything)
     return case
 
 
-def _nominal(planned: int, look: int, error: float) -> float:
+def _nominal(planned: int, share: int, look: int, error: float) -> float:
     """Return what a look may spend of a one-sided error."""
-    return sequential.levels(error, planned)[look]
+    return sequential.levels(error, planned, share)[look]
 
 
-def _look(number: int, planned: int) -> Json:
-    """Return what the evidence says of a look, with the share that the 95 % interval leaves out."""
-    ends = sequential.looks(planned)
-    share = 2 * sequential.levels(stats.ALPHA / 2, planned)[number - 1]
+def _look(number: int, planned: int, share: int) -> Json:
+    """Return what the evidence says of a look, with the level of the 95 % interval at it."""
+    ends = sequential.looks(planned, share)
+    outside = 2 * sequential.levels(stats.ALPHA / 2, planned, share)[number - 1]
     return {"number": number, "of": len(ends), "seeds": ends[number - 1], "planned": planned,
-            "level": 1 - share}  # fmt: skip
+            "level": 1 - outside}  # fmt: skip
 
 
 def _exploratory(case: Case, used: Pairs, everything: Pairs) -> Json | None:
@@ -273,6 +289,7 @@ def pooled(members: Sequence[Case]) -> Case:
     absent = sorted({case.row["experiment"] for case in members if case.pairs[0].undeclared})
     members = declared or members
     planned = min((case.planned for case in members if case.planned), default=None)
+    share = members[0].share
     # A member without data has the one entry that says so.
     reached = min(len(case.pairs) for case in members)
     by_look = [_by_experiment(members, look) for look in range(reached)]
@@ -284,15 +301,17 @@ def pooled(members: Sequence[Case]) -> Case:
            "margin": max(case.row["margin"] for case in members), "effect": None, "units": None,
            "printed": None, "seeds": [], "differences": [], "keys": [], "columns": [],
            "naive95": None,
-           "look": _look(reached, planned) if planned and not waiting else None,
-           "exploratory": None, "beside": None, "detail": None,
+           "look": _look(reached, planned, share) if planned and not waiting else None,
+           "exploratory": None, "beside": None, "detail": None, "of_printed": None,
+           "diverged": list(dict.fromkeys(x for m in members for x in m.row["diverged"])),
            "stated_effect": None, "stated_spread": None,
            "left_out": [f"{name}: not run at this tier" for name in absent]}  # fmt: skip
     row["n"] = min(len(sample) for sample in samples.values())
     costs = {arm: cost for case in members for arm, cost in case.costs.items()}
     stages = [list(one.values()) for one in by_look] if not waiting else []
     case = Case(row, [m.pairs[-1] for m in members], stages, row["n"], pool,
-                waiting=waiting, planned=planned, costs=costs)  # fmt: skip
+                waiting=waiting, planned=planned, share=share, costs=costs,
+                unsafe=frozenset().union(*(m.unsafe for m in members)))  # fmt: skip
     lacking = [m.row["experiment"] for m in members if not m.usable]
     mixed = {m.test for m in members}, {m.row["unit"] for m in members}
     if all(m.missing for m in members):

@@ -146,6 +146,18 @@ class ArmPlan:
         return f"{self.id.replace('/', '.')}.s{seed}"
 
     @cached_property
+    def share(self) -> int:
+        """Return how many seeds in a row share a split or an ancestor: one independent unit."""
+        found = [int(self.settings["split"]["share"])]
+        for parent in self.parents.values():
+            of_parent = parent.arm.share
+            if parent.kind == "nested":
+                found.append(of_parent * parent.count)
+            else:  # `members` are count = 1 where the seed is the same
+                found.append(-(-of_parent // parent.count))
+        return max(found)
+
+    @cached_property
     def level(self) -> int:
         """Return the length of the longest chain of parents and trials."""
         return max((source.arm.level + 1 for source in self.sources), default=0)

@@ -142,6 +142,6 @@ class Coefficient:
             outside = high < (margin if test == "superiority" else -margin)
             if test == "equivalence":
                 outside = outside or low > margin
-            if outside or (inside and stats.p_value(more, test, margin) < alpha):
+            if (inside or outside) and stats.p_value(more, test, margin, opposite=outside) < alpha:
                 return n
         return None

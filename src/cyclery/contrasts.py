@@ -48,12 +48,18 @@ def kind(comparison: Json) -> str:
 
 def collect(comparison: Json, experiments: Mapping[str, Json], records: Records) -> Pairs:
     """Return the contrasts of a declared comparison by seed, a difference among them."""
-    if comparison.get("interaction"):
-        return _interaction(comparison, experiments, records)
     found = kind(comparison)
-    if found == "difference":
-        return pairs.collect(comparison, experiments, records)
-    return _several(comparison, found, experiments, records)
+    if found == "interaction":
+        out = _interaction(comparison, experiments, records)
+    elif found == "difference":
+        out = pairs.collect(comparison, experiments, records)
+    else:
+        out = _several(comparison, found, experiments, records)
+    arms = {(name, arm["id"]): arm for name, one in experiments.items() for arm in one["arms"]}
+    for name, each, metric in out.columns:
+        arm = arms[name, each]
+        out.diverged.append((pairs.diverged_seeds(arm, records), pairs.at_chance(arm, metric)))
+    return out
 
 
 def differences(comparison: Json) -> tuple[Json, Json]:
@@ -85,9 +91,11 @@ def _interaction(comparison: Json, experiments: Mapping[str, Json], records: Rec
     )  # fmt: skip
     here, there = (dict(zip(x.seeds, x.differences, strict=True)) for x in (first, second))
     runs, others = (dict(zip(x.seeds, x.keys, strict=True)) for x in (first, second))
+    figures = [dict(zip(x.seeds, x.figures, strict=True)) for x in (first, second)]
     for seed in sorted(here.keys() & there.keys()):
         out.seeds.append(seed)
         out.differences.append(here[seed] - there[seed])
+        out.figures.append([*figures[0][seed], *figures[1][seed]])
         out.keys.append([*runs[seed], *others[seed]])
     alone = here.keys() ^ there.keys()
     if alone and not out.left_out:
@@ -126,6 +134,7 @@ def _several(
             continue
         out.seeds.append(seed)
         out.keys.append([pairs.runs_of(arm)[seed] for arm in arms])
+        out.figures.append([table[seed] for table in tables])
         if found == "ordering":
             out.steps.append([float(step) for step in y[:-1] - y[1:]])
         else:

@@ -15,6 +15,7 @@ import numpy as np
 from cyclery import evidence, lrrange, schedules, tuning
 from cyclery.cells import ArmPlan, RangePlan, with_ancestors
 from cyclery.config.models import Claim
+from cyclery.data import registry
 from cyclery.describe import describe
 from cyclery.files import write_atomic
 from cyclery.inputs import Record, read_printed, read_records
@@ -131,6 +132,8 @@ def _experiment(
                 "role": spec.role,
                 "own_definition": spec.own_definition,
                 "runs": {seed: own[-1].key(seed) for seed in range(plan.project.seeds)},
+                "share": arm.share,
+                "classes": registry.get(arm.settings["dataset"]["name"]).classes,
                 "tuned": tuned,
                 "schedules": _schedules(arm, runs.get(own[-1].key(0))),
             }

@@ -1,9 +1,10 @@
 """Turn one declared comparison into differences paired by seed, with all that was left out.
 
-A pair enters only if both runs are done, belong to this seed and have a finite metric; each pair
-that does not is named with the reason. What was drawn independently is the unit: seeds whose runs
-share an ancestor (a teacher, or the teacher of a teacher) count once, by the mean of their
-differences.
+A pair enters only if both runs have ended, belong to this seed and have the metric; each pair that
+does not is named with the reason. A run that diverged has the accuracy of chance; where its metric
+is no accuracy, its pair is left out, and verdicts that this could favour are held back. What was
+drawn independently is the unit: seeds whose runs share an ancestor (a teacher, or the teacher of a
+teacher) count once, by the mean of their differences.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from cyclery.metrics_derived import Record, shown, smaller_is_better
+from cyclery.metrics_derived import Record, is_accuracy, shown, smaller_is_better
 
 Json = dict[str, Any]
 Records = Mapping[str, Record]
@@ -40,13 +41,40 @@ class Pairs:
     problem: str | None = None
     # Experiment, arm and metric of the runs that a seed's keys name, in their order.
     columns: list[tuple[str, str, str]] = field(default_factory=list)
+    # Each seed's metric in every column, in the unit of the comparison.
+    figures: list[list[float]] = field(default_factory=list)
     # Of an ordering, each seed's step from an arm to the next.
     steps: list[list[float]] = field(default_factory=list)
+    # Of every column the seeds that diverged, and what they count as, None where left out.
+    diverged: list[tuple[list[int], float | None]] = field(default_factory=list)
 
     @property
     def by_unit(self) -> list[float]:
         """Return one difference per independent unit."""
         return by_unit(dict(zip(self.seeds, self.differences, strict=True)), self.units)
+
+    @property
+    def unsafe(self) -> frozenset[str]:
+        """Return the verdicts that runs left out for divergence could have made.
+
+        A difference is judged on the seeds that survived, so an arm must not win that lost more
+        of them than its rival. Equal losses, and those that count as chance, favour nobody.
+        """
+        lost = [0 if worth is not None else len(seeds) for seeds, worth in self.diverged]
+        if len(lost) > 2:
+            return frozenset(("reproduced", "contradicted") if len(set(lost)) > 1 else ())
+        own, rival = [*lost, 0, 0][:2]
+        return frozenset(["reproduced"] * (own > rival) + ["contradicted"] * (rival > own))
+
+    def divergence(self, labels: Mapping[tuple[str, str], str]) -> list[str]:
+        """Say which arms' runs diverged, and what they count as."""
+        said = {}
+        for (name, arm, metric), (seeds, worth) in zip(self.columns, self.diverged, strict=False):
+            if seeds:
+                counts = "left out" if worth is None else f"counted as chance, {worth:.4g} %"
+                where = f"'{labels.get((name, arm), arm)}' in {seed_list(seeds)} ({counts})"
+                said[name, arm, metric if worth is None else ""] = where
+        return list(dict.fromkeys(said.values()))
 
 
 def runs_of(arm: Json) -> dict[int, str]:
@@ -81,13 +109,28 @@ def dataset_content(record: Record) -> str | None:
     return None if found is None else str(found)
 
 
+def at_chance(arm: Json, metric: str) -> float | None:
+    """Return what a run that diverged is worth: the accuracy of chance, in percentage points.
+
+    None where the metric is no accuracy, or the number of classes is not known.
+    """
+    return 100 / arm["classes"] if is_accuracy(metric) and arm.get("classes") else None
+
+
+def diverged_seeds(arm: Json, records: Records) -> list[int]:
+    """Return the seeds of an arm whose runs diverged."""
+    return [seed for seed, key in runs_of(arm).items()
+            if records.get(key, {}).get("status") == "diverged"]  # fmt: skip
+
+
 def _usable(arm: Json, metric: str, records: Records) -> tuple[dict[int, float], dict[int, str]]:
     """Return an arm's metric by seed, and the reason for every seed without one."""
     values: dict[int, float] = {}
     faults: dict[int, str] = {}
+    chance, lost = at_chance(arm, metric), diverged_seeds(arm, records)
     for seed, key in runs_of(arm).items():
         why = fault(key, seed, records)
-        found = None if why else shown(records[key], metric)
+        found = chance if seed in lost else None if why else shown(records[key], metric)
         if found is not None:
             values[seed] = found
         else:
@@ -137,10 +180,7 @@ def _choose(arms: Sequence[Json], by: str, records: Records) -> tuple[str | None
     if absent:
         return None, f"the best control is unknown: no run of {', '.join(absent)}"
 
-    def diverged(arm: Json) -> bool:
-        return any(records.get(k, {}).get("status") == "diverged" for k in arm["runs"].values())
-
-    steady = [arm for arm in arms if not diverged(arm)] or list(arms)
+    steady = [arm for arm in arms if not diverged_seeds(arm, records)] or list(arms)
     tables = [_usable(arm, by, records)[0] for arm in steady]
     common = set.intersection(*(set(table) for table in tables))
     if not common:
@@ -243,6 +283,7 @@ def _pair(pairs: Pairs, comparison: Json, arm: Json, other: Json | None, records
     for seed in both:
         pairs.seeds.append(seed)
         pairs.differences.append(sign * (mine[seed] - theirs[seed]))
+        pairs.figures.append([mine[seed], theirs[seed]][: 1 if other is None else 2])
         pairs.keys.append([mine_keys[seed], their_keys[seed] or None])
     same = [seed for seed, (a, b) in zip(pairs.seeds, pairs.keys, strict=True) if a == b]
     if same and metric == other_metric:
@@ -305,13 +346,18 @@ def _ancestors(keys: list[str], records: Records) -> set[str]:
 
 
 def listed(faults: Mapping[int, str]) -> list[str]:
-    """Return one line per reason, with its seeds; long lists end with their number."""
+    """Return one line per reason, with its seeds."""
     by_reason: dict[str, list[int]] = {}
     for seed, why in sorted(faults.items()):
         by_reason.setdefault(why, []).append(seed)
     lines = []
     for why, seeds in by_reason.items():
-        text = ", ".join(map(str, seeds[:LISTED]))
-        text += f" and {len(seeds) - LISTED} more" if len(seeds) > LISTED else ""
-        lines.append(f"seed{'s' if len(seeds) > 1 else ''} {text}: {why}")
+        lines.append(f"{seed_list(seeds)}: {why}")
     return lines
+
+
+def seed_list(seeds: Sequence[int]) -> str:
+    """Return seeds in words; a long list ends with the number of the others."""
+    text = ", ".join(map(str, seeds[:LISTED]))
+    text += f" and {len(seeds) - LISTED} more" if len(seeds) > LISTED else ""
+    return f"seed{'s' if len(seeds) > 1 else ''} {text}"

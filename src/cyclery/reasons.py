@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cyclery.stats import MOST_SEEDS, POWER
+from cyclery.stats import MOST_SEEDS, POWER, refutes, supports
 from cyclery.text import duration
 
 Json = dict[str, Any]
@@ -40,10 +40,11 @@ def _several_looks(row: Json) -> bool:
     return bool(row["look"] and row["look"]["of"] > 1)
 
 
-def _p(row: Json) -> str:
-    """Return the p-value of the verdict with what was done to it."""
+def _p(row: Json, opposite: bool = False) -> str:
+    """Return the p-value of the verdict, or of the opposite one, with what was done to it."""
     kind = "sequential p" if _several_looks(row) else "p"
-    return f"Holm-adjusted {kind} {probability(row['p_holm'])}"
+    found = row["p_opposite_holm" if opposite else "p_holm"]
+    return f"Holm-adjusted {kind} {probability(found)}"
 
 
 def _count(row: Json, planned: int | None, samples: int) -> str:
@@ -114,19 +115,35 @@ def comparison(
     elif row["verdict"] == "reproduced":
         text = f"{_effect(row)}; {_p(row)}, {count}."
     elif row["verdict"] == "contradicted":
-        side = "outside" if row["test"] == "equivalence" else "below"
-        text = f"{_effect(row)} lies {side} {_bound(row)}; {count}."
+        text = f"{_effect(row)} {_beyond(row)}; {_p(row, opposite=True)}, {count}."
+    elif row["held_back"]:
+        text = (
+            f"{_effect(row)} would be {row['held_back']}, but runs that diverged are left out, "
+            f"unequally; {count}."
+        )
     else:
-        ci = row["ci90"] if row["test"] == "equivalence" else row["ci95"]
-        edge = row["margin"] if row["test"] == "superiority" else -row["margin"]
-        clears = ci[0] > edge and (row["test"] != "equivalence" or ci[1] < row["margin"])
-        if clears:
-            text = f"{_effect(row)} clears {_bound(row)}, but {_p(row)} over {family} tests"
-        else:
-            spans = "is neither inside nor outside" if row["test"] == "equivalence" else "spans"
-            text = f"{_effect(row)} {spans} {_bound(row)}"
-        text += f"; {count}; {_settling(row, planned)}."
-    return text + (f" Left out: {'; '.join(row['left_out'])}." if row["left_out"] else "")
+        text = f"{_between(row, family)}; {count}; {_settling(row, planned)}."
+    for what, lines in (("Diverged", row["diverged"]), ("Left out", row["left_out"])):
+        text += f" {what}: {'; '.join(lines)}." if lines else ""
+    return text
+
+
+def _beyond(row: Json) -> str:
+    return f"lies {'outside' if row['test'] == 'equivalence' else 'below'} {_bound(row)}"
+
+
+def _between(row: Json, family: int) -> str:
+    """Say where the interval of an open comparison lies, and what keeps it open."""
+    test, margin = row["test"], row["margin"]
+    if supports(test, margin, row["ci95"], row["ci90"]):
+        return f"{_effect(row)} clears {_bound(row)}, but {_p(row)} over {family} tests"
+    if refutes(test, margin, row["ci95"], row["ci90"]):
+        return (
+            f"{_effect(row)} {_beyond(row)}, but {_p(row, opposite=True)} of the opposite over "
+            f"{family} tests"
+        )
+    spans = "is neither inside nor outside" if test == "equivalence" else "spans"
+    return f"{_effect(row)} {spans} {_bound(row)}"
 
 
 def exploratory(row: Json) -> str:

@@ -8,6 +8,10 @@ Effects are oriented so that the claim is positive, and m is the margin. The thr
   exactly when the 90 % interval lies inside (-m, m);
 - non-inferiority: one-sided t test of effect <= -m.
 
+Each has an opposite, by which a claim is contradicted: of superiority the same two-sided test, of
+equivalence a test of |effect| <= m against both sides, each at half of the error, of
+non-inferiority the one-sided test of effect >= -m.
+
 The t interval is the interval of the verdict at every n, because p and interval then agree. The
 bias-corrected and accelerated bootstrap interval (Efron 1987) is a second opinion from n = 10 on.
 A sample without an estimable spread (fewer than two differences, or all of them alike) has no
@@ -157,7 +161,7 @@ def interval(
 
 def p_value(
     source: Source, test: Test, margin: float = 0.0, error: Callable[[float], float] = _same,
-    above: bool | None = None,
+    above: bool | None = None, opposite: bool = False,
 ) -> float:  # fmt: skip
     """Return the p-value of one test (see the module); 1 without a standard error.
 
@@ -167,6 +171,7 @@ def p_value(
         margin: its margin.
         error: turns the one-sided p-value of a look's data into the error of all looks.
         above: the side of a two-sided test, which is that of the effect if not given.
+        opposite: whether it is that of the opposite test, by which a claim is contradicted.
     """
 
     def side(bound: float, above: bool) -> float:
@@ -176,8 +181,25 @@ def p_value(
     if test == "superiority":
         return min(1.0, 2 * side(margin, source.effect > margin if above is None else above))
     if test == "equivalence":
+        if opposite:
+            # Either side can refute it, and with a small margin both by chance.
+            return min(1.0, 2 * min(side(margin, True), side(-margin, False)))
         return max(side(-margin, True), side(margin, False))
-    return side(-margin, True)
+    return side(-margin, not opposite)
+
+
+def supports(test: Test, margin: float, ci95: Interval, ci90: Interval) -> bool:
+    """Tell whether the interval lies where the claim says."""
+    if test == "equivalence":
+        return -margin < ci90[0] and ci90[1] < margin
+    return ci95[0] > (margin if test == "superiority" else -margin)
+
+
+def refutes(test: Test, margin: float, ci95: Interval, ci90: Interval) -> bool:
+    """Tell whether the interval lies wholly where the claim says it does not."""
+    if test == "equivalence":
+        return ci90[0] > margin or ci90[1] < -margin
+    return ci95[1] < (margin if test == "superiority" else -margin)
 
 
 def bca(values: ArrayLike, level: float = 0.95, resamples: int = 2000) -> Interval | None:
@@ -266,11 +288,11 @@ def seeds_to_settle(
     def chance(n: int) -> float:
         if holds:
             return power(n, effect, sd, margin, test, alpha)
-        # A contradiction is read off the interval alone: no Holm correction makes it harder.
         if test == "equivalence":
-            return _chance(n, (abs(effect) - margin) / sd, np.inf, ALPHA)
+            return _chance(n, (abs(effect) - margin) / sd, np.inf, alpha / 2)
         bound = margin if test == "superiority" else -margin
-        return _chance(n, (bound - effect) / sd, np.inf, ALPHA / 2)
+        level = alpha / 2 if test == "superiority" else min(alpha, ALPHA / 2)
+        return _chance(n, (bound - effect) / sd, np.inf, level)
 
     if chance(cap) < wanted:
         return None

@@ -241,7 +241,7 @@ def warnings(experiment: Json, frame: pd.DataFrame, records: Records) -> list[st
     everywhere = {int(seed) for seed in frame["seed"]}
     metrics = [c for c in frame.columns if c not in (*HEAD, *TAIL)]
     reported = {"missing": "not run", "invalid": "left out, the record is of another run",
-                "diverged": "diverged and left out"}  # fmt: skip
+                "diverged": "diverged: not in the figures of the arm"}  # fmt: skip
     for arm, rows in frame.groupby("arm", sort=False):
         lacking = everywhere - {int(seed) for seed in rows["seed"]}
         if lacking:

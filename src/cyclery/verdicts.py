@@ -2,39 +2,30 @@
 
 p is Holm-adjusted over every comparison of every claim that the paper declares as tested at the
 tier; a comparison without data counts in that family with p = 1, so verdicts do not get easier
-while data are missing. A pooled claim is one test. Verdicts are those of the last look that the
-plan of a claim has and its data have reached (see `cyclery.sequential`): p is sequential before it
-is adjusted, and intervals have the level that the look may spend.
+while data are missing. To contradict takes as much as to reproduce: the p-value of the opposite
+test, adjusted in the same family and at the same looks. A pooled claim is one test. Verdicts are
+those of the last look that the plan of a claim has and its data have reached (see
+`cyclery.sequential`): p is sequential before it is adjusted, and intervals have the level that the
+look may spend.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cyclery import reasons, stats
 from cyclery.cases import Case, Labels, blank, compare, pooled
 from cyclery.pairs import Json, Records
-from cyclery.stats import ALPHA, Interval, Test
-
-
-def supports(test: Test, margin: float, ci95: Interval, ci90: Interval) -> bool:
-    """Tell whether the interval lies where the claim says."""
-    if test == "equivalence":
-        return -margin < ci90[0] and ci90[1] < margin
-    return ci95[0] > (margin if test == "superiority" else -margin)
-
-
-def refutes(test: Test, margin: float, ci95: Interval, ci90: Interval) -> bool:
-    """Tell whether the interval lies wholly where the claim says it does not."""
-    if test == "equivalence":
-        return ci90[0] > margin or ci90[1] < -margin
-    return ci95[1] < (margin if test == "superiority" else -margin)
+from cyclery.stats import ALPHA, Interval, Test, refutes, supports
 
 
 def decide(
-    test: Test, margin: float, ci95: Interval | None, ci90: Interval | None, p: float
-) -> str:
+    test: Test, margin: float, ci95: Interval | None, ci90: Interval | None, p: float,
+    opposite: float,
+) -> str:  # fmt: skip
     """Return the verdict of one comparison.
 
     Args:
@@ -43,52 +34,78 @@ def decide(
         ci95: two-sided 95 % interval of the oriented effect; None without an estimable spread.
         ci90: its 90 % interval.
         p: Holm-adjusted p-value.
+        opposite: that of the opposite test.
     """
     if ci95 is None or ci90 is None:
         return "inconclusive"
     if p < ALPHA and supports(test, margin, ci95, ci90):
         return "reproduced"
-    return "contradicted" if refutes(test, margin, ci95, ci90) else "inconclusive"
-
-
-def combine(verdicts: Sequence[str], firm: bool) -> str:
-    """Return the verdict of a claim that needs all of its comparisons.
-
-    Without a reproduced comparison, one contradicted by chance must not decide among many: the
-    claim is contradicted if all that have data are, or if one is ``firm``, that is contradicted
-    by its interval at .05 over the number of comparisons.
-    """
-    reproduced = verdicts.count("reproduced")
-    if reproduced:
-        return "reproduced" if reproduced == len(verdicts) else "partly"
-    judged = [verdict for verdict in verdicts if verdict != "not run"]
-    if not judged:
-        return "not run"
-    if firm or all(verdict == "contradicted" for verdict in judged):
+    if opposite < ALPHA and refutes(test, margin, ci95, ci90):
         return "contradicted"
     return "inconclusive"
 
 
-def _firmly_refuted(case: Case, comparisons: int) -> bool:
-    """Tell whether the interval corrected for the number of comparisons contradicts."""
-    ci95 = case.interval(1 - ALPHA / comparisons)
-    ci90 = case.interval(1 - 2 * ALPHA / comparisons)
-    if ci95 is None or ci90 is None:
-        return False
-    return refutes(case.test, case.row["margin"], ci95, ci90)
+def combine(verdicts: Sequence[str]) -> str:
+    """Return the verdict of a claim that needs all of its comparisons."""
+    reproduced = verdicts.count("reproduced")
+    if reproduced:
+        return "reproduced" if reproduced == len(verdicts) else "partly"
+    if "contradicted" in verdicts:
+        return "contradicted"
+    return "not run" if set(verdicts) <= {"not run"} else "inconclusive"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Tests that are corrected together, with their p-values and those of the opposite tests."""
+
+    p: tuple[float, ...]
+    opposite: tuple[float, ...]
+
+    @classmethod
+    def of(cls, cases: Sequence[Case]) -> Family:
+        """Return the family of these tests."""
+        return cls(*(tuple(case.p_value(side) for case in cases) for side in (False, True)))
+
+    @cached_property
+    def adjusted(self) -> tuple[list[float], list[float]]:
+        """Return both kinds of p-values with Holm's correction."""
+        return stats.holm(self.p), stats.holm(self.opposite)
+
+    def verdict(self, case: Case, place: int) -> str:
+        """Return what the rule says of one of its tests, divergence not considered."""
+        p, opposite = (kind[place] for kind in self.adjusted)
+        return decide(case.test, case.row["margin"], case.interval(0.95), case.interval(0.90),
+                      p, opposite)  # fmt: skip
+
+    def replaced(self, place: int, case: Case) -> Family:
+        """Return the family with another test at one place."""
+        p, opposite = list(self.p), list(self.opposite)
+        p[place], opposite[place] = case.p_value(), case.p_value(opposite=True)
+        return Family(tuple(p), tuple(opposite))
+
+
+def judge_family(cases: Sequence[Case]) -> list[str]:
+    """Return the verdicts of tests that are corrected together."""
+    family = Family.of(cases)
+    return [family.verdict(case, place) for place, case in enumerate(cases)]
 
 
 def _rule(cases: Sequence[Case]) -> None:
     """Judge one family of tests in place."""
-    raw = [case.p_value() for case in cases]
-    for place, (case, adjusted) in enumerate(zip(cases, stats.holm(raw), strict=True)):
+    family = Family.of(cases)
+    for place, case in enumerate(cases):
         row = case.row
-        ci95, ci90 = case.interval(0.95), case.interval(0.90)
-        row |= {"ci95": ci95, "ci90": ci90}
+        ci95 = case.interval(0.95)
+        row |= {"ci95": ci95, "ci90": case.interval(0.90)}
         row["naive95"] = row["naive95"] if ci95 is None else case.interval(0.95, naive=True)
         if ci95 is not None:
-            row |= {"p": raw[place], "p_holm": adjusted}
-        row["verdict"] = decide(case.test, row["margin"], ci95, ci90, adjusted)
+            p, opposite = (kind[place] for kind in family.adjusted)
+            row |= {"p": family.p[place], "p_holm": p, "p_opposite": family.opposite[place],
+                    "p_opposite_holm": opposite, "of_printed": _of_printed(row)}  # fmt: skip
+        found = family.verdict(case, place)
+        row["verdict"] = case.held_back(found)
+        row["held_back"] = found if found != row["verdict"] else None
         if case.missing:
             row["verdict"] = "not run"
         if row["verdict"] == "inconclusive":
@@ -97,10 +114,24 @@ def _rule(cases: Sequence[Case]) -> None:
         row["reason"] = reasons.comparison(
             row, case.missing, case.problem, case.planned, len(cases), case.samples
         )
-        row["fragile"] = _fragile(case, raw, place)
+        row["fragile"] = _fragile(case, family, place)
 
 
-def _fragile(case: Case, raw: Sequence[float], place: int) -> list[Json]:
+def _of_printed(row: Json) -> Json | None:
+    """Return how large the effect is as a share of the printed one, with its 95 % interval.
+
+    Direction and size are two answers: the verdict is about the direction (or the margin). None
+    where nothing is printed, or in another unit.
+    """
+    printed = row["printed"]
+    if not printed or not printed["value"] or printed["unit"] != row["unit"]:
+        return None
+    whole = printed["value"]
+    low, high = sorted(end / whole for end in row["ci95"])
+    return {"share": row["effect"] / whole, "ci95": [low, high]}
+
+
+def _fragile(case: Case, family: Family, place: int) -> list[Json]:
     """Return the verdicts that a comparison would have without one unit, where they differ.
 
     All else stays: the look with its levels, and the p-values of the family.
@@ -109,10 +140,8 @@ def _fragile(case: Case, raw: Sequence[float], place: int) -> list[Json]:
         return []
     found = []
     for unit in case.units():
-        less, p = case.without(unit), list(raw)
-        p[place] = less.p_value()
-        verdict = decide(case.test, case.row["margin"], less.interval(0.95), less.interval(0.90),
-                         stats.holm(p)[place])  # fmt: skip
+        less = case.without(unit)
+        verdict = case.held_back(family.replaced(place, less).verdict(less, place))
         if verdict != case.row["verdict"]:
             seeds = next((u for u in case.row["units"] or [] if u[0] == unit), [unit])
             found.append({"seeds": seeds, "verdict": verdict})
@@ -153,7 +182,15 @@ def judge(
         if not_tested(claim, tier) is None:
             planned = _planned(claim, tier)
             members = [compare(c, index, records, labels, planned) for c in claim["comparisons"]]
-            mean = [pooled(members)] if claim.get("pooled") else []
+            if claim.get("pooled"):
+                # One mean has its looks at the same seeds of all, in units of the coarsest.
+                share = max(case.share for case in members)
+                members = [
+                    case if case.share == share
+                    else compare(c, index, records, labels, planned, share)
+                    for case, c in zip(members, claim["comparisons"], strict=True)
+                ]  # fmt: skip
+                mean = [pooled(members)]
             family += mean or members
         drafts.append((claim, members, mean))
     _rule(family)
@@ -190,8 +227,7 @@ def _claim(
             reason = f"{reason}; {needs[claim['id']]}"
         rows = [{**blank(c, labels), "reason": reason} for c in claim.get("comparisons") or []]
         return out | {"verdict": "not run", "reason": reason, "comparisons": rows}
-    firm = any(_firmly_refuted(case, len(deciding)) for case in deciding)
-    out["verdict"] = combine([row["verdict"] for row in rows], firm)
+    out["verdict"] = combine([row["verdict"] for row in rows])
     out["n"] = min((row["n"] for row in rows if row["n"]), default=0)
     out |= _to_settle(deciding)
     foreseen = [row["seeds_for_power"] for row in rows if row["stated_effect"] is not None]

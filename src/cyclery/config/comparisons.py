@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from cyclery.config.settings import HERE, Strict
+from cyclery.metrics_derived import smaller_is_better
 
 Kind = Literal["difference", "interaction", "trend", "ordering", "rank correlation"]
 Values = Annotated[dict[str, float], Field(min_length=3)]
@@ -221,6 +222,24 @@ class Comparison(Strict):
             raise ValueError(f"{HERE}.{key}: an interaction takes two arms and one metric.")
         if self.ordering and len(set(self.ordering)) < len(self.ordering):
             raise ValueError(f"{HERE}.ordering: an arm stands twice (found {self.ordering!r:.80}).")
+        return self
+
+    @model_validator(mode="after")
+    def _strict_choice(self) -> Comparison:
+        """Refuse a choice by which the claim wins: the best of several is best partly by luck.
+
+        Against an arm that must be beaten this makes the claim harder, which is what it is for.
+        """
+        where, chosen = f"{HERE}.against", self.against
+        if self.interaction and isinstance(self.interaction.against, BestOf):
+            where, chosen = f"{HERE}.interaction.against", self.interaction.against
+        elif self.lower_is_better == smaller_is_better(self.metric):
+            return self
+        if isinstance(chosen, BestOf):
+            raise ValueError(
+                f"{where}: `best_of` is chosen by the same runs, and its luck would favour this "
+                "claim. Name the arm that the claim is about, or make a comparison of each."
+            )
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from cyclery.report.intervals import (
     domain,
     effect_text,
     interval_text,
+    of_printed_text,
     printed_text,
     strip,
     ticks,
@@ -44,15 +45,17 @@ def _comparison(
     """Return one comparison with its texts; `default` is its verdict where it states none."""
     chosen = labels.get((item["experiment"], item["chosen"]), item["chosen"])
     label = item["label"] or f"{item['arm']} against {item['against']}"
-    p = item["p_holm"] if item["p_holm"] is not None else item["p"]
+    against = item["verdict"] == "contradicted" and item["p_opposite_holm"] is not None
+    adjusted = item["p_opposite_holm"] if against else item["p_holm"]
+    p = adjusted if adjusted is not None else item["p"]
     shown = "< 0.001" if p is not None and p < 0.001 else f"= {number(p, 3)}"
     return {
         **item,
         "says_label": label + (f" (chosen: {chosen})" if chosen else ""),
         "says_effect": f"{number(item['effect'], digits_for(item), sign=True)} {item['unit']}",
-        "says_ci": interval_text(item),
+        "says_ci": interval_text(item), "p_adjusted": adjusted,
         "says_test": _test_text(item), "says_printed": _printed(item), "asides": _asides(item),
-        "says_p": f"p {shown}" + (" (Holm)" if item["p_holm"] is not None else "")
+        "says_p": f"p {shown}" + (" (Holm)" if adjusted is not None else "")
         if p is not None else "",
         "board": strip(item, board_axis or domain([item], centred=True)),
         "verdict": item["verdict"] or default,
@@ -63,7 +66,11 @@ def _printed(item: Json) -> str:
     """Say which effect the paper prints, and where it was read."""
     shown, found = printed_text(item), item["printed"]
     how = " (from memory)" if found["confidence"] == "memory" else ""
-    return f"The paper prints {shown}: {found['source']}{how}." if shown else ""
+    if not shown:
+        return ""
+    size = of_printed_text(item)
+    size = f" Ours is {size} of it; the verdict is about the direction alone." if size else ""
+    return f"The paper prints {shown}: {found['source']}{how}.{size}"
 
 
 def _asides(item: Json) -> list[str]:
@@ -87,6 +94,8 @@ def _asides(item: Json) -> list[str]:
         said.append(f"Seeds that share a parent count once: {len(item['units'])} units.")
     if item["unequal_budget"]:
         said.append(f"Unequal budgets: {item['unequal_budget']}.")
+    if item["diverged"]:
+        said.append(f"Diverged: {'; '.join(map(str, item['diverged']))}.")
     if item["left_out"]:
         said.append(f"Left out: {'; '.join(map(str, item['left_out']))}.")
     return [text for text in said if text]

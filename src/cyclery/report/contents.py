@@ -6,7 +6,12 @@ import re
 from typing import Any
 
 from cyclery import reasons
-from cyclery.report.intervals import digits_for, interval_text, printed_text
+from cyclery.report.intervals import (
+    digits_for,
+    interval_text,
+    of_printed_text,
+    printed_text,
+)
 from cyclery.report.model import (
     amount,
     compact,
@@ -212,13 +217,15 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
         Column("Test, margin", weight=1.0), Column("Effect", weight=1.2),
         Column("p (Holm)", "number", 3), Column("p (sign flip)", "number", 3),
         Column("n", "number", 0), Column("For 80 %", "right"),
-        Column("Paper prints", "right"), Column("Verdict", "verdict"),
+        Column("Paper prints", "right"), Column("Size of it", weight=0.7),
+        Column("Verdict", "verdict"),
     ]  # fmt: skip
     sources: dict[str, int] = {}
     rows: list[list[Cell]] = [
         [claim["id"], item["says_label"], metric_name(item["metric"]), item["says_test"],
-         _effect(item), item["p_holm"], item["beside"]["p_sign_flip"],
-         item["n"], _foreseen(item), _printed_effect(item, sources), item["verdict"]]
+         _effect(item), item["p_adjusted"], item["beside"]["p_sign_flip"],
+         item["n"], _foreseen(item), _printed_effect(item, sources),
+         of_printed_text(item).replace("\u00a0", " "), item["verdict"]]
         for claim in paper["claims"] for item in claim["comparisons"]
         if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
@@ -228,6 +235,9 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
         notes.append("p (sign flip): a permutation test beside the verdict, deciding nothing.")
     if any(item["seeds_for_power"] for _, item in shown):
         notes.append("For 80 %: the seeds that would find the stated effect with this power.")
+    if any(of_printed_text(item) for _, item in shown):
+        notes.append("Size of it: our effect as a share of the printed one, with its interval. "
+                     "The verdict is about the direction, or the margin.")  # fmt: skip
     notes += [f"[{place}] {source}" for source, place in sources.items()]
     notes += [
         f"{name}, {item['says_label']}: {text}" for name, item in shown

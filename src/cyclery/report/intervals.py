@@ -120,6 +120,15 @@ def printed_text(comparison: Json) -> str:
     return f"{'+' if found['value'] > 0 else ''}{compact(found['value'])} {found['unit']}".strip()
 
 
+def of_printed_text(comparison: Json) -> str:
+    """Return the effect as a share of the printed one, with its interval, or nothing."""
+    found: Json = comparison["of_printed"]
+    if found["share"] is None:
+        return ""
+    low, high = (number(100 * end, 0) for end in found["ci95"])
+    return f"{number(100 * found['share'], 0)}\u00a0% [{low}, {high}]"
+
+
 def effect_text(comparison: Json) -> str:
     """Return effect, unit and 95 % interval in one line."""
     if comparison["effect"] is None:

@@ -31,6 +31,7 @@ _COMPARISON: Json = {
     "differences": [], "keys": [], "against_metric": "", "bca95": _INTERVAL, "units": [],
     "left_out": [], "unequal_budget": "", "pooled": {}, "naive95": _INTERVAL,
     "printed": {"value": None, "unit": "", "source": "", "confidence": ""},
+    "of_printed": {"share": None, "ci95": _INTERVAL}, "p_opposite_holm": None, "diverged": [],
     "look": {"number": 0, "of": 0, "seeds": 0, "planned": 0},
     "exploratory": {"seeds": [], "n": 0, "effect": None, "naive95": _INTERVAL},
     "fragile": [{"seeds": [], "verdict": ""}], "kind": "difference", "detail": "",
