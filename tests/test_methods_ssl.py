@@ -452,6 +452,23 @@ def test_mean_teacher_asks_for_a_view_per_network(forward, items):
     assert not mean_teacher.uses_ema(mean_teacher.Settings(target="current"))
 
 
+@each_path
+def test_a_method_says_whether_its_step_runs_the_average_in_training_mode(module, given):
+    """Only then can the average have running statistics of its own."""
+    declared, settings = methods.load(module.__name__.rpartition(".")[2]), module.Settings(**given)
+    ema = frozen(network(seed=1)).train()
+    before = copy.deepcopy(ema)
+    step(module, all_models(module, settings, network(), ema), image_case(), given)
+    assert declared.trains_ema(settings) == (not buffers_equal(ema, before))
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_method_that_does_not_read_the_average_does_not_run_it(name):
+    declared = methods.load(name)
+    settings = declared.chosen({})
+    assert declared.uses_ema(settings) or not declared.trains_ema(settings)
+
+
 def seen(net: nn.Module, *passes: Tensor) -> nn.Module:
     """Return a copy of a network that has made these passes in training mode."""
     twin = copy.deepcopy(net)
@@ -675,7 +692,7 @@ def test_planning_needs_no_torch():
         "for name in methods.names():\n"
         "    method = methods.load(name)\n"
         "    chosen = method.chosen({})\n"
-        "    method.streams(chosen), method.uses_ema(chosen)\n"
+        "    method.streams(chosen), method.uses_ema(chosen), method.trains_ema(chosen)\n"
         "assert 'torch' not in sys.modules\n"
     )
     source = FILES[0].parents[2]

@@ -96,6 +96,11 @@ def uses_ema(settings: Settings) -> bool:
     return settings.labels_from != "main"
 
 
+def trains_ema(settings: Settings) -> bool:
+    """Say whether the averaged network labels in training mode."""
+    return settings.labels_from == "ema_train"
+
+
 def modules(
     settings: Settings, net: torch.nn.Module, classes: int, samples: int
 ) -> dict[str, torch.nn.Module]:

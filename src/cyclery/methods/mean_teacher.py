@@ -122,6 +122,10 @@ def uses_ema(settings: Settings) -> bool:
     return settings.target == "ema"
 
 
+# Such a teacher is in training mode.
+trains_ema = uses_ema
+
+
 def modules(
     settings: Settings, net: torch.nn.Module, classes: int, samples: int
 ) -> dict[str, torch.nn.Module]:
