@@ -307,7 +307,7 @@ def test_alignment_spares_the_classes_that_the_first_batches_lack():
     for update in range(20):
         y = torch.randint(100, (64,), generator=torch.Generator().manual_seed(update))
         ratio = fixmatch.alignment(memory, uniform, y).exp()
-        assert 0.98 <= ratio.min() and ratio.max() <= 1.1, update
+        assert ratio.min() >= 0.98 and ratio.max() <= 1.1, update
     # After many updates it is the distribution of the labels.
     for _ in range(4000):
         fixmatch.alignment(memory, uniform[:1], torch.tensor([3, 3, 3, 8]))
