@@ -799,6 +799,11 @@ PARENTS: dict[str, Case] = {
         ONE, f"{FAST}.split.unlabelled: the method 'kd' trains on unlabelled samples",
         ["set it to all or rest"],
     ),
+    "statistics of an average that never trains": (
+        fast(ema_decay=0.9, ema_buffers="own"),
+        ONE, f"{FAST}.ema_buffers: own needs a method that runs the averaged network in training",
+        ["which 'supervised' as set here does not", "choose shared or average"],
+    ),
     "a share of the run that nothing reads": (
         fast(method={"name": "ces_kd", "unlocking": "static", "rho": 0.3}),
         ONE, f"{FAST}.method.rho: nothing reads it with `unlocking: static` (found 0.3); drop it",

@@ -246,6 +246,21 @@ def test_experts_are_unlocked_by_the_cards_formula(rho, experts):
     assert set(ces_kd.unlocked_experts(progress, static).tolist()) == {experts}
 
 
+@pytest.mark.parametrize("experts", [2, 3, 4, 7])
+@pytest.mark.parametrize("rho", ["1/2", "1", "3/10"])
+def test_all_experts_teach_after_the_share_that_the_setting_says(rho, experts):
+    """Of n turns that make up rho of the run, the last expert's begins with the last one."""
+    settings = ces_kd.Settings(experts=experts, rho=float(Fraction(rho)))
+    share = Fraction(rho) * (experts - 1) / experts
+    doc = ces_kd.Settings.__dataclass_fields__["rho"].metadata["doc"]
+    assert "all are unlocked after rho (n - 1) / n" in doc
+    updates = 4200
+    done = torch.arange(updates) / updates
+    unlocked = ces_kd.unlocked_experts(done, settings)
+    first = int((unlocked == experts).nonzero()[0])
+    assert first / updates == pytest.approx(float(share), abs=1.5 / updates)
+
+
 # A step.
 
 

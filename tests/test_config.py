@@ -77,6 +77,49 @@ def test_what_nothing_reads_is_no_part_of_a_run() -> None:
         assert (found == resolved({"method": {"name": "ces_kd", **own}})) == (len(lost) == 3)
 
 
+OWN: Json = {"ema_buffers": "own", "ema_decay": 0.9, "split": {"unlabelled": "all"},
+             "strong": [{"op": "cutout", "size": 3}]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "supervised",
+        "pseudo_label",
+        "cyclical_focal",
+        "fixmatch",
+        {"name": "fixmatch", "labels_from": "ema_eval"},
+        {"name": "mean_teacher", "target": "current"},
+    ],
+    ids=str,
+)
+def test_own_statistics_of_an_average_that_never_trains_are_refused(method: str | Json) -> None:
+    """They would stay at 0 and 1, and every evaluation at chance."""
+    name = method if isinstance(method, str) else method["name"]
+    with pytest.raises(UserError) as caught:
+        resolved(OWN, {"method": method})
+    assert str(caught.value) == (
+        f"ema_buffers: own needs a method that runs the averaged network in training mode, which "
+        f"'{name}' as set here does not, so its batch norm would never measure anything; choose "
+        "shared or average."
+    )
+    for network in ({"name": "small_cnn", "norm": "group"}, {"name": "vgg", "norm": "none"}):
+        found = resolved(OWN, {"method": method, "model": {**network}, "dataset": "fashion-mnist"})
+        assert found["ema_buffers"] == "own"
+    assert resolved(OWN, {"method": method, "ema_buffers": "average"})["ema_buffers"] == "average"
+
+
+@pytest.mark.parametrize(
+    "method", ["mean_teacher", {"name": "fixmatch", "labels_from": "ema_train"}], ids=str
+)
+def test_own_statistics_are_measured_where_the_average_trains(method: str | Json) -> None:
+    assert resolved(OWN, {"method": method})["ema_buffers"] == "own"
+
+
+def test_where_nothing_is_averaged_its_statistics_say_nothing() -> None:
+    assert resolved({"ema_buffers": "own"}) == resolved()
+
+
 def test_null_takes_back() -> None:
     set_, back = {"clip_norm": 1.0, "momentum": 0.5}, {"clip_norm": None, "momentum": None}
     assert resolved(set_, back) == resolved()

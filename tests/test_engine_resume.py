@@ -31,7 +31,9 @@ OPTIMISERS = {
     name: factory.settings(optimiser=name, lr=0.01, epochs=4)
     for name in ("adamw", "rmsprop", "adagrad", "adadelta")
 }
+ALIGNED = {"alignment": "average", "target": "soft"}
 METHODS = {f"method {name}": factory.everything(name) for name in methods.names()}
+METHODS["alignment"] = factory.everything("fixmatch", method_settings=ALIGNED)
 CASES = METHODS | NETWORKS | OPTIMISERS
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from cyclery import methods, models, schedules
 from cyclery.engine.stream import Batch, Samples
 from cyclery.errors import UserError
+from cyclery.fields import parse
 from cyclery.methods import _ssl, fixmatch, mean_teacher, pseudo_label
 from cyclery.models.layers import keep_statistics
 
@@ -36,9 +37,9 @@ DEFAULTS = {
 PATHS: list[tuple[Any, dict[str, Any]]] = [
     (fixmatch, {}),
     (fixmatch, {"target": "soft"}),
-    (fixmatch, {"alignment": True}),
+    (fixmatch, {"alignment": "average"}),
     (fixmatch, {"labels_from": "ema_eval"}),
-    (fixmatch, {"labels_from": "ema_train", "alignment": True}),
+    (fixmatch, {"labels_from": "ema_train", "alignment": "average"}),
     *[
         (mean_teacher, {"forward": forward, "items": items, "consistency": consistency})
         for forward in ("joint", "separate")
@@ -261,20 +262,20 @@ def test_fixmatch_asks_for_two_views_label_first(label_view, prediction_view):
 
 def test_alignment_is_the_hand_computation_over_several_updates(monkeypatch):
     monkeypatch.setattr(fixmatch, "ALIGNMENT_UPDATES", 3)
-    settings = fixmatch.Settings(alignment=True)
+    settings = fixmatch.Settings(alignment="average")
     memory = fixmatch.modules(settings, nn.Identity(), K, 0)["alignment"]
     places = {name: buffer.data_ptr() for name, buffer in memory.named_buffers()}
     assert not list(memory.parameters())
-    window, seen = [np.full(K, 1 / K)] * 3, np.zeros(K)
+    window, p_data = [np.full(K, 1 / K)] * 3, np.full(K, 1 / K)
     for update in range(5):
         batch, logits, rows = table_case(update)
         networks = {"main": Table(logits), "alignment": memory}
-        _, logs = step(fixmatch, networks, batch, {"alignment": True}, threshold=0.6)
+        _, logs = step(fixmatch, networks, batch, {"alignment": "average"}, threshold=0.6)
         z_w, z_s = numbers(logits[rows["u1"]]), numbers(logits[rows["u2"]])
-        seen += np.bincount(batch.y.numpy(), minlength=K)
         q = softmax(z_w)
-        ratio = (1e-6 + seen / seen.sum()) / (1e-6 + np.mean(window, axis=0))
+        ratio = (1e-6 + p_data) / (1e-6 + np.mean(window, axis=0))
         window = [*window[1:], q.mean(0)]
+        p_data = 0.999 * p_data + 0.001 * np.bincount(batch.y.numpy(), minlength=K) / B
         aligned = q * ratio / (q * ratio).sum(1, keepdims=True)
         mask = aligned.max(1) >= 0.6
         losses = -np.log(softmax(z_s))[np.arange(N), aligned.argmax(1)]
@@ -283,15 +284,44 @@ def test_alignment_is_the_hand_computation_over_several_updates(monkeypatch):
     assert (aligned.argmax(1) != q.argmax(1)).any()
     assert {name: buffer.data_ptr() for name, buffer in memory.named_buffers()} == places
     assert numbers(memory.get_buffer("means")).mean(0) == pytest.approx(np.mean(window, axis=0))
+    assert numbers(memory.get_buffer("p_data")) == pytest.approx(p_data)
+
+
+def aligning(classes: int) -> nn.Module:
+    settings = fixmatch.Settings(alignment="average")
+    return fixmatch.modules(settings, nn.Identity(), classes, 0)["alignment"]
 
 
 def test_alignment_remembers_128_updates_and_starts_uniform():
-    memory = fixmatch.modules(fixmatch.Settings(alignment=True), nn.Identity(), K, 0)["alignment"]
+    memory = aligning(K)
     uniform = torch.full((N, K), 1 / K)
     assert torch.equal(memory.get_buffer("means"), torch.full((128, K), 1 / K))
     y = torch.arange(K)
     assert fixmatch.alignment(memory, uniform, y).tolist() == pytest.approx([0.0] * K, abs=1e-5)
     assert fixmatch.modules(fixmatch.Settings(), nn.Identity(), K, 0) == {}
+
+
+def test_alignment_spares_the_classes_that_the_first_batches_lack():
+    """At most 64 of CIFAR-100's classes are in a batch; no other one may be shut out for that."""
+    memory, uniform = aligning(100), torch.full((448, 100), 0.01)
+    for update in range(20):
+        y = torch.randint(100, (64,), generator=torch.Generator().manual_seed(update))
+        ratio = fixmatch.alignment(memory, uniform, y).exp()
+        assert ratio.min() >= 0.98 and ratio.max() <= 1.1, update
+    # After many updates it is the distribution of the labels.
+    for _ in range(4000):
+        fixmatch.alignment(memory, uniform[:1], torch.tensor([3, 3, 3, 8]))
+    p_data = memory.get_buffer("p_data")
+    assert p_data[[3, 8]].tolist() == pytest.approx([0.75, 0.25], abs=0.02)
+
+
+def test_alignment_off_is_written_as_ever_so_its_runs_keep_their_keys():
+    assert methods.load("fixmatch").version == 1
+    assert fixmatch.Settings().alignment is False
+    for given in (0, "averages", True, None):
+        with pytest.raises(UserError, match=r"alignment: must be one of average, false \(found"):
+            parse(fixmatch.Settings, {"alignment": given}, "method")
+    assert parse(fixmatch.Settings, {"alignment": False}, "method").alignment is False
 
 
 @pytest.mark.parametrize("labels_from", ["ema_eval", "ema_train"])
@@ -450,6 +480,23 @@ def test_mean_teacher_asks_for_a_view_per_network(forward, items):
     assert found["unlabelled"] == ("weak", "weak")
     assert mean_teacher.uses_ema(mean_teacher.Settings())
     assert not mean_teacher.uses_ema(mean_teacher.Settings(target="current"))
+
+
+@each_path
+def test_a_method_says_whether_its_step_runs_the_average_in_training_mode(module, given):
+    """Only then can the average have running statistics of its own."""
+    declared, settings = methods.load(module.__name__.rpartition(".")[2]), module.Settings(**given)
+    ema = frozen(network(seed=1)).train()
+    before = copy.deepcopy(ema)
+    step(module, all_models(module, settings, network(), ema), image_case(), given)
+    assert declared.trains_ema(settings) == (not buffers_equal(ema, before))
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_a_method_that_does_not_read_the_average_does_not_run_it(name):
+    declared = methods.load(name)
+    settings = declared.chosen({})
+    assert declared.uses_ema(settings) or not declared.trains_ema(settings)
 
 
 def seen(net: nn.Module, *passes: Tensor) -> nn.Module:
@@ -675,7 +722,7 @@ def test_planning_needs_no_torch():
         "for name in methods.names():\n"
         "    method = methods.load(name)\n"
         "    chosen = method.chosen({})\n"
-        "    method.streams(chosen), method.uses_ema(chosen)\n"
+        "    method.streams(chosen), method.uses_ema(chosen), method.trains_ema(chosen)\n"
         "assert 'torch' not in sys.modules\n"
     )
     source = FILES[0].parents[2]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import types
 from dataclasses import asdict, fields
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -165,6 +166,19 @@ def buffers(net: nn.Module) -> dict[str, torch.Tensor]:
 
 def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", [*SMALL, "alexnet", "googlenet"])
+def test_settings_say_whether_a_network_has_batch_norm(name):
+    """Planning asks them, without torch; of TResNet-M they say yes."""
+    norms = ("batch", "group", "layer", "none")
+    hints = get_type_hints(SETTINGS[name])
+    for norm in [n for n in norms if n in get_args(hints.get("norm"))] or [None]:
+        given = {**SMALL.get(name, {}), **({"norm": norm} if norm else {})}
+        with torch.device("meta"):
+            net = build(name, given, (3, 64, 64), 10)
+        assert check(name, given).batch_norm == bool(batch_norms(net)), norm
+    assert check("tresnet_m", {}).batch_norm
 
 
 @pytest.fixture(params=[*SMALL, "googlenet"])

@@ -200,6 +200,21 @@ def test_smoke_is_one_untuned_job_of_digits_per_paper_and_level(smoke: Plan) -> 
             assert seeds[cell.arm.digest] == list(range(count)), cell.arm.id
 
 
+def test_heads_are_coupled_as_in_the_ablation_beside_the_consistency_cost(plan: Plan) -> None:
+    """There 0.1 times a sum over ten classes, beside one times the mean over 99 of 100 samples."""
+    if "heads" not in plan.experiments("mean-teacher"):
+        pytest.skip(f"no experiment with two heads at {plan.tier}")
+    arms = arms_of(plan, "mean-teacher", "heads")
+    [couples, cuts] = plan.project.papers["mean-teacher"].claims["MEANTEACHER-7d"].comparisons
+    settings = arms[str(couples.arm)].settings
+    ours = settings["method"]["settings"]["logit_distance"]
+    ours /= settings["schedules"]["weight"]["end"]
+    assert ours == pytest.approx(0.1 * 10 / 0.99, rel=0.02)
+    assert arms[str(cuts.against)].settings["method"]["settings"]["logit_distance"] == 0
+    # A rate at which this weight diverged would be no test of the claim.
+    assert {arm.settings["optimiser"]["name"] for arm in arms.values()} == {"adam"}
+
+
 def test_papers_share_their_baseline_runs(smoke: Plan) -> None:
     first, second = (
         {cell.arm.digest for shard in smoke.part_shards(paper) for cell in shard.cells}

@@ -55,6 +55,10 @@ VARIANTS: dict[str, dict[str, Json]] = {
            for difficulty in ("teacher_loss", "student_loss", "first_correct")},
         "unlocked over the whole run": {"rho": 1.0},
     },
+    "fixmatch": {
+        "soft": {"target": "soft"},
+        "soft, aligned": {"target": "soft", "alignment": "average"},
+    },
     "soteacher": {penalty: {"penalty": penalty} for penalty in ("l1", "l1_matched")},
 }  # fmt: skip
 

@@ -77,10 +77,12 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             return None
         return _convert(value, next(arg for arg in args if arg is not NoneType), where)
     if origin is Literal:
-        if value in args:
+        # 0 is no false: it would be another value in the settings of a run.
+        if any(value == arg and type(value) is type(arg) for arg in args):
             return value
+        known = [arg if isinstance(arg, str) else str(arg).lower() for arg in args]  # as in YAML
         raise UserError(
-            f"{where}: must be one of {choices(args)} (found {value!r}).{nearest(value, args)}"
+            f"{where}: must be one of {choices(known)} (found {value!r}).{nearest(value, known)}"
         )
     if origin is tuple and isinstance(value, list | tuple):
         kinds = args[:1] * len(value) if args[-1] is Ellipsis else args

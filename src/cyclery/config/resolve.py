@@ -86,12 +86,13 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
     split = {**SPLIT_DEFAULTS, **given["split"]}
+    model = _model(given["model"], dataset.shape)
     settings = {
         "engine": ENGINE_VERSION,
         "method": method,
         "dataset": {"name": dataset.name, "identity": dataset.identity},
         "split": split,
-        "model": _model(given["model"], dataset.shape),
+        "model": model,
         "optimiser": _optimiser(given["optimiser"]),
         "schedules": {
             **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
@@ -99,7 +100,7 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
         },
         **_views(given, split, method, columns, dataset.shape),
         "epoch_images": given.get("epoch_images"),
-        "ema_buffers": given["ema_buffers"] if "ema_decay" in columns else None,
+        "ema_buffers": _ema_buffers(given, method, model, columns),
         "init": given.get("init"),
         "init_share": _init_share(given),
         "draw": given.get("draw"),
@@ -124,6 +125,30 @@ def check_ignored(own: dict[str, Any] | None, settings: dict[str, Any]) -> None:
                 f"method.{key}: nothing reads it with `{choice}` (found {own[key]!r:.80}); drop "
                 f"it, or choose another `{choice.partition(':')[0]}`."
             )
+
+
+def _ema_buffers(
+    given: dict[str, Any],
+    method: dict[str, Any],
+    model: dict[str, Any],
+    columns: dict[str, Any],
+) -> str | None:
+    """Return how the averaged network gets its running statistics; None where nothing averages.
+
+    Raises a UserError for statistics of its own that no pass would ever measure.
+    """
+    if "ema_decay" not in columns:
+        return None
+    kind: str = given["ema_buffers"]
+    declared = methods.load(method["name"])
+    measured = declared.trains_ema(declared.chosen(method["settings"]))
+    if kind == "own" and not measured and models.check(**model).batch_norm:
+        raise UserError(
+            "ema_buffers: own needs a method that runs the averaged network in training mode, "
+            f"which {method['name']!r} as set here does not, so its batch norm would never measure "
+            "anything; choose shared or average."
+        )
+    return kind
 
 
 def _init_share(given: dict[str, Any]) -> float | None:

@@ -274,7 +274,7 @@ class Settings(Strict):
     ema_buffers: Literal["shared", "average", "own"] | None = Field(
         None,
         description="running statistics of the averaged network: those of the trained one, their "
-        "average, or its own, from its own passes in training",
+        "average, or its own, from its own passes in training, which the method has to make",
     )
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="epochs; each is a pass over the samples, or `epoch_images` of them"

@@ -12,6 +12,8 @@ Where a method needs more than one weak view of labelled samples, its file says 
 - ``streams(settings)``: the views of each stream, such as
   ``{"labelled": ("weak",), "unlabelled": ("weak", "strong")}``;
 - ``uses_ema(settings)``: whether a step reads the averaged network, ``models["ema"]``;
+- ``trains_ema(settings)``: whether a step runs it in training mode, so that with ``ema_buffers:
+  own`` its batch norm measures statistics of its own;
 - ``modules(settings, net, classes, samples)``: modules of its own by name, which a step finds in
   ``models``: trained heads, or memory whose buffers it changes in place; ``batch.ids`` are below
   ``samples``, the number of images in the dataset;
@@ -60,6 +62,7 @@ class Method:
     quantities: tuple[str, ...]
     streams: Callable[[Any], dict[str, tuple[str, ...]]]
     uses_ema: Callable[[Any], bool]
+    trains_ema: Callable[[Any], bool]
     modules: Callable[..., dict[str, Any]]
     parents: Callable[[Any], tuple[str, ...]]
     judges: Callable[[Any], tuple[str, ...]]
@@ -101,6 +104,7 @@ def load(name: str) -> Method:
         quantities=tuple(f.name for f in fields(module.Settings) if hints[f.name] == Quantity),
         streams=getattr(module, "streams", lambda settings: {"labelled": ("weak",)}),
         uses_ema=getattr(module, "uses_ema", lambda settings: False),
+        trains_ema=getattr(module, "trains_ema", lambda settings: False),
         modules=getattr(module, "modules", lambda settings, net, classes, samples: {}),
         parents=getattr(module, "parents", lambda settings: ()),
         judges=getattr(module, "judges", lambda settings: ()),

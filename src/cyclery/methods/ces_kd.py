@@ -12,8 +12,9 @@ unlocked a sample of stratum g is taught by expert e = min(g, m - 1) + 1 and
 
     loss = mean_i (1 - soft) CE(y_i, z_i) + soft T^2 KL(softmax(z_e / T) || softmax(z_i / T))
 
-``unlocking``: ``gradual`` unlocks expert by expert over the first ``rho`` of the epochs, ``static``
-has all from the start, ``easy_first`` teaches by labels alone what is not unlocked yet. The
+``unlocking``: ``gradual`` gives the experts n equal turns over the first ``rho`` of the epochs and
+unlocks one at the start of each, so all teach after rho (n - 1) / n of them; ``static`` has all
+from the start, ``easy_first`` teaches by labels alone what is not unlocked yet. The
 difficulty is measured once, on images that are not augmented:
 
 - ``cv_loss``: the cross-entropy of the network among the parents ``fold-0`` to ``fold-4`` that was
@@ -85,7 +86,12 @@ class Settings:
     )
     rho: float = field(
         default=0.5,
-        metadata={"doc": "share of the run after which all are unlocked", "above": 0, "high": 1},
+        metadata={
+            "doc": "share of the run that the turns of the n experts take; one is unlocked at the "
+            "start of each, so all are unlocked after rho (n - 1) / n",
+            "above": 0,
+            "high": 1,
+        },
     )
 
     def __post_init__(self) -> None:

@@ -20,9 +20,10 @@ are two independent draws of it, as in ab_fixmatch_anchoring.
 
 Distribution alignment, an extension that the repository has in ReMixMatch only: q is multiplied
 by (1e-6 + p_data) / (1e-6 + p_model) and normalised before anything else is done with it. p_model
-is the average of the batch means of q at the last 128 updates, which starts uniform and does not
-hold the present one. OWN DEFINITION: p_data, which that code reads from a file about the dataset,
-is the distribution of all labels that the run has drawn so far, those of this batch among them.
+is the average of the batch means of q at the last 128 updates; p_data is the running average, with
+a decay of 0.999, of the shares that the classes have among the labels of a batch. Both start
+uniform and do not hold the present update. That code can be told another p_data, on its command
+line, which is not rebuilt. OWN DEFINITION: where this enters FixMatch.
 
 A cycle in ``weight`` or ``threshold`` is our reading (OWN DEFINITION) of the cyclical
 semi-supervised learning that General Cyclical Training proposes (L. N. Smith, arXiv 2202.08835).
@@ -40,6 +41,7 @@ from cyclery.schedules import Quantity
 VERSION = 1
 TITLE = "FixMatch"
 ALIGNMENT_UPDATES = 128
+LABELS_DECAY = 0.999
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,11 @@ class Settings:
             "one, its norms in evaluation or in training mode"
         },
     )
-    alignment: bool = field(
+    alignment: Literal[False, "average"] = field(
         default=False,
         metadata={
-            "doc": "align the pseudo-labels with the distribution of the labels drawn so far"
+            "doc": "`average` aligns the pseudo-labels with a running average of the "
+            "distribution of the labels"
         },
     )
 
@@ -96,6 +99,11 @@ def uses_ema(settings: Settings) -> bool:
     return settings.labels_from != "main"
 
 
+def trains_ema(settings: Settings) -> bool:
+    """Say whether the averaged network labels in training mode."""
+    return settings.labels_from == "ema_train"
+
+
 def modules(
     settings: Settings, net: torch.nn.Module, classes: int, samples: int
 ) -> dict[str, torch.nn.Module]:
@@ -105,19 +113,19 @@ def modules(
     memory = torch.nn.Module()
     memory.register_buffer("means", torch.full((ALIGNMENT_UPDATES, classes), 1 / classes))
     memory.register_buffer("slot", torch.zeros(1, dtype=torch.int64))
-    memory.register_buffer("labels", torch.zeros(classes, dtype=torch.int64))
+    memory.register_buffer("p_data", torch.full((classes,), 1 / classes))
     return {"alignment": memory}
 
 
 def alignment(memory: torch.nn.Module, q: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Return log (1e-6 + p_data) / (1e-6 + p_model) [K], and remember q [N, K] and y [B]."""
-    means, slot, labels = (memory.get_buffer(name) for name in ("means", "slot", "labels"))
-    p_model = means.mean(0)
+    means, slot, p_data = (memory.get_buffer(name) for name in ("means", "slot", "p_data"))
+    ratio = (1e-6 + p_data / p_data.sum()) / (1e-6 + means.mean(0))
     means.index_copy_(0, slot, q.mean(0, keepdim=True))
     slot.add_(1).remainder_(len(means))
-    labels.add_((y[:, None] == torch.arange(len(labels), device=y.device)).sum(0))
-    p_data = labels / labels.sum()
-    return ((1e-6 + p_data) / (1e-6 + p_model)).log()
+    drawn = (y[:, None] == torch.arange(len(p_data), device=y.device)).to(p_data.dtype)
+    p_data.lerp_(drawn.mean(0), 1 - LABELS_DECAY)
+    return ratio.log()
 
 
 def unlabelled_losses(

@@ -19,9 +19,9 @@ How the authors' and others' code are set (besides ``ema_decay``, which all need
   CIFAR-10 holds whatever labels 100 random images have; here their number is fixed. There the
   average also takes the weights before each update, here those after it.
 - B, the same, pytorch: ``forward: joint``, ``items: all``, ``denominator: all``,
-  ``logit_distance: 0.01``, a weight of 100 (mse) or 10 (kl) after a sigmoid ramp over 5 epochs;
-  ``split.unlabelled: rest``, ``ema_buffers: own``, ``ema_decay`` of kind ``running_mean``.
-  Without ``logit_distance`` it has one head.
+  ``logit_distance: 0.01``, a weight of 100 (mse) or 10 (kl) after a sigmoid ramp over 5 epochs
+  that holds through an epoch (its ``clock: epoch``); ``split.unlabelled: rest``, ``ema_buffers:
+  own``, ``ema_decay`` of kind ``running_mean``. Without ``logit_distance`` it has one head.
 - C, google-research/fixmatch: ``forward: separate``, ``statistics: labelled``, ``items:
   unlabelled``, a weight of 50 after a linear ramp over 0.4; ``ema_buffers: shared``. Its Pi model
   adds ``target: current`` and a weight of 10.
@@ -120,6 +120,10 @@ def streams(settings: Settings) -> dict[str, tuple[str, ...]]:
 def uses_ema(settings: Settings) -> bool:
     """Say whether the teacher is the averaged network."""
     return settings.target == "ema"
+
+
+# Such a teacher is in training mode.
+trains_ema = uses_ema
 
 
 def modules(

@@ -44,6 +44,11 @@ class ModelSettings:
     CHANNELS: ClassVar[int | None] = None
     """The only number of image channels, where there is one."""
 
+    @property
+    def batch_norm(self) -> bool:
+        """Return whether the network has batch norm: all do unless they are told otherwise."""
+        return bool(getattr(self, "norm", "batch") == "batch")
+
     def check(self, where: str) -> None:
         """Raise a UserError where values that are fine alone do not fit together."""
 
@@ -358,6 +363,11 @@ class AlexNet(ModelSettings):
     FILE = "external"
     MIN_SIDE = 63
     CHANNELS = 3
+
+    @property
+    def batch_norm(self) -> bool:
+        """Return False: this network has no norms."""
+        return False
 
 
 @dataclass(frozen=True)
