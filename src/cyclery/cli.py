@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cyclery import __version__
 from cyclery.errors import UserError
 from cyclery.files import disk_errors, is_full
+from cyclery.stop import EXIT_CODE, Terminated, terminable
 
 if TYPE_CHECKING:
     from cyclery.engine.train import Trainer
@@ -30,9 +31,19 @@ log = logging.getLogger("cyclery")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    options.set = [*options.set_first, *options.set]
+    try:
+        with terminable():
+            options = _parser().parse_args(arguments)
+            options.set = [*options.set_first, *options.set]
+            return _run(options)
+    except Terminated:
+        log.debug("stopped by SIGTERM")
+        print("cyclery: stopped as asked, by SIGTERM; the same command goes on", file=sys.stderr)
+        return EXIT_CODE
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command of parsed options; return its exit code."""
     try:
         _log_to(options.log, options.verbose)
         command: Callable[[argparse.Namespace], int | None] = options.command
@@ -313,7 +324,7 @@ def _run_jobs(
         records = trainer.train(jobs, sources or [])
     except Stopped:
         log.info("stopped as asked; unfinished runs go on from where they are")
-        return 143
+        return EXIT_CODE
     _refresh(options, trainer.trained)
     write_records(options.output, records)
     return 0
@@ -381,7 +392,7 @@ def _checkpoint(options: argparse.Namespace) -> int:
         trainer = _trainer(options, setting(plan), f"checkpoints/{options.run}")
         trained = export(trainer, job, source_jobs(shard), options.output)
     except Stopped:
-        return 143
+        return EXIT_CODE
     _refresh(options, trained)
     return 0
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from cyclery.cells import digest
 from cyclery.errors import UserError
+from cyclery.files import parse_json, read_regular
 from cyclery.inputs import Record, read_records
 from cyclery.metrics_derived import is_accuracy, shown
 from cyclery.pairs import fault
@@ -159,7 +160,7 @@ def _is_number(text: str) -> bool:
 def _read_evidence(file: Path, found: ResultSet, named: bool) -> None:
     """Take the verdicts of a paper, and where no table names its runs those, too."""
     try:
-        said = json.loads(file.read_bytes())
+        said = parse_json(read_regular(file))
         if is_altered(said):
             raise ValueError("it was altered")
         paper = said["paper"]["id"]

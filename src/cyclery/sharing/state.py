@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclery.errors import UserError
-from cyclery.files import write_atomic
+from cyclery.files import parse_json, write_atomic
 
 # The longest name of a file on the common file systems; Snakemake splits longer ones into folders.
 _LONGEST = 255
@@ -62,7 +62,7 @@ def remember(root: Path, memories: Mapping[str, bytes]) -> None:
 def is_memory(content: bytes) -> bool:
     """Say whether this is what Snakemake remembers of an output."""
     try:
-        found = json.loads(content)
+        found = parse_json(content)
     except ValueError:
         return False
     return isinstance(found, dict) and {"rule", "params", "input"} <= found.keys()
