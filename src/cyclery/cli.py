@@ -407,16 +407,9 @@ def _evidence(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from cyclery.inputs import read_evidence
-    from cyclery.report.build import build
-    from cyclery.report.tex import compile_pdf
+    from cyclery.report.command import report
 
-    evidence = [read_evidence(path) for path in options.evidence]
-    # Of the evidence, not of the configuration, which may have changed since.
-    tier = ", ".join(sorted({str(part["tier"]) for part in evidence if part.get("tier")}))
-    page = build(evidence, options.output.parent, tier)
-    pdf = compile_pdf(options.output.parent)
-    log.info("report: %s%s", page, f" and {pdf.name}" if pdf else "")
+    report(options.evidence, options.output.parent)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -37,9 +37,9 @@ onstart:
 RESULTS = PLAN.results
 
 
-def evidence(part):
-    """What says of a part whether its claims held."""
-    return f"{RESULTS}/evidence/{part}.json"
+def due(part=None):
+    """What a target asks for by name, since it is lost or damaged; of the report without a part."""
+    return lambda wildcards: PLAN.due(part)
 
 
 def cyclery(command):
