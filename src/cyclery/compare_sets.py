@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cyclery import sums
 from cyclery.cells import digest
 from cyclery.errors import UserError
 from cyclery.files import parse_json, read_regular
@@ -121,6 +122,9 @@ def _instead(path: Path) -> str:
 
 def _read_table(file: Path, found: ResultSet) -> None:
     paper = file.stem.partition(".")[0]
+    # One from elsewhere may have no list, and no evidence beside it.
+    listing = sums.of_table(file)
+    sums.require(listing, [file, listing])
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream, strict=True)

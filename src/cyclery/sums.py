@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -74,9 +74,9 @@ def _is(file: Path, expected: str) -> bool:
         return False
 
 
-def require(path: Path) -> None:
+def require(path: Path, only: Container[Path] | None = None) -> None:
     """Raise a UserError that names the first file of a list that was altered or lost."""
-    for file in wrong(path):
+    for file in (each for each in wrong(path) if only is None or each in only):
         raise UserError(
             f"{file}: was altered or lost since it was made ({path.name} lists its SHA-256). "
             "`make reproduce` makes it again, and trains nothing for that."

@@ -38,6 +38,7 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
     dvc.require(tier)
     remote = dvc.remote(remote_name)
     with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
+        contents.require_whole()
         _require_finished(root, tier, overrides)
         home = index.Home(root, tier)
         weights, missing = _weights(contents, _records(contents), _left_out_before(home))
@@ -202,7 +203,7 @@ def _describe(
     without_checkpoints: list[str],
 ) -> None:
     """Write the files in git: metrics, effects and, last, the index."""
-    evidence = [read_evidence(contents.root / contents.evidence(p)) for p in contents.papers]
+    evidence = [read_evidence(contents.root / contents.graph.evidence(p)) for p in contents.papers]
     write_atomic(home.folder / "metrics.json", summary.metrics(evidence))
     write_atomic(home.folder / "effects.csv", summary.effects(evidence))
     project, graph = contents.plan.project, contents.graph

@@ -90,7 +90,9 @@ def to_do(root: Path, overrides: Mapping[str, Any]) -> str:
     if "Nothing to be done" in said:
         return ""
     counts = dict(re.findall(r"^(\w+) +(\d+)$", said, flags=re.MULTILINE))
-    counts.pop("total", None)
+    # The last is the target itself, which does nothing.
+    for name in ("total", "report"):
+        counts.pop(name, None)
     return ", ".join(f"{count} {rule}" for rule, count in counts.items()) or "some jobs"
 
 
