@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -154,6 +155,47 @@ def test_a_pipe_in_the_place_of_a_file_is_set_aside(
         assert f"cyclery: {name}: is no regular file; kept as" in capsys.readouterr().err
         (project / f"{name}.damaged").rename(project / f"{name}.pipe")
         (project / name).touch()
+
+
+def test_verify_names_every_damaged_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(project, "verify")
+    said = capsys.readouterr().out
+    assert "tier smoke: 1 papers, 3 files of records" in said
+    assert said.endswith(f"\nReport: {project / REPORT}/index.html\n")
+    names = (RECORDS, RANGES, MANIFEST, TABLE, f"{REPORT}/index.html")
+    for name in names:
+        path = project / name
+        text = path.read_text()
+        path.write_text(text.replace("0", "1", 1))
+    (project / EVIDENCE).unlink()
+    run(project, "verify", expect=2)
+    said, told = capsys.readouterr()
+    for name in (*names, EVIDENCE):
+        assert any(line.startswith(f"{project / name}") for line in said.splitlines()), name
+    assert "tier 'smoke': " in told and told.count("\n") == 1 and "Traceback" not in told
+
+
+def test_some_papers_have_a_report_of_their_own(tmp_path: Path) -> None:
+    for name in ("two", "three"):
+        shutil.copytree(trained() / "config", tmp_path / "config", dirs_exist_ok=True)
+        shutil.copy(tmp_path / "config/papers/one.yaml", tmp_path / f"config/papers/{name}.yaml")
+
+    def report(**overrides: object) -> str:
+        return Graph.load(tmp_path, overrides).report
+
+    whole = "results/smoke/report"
+    assert report() == report(papers=["one", "three", "two"]) == whole
+    assert report(papers=["two", "one", "three"]) == whole
+    assert report(papers=["two"]) == f"{whole}-two"
+    assert report(papers=["two", "one"]) == f"{whole}-two+one"
+    # The papers that there are, not those that the main file selects.
+    (tmp_path / "config/config.yaml").write_text("{tier: smoke, papers: [one]}")
+    assert report() == f"{whole}-one"
+    for number in range(30):
+        shutil.copy(tmp_path / "config/papers/one.yaml", tmp_path / f"config/papers/p{number}.yaml")
+    many = [f"p{number}" for number in range(30)]
+    assert re.fullmatch(rf"{whole}-30-papers-[0-9a-f]{{8}}", report(papers=many))
+    assert report(papers=many) != report(papers=["two", *many[1:]])
 
 
 def test_the_same_evidence_gives_the_same_list(project: Path, tmp_path: Path) -> None:

@@ -160,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     arguments(add("bench", bench, "measure the engine against training loops written by hand"))
     sharing.arguments(add("publish", sharing.publish, "freeze a finished tier for others, by DVC"))
     sharing.arguments(add("fetch", sharing.fetch, "pull a published tier and put it in its place"))
+    add("verify", _verify, "say whether every file of a tier is whole, and where its report is")
     add("doctor", _doctor, "say what this machine has, lacks or has wrongly, and the remedy")
     command = add("docs", _docs, "write the JSON Schemas and the reference of every key")
     command.add_argument("--check", action="store_true", help="only say whether they are current")
@@ -410,6 +411,12 @@ def _report(options: argparse.Namespace) -> None:
     from cyclery.report.command import report
 
     report(options.evidence, options.output.parent)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from cyclery.verify import verify
+
+    verify(_load(options))
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -74,10 +74,15 @@ def _is(file: Path, expected: str) -> bool:
         return False
 
 
+def problem(path: Path, file: Path) -> str:
+    """Return what to say of a file that is not as a list says."""
+    return (
+        f"{file}: was altered or lost since it was made ({path.name} lists its SHA-256). "
+        "`make reproduce` makes it again, and trains nothing for that."
+    )
+
+
 def require(path: Path, only: Container[Path] | None = None) -> None:
     """Raise a UserError that names the first file of a list that was altered or lost."""
     for file in (each for each in wrong(path) if only is None or each in only):
-        raise UserError(
-            f"{file}: was altered or lost since it was made ({path.name} lists its SHA-256). "
-            "`make reproduce` makes it again, and trains nothing for that."
-        )
+        raise UserError(problem(path, file))
