@@ -107,20 +107,18 @@ def due(root: Path, part: str | None = None) -> list[str]:
 
 def test_what_is_whole_asks_for_nothing_and_what_is_lost_by_name(project: Path) -> None:
     assert due(project) == due(project, "one") == []
-    for name in (RECORDS, RANGES, MANIFEST, TABLE, TABLE_SUMS):
+    for name in (RECORDS, RANGES, MANIFEST, EVIDENCE, TABLE, TABLE_SUMS):
         whole = (project / name).read_bytes()
         (project / name).unlink()
-        # Without the table, the list that names it goes as well: one job makes both.
-        expected = [TABLE, TABLE_SUMS] if name == TABLE else [name]
+        # Without what it lists, the list goes as well: one job makes all.
+        expected = [name, TABLE_SUMS] if name in (EVIDENCE, TABLE) else [name]
         assert due(project) == expected
         assert due(project, "one") == expected
         (project / name).write_bytes(whole)
         sums.write(project / TABLE_SUMS, [project / TABLE, project / EVIDENCE])
-    # A claim has another shard.
-    assert due(project, "one.C-1") == []
-    # Before anything is made, jobs ask for what they need themselves.
+    # Before anything is made, jobs ask for records themselves.
     shutil.rmtree(project / "results")
-    assert due(project) == [MANIFEST, RANGES]
+    assert due(project) == [MANIFEST, RANGES, EVIDENCE, TABLE, TABLE_SUMS]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +137,7 @@ def test_a_flipped_byte_sets_a_file_aside_with_a_word(
     assert not path.exists() and path.with_name(f"{path.name}.damaged").exists()
     listing = TABLE_SUMS if name in (TABLE, EVIDENCE) else f"{REPORT}/{sums.NAME}"
     assert not (project / listing).exists()
-    assert found == ([TABLE, TABLE_SUMS] if name == TABLE else [])
+    assert found == ([name, TABLE_SUMS] if name in (TABLE, EVIDENCE) else [])
     # Said once; what is missing now is due by itself.
     assert due(project) == found
     assert capsys.readouterr().err == ""

@@ -29,14 +29,15 @@ def of_part(graph: Graph, part: str) -> list[str]:
     """Return what is missing of a paper, experiment or claim, of whatever something was made."""
     root = graph.plan.project.root
     _mend(root, root / graph.sums(part))
-    upstream = [
+    # Without evidence, the job that makes it asks for all records itself.
+    records = graph.record_files(part) if (root / graph.evidence(part)).exists() else []
+    files = [
         *dict.fromkeys(m for group in graph.plan.groups(part) for m in graph.manifests(group)),
         *graph.part_range_files(part),
+        *records,
+        *(graph.evidence(part), graph.table(part), graph.sums(part)),
     ]
-    if (root / graph.evidence(part)).exists():
-        upstream += [*graph.record_files(part), graph.table(part), graph.sums(part)]
-    # Without evidence all records are asked for in any case, by the job that makes it.
-    return list(_missing(root, upstream))
+    return list(_missing(root, files))
 
 
 def _missing(root: Path, paths: Iterable[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from cyclery.config.load import load
 from cyclery.errors import UserError
 from cyclery.files import lock, megabytes, write_atomic
 from cyclery.inputs import Record, read_evidence, read_records
-from cyclery.sharing import index, state, summary
+from cyclery.sharing import arrival, index, state, summary
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.dvc import Dvc, Remote
 from cyclery.sharing.packing import Pack, pack
@@ -58,6 +58,8 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
         _describe(contents, home, packs, shared, left_out)
         targets = home.targets(datasets)
         dvc.freeze(targets)
+        # What is here is what is published now.
+        arrival.settle(contents.graph)
         dvc.push(targets, remote)
     size = sum(found.size for found in [*packs.values(), *shared.values()])
     log.info("tier %s: %s in %d packs, on remote %r",

@@ -7,6 +7,7 @@ compares parameters and the checksums of inputs instead of times, which git and 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 
 from cyclery.errors import UserError
 from cyclery.files import parse_json, write_atomic
+from cyclery.sharing.arrival import NESTED
 
 # The longest name of a file on the common file systems; Snakemake splits longer ones into folders.
 _LONGEST = 255
@@ -108,7 +110,13 @@ def touch(root: Path, outputs: list[str], overrides: Mapping[str, Any]) -> None:
 def _snakemake(root: Path, *arguments: str, overrides: Mapping[str, Any] | None = None) -> str:
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *selection(overrides or {})]
     done = subprocess.run(
-        [*command, *arguments], cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        [*command, *arguments],
+        cwd=root,
+        # Whoever asks holds the lock, and has put in place what there is to put.
+        env={**os.environ, NESTED: "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     said = done.stdout + done.stderr
     if done.returncode:
