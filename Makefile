@@ -43,9 +43,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-reproduce: $(READY) ## run a tier, or one paper of it, to the report, and say where it is
-	$(BIN)/snakemake --cores $(CORES) $(or $(TARGET),report) --config tier=$(TIER)$(if $(PAPER), "papers=[$(PAPER)]")$(if $(SEEDS), seeds=$(SEEDS))$(if $(PLANNED), planned=$(PLANNED))
-	@report=results/$(TIER)/report/index.html; test ! -e $$report || echo "Report: $(CURDIR)/$$report"
+# What was selected, as Snakemake takes it, and cyclery with --set before each.
+SELECTED = tier=$(TIER)$(if $(PAPER), "papers=[$(PAPER)]")$(if $(SEEDS), seeds=$(SEEDS))$(if $(PLANNED), planned=$(PLANNED))
+
+reproduce: $(READY) ## run a tier, or some papers of it, to the report, and say where it is
+	$(BIN)/snakemake --cores $(CORES) $(or $(TARGET),report) --config $(SELECTED)
+	$(if $(TARGET),,@$(BIN)/cyclery verify $(addprefix --set ,$(SELECTED)))
 
 pull: $(READY) ## bring a published tier by DVC, with all that its graph remembers
 	$(BIN)/cyclery fetch --set tier=$(TIER) $(ARGS)

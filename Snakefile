@@ -38,8 +38,8 @@ rule all:
     """Everything that config/config.yaml selects, to the report."""
     default_target: True
     input:
-        rules.report.input,
-        rules.report.output,
+        rules.render.output,
+        due(),
 
 
 # Every paper, experiment and claim is a target by its name.
@@ -49,4 +49,5 @@ for part in PLAN.parts():
         name:
             part
         input:
-            evidence(part),
+            PLAN.evidence(part),
+            due(part),

@@ -245,6 +245,20 @@ def forked(function: Callable[..., Any], *arguments: Any) -> BaseProcess:
     return process
 
 
+@contextmanager
+def forked_until_the_end(function: Callable[..., Any], *arguments: Any) -> Iterator[BaseProcess]:
+    """Start a function as `forked` does, and kill it where the block leaves it running.
+
+    At its own end Python would wait for it for ever.
+    """
+    process = forked(function, *arguments)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
 def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     """Return once ``condition`` holds."""
     deadline = time.monotonic() + seconds

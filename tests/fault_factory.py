@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 # pytest's fixture `record_property`.
 Properties = Callable[[str, object], None]
@@ -36,3 +40,25 @@ def note(
 def generator(name: str) -> random.Random:
     """Return what draws the moments of a test: the same for the same CYCLERY_FAULT_SEED."""
     return random.Random(f"{os.environ.get('CYCLERY_FAULT_SEED', '0')} {name}")
+
+
+@contextmanager
+def pipe(path: Path) -> Iterator[None]:
+    """Let a pipe that nobody writes to lie at a path; who waits for it fails, and does not hang."""
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    began = time.monotonic()
+
+    def let_go() -> None:
+        with suppress(OSError):  # nobody waits
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+    timer = threading.Timer(4, let_go)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+        assert time.monotonic() - began < 3.5, f"{path} was waited for"
+    finally:
+        timer.cancel()
+        timer.join()

@@ -114,6 +114,10 @@ class Copy:
         assert done.returncode == expect, output[-4000:]
         return output
 
+    def nothing_to_do(self) -> bool:
+        """Say whether the graph has nothing left to do for the report."""
+        return "Nothing to be done" in self.snakemake("--dry-run", "report")
+
     def _training_logs(self) -> list[Path]:
         logs = self.root / "results/smoke/logs"
         return [p for name in ("records", "checkpoints") for p in (logs / name).rglob("*.log")]

@@ -78,9 +78,6 @@ class Repository(Copy):
         paths = [p for name in names for p in (folder / name).rglob("*") if p.is_file()]
         return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
 
-    def nothing_to_do(self) -> bool:
-        return "Nothing to be done" in self.snakemake("--dry-run")
-
 
 class _Clone(Repository):
     """A fresh clone of a repository."""

@@ -14,11 +14,12 @@ import pytest
 import record_factory as make
 from scipy import stats as scipy_stats
 
-from cyclery import evidence
+from cyclery import evidence, sums
 from cyclery.cli import main
 from cyclery.compare import compare, welch
 from cyclery.compare_sets import read
 from cyclery.compare_view import lines
+from cyclery.errors import UserError
 from cyclery.store import seal
 
 Json = dict[str, Any]
@@ -63,6 +64,23 @@ def said(found: Json) -> str:
 def arm(found: Json, name: str) -> Json:
     [row] = (row for row in found["arms"] if row["arm"] == name)
     return dict(row)
+
+
+def test_an_altered_table_is_refused(tmp_path: Path) -> None:
+    folder = result_set(tmp_path / "a", A)
+    table, listing = folder / "tables/p.csv", folder / "tables/p.sha256"
+    sums.write(listing, [table, folder / "evidence/p.json"])
+    assert read(folder).arms
+    whole = table.read_bytes()
+    table.write_bytes(whole.replace(b"80.", b"90.", 1) if b"80." in whole else whole + b"\n")
+    with pytest.raises(UserError, match=f"{table}: was altered or lost since it was made"):
+        read(folder)
+    table.write_bytes(whole)
+    listing.write_bytes(listing.read_bytes()[1:])
+    with pytest.raises(UserError, match=f"{listing}: was altered or lost"):
+        read(folder)
+    listing.unlink()
+    assert read(folder).arms
 
 
 NOISE = [0.0, 0.31, -0.22, 0.14, -0.27]

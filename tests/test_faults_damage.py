@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,25 @@ def test_a_damaged_file_is_never_used_silently(
         record_property, "flipped bits and cut files", "noticed and named, or of no effect",
         injected,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "bottomless"])
+def test_pipes_and_bottomless_nesting_are_one_message(
+    digits: Path, project: Path, kind: str, record_property: fault_factory.Properties
+) -> None:
+    files = readers(digits, project)
+    for path, read in files.values():
+        whole = path.read_bytes()
+        path.write_bytes(b"[" * 200_000)
+        placed = fault_factory.pipe(path) if kind == "a pipe" else nullcontext()
+        with placed, pytest.raises(UserError) as told:
+            read()
+        assert path.name in str(told.value) and "\n" not in str(told.value)
+        assert len(str(told.value)) < 500
+        path.unlink()
+        path.write_bytes(whole)
+        read()
+    fault_factory.note(record_property, f"{kind} in the place of a file", "named", len(files))
 
 
 def test_every_digit_of_a_manifest_is_vouched_for(digits: Path) -> None:

@@ -177,10 +177,8 @@ def test_a_part_shows_its_own_claims_and_arms(
 
 def test_the_same_inputs_give_the_same_evidence(project: Path) -> None:
     first, second = gathered(project), evidence(project)
-    for data in (first, second):
-        data["provenance"].pop("made")
-        assert data.pop("sha256")
-    assert first == second
+    assert first == second and first["sha256"]
+    assert first["provenance"]["made"].startswith("20")
     assert (project / "table.csv").read_text() == (project / "results/smoke/one.csv").read_text()
 
 

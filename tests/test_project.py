@@ -252,8 +252,16 @@ def test_reproduce_passes_its_settings_on() -> None:
     assert recipe("reproduce", "PAPER=clr", "SEEDS=20", "TIER=desk", "CORES=2")[0] == (
         '.venv/bin/snakemake --cores 2 report --config tier=desk "papers=[clr]" seeds=20'
     )
-    assert recipe("reproduce", "TARGET=clr.CLR-2")[0] == (
+    assert recipe("reproduce", "TARGET=clr.CLR-2") == [
         ".venv/bin/snakemake --cores all clr.CLR-2 --config tier=smoke"
+    ]
+
+
+def test_reproduce_ends_with_what_is_whole_and_where_the_report_is() -> None:
+    assert recipe("reproduce")[1] == ".venv/bin/cyclery verify --set tier=smoke"
+    assert recipe("reproduce", "PAPER=clr,kd", "SEEDS=20", "PLANNED=20")[1] == (
+        '.venv/bin/cyclery verify --set tier=smoke --set "papers=[clr,kd]" --set seeds=20'
+        " --set planned=20"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from project_factory import trained
 
+from cyclery import sums
 from cyclery.cli import main
 from cyclery.config.check import check
 from cyclery.config.load import load
@@ -229,6 +230,24 @@ def test_weights_that_do_not_fit_are_left_out_largest_first(tmp_path: Path) -> N
     assert publishing._fitting(weights, 0) == {}
 
 
+@pytest.mark.parametrize("name", ["tables/one.csv", "evidence/one.json", "report/report.tex"])
+def test_what_is_damaged_is_not_published(tmp_path: Path, name: str) -> None:
+    shutil.copytree(trained(), tmp_path, dirs_exist_ok=True)
+    out = tmp_path / "results/smoke"
+    (out / "tables").mkdir()
+    (out / "one.csv").rename(out / "tables/one.csv")
+    sums.write(out / "tables/one.sha256", [out / "tables/one.csv", out / "evidence/one.json"])
+    contents = Contents(check(load(tmp_path, {})))
+    contents.require_whole()
+    assert {f"results/smoke/report/{n}" for n in ("index.html", sums.NAME)} < set(
+        contents.report_files()
+    )
+    text = (out / name).read_text()
+    (out / name).write_text(f"{text[:-2]}?{text[-1]}")
+    with pytest.raises(UserError, match=f"{out / name}: was altered or lost since it was made"):
+        contents.require_whole()
+
+
 # What a delivery may hold.
 
 
@@ -247,9 +266,9 @@ def unpacked(tmp_path: Path, contents: Contents) -> Path:
     for output in contents.outputs():
         target = folder / "files" / contents.name(output)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The trained project has its table elsewhere.
-        source = trained() / output
-        shutil.copy(source if source.exists() else trained() / "results/smoke/one.csv", target)
+        # The trained project has its table, and the list beside it, elsewhere.
+        source = trained() / output.replace("/tables/", "/")
+        shutil.copy(source, target)
     store = Store(trained() / "results/store")
     (folder / "weights").mkdir()
     for keys in contents.kept.values():
@@ -317,7 +336,8 @@ def test_what_snakemake_would_not_understand_is_refused(
     path = unpacked / "files/snakemake/tier/evidence/one.json"
     path.parent.mkdir(parents=True)
     path.write_text('{"rule": "evidence", "params": [], "input": []}')
-    assert list(examine(unpacked, found(contents), contents).memories) == [contents.evidence("one")]
+    evidence = contents.graph.evidence("one")
+    assert list(examine(unpacked, found(contents), contents).memories) == [evidence]
     path.write_text(text)
     with pytest.raises(UserError, match="damaged: snakemake"):
         examine(unpacked, found(contents), contents)
@@ -354,7 +374,7 @@ def test_what_is_still_current(delivery: Delivery, contents: Contents) -> None:
     other_code = found(contents).model_copy(update={"code": "other"})
     current = ask(contents, delivery, other_code)
     assert set(delivery.files) - set(current) == {
-        contents.evidence("one"), contents.table("one"), *contents.report,
+        *contents.of_evidence("one"), *contents.report,
     }  # fmt: skip
     # Of a shard that holds other runs, nothing that is made of it is current.
     first = "results/smoke/records/one/L0-0000.jsonl"
@@ -366,5 +386,5 @@ def test_what_is_still_current(delivery: Delivery, contents: Contents) -> None:
 def test_outputs_are_put_upstream_first(delivery: Delivery, contents: Contents) -> None:
     ordered = place._ordered(contents, [*delivery.files, "results/smoke/report/figures/a.pdf"])
     assert ordered[0] == "results/data/digits.json"
-    assert ordered[-3] == "results/smoke/report/figures/a.pdf"
-    assert ordered[-2:] == contents.report
+    assert ordered[-4] == "results/smoke/report/figures/a.pdf"
+    assert ordered[-3:] == contents.report

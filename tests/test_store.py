@@ -6,7 +6,10 @@ import json
 
 import engine_factory as factory
 import pytest
+from fault_factory import pipe
 
+from cyclery.engine.checkpoint import load_weights, read_state
+from cyclery.errors import UserError
 from cyclery.store import Store, file_sha256, is_sealed, seal
 
 KEY = "ab" * 12
@@ -48,10 +51,24 @@ def test_a_seal_covers_every_value(store):
         lambda text: text.replace("0.75", "NaN"),
         lambda text: text.replace('"key"', '"yek"'),
         lambda text: "\udcff",
+        lambda text: "[" * 200_000,
+        lambda text: '{"sha256": ' + "[" * 900 + "]" * 900 + "}",
         lambda text: json.dumps(seal({"accuracy": 0.75})),
         lambda text: json.dumps(seal({"accuracy": 0.75, "key": "another"})),
     ],
-    ids=["cut", "empty", "list", "altered", "NaN", "key", "bytes", "no key", "other key"],
+    ids=[
+        "cut",
+        "empty",
+        "list",
+        "altered",
+        "NaN",
+        "key",
+        "bytes",
+        "bottomless",
+        "deep",
+        "no key",
+        "other key",
+    ],
 )
 def test_a_damaged_record_is_set_aside_with_a_word(store, damage, caplog):
     store.write(KEY, {"accuracy": 0.75})
@@ -99,3 +116,39 @@ def test_sha256_is_of_the_bytes(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert file_sha256(tmp_path / "abc") == expected
+
+
+def test_a_pipe_in_the_place_of_a_record_is_set_aside(store, caplog):
+    store.write(KEY, {"status": "done"})
+    path = store.folder(KEY) / "record.json"
+    path.unlink()
+    with pipe(path):
+        assert store.status(KEY) is None
+        assert store.read(KEY) is None
+    assert path.with_name("record.json.damaged").is_fifo() and not path.exists()
+    assert str(path) in caplog.text
+    store.write(KEY, {"status": "done"})
+    assert store.status(KEY) == "done"
+
+
+def test_pipes_in_the_place_of_weights_and_of_a_resume_point(store, caplog):
+    store.folder(KEY).mkdir(parents=True)
+    with pipe(store.checkpoint(KEY)):
+        for digest in (None, "0" * 64):
+            with pytest.raises(UserError, match="it is no regular file"):
+                load_weights(store.checkpoint(KEY), digest)
+    with pipe(store.resume(KEY)):
+        assert read_state(store.resume(KEY), "stamp", store) is None
+    assert "it is no regular file" in caplog.text
+
+
+def test_a_run_folder_that_is_a_link_to_nothing_is_named(store):
+    store.folder(KEY).parent.mkdir(parents=True)
+    store.folder(KEY).symlink_to("/nowhere/at/all")
+    assert store.read(KEY) is None and store.status(KEY) is None
+    for attempt in (lambda: store.write(KEY, {}), lambda: store.lock(KEY, wait=False).__enter__()):
+        with pytest.raises(
+            UserError, match="is a link to /nowhere/at/all, where nothing is"
+        ) as told:
+            attempt()
+        assert str(told.value).startswith(f"{store.folder(KEY)}: ")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from cyclery import __version__
 from cyclery.errors import UserError
 from cyclery.files import disk_errors, is_full
+from cyclery.stop import EXIT_CODE, Terminated, terminable
 
 if TYPE_CHECKING:
     from cyclery.engine.train import Trainer
@@ -30,9 +31,19 @@ log = logging.getLogger("cyclery")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    options.set = [*options.set_first, *options.set]
+    try:
+        with terminable():
+            options = _parser().parse_args(arguments)
+            options.set = [*options.set_first, *options.set]
+            return _run(options)
+    except Terminated:
+        log.debug("stopped by SIGTERM")
+        print("cyclery: stopped as asked, by SIGTERM; the same command goes on", file=sys.stderr)
+        return EXIT_CODE
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command of parsed options; return its exit code."""
     try:
         _log_to(options.log, options.verbose)
         command: Callable[[argparse.Namespace], int | None] = options.command
@@ -149,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     arguments(add("bench", bench, "measure the engine against training loops written by hand"))
     sharing.arguments(add("publish", sharing.publish, "freeze a finished tier for others, by DVC"))
     sharing.arguments(add("fetch", sharing.fetch, "pull a published tier and put it in its place"))
+    add("verify", _verify, "say whether every file of a tier is whole, and where its report is")
     add("doctor", _doctor, "say what this machine has, lacks or has wrongly, and the remedy")
     command = add("docs", _docs, "write the JSON Schemas and the reference of every key")
     command.add_argument("--check", action="store_true", help="only say whether they are current")
@@ -313,7 +325,7 @@ def _run_jobs(
         records = trainer.train(jobs, sources or [])
     except Stopped:
         log.info("stopped as asked; unfinished runs go on from where they are")
-        return 143
+        return EXIT_CODE
     _refresh(options, trainer.trained)
     write_records(options.output, records)
     return 0
@@ -381,7 +393,7 @@ def _checkpoint(options: argparse.Namespace) -> int:
         trainer = _trainer(options, setting(plan), f"checkpoints/{options.run}")
         trained = export(trainer, job, source_jobs(shard), options.output)
     except Stopped:
-        return 143
+        return EXIT_CODE
     _refresh(options, trained)
     return 0
 
@@ -396,16 +408,15 @@ def _evidence(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    from cyclery.inputs import read_evidence
-    from cyclery.report.build import build
-    from cyclery.report.tex import compile_pdf
+    from cyclery.report.command import report
 
-    evidence = [read_evidence(path) for path in options.evidence]
-    # Of the evidence, not of the configuration, which may have changed since.
-    tier = ", ".join(sorted({str(part["tier"]) for part in evidence if part.get("tier")}))
-    page = build(evidence, options.output.parent, tier)
-    pdf = compile_pdf(options.output.parent)
-    log.info("report: %s%s", page, f" and {pdf.name}" if pdf else "")
+    report(options.evidence, options.output.parent)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from cyclery.verify import verify
+
+    verify(_load(options))
 
 
 def _doctor(options: argparse.Namespace) -> int:

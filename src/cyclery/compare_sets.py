@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cyclery import sums
 from cyclery.cells import digest
 from cyclery.errors import UserError
+from cyclery.files import parse_json, read_regular
 from cyclery.inputs import Record, read_records
 from cyclery.metrics_derived import is_accuracy, shown
 from cyclery.pairs import fault
@@ -120,6 +122,9 @@ def _instead(path: Path) -> str:
 
 def _read_table(file: Path, found: ResultSet) -> None:
     paper = file.stem.partition(".")[0]
+    # One from elsewhere may have no list, and no evidence beside it.
+    listing = sums.of_table(file)
+    sums.require(listing, [file, listing])
     try:
         with file.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream, strict=True)
@@ -159,7 +164,7 @@ def _is_number(text: str) -> bool:
 def _read_evidence(file: Path, found: ResultSet, named: bool) -> None:
     """Take the verdicts of a paper, and where no table names its runs those, too."""
     try:
-        said = json.loads(file.read_bytes())
+        said = parse_json(read_regular(file))
         if is_altered(said):
             raise ValueError("it was altered")
         paper = said["paper"]["id"]

@@ -17,7 +17,6 @@ or null, and nothing is rounded but inside sentences.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def build(
     printed: Sequence[Json] = (), *, title: str | None = None,
     only: Collection[str] | None = None, made: str | None = None,
 ) -> Json:  # fmt: skip
-    """Return the evidence, ready for JSON; the same for the same input, but for ``made``.
+    """Return the evidence, ready for JSON; the same for the same input.
 
     Args:
         tier: name of the tier.
@@ -57,7 +56,7 @@ def build(
         printed: printed figures, passed on.
         title: heading of the part, by default the paper's title.
         only: the claims to show; the others are judged (they belong to the family), not shown.
-        made: time stamp, by default now.
+        made: time stamp, by default that of the newest run: the same records give the same bytes.
     """
     judged = judge(claims, tier, experiments, records, needs)
     frame = tidy(experiments, records, _derived(claims, tier))
@@ -133,7 +132,7 @@ def _provenance(
         "seeds": sorted({int(seed) for seed in frame["seed"]}),
         "records": len(used), "diverged": sum(r.get("status") == "diverged" for r in used),
         "seconds": totals["seconds"], "images": int(totals["images"]), "warnings": list(warned),
-        "made": made or datetime.now(UTC).isoformat(timespec="seconds"),
+        "made": made or max((str(r.get("started") or "") for r in used), default=""),
     }  # fmt: skip
 
 

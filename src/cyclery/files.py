@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from cyclery.errors import UserError
 
@@ -41,6 +43,48 @@ def disk_errors(path: Path, size: int | None = None) -> Iterator[None]:
         ) from error
 
 
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read; an OSError where it is a pipe or a device, which is never waited for."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path) -> bytes:
+    """Return the content of a file; an OSError where it is none, as in `open_regular`."""
+    with open_regular(path) as stream:
+        return stream.read()
+
+
+def require_regular(path: Path) -> None:
+    """Raise an OSError unless a library, which would wait for a pipe, can open the file."""
+    open_regular(path).close()
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Return what a JSON text says; a ValueError also where it nests without end."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; a UserError names a link that leads nowhere."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError):
+        for each in (path, *path.parents):
+            if each.is_symlink() and not each.exists():
+                raise UserError(
+                    f"{each}: is a link to {each.readlink()}, where nothing is. Bring that back, "
+                    "or delete the link, and run the same command again."
+                ) from None
+        raise
+
+
 def megabytes(size: int) -> str:
     """Return a size in bytes as text in MB, rounded up so that it is never 0."""
     return f"{max(1, -(-size // 1_000_000))} MB"
@@ -61,7 +105,7 @@ def writing(path: Path, size: int | None = None) -> Iterator[BinaryIO]:
     What killed processes left under such names goes first.
     """
     with disk_errors(path, size):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         _clear(path)
         handle, temporary = _temporary(path)
         try:
@@ -135,7 +179,7 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
     removing it would let a third process lock a new file of the same name beside a waiting second.
     """
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         with disk_errors(path):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cyclery import evidence, lrrange, schedules, tuning
+from cyclery import evidence, lrrange, schedules, sums, tuning
 from cyclery.cells import ArmPlan, RangePlan, with_ancestors
 from cyclery.config.models import Claim
 from cyclery.data import registry
@@ -73,9 +73,13 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         only=_only(paper.claims, name) if name else None,
     )
     found["commands"] = _commands(plan, part)
+    if table is not None:
+        # No list while what it lists is written.
+        sums.of_table(table).unlink(missing_ok=True)
     write_atomic(output, json.dumps(seal(found), indent=1, allow_nan=False) + "\n")
     if table is not None:
         evidence.write_csv(evidence.tidy(experiments, known), table)
+        sums.write(sums.of_table(table), [table, output])
 
 
 def _commands(plan: Plan, part: str) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from cyclery.errors import UserError
+from cyclery.files import parse_json, read_regular
 from cyclery.store import is_altered, is_sealed
 
 Record = dict[str, Any]
@@ -24,7 +24,7 @@ def read_records(files: Mapping[Path, Iterable[str]]) -> dict[str, Record]:
     records: dict[str, Record] = {}
     for path, keys in files.items():
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = read_regular(path).decode().splitlines()
         except FileNotFoundError:
             raise UserError(
                 f"{path}: there is no such file; run the part with Snakemake, which makes it."
@@ -33,7 +33,7 @@ def read_records(files: Mapping[Path, Iterable[str]]) -> dict[str, Record]:
             raise UserError(f"{path}: cannot be read ({error}). {REMEDY}") from None
         for number, line in enumerate(lines, 1):
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except ValueError:
                 record = None
             if not is_sealed(record):
@@ -50,7 +50,7 @@ def read_records(files: Mapping[Path, Iterable[str]]) -> dict[str, Record]:
 def read_evidence(path: Path) -> dict[str, Any]:
     """Return the evidence in a file; a UserError names one that was cut or altered."""
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(read_regular(path))
         if not isinstance(found, dict):
             raise ValueError("not a JSON object")
         if is_altered(found):

@@ -8,7 +8,6 @@ process is asked: whether a job lives is judged by the age of its last sign.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclery.cells import ArmPlan
+from cyclery.files import parse_json, read_regular
 from cyclery.heartbeat import SCHEMA, STALE
 from cyclery.plan import Plan
 from cyclery.store import Store
@@ -125,7 +125,7 @@ class Watcher:
         age = 0.0
         try:
             age = self.clock() - path.stat().st_mtime
-            said = _checked(json.loads(path.read_bytes()))
+            said = _checked(parse_json(read_regular(path)))
         except FileNotFoundError:
             # It ended a moment ago.
             return {**_EMPTY, "job": name, "state": "over", "age": 0.0, "settled": True}

@@ -18,7 +18,16 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from cyclery.files import Busy, digest, disk_errors, lock, write_atomic
+from cyclery.files import (
+    Busy,
+    digest,
+    disk_errors,
+    lock,
+    open_regular,
+    parse_json,
+    read_regular,
+    write_atomic,
+)
 
 log = logging.getLogger(__name__)
 _TAIL = 4096
@@ -36,7 +45,11 @@ def is_sealed(record: Any) -> bool:
     if not isinstance(record, dict) or "sha256" not in record:
         return False
     body = {key: value for key, value in record.items() if key != "sha256"}
-    return bool(record["sha256"] == _content_digest(body))
+    try:
+        return bool(record["sha256"] == _content_digest(body))
+    except RecursionError:
+        # Read a few calls further up, where there was just room for it.
+        return False
 
 
 def is_altered(found: Any) -> bool:
@@ -51,7 +64,7 @@ def _content_digest(body: dict[str, Any]) -> str:
 
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return digest(stream, "sha256")[0][0]
 
 
@@ -77,7 +90,7 @@ class Store:
         """Return a run's record, or None. One that was cut or altered is set aside, with a word."""
         path = self.folder(key) / "record.json"
         try:
-            record = json.loads(path.read_bytes())
+            record = parse_json(read_regular(path))
             # ValueError also where a number is NaN, which no record of ours holds.
             if is_sealed(record) and record.get("key") == key:
                 return dict(record)
@@ -95,8 +108,9 @@ class Store:
         sorts keys, and little follows the status.
         """
         try:
-            # Paths of pathlib would take most of the time.
-            handle = os.open(f"{self.root}/{key[:2]}/{key}/record.json", os.O_RDONLY)
+            # Paths of pathlib would take most of the time. A pipe is not waited for.
+            path = f"{self.root}/{key[:2]}/{key}/record.json"
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError:
             return None
         try:

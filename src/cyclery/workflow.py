@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cyclery import clock, needs
+from cyclery import clock, due, needs
 from cyclery.cells import ArmPlan, Shard, digest
 from cyclery.config.check import check
 from cyclery.config.load import load
@@ -26,6 +26,8 @@ from cyclery.plan import Plan
 
 # No job asks for more cores than this, however many runs it has.
 MOST_WORKERS = 64
+# A report of more papers than these letters name has a number and a hash in its name.
+MOST_LETTERS = 100
 
 
 def prefer_this_python() -> None:
@@ -46,6 +48,8 @@ class Graph:
         self.config = plan.project.config
         self.results = f"{self.config.results}/{plan.tier}"
         self.data = self.config.data
+        # Asked for by targets and by evidence.
+        self._records: dict[str, list[str]] = {}
         # Handed to every command, so that a job sees the configuration that was planned.
         # Braces are doubled, because Snakemake formats the command.
         self.overrides = (
@@ -70,9 +74,10 @@ class Graph:
     def settle_times(self) -> None:
         """Give outputs from the future the present time, and say so: the clock was set back."""
         # Not the run store and logs, which Snakemake does not look at.
-        kinds = ("lr-range", "records", "checkpoints", "evidence", "tables", "report")
+        kinds = ("lr-range", "records", "checkpoints", "evidence", "tables")
         root = self.plan.project.root
-        folders = [root / self.data, *(root / self.results / kind for kind in kinds)]
+        made = [f"{self.results}/{kind}" for kind in kinds]
+        folders = [root / path for path in (self.data, *made, self.report)]
         if settled := clock.settle(folders):
             print(
                 f"cyclery: {settled} files in {self.results} and {self.data} were from the future, "
@@ -227,9 +232,23 @@ class Graph:
 
     # Evidence.
 
+    def evidence(self, part: str) -> str:
+        """Return what says of a part whether its claims held."""
+        return f"{self.results}/evidence/{part}.json"
+
+    def table(self, part: str) -> str:
+        """Return the tidy table of a part."""
+        return f"{self.results}/tables/{part}.csv"
+
+    def sums(self, part: str) -> str:
+        """Return the list of the SHA-256 of a part's table and evidence."""
+        return f"{self.results}/tables/{part}.sha256"
+
     def record_files(self, part: str) -> list[str]:
         """Return the records of a part and of all its ancestors."""
-        return [self._record_file(shard.id) for shard in self.plan.closure(part)]
+        if part not in self._records:
+            self._records[part] = [self._record_file(shard.id) for shard in self.plan.closure(part)]
+        return self._records[part]
 
     def part_range_files(self, part: str) -> list[str]:
         """Return the range tests of a part."""
@@ -259,4 +278,21 @@ class Graph:
 
     def evidence_files(self) -> list[str]:
         """Return the evidence of every selected paper."""
-        return [f"{self.results}/evidence/{p}.json" for p in self.plan.project.selected()]
+        return [self.evidence(paper) for paper in self.plan.project.selected()]
+
+    # The report, and what targets ask for.
+
+    @cached_property
+    def report(self) -> str:
+        """Return the folder of the report: a selection of papers has its own beside the whole."""
+        selected, papers = self.plan.project.selected(), self.plan.project.papers
+        if set(selected) == set(papers):
+            return f"{self.results}/report"
+        names = "+".join(selected)
+        if len(names) > MOST_LETTERS:
+            names = f"{len(selected)}-papers-{digest(selected)[:8]}"
+        return f"{self.results}/report-{names}"
+
+    def due(self, part: str | None = None) -> list[str]:
+        """Return what a target must ask for by name: what is lost of a part, or of the report."""
+        return due.of_report(self) if part is None else due.of_part(self, part)

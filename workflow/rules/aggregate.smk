@@ -2,7 +2,8 @@
 
 Needs: the records and range tests of a part (a paper, an experiment, a claim). Makes:
 {results}/{tier}/evidence/{part}.json with statistics and verdicts, and
-{results}/{tier}/tables/{part}.csv, the tidy table with one row for each run.
+{results}/{tier}/tables/{part}.csv, the tidy table with one row for each run, and beside it the list
+of the SHA-256 of both, for `sha256sum --check`.
 """
 
 
@@ -12,8 +13,9 @@ rule evidence:
         records=lambda wildcards: PLAN.record_files(wildcards.part),
         ranges=lambda wildcards: PLAN.part_range_files(wildcards.part),
     output:
-        evidence=evidence("{part}"),
-        table=f"{RESULTS}/tables/{{part}}.csv",
+        evidence=PLAN.evidence("{part}"),
+        table=PLAN.table("{part}"),
+        sums=PLAN.sums("{part}"),
     log:
         f"{RESULTS}/logs/evidence/{{part}}.log",
     conda:

@@ -12,6 +12,7 @@ from snakemake.exceptions import WorkflowError
 
 try:
     from cyclery.errors import UserError
+    from cyclery.sharing.arrival import arrive
     from cyclery.workflow import Graph, prefer_this_python
 except ModuleNotFoundError as missing:
     raise WorkflowError(
@@ -23,6 +24,9 @@ prefer_this_python()
 
 try:
     PLAN = Graph.load(Path(workflow.basedir), config)
+    if workflow.is_main_process:
+        # A plain `dvc pull` brings packs alone.
+        arrive(PLAN)
 except UserError as mistake:
     # One message and no traceback, before any job.
     print(f"cyclery: {mistake}", file=sys.stderr)
@@ -37,9 +41,9 @@ onstart:
 RESULTS = PLAN.results
 
 
-def evidence(part):
-    """What says of a part whether its claims held."""
-    return f"{RESULTS}/evidence/{part}.json"
+def due(part=None):
+    """What a target asks for by name, since it is lost or damaged; of the report without a part."""
+    return lambda wildcards: PLAN.due(part)
 
 
 def cyclery(command):

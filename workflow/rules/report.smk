@@ -1,38 +1,40 @@
 """The report.
 
 Needs: the evidence of every selected paper. Makes: {results}/{tier}/report/index.html (one file,
-opens from disk), report.tex with its tables and figures; report.pdf beside them where a LaTeX is
-installed. Snakemake's own report takes page, tables and figures.
+opens from disk), report.tex with its tables and figures, SHA256SUMS; report.pdf beside them where a
+LaTeX is installed. Of some of the papers it is {results}/{tier}/report-{papers}/. Snakemake's own
+report takes page, tables and figures.
 """
 
 
-rule report:
+rule render:
     """Render verdicts, tables and figures."""
     input:
         PLAN.evidence_files(),
     output:
         html=report(
-            f"{RESULTS}/report/index.html",
+            f"{PLAN.report}/index.html",
             caption="../report/report.rst",
             category="Report",
         ),
-        tex=f"{RESULTS}/report/report.tex",
+        tex=f"{PLAN.report}/report.tex",
         tables=report(
-            directory(f"{RESULTS}/report/tables"),
+            directory(f"{PLAN.report}/tables"),
             caption="../report/tables.rst",
             category="Tables",
             patterns=["{name}.tex"],
             labels={"table": "{name}"},
         ),
         figures=report(
-            directory(f"{RESULTS}/report/figures"),
+            directory(f"{PLAN.report}/figures"),
             caption="../report/figures.rst",
             category="Figures",
             patterns=["{name}.pdf"],
             labels={"figure": "{name}"},
         ),
+        sums=f"{PLAN.report}/SHA256SUMS",
     log:
-        f"{RESULTS}/logs/report.log",
+        f"{RESULTS}/logs/{Path(PLAN.report).name}.log",
     conda:
         "../envs/report.yaml"
     resources:
@@ -46,3 +48,10 @@ rule report:
                 --output {output.html:q} \
                 --log {log:q}
             """)
+
+
+rule report:
+    """The report, and whatever is lost or damaged of all that it is made from."""
+    input:
+        rules.render.output,
+        due(),

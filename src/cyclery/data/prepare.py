@@ -22,7 +22,7 @@ from cyclery.data.raw import open_raw
 from cyclery.data.readers import READERS
 from cyclery.data.registry import Dataset, get
 from cyclery.errors import UserError
-from cyclery.files import lock, write_atomic
+from cyclery.files import lock, parse_json, read_regular, require_regular, write_atomic
 from cyclery.store import is_altered, seal
 
 Arrays = dict[str, NDArray[Any]]
@@ -109,10 +109,10 @@ def load_or_remake(manifest_path: Path, search: Sequence[Path] = ()) -> tuple[Ma
 def read_manifest(path: Path) -> Manifest:
     """Return a manifest that is whole and belongs to this version's registry, without the data."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(read_regular(path))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; prepare the dataset to make it.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(manifest, dict):
         raise _damaged(path, "not a JSON object")
@@ -237,6 +237,7 @@ def _open(manifest_path: Path, manifest: Manifest) -> Arrays:
 
     path = _data_path(manifest_path, manifest)
     try:
+        require_regular(path)
         arrays: Arrays = load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; prepare {manifest['name']} again.") from None

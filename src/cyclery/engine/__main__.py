@@ -8,14 +8,16 @@ The jobs are those that `cyclery jobs` writes on another machine:
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from cyclery.data.registry import DATASETS
 from cyclery.engine.train import Stopped, Trainer
 from cyclery.errors import UserError
+from cyclery.files import parse_json, read_regular
+from cyclery.stop import EXIT_CODE, Terminated, terminable
 from cyclery.store import Store
 
 
@@ -37,7 +39,16 @@ def main() -> int:
         help="runs side by side on a GPU",
     )  # fmt: skip
     parser.add_argument("--eager", action="store_true", help="capture no CUDA graphs")
-    options = parser.parse_args()
+    try:
+        with terminable():
+            return _train(parser.parse_args())
+    except Terminated:
+        print("cyclery: stopped as asked, by SIGTERM; the same command goes on", file=sys.stderr)
+        return EXIT_CODE
+
+
+def _train(options: argparse.Namespace) -> int:
+    """Train the jobs of parsed options; return the exit code."""
     logging.basicConfig(level=logging.INFO, format="cyclery: %(message)s")
     trainer = Trainer(
         store=Store(options.store),
@@ -51,13 +62,25 @@ def main() -> int:
         capture=not options.eager,
     )
     try:
-        trainer.train(json.loads(options.jobs.read_bytes()))
+        trainer.train(_jobs(options.jobs))
     except UserError as error:
         print(f"cyclery: {error}", file=sys.stderr)
         return 2
     except Stopped:
-        return 143
+        return EXIT_CODE
     return 0
+
+
+def _jobs(path: Path) -> list[dict[str, Any]]:
+    try:
+        found = parse_json(read_regular(path))
+        if not isinstance(found, list):
+            raise ValueError("it is no list of jobs")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); write it again with `cyclery jobs`."
+        ) from None
+    return found
 
 
 if __name__ == "__main__":

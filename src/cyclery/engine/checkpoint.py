@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cyclery.errors import UserError
-from cyclery.files import write_atomic
+from cyclery.files import require_regular, write_atomic
 from cyclery.store import Store, file_sha256
 
 if TYPE_CHECKING:
@@ -37,10 +37,11 @@ def load_weights(path: Path, digest: str | None = None) -> dict[str, Tensor]:
                 f"{path}: the checkpoint is not the one that its record describes; delete its "
                 "folder to train it again"
             )
+        require_regular(path)
         return safetensors.torch.load_file(path)
     except FileNotFoundError:
         raise UserError(f"{path}: the checkpoint is missing; train its run again") from None
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path}: not a whole safetensors file ({error}); delete its folder to train it again"
         ) from None
@@ -77,6 +78,7 @@ def read_state(path: Path, stamp: str, store: Store) -> ResumePoint | None:
     if not path.exists():
         return None
     try:
+        require_regular(path)
         with safe_open(path, "pt") as stream:
             head = stream.metadata() or {}
             state = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118

@@ -17,6 +17,7 @@ from typing import Any
 
 from cyclery import tuning
 from cyclery.errors import UserError
+from cyclery.files import parse_json, read_regular
 from cyclery.store import Store, is_altered
 
 Job = dict[str, Any]
@@ -117,7 +118,7 @@ class Lookup:
         path = self.manifests[name]
         if name not in self._manifests:
             try:
-                manifest = json.loads(path.read_bytes())
+                manifest = parse_json(read_regular(path))
             except (OSError, ValueError) as error:
                 raise UserError(
                     f"{path}: cannot be read ({error}); run `cyclery prepare {name}`."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cyclery.engine.lookup import Job, Record
 from cyclery.errors import UserError
-from cyclery.files import write_atomic
+from cyclery.files import parse_json, read_regular, write_atomic
 from cyclery.store import file_sha256
 
 if TYPE_CHECKING:
@@ -46,9 +46,11 @@ def refresh(files: Iterable[Path], records: Mapping[str, Record]) -> None:
     shard that lists it; the graph sees that by the file.
     """
     for path in files:
-        if not path.exists():
+        try:
+            text = read_regular(path).decode()
+        except (OSError, UnicodeDecodeError):
+            # It is not there; or damaged, which whoever reads it says.
             continue
-        text = path.read_text(encoding="utf-8")
         lines = (_renewed(line, records) for line in text.splitlines())
         renewed = "".join(f"{line}\n" for line in lines)
         if renewed != text:
@@ -58,7 +60,7 @@ def refresh(files: Iterable[Path], records: Mapping[str, Record]) -> None:
 
 def _renewed(line: str, records: Mapping[str, Record]) -> str:
     try:
-        return _line(records[json.loads(line)["key"]])
+        return _line(records[parse_json(line)["key"]])
     except (ValueError, KeyError, TypeError):
         # Of another run; or damaged, which whoever reads it says.
         return line

@@ -30,7 +30,11 @@ class Stopped(Exception):
 
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
-    """Turn SIGTERM and SIGINT (a preempted node, Ctrl-C) into a stop at the next epoch's end."""
+    """Turn SIGTERM and SIGINT (a preempted node, Ctrl-C) into a stop at the next epoch's end.
+
+    Where SIGINT is ignored at the start, as nohup and ``&`` in a script have it, it stays so: a
+    Ctrl-C at that terminal is meant for what runs in the foreground.
+    """
     owner = os.getpid()
 
     def stop(number: int, _frame: Any) -> None:
@@ -39,7 +43,10 @@ def stopping() -> Iterator[None]:
         if os.getpid() == owner and multiprocessing.active_children():
             raise Stopped
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:

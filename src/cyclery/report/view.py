@@ -191,7 +191,7 @@ def provenance(part: Json) -> Json:
         ("Devices", "; ".join(map(str, found["devices"]))), ("Versions", "; ".join(versions)),
         ("Commits", ", ".join(map(str, found["commits"]))),
         ("Training time", duration(found["seconds"])), ("Images seen", amount(found["images"])),
-        ("Made", found["made"]),
+        ("Newest run", found["made"]),
     ]  # fmt: skip
     title = part["title"] or part["paper"]["title"] or part["part"]
     return {"title": title, "warnings": warnings, "facts": [(k, str(v)) for k, v in facts if v],

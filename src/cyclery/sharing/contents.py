@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from cyclery import sums
 from cyclery.cells import Shard
 from cyclery.plan import Plan
 from cyclery.workflow import Graph
-
-# LaTeX's own log names paths of the machine.
-_NOT_REPORTED = (".log", ".aux", ".fls", ".fdb_latexmk")
 
 
 @dataclass(frozen=True)
@@ -58,18 +56,19 @@ class Contents:
         arms = (arm for shard in self.shards.values() for arm in shard.arms)
         return sorted({arm.settings["dataset"]["name"] for arm in arms})
 
-    def evidence(self, paper: str) -> str:
-        """Return the evidence of a paper."""
-        return f"{self.graph.results}/evidence/{paper}.json"
-
-    def table(self, paper: str) -> str:
-        """Return the tidy table of a paper."""
-        return f"{self.graph.results}/tables/{paper}.csv"
+    def of_evidence(self, paper: str) -> list[str]:
+        """Return what is made of a paper's records: evidence, table and the list of their sums."""
+        return [self.graph.evidence(paper), self.graph.table(paper), self.graph.sums(paper)]
 
     @property
     def report(self) -> list[str]:
-        """The outputs of the report's rule; its folder holds more."""
-        return [f"{self.graph.results}/report/{name}" for name in ("index.html", "report.tex")]
+        """The outputs of the report's rule, the list of sums last; its folder holds more."""
+        return [f"{self.graph.report}/{name}" for name in ("index.html", "report.tex", sums.NAME)]
+
+    def require_whole(self) -> None:
+        """Raise a UserError that names a file of tables, evidence or report that is damaged."""
+        for path in (*map(self.graph.sums, self.papers), self.report[-1]):
+            sums.require(self.root / path)
 
     def records(self, paper: str) -> list[str]:
         """Return the files of records and of range tests of a paper."""
@@ -78,7 +77,7 @@ class Contents:
 
     def of_paper(self, paper: str) -> list[str]:
         """Return the files that a paper's pack holds."""
-        return [*self.records(paper), self.evidence(paper), self.table(paper)]
+        return [*self.records(paper), *self.of_evidence(paper)]
 
     def outputs(self) -> list[str]:
         """Return every output that Snakemake knows, upstream first."""
@@ -87,19 +86,16 @@ class Contents:
             *map(graph.manifest, self.datasets),
             *self.ranges,
             *self.shards,
-            *(path for p in self.papers for path in (self.evidence(p), self.table(p))),
+            *(path for paper in self.papers for path in self.of_evidence(paper)),
             *self.report,
         ]
         return list(dict.fromkeys(made))
 
     def report_files(self) -> list[str]:
-        """Return what the report's folder holds now."""
-        folder = self.root / self.graph.results / "report"
-        return sorted(
-            str(path.relative_to(self.root))
-            for path in folder.rglob("*")
-            if path.is_file() and path.suffix not in _NOT_REPORTED and path.name[0] != "."
-        )
+        """Return what the report's list names: not LaTeX's log, which names paths."""
+        listing = self.report[-1]
+        found = sums.listed(self.root / listing) or {}
+        return sorted([listing, *(f"{self.graph.report}/{name}" for name in found)])
 
     def name(self, path: str) -> str:
         """Return the name in a pack of an output, whatever the project calls its folders."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cyclery.errors import UserError
+from cyclery.files import parse_json
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.index import Index, safe_key
 from cyclery.sharing.state import is_memory
@@ -77,7 +77,7 @@ def _below(folder: Path) -> list[tuple[Path, str]]:
 
 def _records(found: Index, output: str, path: Path) -> list[Record]:
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError:
         raise _foreign(found, output) from None
     if not all(is_sealed(record) and safe_key(record.get("key")) for record in lines):
@@ -88,7 +88,7 @@ def _records(found: Index, output: str, path: Path) -> list[Record]:
 def _examine_manifest(found: Index, dataset: str, path: Path | None) -> None:
     """Refuse a manifest that is missing or names a file anywhere but beside itself."""
     try:
-        manifest = json.loads(path.read_bytes()) if path else None
+        manifest = parse_json(path.read_bytes()) if path else None
     except ValueError:
         manifest = None
     if not isinstance(manifest, dict) or manifest.get("file") != f"{dataset}.safetensors":

@@ -17,7 +17,7 @@ from typing import Any
 
 from cyclery.errors import UserError
 from cyclery.files import disk_errors, lock
-from cyclery.sharing import index, place, state
+from cyclery.sharing import arrival, index, place, state
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.delivery import Delivery, examine
 from cyclery.sharing.dvc import Dvc
@@ -45,18 +45,28 @@ def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = No
     dvc.require(tier)
     remote = dvc.remote(remote_name)
     state.refuse_locked(root)
-    results = contents.plan.project.results
     with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
         dvc.pull(home.targets(sorted(found.datasets)), remote)
-        with disk_errors(results):
-            results.mkdir(parents=True, exist_ok=True)
-            for left in results.glob(".fetch-*"):  # by one that was killed
-                shutil.rmtree(left)
-        with TemporaryDirectory(prefix=".fetch-", dir=results) as folder:
-            delivery = examine(_unpack(home, found, Path(folder)), found, contents)
-            place.fill_store(contents, delivery)
-            place.put(contents, delivery, found)
+        delivery = put_in_place(home, found, contents)
+        arrival.settle(contents.graph)
     _say(contents, found, delivery)
+
+
+def put_in_place(home: index.Home, found: index.Index, contents: Contents) -> Delivery:
+    """Unpack and examine what was pulled, fill the run store and put outputs in their places.
+
+    The caller holds the lock; whoever is killed is completed by the next call.
+    """
+    results = contents.plan.project.results
+    with disk_errors(results):
+        results.mkdir(parents=True, exist_ok=True)
+        for left in results.glob(".fetch-*"):  # by one that was killed
+            shutil.rmtree(left)
+    with TemporaryDirectory(prefix=".fetch-", dir=results) as folder:
+        delivery = examine(_unpack(home, found, Path(folder)), found, contents)
+        place.fill_store(contents, delivery)
+        place.put(contents, delivery, found)
+    return delivery
 
 
 def _unpack(home: index.Home, found: index.Index, folder: Path) -> Path:

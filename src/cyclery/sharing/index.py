@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cyclery.config.check import check
 from cyclery.config.load import load
 from cyclery.errors import UserError, choices
-from cyclery.files import write_atomic
+from cyclery.files import parse_json, read_regular, write_atomic
 from cyclery.plan import Plan
 from cyclery.sharing.dvc import FOLDER
 from cyclery.sharing.packing import Pack, is_plain
@@ -98,7 +98,7 @@ class Home:
 def read(home: Home) -> Index:
     """Return the index of a published tier; a UserError where there is none that can be used."""
     try:
-        found = json.loads(home.index.read_bytes())
+        found = parse_json(read_regular(home.index))
     except FileNotFoundError:
         parent = home.folder.parent
         there = [path.parent.name for path in parent.glob("*/index.json")]

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from cyclery.errors import UserError
-from cyclery.files import digest, disk_errors, megabytes, writing
+from cyclery.files import digest, disk_errors, megabytes, open_regular, writing
 
 _BLOCK = 1 << 20
 # What unpacking may take, in bytes; what we write takes 9 MB.
@@ -100,7 +100,7 @@ def unpack(path: Path, expected: Pack, folder: Path) -> list[str]:
 def _checked(path: Path, expected: Pack) -> Iterator[tarfile.TarFile]:
     """Yield a tar whose bytes are those of the index, read no further than the index says."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             [sha256], _ = digest(stream, "sha256")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None

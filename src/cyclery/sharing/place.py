@@ -165,9 +165,9 @@ def _still_current(contents: Contents, delivery: Delivery, found: Index) -> list
     for paper in contents.papers:
         same = same_code and found.claims.get(paper) == graph.part_digest(paper)
         if same and current.issuperset(contents.records(paper)):
-            current |= {contents.evidence(paper), contents.table(paper)}
-    if same_code and current.issuperset(map(contents.evidence, contents.papers)):
-        current |= {path for path in files if path.startswith(f"{graph.results}/report/")}
+            current.update(contents.of_evidence(paper))
+    if same_code and current.issuperset(map(graph.evidence, contents.papers)):
+        current |= {path for path in files if path.startswith(f"{graph.report}/")}
     return [path for path in files if path in current]
 
 

@@ -12,7 +12,7 @@ from cyclery.config.load import load
 from cyclery.errors import UserError
 from cyclery.files import lock, megabytes, write_atomic
 from cyclery.inputs import Record, read_evidence, read_records
-from cyclery.sharing import index, state, summary
+from cyclery.sharing import arrival, index, state, summary
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.dvc import Dvc, Remote
 from cyclery.sharing.packing import Pack, pack
@@ -38,6 +38,7 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
     dvc.require(tier)
     remote = dvc.remote(remote_name)
     with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
+        contents.require_whole()
         _require_finished(root, tier, overrides)
         home = index.Home(root, tier)
         weights, missing = _weights(contents, _records(contents), _left_out_before(home))
@@ -57,6 +58,8 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
         _describe(contents, home, packs, shared, left_out)
         targets = home.targets(datasets)
         dvc.freeze(targets)
+        # What is here is what is published now.
+        arrival.settle(contents.graph)
         dvc.push(targets, remote)
     size = sum(found.size for found in [*packs.values(), *shared.values()])
     log.info("tier %s: %s in %d packs, on remote %r",
@@ -202,7 +205,7 @@ def _describe(
     without_checkpoints: list[str],
 ) -> None:
     """Write the files in git: metrics, effects and, last, the index."""
-    evidence = [read_evidence(contents.root / contents.evidence(p)) for p in contents.papers]
+    evidence = [read_evidence(contents.root / contents.graph.evidence(p)) for p in contents.papers]
     write_atomic(home.folder / "metrics.json", summary.metrics(evidence))
     write_atomic(home.folder / "effects.csv", summary.effects(evidence))
     project, graph = contents.plan.project, contents.graph

@@ -7,6 +7,7 @@ compares parameters and the checksums of inputs instead of times, which git and 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cyclery.errors import UserError
-from cyclery.files import write_atomic
+from cyclery.files import parse_json, write_atomic
+from cyclery.sharing.arrival import NESTED
 
 # The longest name of a file on the common file systems; Snakemake splits longer ones into folders.
 _LONGEST = 255
@@ -62,7 +64,7 @@ def remember(root: Path, memories: Mapping[str, bytes]) -> None:
 def is_memory(content: bytes) -> bool:
     """Say whether this is what Snakemake remembers of an output."""
     try:
-        found = json.loads(content)
+        found = parse_json(content)
     except ValueError:
         return False
     return isinstance(found, dict) and {"rule", "params", "input"} <= found.keys()
@@ -90,7 +92,9 @@ def to_do(root: Path, overrides: Mapping[str, Any]) -> str:
     if "Nothing to be done" in said:
         return ""
     counts = dict(re.findall(r"^(\w+) +(\d+)$", said, flags=re.MULTILINE))
-    counts.pop("total", None)
+    # The last is the target itself, which does nothing.
+    for name in ("total", "report"):
+        counts.pop(name, None)
     return ", ".join(f"{count} {rule}" for rule, count in counts.items()) or "some jobs"
 
 
@@ -106,7 +110,13 @@ def touch(root: Path, outputs: list[str], overrides: Mapping[str, Any]) -> None:
 def _snakemake(root: Path, *arguments: str, overrides: Mapping[str, Any] | None = None) -> str:
     command = [sys.executable, "-m", "snakemake", "--cores", "1", *selection(overrides or {})]
     done = subprocess.run(
-        [*command, *arguments], cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        [*command, *arguments],
+        cwd=root,
+        # Whoever asks holds the lock, and has put in place what there is to put.
+        env={**os.environ, NESTED: "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     said = done.stdout + done.stderr
     if done.returncode:
