@@ -219,9 +219,12 @@ def _expect(options: argparse.Namespace, found: str) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    from cyclery import methods
     from cyclery.config.check import check
     from cyclery.config.load import load, tier_names
 
+    # Those that no arm asks for, too: a file that its author is at work on.
+    methods.check_files()
     changed = overrides(options.set)
     first = check(load(options.root, changed))
     others = [] if "tier" in changed else [t for t in tier_names(options.root) if t != first.tier]
