@@ -48,7 +48,7 @@ def test_a_quantity_read_off_the_settings_is_refused(write: Write) -> None:
 
 def test_a_default_does_not_hide_it(write: Write) -> None:
     write("hidden", method_factory.text(before='getattr(settings, "temperature", 1.0)'))
-    with pytest.raises(UserError, match="'hidden' reads `settings.temperature`"):
+    with pytest.raises(UserError, match=r"'hidden' reads `settings.temperature`"):
         first_epoch("hidden")
 
 
@@ -63,7 +63,7 @@ def test_hooks_read_other_settings_and_no_quantity(write: Write) -> None:
     assert method.streams(method.chosen({"smoothing": 0.1})) == {"labelled": ("weak",)}
     write("bad", method_factory.text(more=hook % "temperature"))
     method = methods.load("bad")
-    with pytest.raises(UserError, match="'bad' reads `settings.temperature`"):
+    with pytest.raises(UserError, match=r"'bad' reads `settings.temperature`"):
         method.streams(method.chosen({"smoothing": 0.1}))
 
 

@@ -317,6 +317,9 @@ def _run_jobs(
     except Stopped:
         log.info("stopped as asked; unfinished runs go on from where they are")
         return 143
+    except UserError:
+        _refresh(options, trainer.trained)
+        raise
     _refresh(options, trainer.trained)
     write_records(options.output, records)
     return 0

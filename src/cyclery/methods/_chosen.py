@@ -32,7 +32,7 @@ class _Quantity:
 @cache
 def guarded(method: str, kind: type, quantities: tuple[str, ...]) -> type:
     """Return a method's ``Settings`` as a class on which a quantity cannot be read."""
-    static = [field.name for field in fields(kind) if field.name not in quantities]  # type: ignore[arg-type]
+    static = [field.name for field in fields(kind) if field.name not in quantities]
 
     def values(settings: Any) -> tuple[Any, ...]:
         return tuple(getattr(settings, name) for name in static)

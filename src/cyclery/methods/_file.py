@@ -76,7 +76,7 @@ def _lacks(module: ModuleType) -> Iterator[str]:
     if not isinstance(title, str):
         yield f"TITLE must be text (found {title!r:.80})."
     settings: Any = module.Settings
-    frozen = getattr(settings, "__dataclass_params__", None)
+    frozen: Any = getattr(settings, "__dataclass_params__", None)
     if not (isinstance(settings, type) and is_dataclass(settings) and frozen.frozen):
         yield "Settings must be a dataclass with `@dataclass(frozen=True)`."
         return
