@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -266,6 +265,7 @@ def _trainer(options: argparse.Namespace, setting: dict[str, Any], job: str) -> 
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     from cyclery.data.registry import DATASETS
+    from cyclery.engine.machine import commit
     from cyclery.engine.train import Trainer
     from cyclery.heartbeat import progress_file
     from cyclery.store import Store
@@ -283,22 +283,6 @@ def _trainer(options: argparse.Namespace, setting: dict[str, Any], job: str) -> 
         progress=progress_file(results / setting["tier"], job),
         job=job,
     )
-
-
-def commit(root: Path) -> str | None:
-    """Return the code's git commit, with ``+`` where files differ from it; None without git."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=20,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
 
 
 def _run_jobs(

@@ -19,7 +19,7 @@ from cyclery.engine import devices
 from cyclery.engine.cohort import Cohort, Pause, Room, Task, Width, drain
 from cyclery.engine.failures import Failure, RunFailed, naming, summary, waits_for
 from cyclery.engine.lookup import Job, Lookup, Record, kind, needs, rounds
-from cyclery.engine.machine import device_name, versions
+from cyclery.engine.machine import code, device_name, versions
 from cyclery.engine.processes import (
     Stopped,
     asked_to_stop,
@@ -126,9 +126,10 @@ class Trainer:
     def _train_missing(
         self, missing: list[Job], records: dict[str, Record], device: torch.device
     ) -> None:
-        # Read once, before processes share the memory.
+        # Read once, before processes share the memory; the code as it is now, not hours later.
         with self._heart.beating():
             for job in missing:
+                code(job["settings"]["method"]["name"])
                 self.data(job["settings"], device)
         # As a run with other inputs may need training again.
         self._heart.expect(missing)
@@ -261,6 +262,7 @@ class Trainer:
             "images_per_second": record["views"] / max(record["seconds"], 1e-9),
             "device": device_name(device),
             "versions": versions(),
+            "code": code(job["settings"]["method"]["name"]),
             "commit": self.commit,
             "started": started,
         }
