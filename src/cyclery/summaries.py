@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cyclery import stats
+from cyclery.lineage import ancestors_images
 from cyclery.metrics_derived import OWN, THIRDS, Record, curve, value
 from cyclery.pairs import (
     Json,
@@ -100,9 +102,17 @@ def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
                          for seed, key in zip(broken["seed"], broken["key"], strict=True)],
             "metrics": {name: figure for name, figure in figures.items() if figure},
             **{str(name): float(mean) for name, mean in means.items()},
+            "ancestors_images": _before(keys, records),
             "keys": [*rows["key"][rows["status"] != "missing"]], "tuned": arm.get("tuned"),
         })  # fmt: skip
     return out
+
+
+def _before(keys: Mapping[int, Sequence[str]], records: Records) -> float | None:
+    """Return the mean over seeds of the samples that a run's ancestors were trained on."""
+    counts = [ancestors_images(key, records) for [key] in keys.values()]
+    known = [count for count in counts if count is not None]
+    return fmean(known) if known else None
 
 
 def _figure(
