@@ -101,13 +101,12 @@ def test_runs_that_need_one_which_failed_fail_with_it(write: Write, tmp_path: Pa
     assert list(trainer.trained) == [other["key"]]
 
 
-def test_a_message_of_a_run_alone_is_one_line_and_what_to_do(write: Write, tmp_path: Path) -> None:
+def test_a_message_of_a_run_alone_is_one_line(write: Write, tmp_path: Path) -> None:
     write("wrong", method_factory.text(returned="loss"))
     with pytest.raises(UserError) as found:
         factory.trainer(tmp_path).train([job("wrong", 0)])
-    first, *more = str(found.value).splitlines()
-    assert first.startswith("one/main/wrong s0: method: the step of 'wrong' must return (loss")
-    assert len(more) == 1 and "repeat the command" in more[0]
+    assert str(found.value).startswith("one/main/wrong s0: method: the step of 'wrong' must return")
+    assert "\n" not in str(found.value)
 
 
 def test_many_failures_are_few_lines() -> None:

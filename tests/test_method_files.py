@@ -218,6 +218,63 @@ def test_a_wrong_file_that_arms_ask_for_is_still_one_line(
     assert "Traceback" not in capsys.readouterr().err
 
 
+# Two steps of each method.
+
+
+def tried(root: Path, *arms: dict[str, object]) -> int:
+    """Run `cyclery check --methods` on a project with these settings of methods."""
+    paper = copy.deepcopy(project_factory.PAPER)
+    for arm, method in zip(project_factory.arms(paper).values(), arms, strict=False):
+        arm["method"] = method
+    project_factory.write(root, project_factory.TIER, paper)
+    return main(["--root", str(root), "check", "--methods"])
+
+
+MISTAKES = {
+    "a bare loss": ({"returned": "loss"}, "the step of 'wrong' must return (loss, logs)"),
+    "an error": ({"before": "z.nothing"}, "AttributeError: 'Tensor' object has no attribute"),
+    "a global draw": ({"before": "z = z * torch.rand(1)"}, "draws from torch's global generator"),
+    "a host read": (
+        {"before": "z = z * float(z.detach().mean())"},
+        "waits for a value on the host",
+    ),
+    "a choice by value": ({"before": "z = z if z.mean() > 0 else -z"}, "`z = z if z.mean() > 0"),
+    "a quantity": ({"before": "settings.temperature"}, "reads `settings.temperature`"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_methods_are_tried_when_asked(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: str
+) -> None:
+    given, message = MISTAKES[mistake]
+    write("wrong", method_factory.text(**given))
+    assert tried(tmp_path, {"name": "wrong"}, {"name": "wrong"}) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("cyclery: one/main/plain: ") and message in said
+    assert len(said.splitlines()) == 1
+    # Without the question no torch is asked, and nothing is known of it.
+    assert main(["--root", str(tmp_path), "check"]) == 0
+
+
+def test_a_method_that_is_not_captured_may_wait(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        "slow",
+        method_factory.text(before="z = z * float(z.detach().mean())", more="CAPTURE = False"),
+    )
+    assert tried(tmp_path, {"name": "slow"}, {"name": "cyclical_focal"}) == 0
+    assert "two steps of each of 2 choices" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tier", ["smoke", "desk"])
+def test_all_methods_of_the_papers_are_good(tier: str) -> None:
+    root = Path(__file__).resolve().parents[1]
+    assert main(["--root", str(root), "--set", f"tier={tier}", "check", "--methods"]) == 0
+
+
 # What its code says.
 
 

@@ -106,7 +106,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("-v", "--verbose", action="store_true", help="say more")
         return command
 
-    add("check", _check, "check the whole configuration")
+    command = add("check", _check, "check the whole configuration")
+    command.add_argument(
+        "--methods", action="store_true", help="also make two steps of each method, on random data"
+    )
     command = add("plan", _plan, "show cells, runs, estimated time and disk, and what is done")
     command.add_argument("part", nargs="*", help="paper, paper.experiment or paper.claim")
     command = add("status", _status, "show what runs, waits, is done, diverged or failed")
@@ -226,6 +229,11 @@ def _check(options: argparse.Namespace) -> None:
     methods.check_files()
     changed = overrides(options.set)
     first = check(load(options.root, changed))
+    if options.methods:
+        from cyclery.tryout import try_methods
+
+        count = try_methods(first)
+        print(f"tier {first.tier}: two steps of each of {count} choices of methods, all are good")
     others = [] if "tier" in changed else [t for t in tier_names(options.root) if t != first.tier]
     for plan in [first, *(check(load(options.root, {**changed, "tier": t})) for t in others)]:
         papers = plan.project.papers

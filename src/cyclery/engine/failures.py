@@ -46,7 +46,9 @@ def naming(job: Job) -> Iterator[None]:
     except (Stopped, Diverged, RunFailed):
         raise
     except Exception as error:
-        details = "".join(traceback.format_exception(error))
+        # What a user can mend says all in its message.
+        known = isinstance(error, UserError)
+        details = "" if known else "".join(traceback.format_exception(error))
         raise RunFailed(Failure(job["key"], job["label"], _text(job, error), details)) from error
 
 
@@ -94,10 +96,11 @@ def summary(failures: Sequence[Failure], runs: int) -> str:
         head, *lines = lines
     else:
         head = f"{len(failures)} of {runs} runs failed, the others are kept:"
-    details = "The tracebacks are in the job's log (by hand: `--log FILE`). "
-    if not any(failure.details for failure in failures):
-        details = ""
-    return "\n".join([head, *lines, f"{details}Mend this and repeat the command to go on."])
+    if any(failure.details for failure in failures):
+        lines.append("The tracebacks are in the job's log (by hand: `--log FILE`).")
+    if runs > 1:
+        lines.append("Mend this and repeat the command: only what failed is trained.")
+    return "\n".join([head, *lines])
 
 
 def _names(labels: Sequence[str]) -> str:
