@@ -20,6 +20,7 @@ from project_factory import PAPER, TIER, evidence, run, trained, write
 from cyclery import cli
 from cyclery.config.check import check
 from cyclery.config.load import load
+from cyclery.engine.machine import commit
 from cyclery.overview import UNKNOWN_IMAGES_PER_SECOND, amount, claim_needs, rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -291,8 +292,8 @@ def test_our_own_mistakes_leave_a_traceback_in_the_log(
 
 
 def test_the_commit_is_recorded(tmp_path: Path) -> None:
-    assert cli.commit(tmp_path) is None
-    assert cli.commit(ROOT) is None or len(str(cli.commit(ROOT))) >= 7
+    assert commit(tmp_path) is None
+    assert commit(ROOT) is None or len(str(commit(ROOT))) >= 7
 
 
 def test_a_changed_file_marks_the_commit(tmp_path: Path) -> None:
@@ -303,10 +304,36 @@ def test_a_changed_file_marks_the_commit(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("1")
     for command in (["init", "-q"], ["add", "file"], ["commit", "-qm", "one"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True, env=environment)
-    clean = cli.commit(tmp_path)
+    clean = commit(tmp_path)
     assert clean is not None and len(clean) >= 7 and not clean.endswith("+")
     (tmp_path / "file").write_text("2")
-    assert cli.commit(tmp_path) == f"{clean}+"
+    assert commit(tmp_path) == f"{clean}+"
+
+
+@pytest.mark.parametrize(
+    ("name", "marked"),
+    [
+        ("src/cyclery/methods/mine.py", True),
+        ("config/papers/mine.yaml", True),
+        ("workflow/rules/mine.smk", True),
+        ("config/notes.txt", False),
+        ("results/x.yaml", False),
+        ("src/ignored.py", False),
+    ],
+)
+def test_a_file_that_git_does_not_have_marks_the_commit(
+    tmp_path: Path, name: str, marked: bool
+) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@b"]
+    (tmp_path / ".gitignore").write_text("ignored.py\n")
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-qm", "x"], check=True)
+    clean = commit(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x")
+    assert commit(tmp_path) == f"{clean}{'+' * marked}"
 
 
 def test_half_an_edit_does_not_cost_a_job_that_was_hours_in_training(

@@ -58,7 +58,6 @@ def views(monkeypatch, settings, extra=lambda generator: None):
 
 def draw_more(generator: torch.Generator) -> None:
     torch.rand(17, generator=generator)
-    torch.rand(5)
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,25 @@ def test_mixed_provenance_is_named(path: list[str], value: Any, expected: str) -
     assert only_warnings(exps, records) == [expected, *own]
 
 
+def test_code_that_changed_under_one_version_is_named_with_its_runs() -> None:
+    exps, records = setting()
+    # Older records say nothing of their code.
+    assert only_warnings(exps, records) == []
+    method = {"name": "kd", "version": 2, "settings": {}}
+    for seed in range(5):
+        record = records[key("e", "b", seed)]
+        record["settings"] |= {"method": method, "engine": 3}
+        record["code"] = {"method": f"{seed // 3}" * 16, "engine": "e" * 16}
+    other = records[key("e", "a", 0)]
+    other["settings"] |= {"method": {**method, "name": "supervised"}, "engine": 3}
+    other["code"] = {"method": "f" * 16, "engine": "d" * 16}
+    found = [text for text in only_warnings(exps, records) if text.startswith("Mixed code")]
+    assert found == [
+        "Mixed code of the engine (version 3): 1 runs by dddddddd, 5 runs by eeeeeeee.",
+        "Mixed code of the method kd (version 2): 3 runs by 00000000, 2 runs by 11111111.",
+    ]
+
+
 def test_an_arm_of_several_versions_of_a_method_is_named() -> None:
     exps, records = setting()
     for seed in range(5):

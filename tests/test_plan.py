@@ -235,7 +235,9 @@ def test_long_chains_are_in_order(tmp_path: Path) -> None:
                 "parents": {"start": f"g{n - 1}", "reference": f"g{n // 2}"},
             }
             arms(paper)[f"g{n}"] = {"lr": 0.1 + n / 100, **(parents if n else {})}
-        paper["claims"]["C-1"]["comparisons"][0].update(arm="g11", against="g0")
+        paper["claims"]["C-1"]["comparisons"][0].update(
+            arm="g11", against="g0", unequal_budget="the chain is long"
+        )
 
     plan = planned(tmp_path, change)
     assert [shard.level for shard in plan.closure("one.main")] == list(range(12))

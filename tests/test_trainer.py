@@ -16,7 +16,7 @@ import pytest
 import torch
 from fault_factory import note
 
-from cyclery.engine import processes, slots
+from cyclery.engine import devices, processes, slots
 from cyclery.engine.lookup import needs
 from cyclery.engine.output import write_records
 from cyclery.engine.train import Stopped, Trainer
@@ -252,19 +252,22 @@ def test_jobs_on_a_gpu_take_turns(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: chosen.append(device.index))
     monkeypatch.setattr(slots, "folder", lambda: tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    one, two, three = (factory.trainer(tmp_path, device="cuda", gpus=[0, 2]) for _ in range(3))
-    with one._device() as first, two._device() as second:
+
+    def taken(*gpus):
+        return devices.taken("cuda", list(gpus), 1)
+
+    with taken(0, 2) as first, taken(0, 2) as second:
         assert [first, second] == [torch.device("cuda", 0), torch.device("cuda", 2)]
         monkeypatch.setattr(processes, "_STOP", [15])
-        with pytest.raises(Stopped), three._device():
+        with pytest.raises(Stopped), taken(0, 2):
             pass
         monkeypatch.setattr(processes, "_STOP", [])
-    with three._device() as third:
+    with taken(0, 2) as third:
         assert third.index == 0
     assert chosen == [0, 2, 0]
     with (
         pytest.raises(UserError, match="gpus"),
-        factory.trainer(tmp_path, device="cuda", gpus=[7])._device(),
+        taken(7),
     ):
         pass
 
@@ -442,6 +445,6 @@ def test_a_network_that_cannot_be_compiled_is_one_clear_message(
     job = factory.job({**factory.settings(), "compile": True})
     with pytest.raises(UserError, match=r"compile is true.*working triton installation\. Mend"):
         factory.trainer(tmp_path).train([job])
-    # Where nothing is compiled it is a defect, and shown as one.
-    with pytest.raises(TorchDynamoException):
+    # Where nothing is compiled it is a defect, and told as one.
+    with pytest.raises(UserError, match="TorchDynamoException: Cannot find"):
         factory.trainer(tmp_path).train([factory.job(factory.settings())])

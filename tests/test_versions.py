@@ -3,11 +3,17 @@
 After a change that is meant, raise the version that the failing test names, and record anew:
 
     python tests/test_versions.py
+
+After a change of a method's code that leaves its results as they were (another name, a quicker
+way; comments, docstrings and layout count for nothing), have that checked and recorded:
+
+    python tests/test_versions.py same kd
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +27,7 @@ from cyclery.engine.teachers import Trained
 Json = dict[str, Any]
 
 RECORDED = Path(__file__).with_name("versions.json")
+RECORDED_TEXT = RECORDED.read_text()
 # Other processors round otherwise; a change of the computation is far larger than this.
 TOLERANCE = 2e-4
 ENGINE: dict[str, Json] = {
@@ -133,6 +140,34 @@ def test_a_method_computes_what_its_version_did(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", methods.names())
+def test_code_changes_with_its_version_or_is_found_to_compute_the_same(name: str) -> None:
+    found = json.loads(RECORDED.read_text()).get(name, {})
+    assert found.get("code") == methods.code(name), (
+        f"methods/{name}.py, or what it takes from another method's file, changed: raise VERSION "
+        f"and record anew (see the top of this file), or, where it still computes the same, run "
+        f"`python tests/test_versions.py same {name}`"
+    )
+
+
+def test_other_code_is_not_recorded_as_the_same_where_results_differ(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "versions.json"
+    path.write_text(RECORDED.read_text())
+    module = sys.modules[__name__]
+    monkeypatch.setattr(module, "RECORDED", path)
+    monkeypatch.setattr(methods, "code", lambda name: "other")
+    before = recorded("supervised", methods.load("supervised").version)
+    monkeypatch.setattr(module, "values_of", lambda name: {"losses": [9.0, *before["losses"][1:]]})
+    with pytest.raises(SystemExit, match="raise VERSION"):
+        same("supervised")
+    assert path.read_text() == RECORDED_TEXT
+    monkeypatch.setattr(module, "values_of", lambda name: before)
+    same("supervised")
+    assert json.loads(path.read_text())["supervised"]["code"] == "other"
+
+
 @pytest.mark.parametrize(("name", "variant"), [(n, v) for n in VARIANTS for v in VARIANTS[n]])
 def test_a_variant_computes_what_its_version_did(name: str, variant: str) -> None:
     before = recorded(name, methods.load(name).version)[variant]
@@ -165,15 +200,30 @@ def test_a_range_test_is_read_as_its_version_did() -> None:
     assert range_values() == pytest.approx(before), "raise ENGINE_VERSION"
 
 
+def values_of(name: str) -> dict[str, list[float]]:
+    """Return all that is recorded of what a method computes."""
+    variants = {each: variant_values(name, each) for each in VARIANTS.get(name, {})}
+    return {"losses": method_values(name), **variants}
+
+
+def same(name: str) -> None:
+    """Record the code of a method as computing what its version did, unless it does not."""
+    before = recorded(name, methods.load(name).version)
+    for what, values in values_of(name).items():
+        if values != pytest.approx(before[what], rel=TOLERANCE):
+            raise SystemExit(f"{name}, {what}: other results; raise VERSION in methods/{name}.py")
+    found = json.loads(RECORDED.read_text())
+    found[name]["code"] = methods.code(name)
+    RECORDED.write_text(json.dumps(found, indent=1) + "\n")
+
+
 def record() -> None:
     """Write the values of today."""
     found: Json = {
         name: {
             "version": methods.load(name).version,
-            "values": {
-                "losses": method_values(name),
-                **{each: variant_values(name, each) for each in VARIANTS.get(name, {})},
-            },
+            "code": methods.code(name),
+            "values": values_of(name),
         }
         for name in methods.names()
     }
@@ -185,4 +235,8 @@ def record() -> None:
 
 
 if __name__ == "__main__":
-    record()
+    if sys.argv[1:2] == ["same"]:
+        for each in sys.argv[2:]:
+            same(each)
+    else:
+        record()

@@ -135,6 +135,16 @@ class ArmPlan:
             return {}
         return {"tuned": [[trial.arm.digest, list(trial.at)] for trial in self.trials]}
 
+    @cached_property
+    def budget(self) -> int:
+        """Return the labelled samples behind a run's weights, in which arms are compared.
+
+        Its own, and those of the run that they start from, and so on. Those of its teachers are a
+        cost (``ancestors_images`` of the evidence), no part of the budget.
+        """
+        start = self.parents.get(self.settings["init"] or "")
+        return self.cost["images"] + (start.arm.budget if start else 0)
+
     @property
     def sources(self) -> Iterator[Parent | Trial]:
         """Yield all whose runs must be there before this arm's: parents, and trials of tuning."""

@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -118,7 +117,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("-v", "--verbose", action="store_true", help="say more")
         return command
 
-    add("check", _check, "check the whole configuration")
+    command = add("check", _check, "check the whole configuration")
+    command.add_argument(
+        "--methods", action="store_true", help="also make two steps of each method, on random data"
+    )
     command = add("plan", _plan, "show cells, runs, estimated time and disk, and what is done")
     command.add_argument("part", nargs="*", help="paper, paper.experiment or paper.claim")
     command = add("status", _status, "show what runs, waits, is done, diverged or failed")
@@ -231,11 +233,19 @@ def _expect(options: argparse.Namespace, found: str) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    from cyclery import methods
     from cyclery.config.check import check
     from cyclery.config.load import load, tier_names
 
+    # Those that no arm asks for, too: a file that its author is at work on.
+    methods.check_files()
     changed = overrides(options.set)
     first = check(load(options.root, changed))
+    if options.methods:
+        from cyclery.tryout import try_methods
+
+        count = try_methods(first)
+        print(f"tier {first.tier}: two steps of each of {count} choices of methods, all are good")
     others = [] if "tier" in changed else [t for t in tier_names(options.root) if t != first.tier]
     for plan in [first, *(check(load(options.root, {**changed, "tier": t})) for t in others)]:
         papers = plan.project.papers
@@ -275,6 +285,7 @@ def _trainer(options: argparse.Namespace, setting: dict[str, Any], job: str) -> 
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     from cyclery.data.registry import DATASETS
+    from cyclery.engine.machine import commit
     from cyclery.engine.train import Trainer
     from cyclery.heartbeat import progress_file
     from cyclery.store import Store
@@ -294,22 +305,6 @@ def _trainer(options: argparse.Namespace, setting: dict[str, Any], job: str) -> 
     )
 
 
-def commit(root: Path) -> str | None:
-    """Return the code's git commit, with ``+`` where files differ from it; None without git."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=20,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
-
-
 def _run_jobs(
     options: argparse.Namespace,
     setting: dict[str, Any],
@@ -326,6 +321,9 @@ def _run_jobs(
     except Stopped:
         log.info("stopped as asked; unfinished runs go on from where they are")
         return EXIT_CODE
+    except UserError:
+        _refresh(options, trainer.trained)
+        raise
     _refresh(options, trainer.trained)
     write_records(options.output, records)
     return 0

@@ -24,9 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
-from cyclery import metrics_derived, pairs
+from cyclery import lineage, metrics_derived, pairs
 from cyclery.contrast_tests import Coefficient, Steps
-from cyclery.metrics_derived import value
 from cyclery.pairs import Json, Pairs, Records
 from cyclery.stats import Estimate, Floats, Source, estimate
 
@@ -300,7 +299,7 @@ def unequal_images(comparison: Json, found: Pairs, records: Records) -> str | No
     groups = [slice(0, half), slice(half, None)] if comparison.get("interaction") else [slice(None)]
     for part in groups:
         for keys in found.keys:
-            images = [value(records[key], "images") for key in keys[part] if key]
+            images = [lineage.budget(key, records) for key in keys[part] if key]
             known = [count for count in images if count]
             if len(known) == len(images) > 1 and max(known) - min(known) > 0.01 * max(known):
                 arms = [arm for _, arm, _ in found.columns[part]]

@@ -88,6 +88,12 @@ class Heartbeat:
             self._shared[3 * place : 3 * place + 2] = [OVER, 1.0]
             self._diverged += diverged
 
+    def failed(self, key: str) -> None:
+        """Note that a run failed: it is neither being trained nor done."""
+        place = self._place.get(key)
+        if place is not None:
+            self._shared[3 * place : 3 * place + 2] = [WAITING, 0.0]
+
     def beat(self, now: bool = False, **last: Any) -> None:
         """Write the file, but not more often than every ``EVERY`` seconds unless ``now``.
 

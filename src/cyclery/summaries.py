@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cyclery import stats
+from cyclery.lineage import ancestors_images
 from cyclery.metrics_derived import OWN, THIRDS, Record, curve, value
 from cyclery.pairs import (
     Json,
@@ -99,9 +102,17 @@ def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
                          for seed, key in zip(broken["seed"], broken["key"], strict=True)],
             "metrics": {name: figure for name, figure in figures.items() if figure},
             **{str(name): float(mean) for name, mean in means.items()},
+            "ancestors_images": _before(keys, records),
             "keys": [*rows["key"][rows["status"] != "missing"]], "tuned": arm.get("tuned"),
         })  # fmt: skip
     return out
+
+
+def _before(keys: Mapping[int, Sequence[str]], records: Records) -> float | None:
+    """Return the mean over seeds of the samples that a run's ancestors were trained on."""
+    counts = [ancestors_images(key, records) for [key] in keys.values()]
+    known = [count for count in counts if count is not None]
+    return fmean(known) if known else None
 
 
 def _figure(
@@ -209,6 +220,29 @@ def _mixed(records: Sequence[Record]) -> list[str]:
     return out
 
 
+def _mixed_code(records: Sequence[Record]) -> list[str]:
+    """Name the code that changed between runs though its version is one, with how many runs each.
+
+    Records without hashes of their code, as older ones are, say nothing.
+    """
+    found: dict[str, Counter[str]] = {}
+    for record in records:
+        settings, code = record.get("settings") or {}, record.get("code") or {}
+        method = settings.get("method") or {}
+        parts = {"method": f"the method {method.get('name')} (version {method.get('version')})",
+                 "engine": f"the engine (version {settings.get('engine')})"}  # fmt: skip
+        for part, name in parts.items():
+            if code.get(part):
+                found.setdefault(name, Counter())[str(code[part])] += 1
+    return [
+        f"Mixed code of {name}: "
+        + ", ".join(f"{count} runs by {state[:8]}" for state, count in sorted(states.items()))
+        + "."
+        for name, states in sorted(found.items())
+        if len(states) > 1
+    ]
+
+
 # Of the settings of an arm's runs, those that each has for itself.
 OWN_TO_RUN = ("seed", "parents")
 
@@ -232,7 +266,7 @@ def _seeds(arm: str, seeds: Sequence[int], what: str) -> str:
 def warnings(experiment: Json, frame: pd.DataFrame, records: Records) -> list[str]:
     """Return what a reader of the experiment's tables must know about their data."""
     used = {key: records[key] for key in frame["key"] if key in records}
-    out = _mixed([used[key] for key in sorted(used)])
+    out = _mixed([used[key] for key in sorted(used)]) + _mixed_code(list(used.values()))
     # Range tests have seeds of their own.
     trained = np.array(
         [used.get(key, {}).get("kind") != "range" for key in frame["key"]], dtype=bool

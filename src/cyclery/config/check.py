@@ -255,13 +255,15 @@ def _fair(plan: Plan, paper: str, group: Group, unequal: bool, where: str) -> It
     exp = group.experiment
     running = {arm: plan.arm(paper, exp, arm) for arm in plan.arm_names(paper, exp)}
     sides = [arm for arm in group.arms if arm in running]
-    images = {arm: running[arm].cost["images"] for arm in sides}
+    images = {arm: running[arm].budget for arm in sides}
     if len(set(images.values())) > 1 and not unequal:
-        # A budget is samples seen: a pretrained or distilled arm says why it has more.
+        # A budget is samples seen: an arm that starts from a trained one says why it has more.
         shown = ", ".join(f"{arm} {count:,}" for arm, count in images.items())
+        started = any(running[arm].settings["init"] for arm in sides)
         yield (
-            f"{where}: the arms see different numbers of samples ({shown}); make them equal or "
-            "give the reason as `unequal_budget`."
+            f"{where}: the arms see different numbers of samples ({shown}"
+            f"{', with those of the runs that they start from' if started else ''}); make them "
+            "equal or give the reason as `unequal_budget`."
         )
     for arm in sides:
         settings = running[arm].settings

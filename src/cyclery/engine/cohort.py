@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Generic, Protocol, TypeVar
 
+from cyclery.engine.failures import Failure, RunFailed
 from cyclery.errors import chain
 
 log = logging.getLogger(__name__)
@@ -109,10 +110,10 @@ class Cohort(Generic[Job, R]):
         """How many jobs are side by side now."""
         return len(self._seats)
 
-    def results(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, R]]:
-        """Yield each job with its result when it is there.
+    def results(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, R | Failure]]:
+        """Yield each job with its result when it is there, or with why its run failed.
 
-        Where one fails, those beside it are finished before its error is raised; none is begun.
+        Where another error comes, those beside it are finished before it is raised; none is begun.
         """
         waiting, failure = deque(jobs), None
         try:
@@ -126,6 +127,7 @@ class Cohort(Generic[Job, R]):
                     place = self._places.pop() if self._places else self._place()
                     self._seats.append(_Seat(job, kind, self._begin(job), place))
                 busy = False
+                failed: list[tuple[Job, Failure]] = []
                 for seat in list(self._seats):
                     try:
                         with seat.place():
@@ -141,6 +143,8 @@ class Cohort(Generic[Job, R]):
                         if self._seats and self._room.overflows(error, len(self._seats)):
                             log.info("a run did not fit beside %d others", len(self._seats))
                             waiting.appendleft(seat.job)
+                        elif isinstance(error, RunFailed):
+                            failed.append((seat.job, error.failure))
                         else:
                             failure = failure or error
                         continue
@@ -148,7 +152,8 @@ class Cohort(Generic[Job, R]):
                     if pause is Pause.SETTLED:
                         seat.settled = True
                         self._room.settled(seat.kind)
-                if not busy:
+                yield from failed
+                if not busy and not failed:
                     time.sleep(IDLE_SECONDS)
         finally:
             # Whoever listens may stop listening: locks are released, nothing is half done.

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cyclery.engine.cohort import Pause, Place, Task
+from cyclery.errors import chain
 
 T = TypeVar("T")
 # The host runs ahead of the device by at most this many marks, each after so many steps.
@@ -157,7 +158,7 @@ class Memory:
 
     def overflows(self, error: BaseException, seats: int) -> bool:
         """Admit no more than the ``seats`` that are left from now on where memory ran out."""
-        if not isinstance(error, torch.OutOfMemoryError):
+        if not any(isinstance(each, torch.OutOfMemoryError) for each in chain(error)):
             return False
         self._most = max(1, seats)
         return True

@@ -10,7 +10,7 @@ and ``"range_runs"``, for one of a tuned arm ``"trials"`` (each with ``"factors"
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,3 +171,30 @@ class Lookup:
             return True
         kept = record.get("checkpoint_sha256") is not None
         return kept and (not weights or self.store.checkpoint(job["key"]).exists())
+
+    def look_up(
+        self, jobs: list[Job], others: dict[str, Job]
+    ) -> tuple[dict[str, Record], list[Job]]:
+        """Return the records that there are of jobs, by run key, and the jobs without one."""
+        self.forget()
+        unknown = {key for key, job in others.items() if not self.holds(job, weights=False)}
+        records: dict[str, Record] = {}
+        missing: dict[str, Job] = {}
+        for ready in rounds(jobs):
+            # What needs a missing run is looked at again once that run is there.
+            open_ends = unknown | missing.keys()
+            found = {j["key"]: None if needs(j) & open_ends else self.finished(j) for j in ready}
+            records |= {key: record for key, record in found.items() if record is not None}
+            missing |= {job["key"]: job for job in ready if job["key"] not in records}
+        return records, list(missing.values())
+
+    def lost(self, missing: Iterable[Job], others: dict[str, Job]) -> list[Job]:
+        """Return which sources of missing jobs, and of each other, must be trained again."""
+        lost: dict[str, Job] = {}
+        left = list(missing)
+        while left:
+            for key in needs(left.pop()) & others.keys() - lost.keys():
+                if not self.holds(others[key]):
+                    lost[key] = others[key]
+                    left.append(others[key])
+        return list(lost.values())

@@ -1,13 +1,25 @@
-"""What computes: names and versions for the records."""
+"""What computes: names, versions, code and commit for the records."""
 
 from __future__ import annotations
 
 import contextlib
 import platform
+import subprocess
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclery import __version__
+from cyclery import __version__, methods
+from cyclery.source import source_digest
+
+# What computes, among the files of the package.
+COMPUTING = (
+    "augment*.py", "flat.py", "lrrange.py", "optim*.py", "data/splits.py", "models/*.py",
+    "schedules/*.py", *(f"engine/{name}.py" for name in (
+        "arithmetic", "cuda", "evaluation", "metrics", "networks", "replay", "run", "stream",
+        "sweep", "table", "teachers",
+    )),
+)  # fmt: skip
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +38,22 @@ def device_name(device: torch.device) -> str:
     return f"CPU {platform.machine()}"
 
 
+@cache
+def code(method: str) -> dict[str, str]:
+    """Return the hashes of the code that decides a run's numbers: its method's, and the engine's.
+
+    Versions say what is meant to be another computation; these say what is other code.
+    """
+    package = Path(__file__).parents[1]
+    files = sorted(file for pattern in COMPUTING for file in package.glob(pattern))
+    return {"method": methods.code(method), "engine": _digest(tuple(files))}
+
+
+@cache
+def _digest(files: tuple[Path, ...]) -> str:
+    return source_digest(files)
+
+
 def versions() -> dict[str, str]:
     """Return the versions that numbers may depend on."""
     import numpy
@@ -37,3 +65,27 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": str(torch.__version__),
     }
+
+
+def commit(root: Path) -> str | None:
+    """Return the code's git commit, with ``+`` where files differ from it; None without git.
+
+    A file of code or configuration that git does not have, nor ignores, is a difference too.
+    """
+    try:
+        found = _git(root, "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+")
+        if not found.endswith("+"):
+            kinds = [f"{folder}/*.{kind}" for folder in ("src", "workflow", "config")
+                     for kind in ("py", "smk", "yaml", "yml")]  # fmt: skip
+            others = _git(root, "ls-files", "--others", "--exclude-standard", "--", *kinds)
+            found += "+" if others else ""
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found
+
+
+def _git(root: Path, *command: str) -> str:
+    found = subprocess.run(
+        ["git", *command], cwd=root, capture_output=True, text=True, check=True, timeout=20
+    )
+    return found.stdout.strip()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from cyclery import models
+from cyclery.engine.globals import CPU, Globals
 from cyclery.engine.stream import Data, derive, origin
 from cyclery.engine.teachers import Trained, load, teacher
 from cyclery.flat import Flat
@@ -47,7 +48,10 @@ class Networks:
                 [start] = parents[settings["init"]]
                 load(net, start.weights, "init", settings["init_share"])
             chosen = method.chosen(settings["method"]["settings"])
+            drawn = Globals(method.name, device)
             added = method.modules(chosen, net, classes, len(data.labels))
+            # Torch's own on the CPU is seeded here, and put back.
+            drawn.check("`modules`", "draw with torch, on the CPU", but=(CPU,))
         self.models: dict[str, nn.Module] = {"main": net, **added}
         # Convolutions of several channels are faster with channels last on a GPU.
         on_gpu = device.type == "cuda"

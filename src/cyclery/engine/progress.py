@@ -6,9 +6,12 @@ import logging
 import time
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cyclery.text import duration
+
+if TYPE_CHECKING:
+    from cyclery.engine.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ class Progress:
     _done: int = 0
     _images: int = 0
     _diverged: int = 0
+    _failed: int = 0
     _began: float = field(default_factory=time.monotonic)
     _said: float = field(default_factory=time.monotonic)
     _shown: Any = None
@@ -50,9 +54,17 @@ class Progress:
 
     def done(self, job: dict[str, Any], record: dict[str, Any]) -> None:
         """Count a finished job, and say so every few seconds and at the end."""
+        self._diverged += record["status"] == "diverged"
+        self._over(job)
+
+    def failed(self, job: dict[str, Any]) -> None:
+        """Count a job that failed."""
+        self._failed += 1
+        self._over(job)
+
+    def _over(self, job: dict[str, Any]) -> None:
         self._done += 1
         self._images += job["images"]
-        self._diverged += record["status"] == "diverged"
         now = time.monotonic()
         left = (now - self._began) * (self.images - self._images) / max(self._images, 1)
         last = self._done == self.total
@@ -62,15 +74,31 @@ class Progress:
         elif not last and now - self._said < self.every:
             return
         self._said = now
+        beside = [f"{n} {word}" for n, word in ((self._diverged, "diverged"),
+                                               (self._failed, "failed")) if n]  # fmt: skip
         log.log(
             logging.INFO if last or self._shown is None else logging.DEBUG,
             "%d of %d runs trained%s, %.0f images/s, about %s left",
-            self._done,
+            self._done - self._failed,
             self.total,
-            f" ({self._diverged} diverged)" if self._diverged else "",
+            f" ({', '.join(beside)})" if beside else "",
             self._images / max(now - self._began, 1e-9),
             duration(left),
         )
+
+
+def epoch_line(job: dict[str, Any], run: Run, seconds: float) -> str:
+    """Say how far a run is, ``seconds`` after its start."""
+    curve, epochs = run.curve, run.settings["epochs"]
+    rate = run.images / max(seconds, 1e-9)
+    evaluated = ""
+    if curve["eval_epoch"] and curve["eval_epoch"][-1] == run.epoch and "val_accuracy" in curve:
+        evaluated = f", validation {100 * curve['val_accuracy'][-1]:.2f} %"
+    left = duration(seconds * (epochs - run.epoch) / run.epoch)
+    return (
+        f"{job['label']}: epoch {run.epoch}/{epochs}, loss {curve['train_loss'][-1]:.4f}"
+        f"{evaluated}, {rate:.0f} images/s, about {left} left"
+    )
 
 
 def _bar(total: int) -> Any:

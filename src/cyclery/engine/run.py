@@ -20,8 +20,10 @@ from cyclery import augment, methods, optim
 from cyclery.data import splits
 from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
+from cyclery.engine.contract import check_step
 from cyclery.engine.cuda import Lookahead, fetch
 from cyclery.engine.evaluation import Beginning, Evaluation
+from cyclery.engine.globals import Globals
 from cyclery.engine.metrics import named
 from cyclery.engine.networks import Networks
 from cyclery.engine.replay import Recorder, Replays
@@ -32,6 +34,9 @@ from cyclery.engine.teachers import Trained
 __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 
 PARTS = {"validation": "val", "test": "test"}
+# Steps at whose end a draw from a global generator is seen at once.
+WATCHED = 2
+STEP_REMEDY = "hand its argument `generator` to all that draws (`generator=generator`)"
 
 
 class Diverged(Exception):
@@ -104,7 +109,10 @@ class Run:
         self.evaluator = Evaluation(settings, nets, data, self.ids, self.plain)
         if (settings["init_share"] or 1) < 1:
             self.evaluator.measure_statistics()
+        self._globals = Globals(self.method.name, device)
         self.method.begin(self.models, Beginning(self), self.method_settings)
+        self._globals.check("`begin`", 'take `samples.generator("a purpose")`, on the CPU')
+        self._watched = 0
 
     def _feeds(self) -> dict[str, Feed]:
         """Return the streams that the method asks for, each with its views."""
@@ -171,8 +179,10 @@ class Run:
 
         Then the run holds all the memory that it will ever need. Between epochs only.
         """
+        self._globals.mark()
         for size in sorted(set(self.table.batches)):
             self._replays.record(size, partial(self.step, size))
+        self._globals.check("`step`", STEP_REMEDY)
         for part in PARTS:
             if len(self.ids[part]):
                 # An evaluation changes nothing: once is enough for libraries to choose.
@@ -186,9 +196,12 @@ class Run:
         row = self.table.row(self.update)
         batch = self._batch(size, row.get("magnitude"))
         with autocast(self.settings, self.device):
-            loss, logs = self.method.step(
+            found = self.method.step(
                 self.models, batch, row, self.method_settings, self.generators["method"]
             )
+        if self._trace is None:
+            check_step(self.method.name, found)
+        loss, logs = found
         self.flat.backward(loss)
         scalars = {"loss": loss.detach(), **{k: v.detach() for k, v in logs.items()}}
         if "clip_norm" in row:
@@ -231,12 +244,20 @@ class Run:
         """Draw the order and the numbers of an epoch."""
         for feed in self.feeds.values():
             feed.begin_epoch()
+        self._globals.mark()
 
     def launch(self, size: int) -> Task[None]:
         """Make a step once the device has little left to do, and pause."""
         while self._ahead.full():
             yield Pause.WAIT
-        self._replays.call(size, partial(self.step, size))
+        if self._watched < WATCHED or (self.device.type == "cuda" and not self._replays.on):
+            # On a GPU other runs have their turn in between; of a replay nothing can change.
+            self._watched += 1
+            self._globals.mark()
+            self._replays.call(size, partial(self.step, size))
+            self._globals.check("`step`", STEP_REMEDY)
+        else:
+            self._replays.call(size, partial(self.step, size))
         self._ahead.launched()
         yield Pause.NEXT
 
@@ -251,6 +272,9 @@ class Run:
     def traced(self, first: int, last: int) -> Task[np.ndarray[Any, Any]]:
         """Return the logged scalars [last - first, logged] of these updates, float64."""
         assert self._trace is not None, "no step has been made"
+        if self.device.type == "cpu":
+            # Since the epoch began, or since it was last read: a rare draw is found as well.
+            self._globals.check("`step`", STEP_REMEDY)
         values = yield from fetch(self._trace[first:last])
         return values
 

@@ -5,10 +5,8 @@ Jobs are described in ``cyclery.engine.lookup``. Nothing imports torch until a r
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,9 +15,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyclery.engine import devices
 from cyclery.engine.cohort import Cohort, Pause, Room, Task, Width, drain
+from cyclery.engine.failures import Failure, RunFailed, naming, summary, waits_for
 from cyclery.engine.lookup import Job, Lookup, Record, kind, needs, rounds
-from cyclery.engine.machine import device_name, versions
+from cyclery.engine.machine import code, device_name, versions
 from cyclery.engine.processes import (
     Stopped,
     asked_to_stop,
@@ -27,17 +27,16 @@ from cyclery.engine.processes import (
     stop_if_asked,
     stopping,
 )
-from cyclery.engine.progress import Progress
+from cyclery.engine.progress import Progress, epoch_line
 from cyclery.errors import UserError
 from cyclery.heartbeat import Heartbeat
 from cyclery.store import Store, file_sha256
-from cyclery.text import duration
 
 if TYPE_CHECKING:
     import torch
 
     from cyclery.engine.replay import Recorder
-    from cyclery.engine.run import Data, Run
+    from cyclery.engine.run import Data
     from cyclery.engine.teachers import Trained
 
 __all__ = ["Stopped", "Trainer"]
@@ -79,10 +78,12 @@ class Trainer:
     # What is learnt of methods and of memory serves all runs of the process.
     _refused: set[str] = field(default_factory=set, init=False)
     _room: Room | None = field(default=None, init=False)
-    _beside: Cohort[Job, Record | None] | None = field(default=None, init=False)
+    _beside: Cohort[Job, Record | Failure | None] | None = field(default=None, init=False)
     _heart: Heartbeat = field(default_factory=lambda: Heartbeat(None), init=False)
     # What the last call of `train` trained, by run key.
     trained: dict[str, Record] = field(default_factory=dict, init=False)
+    # Runs of it that failed, and those that needed them, by run key.
+    failures: dict[str, Failure] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Look runs up in the same store."""
@@ -93,90 +94,89 @@ class Trainer:
 
         ``sources`` are the parents and range tests of jobs, which others train. One is trained
         here only where the run store has lost what a missing job takes from it.
+
+        Where runs fail, all others are trained first; the UserError then lists what failed.
         """
         self.trained.clear()
+        self.failures.clear()
         others = {job["key"]: job for job in sources}
-        records, missing = self._look_up(jobs, others)
-        log.info(
-            "%d runs: %d in the store, %d to train",
-            len(records) + len(missing),
-            len(records),
-            len(missing),
-        )
+        records, missing = self.lookup.look_up(jobs, others)
+        ready, left = len(records), len(missing)
+        log.info("%d runs: %d in the store, %d to train", ready + left, ready, left)
         if missing:
-            lost = self._lost(missing, others)
+            lost = self.lookup.lost(missing, others)
             self._heart = Heartbeat(self.progress, self.job, ready=len(records))
             self._heart.expect([*lost, *missing])
-            with self._heart.alive(), stopping(), self._device() as device:
+            with (
+                self._heart.alive(),
+                stopping(),
+                devices.taken(self.device, self.gpus, self.jobs_per_gpu) as device,
+            ):
                 if lost:
                     log.info("%d that they need are lost from the store: trained again", len(lost))
                     self._train_missing(lost, {}, device)
                     # Where these came back with other bytes, all that was made of them follows.
-                    records, missing = self._look_up(jobs, others)
+                    records, missing = self.lookup.look_up(jobs, others)
                 self._train_missing(missing, records, device)
+                if self.failures:
+                    runs = {job["key"] for job in (*lost, *missing)}
+                    raise UserError(summary([*self.failures.values()], len(runs)))
         return [records[job["key"]] for job in jobs]
-
-    def _look_up(
-        self, jobs: list[Job], others: dict[str, Job]
-    ) -> tuple[dict[str, Record], list[Job]]:
-        """Return the records that there are of jobs, by run key, and the jobs without one."""
-        self.lookup.forget()
-        unknown = {key for key, job in others.items() if not self.lookup.holds(job, weights=False)}
-        records: dict[str, Record] = {}
-        missing: dict[str, Job] = {}
-        for ready in rounds(jobs):
-            # What needs a missing run is looked at again once that run is there.
-            open_ends = unknown | missing.keys()
-            found = {
-                j["key"]: None if needs(j) & open_ends else self.lookup.finished(j) for j in ready
-            }
-            records |= {key: record for key, record in found.items() if record is not None}
-            missing |= {job["key"]: job for job in ready if job["key"] not in records}
-        return records, list(missing.values())
-
-    def _lost(self, missing: Iterable[Job], others: dict[str, Job]) -> list[Job]:
-        """Return which sources of missing jobs, and of each other, must be trained again."""
-        lost: dict[str, Job] = {}
-        left = list(missing)
-        while left:
-            for key in needs(left.pop()) & others.keys() - lost.keys():
-                if not self.lookup.holds(others[key]):
-                    lost[key] = others[key]
-                    left.append(others[key])
-        return list(lost.values())
 
     def _train_missing(
         self, missing: list[Job], records: dict[str, Record], device: torch.device
     ) -> None:
-        # Read once, before processes share the memory.
+        # Read once, before processes share the memory; the code as it is now, not hours later.
         with self._heart.beating():
             for job in missing:
+                code(job["settings"]["method"]["name"])
                 self.data(job["settings"], device)
         # As a run with other inputs may need training again.
         self._heart.expect(missing)
         images = sum(job["images"] for job in missing)
         with Progress(len(missing), images, self.progress_seconds, self.bar) as progress:
             for jobs in rounds(missing):
+                jobs = self._able(jobs)
                 # Runs that another process is training come last, and are waited for.
                 for wait in (False, True):
                     waiting = []
                     for job, record in self._train_all(jobs, wait, device):
                         if record is None:
                             waiting.append(job)
+                        elif isinstance(record, Failure):
+                            self._failed(record)
+                            progress.failed(job)
                         else:
                             records[job["key"]] = self.trained[job["key"]] = record
                             progress.done(job, record)
                             self._heart.done(job["key"], record["status"] == "diverged")
                     jobs = waiting
 
+    def _able(self, jobs: list[Job]) -> list[Job]:
+        """Return the jobs that need none which failed; the others have failed with it."""
+        able = []
+        for job in jobs:
+            if lost := sorted(needs(job) & self.failures.keys()):
+                self._failed(waits_for(job, self.failures[lost[0]].label))
+            else:
+                able.append(job)
+        return able
+
+    def _failed(self, failure: Failure) -> None:
+        self.failures[failure.key] = failure
+        self._heart.failed(failure.key)
+        log.warning("%s: failed: %s", failure.label, failure.text)
+        if failure.details:
+            log.debug("%s: %s", failure.label, failure.details)
+
     def _train_all(
         self, jobs: list[Job], wait: bool, device: torch.device
-    ) -> Iterator[tuple[Job, Record | None]]:
+    ) -> Iterator[tuple[Job, Record | Failure | None]]:
         """Train jobs that need nothing of one another; yields each when it is done."""
         if device.type == "cpu" and jobs and self.workers > 1:
             # A single job goes to a process too: one that has computed cannot fork safely.
             yield from in_processes(
-                lambda job: drain(self.train_one(job, wait, device)),
+                lambda job: self._attempt(job, wait, device),
                 jobs,
                 self.workers,
                 self._heart.beat,
@@ -187,11 +187,17 @@ class Trainer:
                 yield from self._side_by_side(jobs, wait, device)
             else:
                 for job in jobs:
-                    yield job, drain(self.train_one(job, wait, device))
+                    yield job, self._attempt(job, wait, device)
+
+    def _attempt(self, job: Job, wait: bool, device: torch.device) -> Record | Failure | None:
+        try:
+            return drain(self.train_one(job, wait, device))
+        except RunFailed as failed:
+            return failed.failure
 
     def _side_by_side(
         self, jobs: list[Job], wait: bool, device: torch.device
-    ) -> Iterator[tuple[Job, Record | None]]:
+    ) -> Iterator[tuple[Job, Record | Failure | None]]:
         from cyclery.engine.cuda import Memory, own_stream
 
         if self._room is None:
@@ -212,7 +218,10 @@ class Trainer:
                 self._beside = None
 
     def train_one(self, job: Job, wait: bool, device: torch.device) -> Task[Record | None]:
-        """Train one job under its lock; None where another process has it and ``wait`` is off."""
+        """Train one job under its lock; None where another process has it and ``wait`` is off.
+
+        A RunFailed says what ended this run, and nothing about others.
+        """
         while True:
             stop_if_asked()
             # Asked for again and again, so that a signal can end the waiting.
@@ -241,11 +250,10 @@ class Trainer:
         if any(member["sha256"] is None for member in members):
             record = _never_trained(job)
         else:
-            with _compiling(job):
-                if job["kind"] == "range":
-                    record = yield from self._sweep(job, data, device)
-                else:
-                    record = yield from self._run(job, data, device, inputs)
+            if job["kind"] == "range":
+                record = yield from self._sweep(job, data, device)
+            else:
+                record = yield from self._run(job, data, device, inputs)
         record |= {
             "schema": 1,
             "kind": job["kind"],
@@ -254,6 +262,7 @@ class Trainer:
             "images_per_second": record["views"] / max(record["seconds"], 1e-9),
             "device": device_name(device),
             "versions": versions(),
+            "code": code(job["settings"]["method"]["name"]),
             "commit": self.commit,
             "started": started,
         }
@@ -270,9 +279,10 @@ class Trainer:
         from cyclery.engine.sweep import sweep
 
         began = time.monotonic()
-        found = yield from sweep(
-            job["settings"], data, device, stop_if_asked, self._recorder(device)
-        )
+        with naming(job):
+            found = yield from sweep(
+                job["settings"], data, device, stop_if_asked, self._recorder(device)
+            )
         return {"status": "done", **found, "seconds": time.monotonic() - began}
 
     def _run(
@@ -288,10 +298,8 @@ class Trainer:
             name: [self._trained(member["key"], member["sha256"]) for member in members]
             for name, members in inputs["parents"].items()
         }
-        try:
+        with naming(job):
             run = Run(settings, data, device, bounds, parents, self._recorder(device))
-        except UserError as error:
-            raise UserError(f"{job['label']}: {error}") from None
         # What the state is made from and by; a resume point of anything else is not used.
         made = [job["key"], inputs, device.type, versions()["torch"]]
         stamp = sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
@@ -303,12 +311,15 @@ class Trainer:
             log.info("%s: resumed after epoch %d", job["label"], point.epoch)
         began = saved = said = time.monotonic()
         outcome: Record = {"status": "done", "diverged_step": None, "final": {}, "cohort": 1}
-        if settled := run.prepare():
+        with naming(job):
+            settled = run.prepare()
+        if settled:
             yield Pause.SETTLED
         try:
             while not run.finished:
-                yield from run.epoch_steps()
-                yield from run.evaluation_steps()
+                with naming(job):
+                    yield from run.epoch_steps()
+                    yield from run.evaluation_steps()
                 self._heart.running(job["key"], run.epoch / settings["epochs"])
                 if self._beside is not None:
                     outcome["cohort"] = max(outcome["cohort"], self._beside.size)
@@ -322,7 +333,7 @@ class Trainer:
                 log.log(
                     logging.INFO if aloud else logging.DEBUG,
                     "%s",
-                    _epoch(job, run, spent + now - began),
+                    epoch_line(job, run, spent + now - began),
                 )
                 if asked_to_stop() or (not run.finished and now - saved >= self.resume_seconds):
                     try:
@@ -335,7 +346,8 @@ class Trainer:
                                     job["label"], error.__cause__)  # fmt: skip
                     saved = now
                 stop_if_asked()
-            outcome["final"] = yield from run.final_steps()
+            with naming(job):
+                outcome["final"] = yield from run.final_steps()
         except Diverged as diverged:
             outcome |= {"status": "diverged", "diverged_step": diverged.update}
             log.warning("%s: diverged at update %d", job["label"], diverged.update)
@@ -362,33 +374,6 @@ class Trainer:
         assert record is not None, "its record was read a moment ago"
         return Trained(record["settings"], load_weights(self.store.checkpoint(key), digest))
 
-    @contextlib.contextmanager
-    def _device(self) -> Iterator[torch.device]:
-        """Yield what computes; on a GPU, hold a slot of it meanwhile."""
-        import torch
-
-        wanted = self.device
-        if wanted == "auto":
-            wanted = "cuda" if torch.cuda.is_available() else "cpu"
-        if wanted == "cpu":
-            # Processes are forked later, and a pool of threads does not survive that.
-            torch.set_num_threads(1)
-            yield torch.device("cpu")
-            return
-        if not torch.cuda.is_available():
-            raise UserError(
-                "device: cuda is configured, but torch sees no GPU; set `device: cpu`, or install "
-                "a build of torch for this GPU"
-            )
-        from cyclery.engine import slots
-
-        visible = slots.visible(self.gpus, os.environ, torch.cuda.device_count)
-        pool = slots.Pool(visible, self.jobs_per_gpu, slots.folder())
-        with pool.acquire(stop_if_asked) as index:
-            device = torch.device("cuda", index)
-            torch.cuda.set_device(device)
-            yield device
-
     def data(self, settings: dict[str, Any], device: torch.device) -> Data:
         """Return the dataset on the device, reading it once; its file is re-made where absent."""
         from cyclery.data.prepare import load_or_remake
@@ -404,41 +389,9 @@ class Trainer:
         return self._data[name]
 
 
-@contextlib.contextmanager
-def _compiling(job: Job) -> Iterator[None]:
-    """Say where torch.compile fails; to go on without it would be another run."""
-    if not job["settings"]["compile"]:
-        yield
-        return
-    from torch._dynamo.exc import TorchDynamoException
-
-    try:
-        yield
-    except TorchDynamoException as error:
-        why = str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"{job['label']}: compile is true, but torch.compile failed: {why} Mend that (it needs "
-            "Triton and a C compiler), or set `compile: false`."
-        ) from error
-
-
 def _never_trained(job: Job) -> Record:
     """Return the outcome of a run whose parent diverged: it diverged before its first update."""
     log.warning("%s: not trained, because its parent diverged", job["label"])
     curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}
     return {"status": "diverged", "diverged_step": 0, "final": {}, "curve": curve,
             "images": 0, "views": 0, "updates": 0, "cohort": 0, "seconds": 0.0}  # fmt: skip
-
-
-def _epoch(job: Job, run: Run, seconds: float) -> str:
-    """Say how far a run is, ``seconds`` after its start."""
-    curve, epochs = run.curve, run.settings["epochs"]
-    rate = run.images / max(seconds, 1e-9)
-    evaluated = ""
-    if curve["eval_epoch"] and curve["eval_epoch"][-1] == run.epoch and "val_accuracy" in curve:
-        evaluated = f", validation {100 * curve['val_accuracy'][-1]:.2f} %"
-    left = duration(seconds * (epochs - run.epoch) / run.epoch)
-    return (
-        f"{job['label']}: epoch {run.epoch}/{epochs}, loss {curve['train_loss'][-1]:.4f}"
-        f"{evaluated}, {rate:.0f} images/s, about {left} left"
-    )

@@ -4,8 +4,10 @@ A method file declares ``VERSION`` (raised whenever what it computes changes: it
 key), ``TITLE``, a frozen dataclass ``Settings`` and a pure function
 ``step(models, batch, row, settings, generator) -> (loss, logs)``. Fields of ``Settings`` that are
 annotated ``Quantity`` may follow a schedule; their value at this update arrives in ``row`` as a
-0-dim tensor. Every field has a default. A step never reads a host number that changes with time
-and never synchronises, so the engine can capture and replay it.
+0-dim tensor; reading it off ``settings`` is refused. Every field has a default. A step never reads
+a host number that changes with time and never synchronises, so the engine can capture and replay
+it, and draws from ``generator`` alone: a draw from a global one ends the run, for it would neither
+repeat nor resume. ``cyclery check --methods`` tries each method that is configured.
 
 Where a method needs more than one weak view of labelled samples, its file says so:
 
@@ -36,11 +38,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, get_type_hints
+from typing import Any
 
 from cyclery.errors import UserError, choices, nearest
+from cyclery.methods import _file
+from cyclery.methods._chosen import guarded
 from cyclery.schedules import Quantity
 
 # The parent that a run's final figures are compared with, where it has one of that name; else it
@@ -71,8 +74,8 @@ class Method:
     capture: bool
 
     def chosen(self, settings: dict[str, Any]) -> Any:
-        """Return the settings of a run as ``settings_type``."""
-        return self.settings_type(**settings)
+        """Return the settings of a run as ``settings_type``; no quantity can be read off them."""
+        return guarded(self.name, self.settings_type, self.quantities)(**settings)
 
     def limits(self, quantity: str) -> dict[str, Any]:
         """Return the documentation and limits of a quantity, as its field declares them."""
@@ -87,13 +90,15 @@ def names() -> tuple[str, ...]:
 
 @cache
 def load(name: str) -> Method:
-    """Import the method ``name``; a UserError names the methods there are."""
+    """Import the method ``name``.
+
+    A UserError names the methods there are, or what is wrong with the file of this one.
+    """
     if name not in names():
         raise UserError(
             f"unknown method {name!r}.{nearest(name, names())} Methods: {choices(names())}."
         )
-    module = import_module(f"{__name__}.{name}")
-    hints = get_type_hints(module.Settings, include_extras=True)
+    module, hints = _file.read(name)
     return Method(
         name=name,
         version=module.VERSION,
@@ -112,6 +117,16 @@ def load(name: str) -> Method:
         ignored=getattr(module, "ignored", lambda settings: {}),
         capture=getattr(module, "CAPTURE", True),
     )
+
+
+def code(name: str) -> str:
+    """Return the hash of what a method's code says, comments and docstrings aside."""
+    return _file.digest(name)
+
+
+def check_files() -> None:
+    """Raise a UserError with a line for each method whose file is wrong."""
+    _file.check_all(names())
 
 
 def parents_of(method: dict[str, Any]) -> tuple[str, ...]:

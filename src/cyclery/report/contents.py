@@ -13,7 +13,9 @@ from cyclery.report.intervals import (
     printed_text,
 )
 from cyclery.report.model import (
+    BEFORE,
     amount,
+    before,
     compact,
     duration,
     is_share,
@@ -143,19 +145,23 @@ def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Tab
     extra = [m for m in extra if m not in metrics and m.partition("@")[2] not in ("1", "1.0")]
     columns = [Column("", "key"), Column("Arm", weight=2.4), Column("Role", weight=0.9)]
     columns += [Column("n", "number", 0), *_metric_columns(metrics, bool(extra))]
-    columns += [Column("Images", "right"), Column("Time/run", "right"), *_metric_columns(extra)]
+    columns += [Column("Images", "right"), Column("Ancestors", "right")]
+    columns += [Column("Time/run", "right"), *_metric_columns(extra)]
     seen = {arm["views"] for arm in experiment["arms"] if arm["views"] is not None}
     rows: list[list[Cell]] = []
     for place, arm in enumerate(experiment["arms"]):
         label = (arm["label"] or arm["id"]) + (" †" if arm["own_definition"] else "")
         row: list[Cell] = [place, label, arm["role"], arm["n"]]
         row += _figures(arm, metrics, columns[len(row) :])
-        row += [amount(arm["views"]) if len(seen) > 1 else None, duration(arm["seconds"])]
+        row += [amount(arm["views"]) if len(seen) > 1 else None, before(arm)]
+        row.append(duration(arm["seconds"]))
         row += _figures(arm, extra, columns[len(row) :])
         rows.append([None if c == "\u2013" else c for c in row])
     budget = ["Images: all views that the network was trained on, unlabelled ones too."]
     if len(seen) == 1:
         budget = [f"Every arm saw {amount(max(seen))} images a run."]
+    if any(before(arm) for arm in experiment["arms"]):
+        budget.append(BEFORE)
     title = experiment["title"] or experiment["id"]
     all_notes = [*notes, *(budget if seen else []), *_arm_notes(experiment["arms"])]
     return Table(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cyclery.report.chart import INK, Chart, Page, colour, log_ticks, span
-from cyclery.report.model import Slugs, amount, compact, seed_list
+from cyclery.report.model import BEFORE, Slugs, amount, before, compact, seed_list
 from cyclery.report.tables import Cell, Column, Estimate, Table
 
 Json = dict[str, Any]
@@ -110,13 +110,13 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
             f"{place + 1}{' ‡' if place in front else ''}", _cut(arm["label"] or arm["id"], 160),
             _cut(entry.paper, 60), _cut("; ".join(dict.fromkeys(entry.experiments)), 160),
             _cut(network, 60), _cut(arm["role"], 60), arm["n"], _estimate(entry), time,
-            amount(arm["views"]) if arm["views"] else None,
+            amount(arm["views"]) if arm["views"] else None, before(arm),
         ])  # fmt: skip
     columns = [
         Column("Rank", "right"), Column("Arm", weight=2.0), Column("Paper", weight=1.3),
         Column("Experiment", weight=2.0), Column("Network", weight=0.9), Column("Role", weight=0.8),
         Column("n", "number", 0), Column("Test accuracy (%)", "estimate"),
-        Column("Seconds/run", "right"), Column("Images", "right"),
+        Column("Seconds/run", "right"), Column("Images", "right"), Column("Ancestors", "right"),
     ]  # fmt: skip
     return Table(
         slug, f"Every arm on {group.title}", columns, rows, [*_notes(group), *notes], lead=2,
@@ -133,6 +133,8 @@ def _notes(group: Group) -> list[str]:
     said = [f"{arms} arms with {trials} trials each" for trials, arms in sorted(tuned.items())]
     tuning = f"Tuning: {none} arms as declared, untuned" if none else "Tuning: every arm"
     budget = "Budgets differ between experiments: images and time stand in the row."
+    if any(before(entry.arm) for entry in group.entries.values()):
+        budget = f"{budget} {BEFORE}"
     return [
         f"Selection: {', '.join(sorted(filter(None, rules))) or 'not stated'}. "
         f"Seeds: {seed_list(seeds)}. Mean ± half of the 95 % interval over seeds. "

@@ -46,7 +46,7 @@ _CLAIM: Json = {
 _ARM: Json = {
     "id": "", "label": "", "role": "", "own_definition": "", "n": 0, "units": None,
     "diverged": [{"seed": None, "step": None}], "metrics": {}, "images": None, "views": None,
-    "updates": None, "seconds": None, "keys": [],
+    "updates": None, "seconds": None, "keys": [], "ancestors_images": None,
     "tuned": {"trials": [{"factors": {}, "val_accuracy": None, "values": [], "diverged": 0}],
               "chosen": {}, "seeds": [], "fallback": False},
 }  # fmt: skip
@@ -73,6 +73,11 @@ _EVIDENCE: Json = {
     "provenance": {"commits": [], "versions": [], "devices": [], "seeds": [], "records": 0,
                    "diverged": 0, "seconds": 0.0, "images": 0, "warnings": [], "made": ""},
 }  # fmt: skip
+
+# Under a table with a column of them.
+BEFORE = (
+    "Ancestors: samples that the runs which an arm descends from were trained on, each run once."
+)
 
 
 def scrub(value: Any) -> Any:
@@ -150,6 +155,11 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
     if float(text) == 0:  # no "-0.00"
         text = text.lstrip("+-")
     return text.replace("-", MINUS)
+
+
+def before(arm: Json) -> str | None:
+    """Return the samples that an arm's ancestors were trained on; None where it has none."""
+    return amount(arm["ancestors_images"]) if arm["ancestors_images"] else None
 
 
 def compact(value: float | None) -> str:

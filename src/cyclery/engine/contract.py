@@ -1,0 +1,44 @@
+"""What a method's step must return, said in one message where it returns something else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from cyclery.errors import UserError
+
+
+def check_step(method: str, found: Any) -> None:
+    """Raise a UserError unless a step returned a loss with a gradient, and logs by name."""
+    problem = _problem(found)
+    if problem:
+        raise UserError(f"method: the step of {method!r} must return (loss, logs): {problem}.")
+
+
+def _problem(found: Any) -> str | None:
+    if not isinstance(found, tuple) or len(found) != 2:
+        shown = _shown(found)
+        if isinstance(found, tuple):
+            shown = f"a tuple of {len(found)}"
+        return f"a tuple of the loss and a dict of what is logged, {{}} if nothing (found {shown})"
+    loss, logs = found
+    if not isinstance(loss, Tensor) or loss.ndim or not loss.is_floating_point():
+        return f"the loss must be one number as a tensor, a mean or sum (found {_shown(loss)})"
+    if not loss.requires_grad:
+        return "the loss has no gradient, so nothing would be trained (detached, or under no_grad)"
+    if not isinstance(logs, Mapping):
+        return f"the logs must be a dict of tensors by name (found {_shown(logs)})"
+    for name, value in logs.items():
+        if not isinstance(name, str):
+            return f"names of logs must be text (found {name!r:.80})"
+        if not isinstance(value, Tensor) or value.ndim:
+            return f"the log {name!r} must be one number as a tensor (found {_shown(value)})"
+    return None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {list(value.shape)}, {str(value.dtype).removeprefix('torch.')}"
+    return f"{type(value).__name__} {value!r:.60}"

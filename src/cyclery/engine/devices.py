@@ -1,0 +1,41 @@
+"""What computes: a CPU, or a GPU of which this process holds a slot meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cyclery.engine.processes import stop_if_asked
+from cyclery.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@contextlib.contextmanager
+def taken(wanted: str, gpus: list[int] | None, jobs_per_gpu: int) -> Iterator[torch.device]:
+    """Yield the device that is wanted (auto, cpu or cuda); of the ``gpus`` one with a slot free."""
+    import torch
+
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cpu":
+        # Processes are forked later, and a pool of threads does not survive that.
+        torch.set_num_threads(1)
+        yield torch.device("cpu")
+        return
+    if not torch.cuda.is_available():
+        raise UserError(
+            "device: cuda is configured, but torch sees no GPU; set `device: cpu`, or install "
+            "a build of torch for this GPU"
+        )
+    from cyclery.engine import slots
+
+    visible = slots.visible(gpus, os.environ, torch.cuda.device_count)
+    pool = slots.Pool(visible, jobs_per_gpu, slots.folder())
+    with pool.acquire(stop_if_asked) as index:
+        device = torch.device("cuda", index)
+        torch.cuda.set_device(device)
+        yield device

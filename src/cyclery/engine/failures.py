@@ -1,0 +1,108 @@
+"""A run that failed: it is named, the others of its job go on, and the job says so at its end."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from cyclery.engine.lookup import Job
+from cyclery.engine.processes import Stopped
+from cyclery.errors import UserError
+
+# Of an error's own text; more is in the log.
+LETTERS = 300
+# Runs that a message names.
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed, in a line, and all of it as a traceback."""
+
+    key: str
+    label: str
+    text: str
+    details: str
+
+
+class RunFailed(Exception):
+    """What ended one run and says nothing about the others."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(f"{failure.label}: {failure.text}")
+        self.failure = failure
+
+
+@contextlib.contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Turn whatever goes wrong in a run's own computations into a RunFailed that names it."""
+    # Imported by whoever is here: torch's runs are.
+    from cyclery.engine.run import Diverged
+
+    try:
+        yield
+    except (Stopped, Diverged, RunFailed):
+        raise
+    except Exception as error:
+        # What a user can mend says all in its message.
+        known = isinstance(error, UserError)
+        details = "" if known else "".join(traceback.format_exception(error))
+        raise RunFailed(Failure(job["key"], job["label"], _text(job, error), details)) from error
+
+
+def waits_for(job: Job, failed: str) -> Failure:
+    """Return why a run was not trained that needs one which failed."""
+    return Failure(job["key"], job["label"], f"not trained, for it needs {failed}", "")
+
+
+def _text(job: Job, error: Exception) -> str:
+    first = f"{error}".strip().partition("\n")[0][:LETTERS]
+    if isinstance(error, UserError):
+        return first
+    if job["settings"].get("compile") and _by_compiler(error):
+        return (
+            f"compile is true, but torch.compile failed: {first} Mend that (it needs Triton and a "
+            "C compiler), or set `compile: false`."
+        )
+    return f"{type(error).__name__}{': ' if first else ''}{first} ({_place(error)})"
+
+
+def _by_compiler(error: Exception) -> bool:
+    from torch._dynamo.exc import TorchDynamoException
+
+    return isinstance(error, TorchDynamoException)
+
+
+def _place(error: Exception) -> str:
+    """Return the innermost line outside of libraries, which its author can change."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    return f"{own[-1].filename}:{own[-1].lineno}"
+
+
+def summary(failures: Sequence[Failure], runs: int) -> str:
+    """Return what a job says at its end of those of its ``runs`` that failed."""
+    # Seeds of an arm mostly fail alike.
+    alike: dict[str, list[str]] = {}
+    for failure in failures:
+        alike.setdefault(failure.text, []).append(failure.label)
+    lines = [f"{_names(labels)}: {text}" for text, labels in alike.items()]
+    more = len(lines) - NAMED
+    if more > 0:
+        lines = [*lines[:NAMED], f"and {more} other errors"]
+    if runs == 1:
+        head, *lines = lines
+    else:
+        head = f"{len(failures)} of {runs} runs failed, the others are kept:"
+    if any(failure.details for failure in failures):
+        lines.append("The tracebacks are in the job's log (by hand: `--log FILE`).")
+    if runs > 1:
+        lines.append("Mend this and repeat the command: only what failed is trained.")
+    return "\n".join([head, *lines])
+
+
+def _names(labels: Sequence[str]) -> str:
+    more = len(labels) - NAMED
+    return ", ".join(labels[:NAMED]) + (f" and {more} more" if more > 0 else "")
