@@ -167,8 +167,8 @@ class Comparison(Strict):
     test: Literal["superiority", "equivalence", "non-inferiority"] = Field(
         "superiority", description="the test"
     )
-    margin: Number = Field(
-        0.0, ge=0, description="smallest effect that counts; percentage points for accuracies"
+    margin: Annotated[float, Field(ge=0, le=1e12)] = Field(
+        0.0, description="smallest effect that counts; percentage points for accuracies"
     )
     lower_is_better: bool = Field(
         False, description="the claim is that the metric is smaller, or that it falls"
@@ -178,9 +178,8 @@ class Comparison(Strict):
         description="the effect that the claim states, in the unit of the margin: the report says "
         "how many seeds would find it; null takes a `printed` one of that unit",
     )
-    spread: Number | None = Field(
+    spread: Annotated[float, Field(gt=0, le=1e12)] | None = Field(
         None,
-        gt=0,
         description="standard deviation over seeds that goes with `effect`; null takes the "
         "measured one",
     )
