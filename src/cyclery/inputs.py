@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,13 @@ from cyclery.files import parse_json, read_regular
 from cyclery.store import is_altered, is_sealed
 
 Record = dict[str, Any]
+# Plain decimals: not all that Python takes for a number, such as 9_2 or digits of other scripts.
+_DECIMAL = r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+_FIGURES = {
+    "value": (re.compile(f"[-+]?{_DECIMAL}"), "a number"),
+    "std": (re.compile(_DECIMAL), "a number from 0"),
+    "runs": (re.compile(r"[1-9][0-9]{0,8}"), "a whole number from 1"),
+}
 REMEDY = "Delete the file and repeat the command: what the run store holds is not trained again."
 
 
@@ -78,19 +86,12 @@ def read_printed(path: Path) -> list[dict[str, Any]]:
         if None in line or None in line.values():
             raise UserError(f"{path}, line {number}: has another number of cells than line 1.")
         row: dict[str, Any] = {key: text or None for key, text in line.items()}
-        for key in ("value", "std", "runs"):
+        for key, (form, words) in _FIGURES.items():
             text = row.get(key)
-            if text is not None and not _is_number(text):
+            if text is not None and not (form.fullmatch(text) and math.isfinite(float(text))):
                 raise UserError(
-                    f"{path}, line {number}: {key} must be a number or empty (found {text!r})."
+                    f"{path}, line {number}: {key} must be {words}, or empty (found {text!r:.80})."
                 )
             row[key] = None if text is None else float(text)
         rows.append(row)
     return rows
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False

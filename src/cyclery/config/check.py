@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 
 from cyclery import methods
 from cyclery.arms import ArmError
 from cyclery.config.comparisons import BestOf, Comparison, Group, comparison_arms
 from cyclery.config.load import Project, tier_names
+from cyclery.config.margins import check_scales
 from cyclery.config.models import Claim, Experiment, Paper
 from cyclery.errors import UserError, choices, nearest
+from cyclery.inputs import read_printed
 from cyclery.methods import REFERENCE, TEACHER
-from cyclery.metrics_derived import BEST, PSEUDO_ACCURACY, SELECTIONS, selection, unit
+from cyclery.metrics_derived import BEST, PSEUDO_ACCURACY, SELECTIONS, selection
 from cyclery.plan import RANGE_ARM, Plan
 
 # Of the network that is evaluated, and, where weights are averaged, of the trained one.
@@ -52,6 +55,7 @@ def check(project: Project) -> Plan:
         for name, paper in project.papers.items()
         for text in _paper(paper, tiers)
     ]
+    problems += _printed(project)
     problems = problems or _arms(plan)
     problems = problems or [
         f"{project.paper_file(name)}: {text}"
@@ -61,6 +65,14 @@ def check(project: Project) -> Plan:
     if problems:
         raise UserError("\n".join(problems))
     return plan
+
+
+def _printed(project: Project) -> Iterator[str]:
+    for name in project.papers:
+        try:
+            read_printed(project.printed_file(name))
+        except UserError as error:
+            yield str(error)
 
 
 def _arms(plan: Plan) -> list[str]:
@@ -136,23 +148,23 @@ def _claim(paper: Paper, claim: Claim, where: str, tiers: list[str]) -> Iterator
 
 def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
     if comparison.listed():
-        yield from _listed(paper, comparison, where)
+        found = list(_listed(paper, comparison, where))
+        yield from found or check_scales(comparison, where)
         return
     first, *others = comparison.differences()
     found = list(_difference(paper, first, where))
     yield from found
+    sound = not found
     for second in others:
         # What the second takes over from the first is told there.
         for problem in _difference(paper, second, f"{where}.interaction"):
+            sound = False
             if problem.replace(f"{where}.interaction", where, 1) not in found:
                 yield problem
         if second == first:
             yield f"{where}.interaction: is the first difference again; change one of them."
-        if unit(first.metric) != unit(second.metric):
-            yield (
-                f"{where}.interaction.metric: {second.metric!r} has another unit than "
-                f"{first.metric!r}; take accuracies or none in both."
-            )
+    if sound:
+        yield from check_scales(comparison, where)
 
 
 def _listed(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
@@ -231,10 +243,8 @@ def _metric(metric: str, of_range: bool, where: str, prefix: str = "") -> Iterat
 
 
 def _is_fraction(text: str) -> bool:
-    try:
-        return 0 <= float(text) <= 1
-    except ValueError:
-        return False
+    # Not all that Python takes for a number, such as 0_1.
+    return bool(re.fullmatch(r"[0-9]*\.?[0-9]+|[0-9]+\.", text)) and float(text) <= 1
 
 
 def _comparisons(plan: Plan, paper: str) -> Iterator[str]:

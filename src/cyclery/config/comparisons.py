@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from cyclery.config.settings import HERE, Strict
+from cyclery.config.settings import Strict, Text
+from cyclery.errors import HERE
 from cyclery.metrics_derived import smaller_is_better
 
 Kind = Literal["difference", "interaction", "trend", "ordering", "rank correlation"]
-Values = Annotated[dict[str, float], Field(min_length=3)]
+# Beyond these, differences and squares of numbers are no longer exact, or no numbers at all.
+Number = Annotated[float, Field(ge=-1e12, le=1e12)]
+Values = Annotated[dict[str, Number], Field(min_length=3, max_length=100)]
 
 
 class Group(NamedTuple):
@@ -34,7 +37,7 @@ class BestOf(Strict):
 class Constant(Strict):
     """A fixed number instead of an arm."""
 
-    constant: float = Field(description="what the metric is compared with")
+    constant: Number = Field(description="what the metric is compared with")
 
 
 def _kind_of_against(value: Any) -> str | None:
@@ -108,7 +111,7 @@ class RankCorrelation(Strict):
     """How far the arms of a seed stand in the order of other numbers; one of the first two keys."""
 
     values: Values | None = Field(None, description="arms to declared numbers, three or more")
-    arms: Annotated[list[str], Field(min_length=3)] | None = Field(
+    arms: Annotated[list[str], Field(min_length=3, max_length=100)] | None = Field(
         None, description="arms, three or more, with `metric`"
     )
     metric: str | None = Field(None, description="the other metric of these arms")
@@ -130,9 +133,9 @@ class RankCorrelation(Strict):
 class PrintedEffect(Strict):
     """An effect as the paper prints it, oriented as the comparison is."""
 
-    value: float = Field(description="the effect: positive favours the claim")
-    unit: str = Field("pp", description="its unit; `pp` is percentage points")
-    source: str = Field(min_length=1, description="table or figure, data and network")
+    value: Number = Field(description="the effect: positive favours the claim")
+    unit: Text = Field("pp", description="its unit; `pp` is percentage points")
+    source: Text = Field(description="table or figure, data and network")
     confidence: Literal["read", "memory"] = Field(
         "read", description="read in the source, or recalled from memory"
     )
@@ -152,7 +155,7 @@ class Comparison(Strict):
     trend: Trend | None = Field(
         None, description="the claim is that the metric rises along the arms; no `arm`, `against`"
     )
-    ordering: Annotated[list[str], Field(min_length=3)] | None = Field(
+    ordering: Annotated[list[str], Field(min_length=3, max_length=100)] | None = Field(
         None, description="the claim is that each arm is better than the next; no `arm`, `against`"
     )
     rank_correlation: RankCorrelation | None = Field(
@@ -165,28 +168,27 @@ class Comparison(Strict):
     test: Literal["superiority", "equivalence", "non-inferiority"] = Field(
         "superiority", description="the test"
     )
-    margin: float = Field(
-        0.0, ge=0, description="smallest effect that counts; percentage points for accuracies"
+    margin: Annotated[float, Field(ge=0, le=1e12)] = Field(
+        0.0, description="smallest effect that counts; percentage points for accuracies"
     )
     lower_is_better: bool = Field(
         False, description="the claim is that the metric is smaller, or that it falls"
     )
-    effect: float | None = Field(
+    effect: Number | None = Field(
         None,
         description="the effect that the claim states, in the unit of the margin: the report says "
         "how many seeds would find it; null takes a `printed` one of that unit",
     )
-    spread: float | None = Field(
+    spread: Annotated[float, Field(gt=0, le=1e12)] | None = Field(
         None,
-        gt=0,
         description="standard deviation over seeds that goes with `effect`; null takes the "
         "measured one",
     )
     printed: PrintedEffect | None = Field(
         None, description="the effect that the paper prints; shown beside ours, never tested"
     )
-    label: str | None = Field(None, description="how the report calls it")
-    unequal_budget: str | None = Field(
+    label: Text | None = Field(None, description="how the report calls it")
+    unequal_budget: Text | None = Field(
         None, description="why the arms may see different numbers of samples"
     )
 

@@ -65,16 +65,22 @@ def check_layer(kind: str, given: Mapping[str, Any], where: str) -> None:
     check_given(method.settings_type, rest, where, skip=method.quantities)
     for key in method.quantities:
         if key in rest:
+            _no_words(rest[key], f"{where}.{key}")
             check_limited(rest[key], method.limits(key), f"{where}.{key}")
 
 
 def check_quantity(name: str, spec: Any, where: str) -> None:
     """Raise a UserError unless ``spec`` is a schedule whose values suit the quantity ``name``."""
-    if name != "lr" and schedules.words(spec):
+    if name != "lr":
+        _no_words(spec, where)
+    check_limited(spec, QUANTITIES[name], where)
+
+
+def _no_words(spec: Any, where: str) -> None:
+    if schedules.words(spec):
         raise UserError(
             f"{where}: range.base and range.max are learning rates, so only `lr` can take them."
         )
-    check_limited(spec, QUANTITIES[name], where)
 
 
 def check_limited(spec: Any, limits: Mapping[str, Any], where: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,49 +11,16 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from cyclery.config.folders import misplaced
 from cyclery.config.models import Config, Paper, Tier
-from cyclery.config.settings import HERE, NAME
-from cyclery.errors import UserError, choices, nearest
+from cyclery.config.reading import SIZE, Odd, parse, scalar
+from cyclery.config.settings import NAME
+from cyclery.errors import HERE, UserError, choices, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 Overrides = dict[str, Any]
 # Targets of the Snakefile, which a paper's target must not hide, and the word for every tier.
 TAKEN = ("all", "checkpoint", "checkpoints", "evidence", "lr_range", "prepare", "report", "train")
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Safe YAML in which a key that stands twice is an error instead of the last one winning.
-
-    A number may be written 1e-3, as in JSON and YAML 1.2; YAML 1.1 alone would read it as text.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        super().__init__(stream)
-        # Built from the inside out, so that an alias within its own anchor is found.
-        self.deep_construct = True
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: dict[Any, int] = {}
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            line = key_node.start_mark.line + 1
-            if isinstance(key, str) and key in seen:
-                raise UserError(
-                    f"{node.start_mark.name}: {key!r} stands twice, on lines {seen[key]} and "
-                    f"{line}; rename or delete one."
-                )
-            if isinstance(key, str):
-                seen[key] = line
-        return dict(super().construct_mapping(node, deep))
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
 
 
 @dataclass(frozen=True)
@@ -113,22 +79,14 @@ class Project:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; a UserError names the file, and the line of a mistake."""
     try:
-        with path.open(encoding="utf-8") as stream:
-            data = yaml.load(stream, Loader=_Loader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error.reason}).") from None
+        data = parse(_text(path), str(path))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UserError(f"{path}{where}: not valid YAML: {error.problem}.") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # A date that is none, a character that is none, brackets without end.
-        text = " ".join(str(error).split())
-        raise UserError(f"{path}: not valid YAML: {text}.") from None
+    except yaml.YAMLError as error:
+        # A character that is none.
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from None
     if data is None:
         raise UserError(f"{path}: is empty; expected keys and values.")
     if not isinstance(data, dict):
@@ -136,14 +94,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def _text(path: Path) -> str:
+    """Return the text of a file; a UserError says why it has none."""
+    try:
+        if path.exists() and not path.is_file():
+            raise UserError(f"{path}: cannot be read (not a file).")
+        with path.open("rb") as stream:
+            found = stream.read(SIZE + 1)
+        if len(found) > SIZE:
+            raise UserError(f"{path}: has more than {SIZE:,} bytes; divide it.")
+        return found.decode("utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason}).") from None
+
+
 def read_value(text: str) -> Any:
     """Return the value of a ``KEY=VALUE`` text: YAML, or the text itself where it is none."""
     try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError, UserError):
+        return parse(text, "")
+    except (yaml.YAMLError, UserError):
         return text
 
 
+# Mistakes of one file that are told.
+SHOWN = 30
 # What pydantic finds wrong, in the words of all other messages.
 _WORDS = {
     "missing": "missing; it has no default",
@@ -160,8 +138,9 @@ _WORDS = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
     "less_than_equal": "must be at most {le}",
+    "string_too_short": "must say something",
     "string_too_long": "must have at most {max_length} characters",
-    "too_long": "must have {max_length} elements",
+    "too_long": "must have at most {max_length} elements",
     "string_pattern_mismatch": "must begin with a letter and have only letters, digits, - and _, "
     "at most 64 in all",
 }
@@ -173,7 +152,9 @@ def validate(model: type[Model], data: Any, where: str) -> Model:
         return model.model_validate(data)
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        lines = [f"{where}: {_message(problem)}" for problem in problems]
+        lines = [f"{where}: {_message(problem)}" for problem in problems[:SHOWN]]
+        if (more := len(problems) - SHOWN) > 0:
+            lines.append(f"{where}: {more} more mistakes.")
         raise UserError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -188,7 +169,7 @@ _BRANCHES = {"arm": "against", "best_of": "against", "constant": "against"} | {
 
 def _message(problem: Any) -> str:
     """Return one mistake that pydantic found: its key, what is allowed and what was found."""
-    parts = [str(part) for part in problem["loc"]]
+    parts = [_part(part) for part in problem["loc"]]
     parts = [
         part
         for before, part in zip(["", *parts], parts, strict=False)
@@ -207,19 +188,30 @@ def _message(problem: Any) -> str:
         return prefix + text
     if problem["type"] == "too_short":
         return f"{prefix}must have at least {context['min_length']} element(s)."
-    text = _WORDS.get(problem["type"], text).format(**context)
+    if problem["type"] in _WORDS:
+        text = _WORDS[problem["type"]].format(**context)
+    if problem["type"] == "too_long" and context["field_type"] == "Tuple":
+        text = text.replace("at most ", "")
     if problem["type"] == "missing":
         return f"{prefix}{text}."
     return f"{prefix}{text} (found {value!r:.80}).{_hint(problem['type'], value)}"
+
+
+def _part(part: Any) -> str:
+    """Return a part of a key, which somebody may have made long or unprintable."""
+    text = str(part)
+    return text if text.isprintable() and len(text) <= 80 else f"{text!r:.80}"
 
 
 def _hint(kind: str, value: Any) -> str:
     if kind == "string_type" and not isinstance(value, list | dict | None):
         return " Put it in quotes."
     if kind in ("float_type", "int_type") and isinstance(value, str):
-        with suppress(ValueError):
-            float(value)
-            return " This is text; leave out the quotes."
+        try:
+            if isinstance(scalar(value), int | float):
+                return " This is text; leave out the quotes."
+        except Odd as error:
+            return f" {str(error).capitalize()}."
     return ""
 
 
@@ -251,6 +243,9 @@ def load_config(root: Path, overrides: Mapping[str, Any] | None = None) -> tuple
     if changed:
         # The file is good alone, so a mistake is in what was changed.
         config = validate(Config, data | changed, _source(root, changed, next(iter(changed))))
+    for key in ("results", "data"):
+        if problem := misplaced(root, getattr(config, key)):
+            raise UserError(f"{_source(root, changed, key)}: {key}: {problem}")
     return config, changed
 
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from math import prod
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from cyclery.config.comparisons import Comparison
 from cyclery.config.components import QUANTITIES, check_name
-from cyclery.config.settings import HERE, Count, Name, Settings, Strict
-from cyclery.errors import UserError, choices, nearest
+from cyclery.config.settings import Count, Name, Settings, Strict, Text
+from cyclery.errors import HERE, UserError, choices, nearest
 
 Seeds = Annotated[int, Field(ge=1, le=1000)]
 
@@ -48,10 +49,10 @@ class RangeTest(Strict):
 class SeedRule(Strict):
     """Which seeds of a parent a seed s of its child takes; one of the two keys."""
 
-    nested: Annotated[int, Field(ge=2)] | None = Field(
+    nested: Annotated[int, Field(ge=2, le=1000)] | None = Field(
         None, description="seed s // nested: so many seeds in a row share a parent"
     )
-    members: Count | None = Field(
+    members: Annotated[int, Field(ge=1, le=100)] | None = Field(
         None, description="an ensemble of so many: seeds s * members to (s + 1) * members - 1"
     )
 
@@ -102,11 +103,11 @@ class ParentRef(Strict):
 class Arm(Settings):
     """One method with one setting: what is not set here comes from the experiment and the tier."""
 
-    label: str | None = Field(None, max_length=120, description="how tables and plots call it")
+    label: Text | None = Field(None, max_length=120, description="how tables and plots call it")
     role: Literal["method", "baseline", "control"] = Field(
         "control", description="what the arm is in the comparison"
     )
-    own_definition: str | None = Field(
+    own_definition: Text | None = Field(
         None, description="why this arm is the project's own definition, where it is"
     )
     parents: dict[Name, Annotated[ParentRef, BeforeValidator(_parent_ref)]] = Field(
@@ -117,7 +118,10 @@ class Arm(Settings):
     )
 
 
-Factor = Annotated[float, Field(gt=0)]
+Factor = Annotated[float, Field(gt=0, le=1e12)]
+Speed = Annotated[float, Field(ge=1e-3, le=1e12)]
+# Combinations of factors that an experiment may try, arm by arm.
+MOST_TRIALS = 256
 # An upper limit, as momentum has, is no place for a factor.
 TUNABLE = sorted(name for name, limits in QUANTITIES.items() if not limits)
 
@@ -134,16 +138,24 @@ def _tunable(factors: dict[str, list[float]]) -> dict[str, list[float]]:
                 f"{HERE}.{name}: must be different factors, 1 among them: the value as declared "
                 f"(found {values!r:.80})."
             )
+    if (trials := prod(map(len, factors.values()))) > MOST_TRIALS:
+        raise ValueError(
+            f"{HERE}: has {trials:,} combinations, each of which would be trained; at most "
+            f"{MOST_TRIALS} are allowed."
+        )
     return factors
+
+
+Names = Annotated[list[str], Field(max_length=1000)]
 
 
 class ExperimentTier(Strict):
     """What of an experiment a tier runs."""
 
-    arms: list[str] | None = Field(None, description="the arms that run; null runs all")
+    arms: Names | None = Field(None, description="the arms that run; null runs all")
     base: Settings = Field(default_factory=_nothing, description="settings of this tier")
     range: RangeTest | None = Field(None, description="range test of this tier")
-    not_run: dict[str, str] = Field(
+    not_run: dict[str, Text] = Field(
         {}, description="arms left out, each with its reason; shown in the report"
     )
 
@@ -151,7 +163,7 @@ class ExperimentTier(Strict):
 class Experiment(Strict):
     """Arms compared on one split, network and budget."""
 
-    title: str = Field(description="one line")
+    title: Text = Field(description="one line")
     description: str = Field("", description="what is compared and why")
     base: Settings = Field(default_factory=_nothing, description="settings of all its arms")
     range: RangeTest | None = Field(None, description="learning-rate range test")
@@ -163,7 +175,7 @@ class Experiment(Strict):
         "runs take what it chose",
     )
     tiers: dict[str, ExperimentTier] = Field(min_length=1, description="where and how it runs")
-    arms: dict[Name, Arm] = Field(min_length=1, description="the arms")
+    arms: dict[Name, Arm] = Field(min_length=1, max_length=1000, description="the arms")
 
     def lacks(self, tier: str, arms: Iterable[str]) -> bool:
         """Say whether some of its arms, among those named, do not run at a tier."""
@@ -176,9 +188,9 @@ class Experiment(Strict):
 class Claim(Strict):
     """A testable statement, declared before the run."""
 
-    statement: str = Field(description="in our words")
+    statement: Text = Field(description="in our words")
     source: str = Field("", description="where the paper says it")
-    own_definition: str | None = Field(
+    own_definition: Text | None = Field(
         None, description="what of the test is the project's own definition"
     )
     pooled: bool = Field(
@@ -188,7 +200,7 @@ class Claim(Strict):
         {}, description="planned seeds per tier, else the tier's; more than these decide nothing"
     )
     comparisons: list[Comparison] = Field([], description="all must hold")
-    not_run: dict[str, str] = Field(
+    not_run: dict[str, Text] = Field(
         {}, description="tier (or `all`) to the reason why the claim cannot be tested there"
     )
     note: str = Field("", description="anything the reader should know")
@@ -207,16 +219,16 @@ class Claim(Strict):
 class Paper(Strict):
     """A source with claims."""
 
-    title: str = Field(description="title")
-    authors: str = Field(description="authors")
+    title: Text = Field(description="title")
+    authors: Text = Field(description="authors")
     year: int = Field(ge=1900, le=2100, description="year")
     arxiv: str | None = Field(None, description="arXiv number")
     venue: str = Field("", description="where it appeared")
-    summary: str = Field(description="what it says, in our words")
-    deviations: list[str] = Field([], description="where this reproduction differs")
+    summary: Text = Field(description="what it says, in our words")
+    deviations: list[Text] = Field([], description="where this reproduction differs")
     base: Settings = Field(default_factory=_nothing, description="settings of all experiments")
     experiments: dict[Name, Experiment] = Field({}, description="the experiments")
-    not_run: dict[str, str] = Field(
+    not_run: dict[str, Text] = Field(
         {},
         description="tier to the reason why it tests some of the claims only: that of every claim "
         "which has none of its own and needs an experiment or an arm that does not run there",
@@ -261,7 +273,7 @@ def _networks(speeds: dict[str, float]) -> dict[str, float]:
 class Tier(Strict):
     """Scale: dataset, network and budget that experiments start from."""
 
-    title: str = Field(description="one line for the report")
+    title: Text = Field(description="one line for the report")
     base: Settings = Field(description="settings of every run of the tier")
     seeds: Seeds = Field(description="seeds that are run unless told otherwise")
     planned: Seeds | None = Field(
@@ -280,7 +292,7 @@ class Tier(Strict):
     cells_per_job: Count | None = Field(
         None, description="cells that one job trains; null puts all into one"
     )
-    images_per_second: Annotated[dict[str, Factor], AfterValidator(_networks)] = Field(
+    images_per_second: Annotated[dict[str, Speed], AfterValidator(_networks)] = Field(
         {}, description="training speed per network that `plan` estimates with"
     )
 
@@ -303,9 +315,9 @@ def _once(names: list[str]) -> list[str]:
 
 def _folder(path: str) -> str:
     # Rules put it into patterns and command lines, where other characters have meanings.
-    if not re.fullmatch(r"[\w./][\w./@+=,-]*", path):
+    if not re.fullmatch(r"[\w./][\w./@+=,-]{0,499}", path) or max(map(len, path.split("/"))) > 200:
         raise ValueError(
-            f"{HERE}: must be a path of letters, digits and any of . / _ - + @ = , "
+            f"{HERE}: must be a path of at most 500 letters, digits and any of . / _ - + @ = , "
             f"(found {path!r:.80})."
         )
     return path
@@ -323,11 +335,14 @@ def _gres(request: str) -> str:
     return request
 
 
+Gpu = Annotated[int, Field(ge=0, le=1023)]
+
+
 class Config(Strict):
     """What to run. Command-line overrides change these keys."""
 
     tier: str = Field("smoke", description="a file of config/tiers")
-    papers: Annotated[list[str], Field(min_length=1), AfterValidator(_once)] | None = Field(
+    papers: Annotated[Names, Field(min_length=1), AfterValidator(_once)] | None = Field(
         None, description="papers to run; null runs all"
     )
     seeds: Seeds | None = Field(None, description="seeds to run; null takes the tier's number")
@@ -337,10 +352,12 @@ class Config(Strict):
         "and tier declare",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where runs are trained")
-    gpus: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = Field(
+    gpus: Annotated[list[Gpu], Field(min_length=1, max_length=1024)] | None = Field(
         None, description="numbers of the GPUs that jobs may take; null takes all there are"
     )
-    jobs_per_gpu: Count = Field(1, description="jobs that share a GPU")
+    jobs_per_gpu: Annotated[int, Field(ge=1, le=100)] = Field(
+        1, description="jobs that share a GPU"
+    )
     gres: Annotated[str, AfterValidator(_gres)] | None = Field(
         None,
         description="how SLURM is asked for a job's GPU, as in gpu:1 or gpu:a100:1; "

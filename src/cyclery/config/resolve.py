@@ -48,6 +48,8 @@ SPLIT_DEFAULTS: dict[str, Any] = {
     "folds": None,
     "fold": None,
 }
+# Five times as many as the longest run of a shipped paper.
+MOST_UPDATES = 5_000_000
 REQUIRED = ("dataset", "model", "lr", "batch", "epochs")
 COMPONENTS = ("model", "method", "optimiser")
 _SETTINGS = set(Settings.model_fields)
@@ -224,6 +226,12 @@ def budget(settings: dict[str, Any]) -> dict[str, int]:
             f"(found {largest}); lower `batch` or raise `split.labels` or `epoch_images`."
         )
     steps = samples // batches
+    if (updates := int(steps.sum())) > MOST_UPDATES:
+        raise UserError(
+            f"{'epoch_images' if settings['epoch_images'] else 'epochs'}: a run makes at most "
+            f"{MOST_UPDATES:,} updates, since every schedule is written out for all of them "
+            f"(found {updates:,}); train for fewer epochs of fewer samples, or raise `batch`."
+        )
     check_columns(settings, samples, batches)
     images = int((steps * batches).sum())
     method = settings["method"]
@@ -233,7 +241,7 @@ def budget(settings: dict[str, Any]) -> dict[str, int]:
     per_image += (settings["mu"] or 0) * len(streams.get("unlabelled", ()))
     return {
         "samples": samples,
-        "updates": int(steps.sum()),
+        "updates": updates,
         "images": images,
         "views": images * per_image,
     }

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -23,14 +24,22 @@ from pydantic import (
 
 from cyclery import augment_settings, schedules
 from cyclery.config import components
-from cyclery.errors import UserError, choices, nearest
+from cyclery.errors import HERE, UserError, choices, nearest
 from cyclery.schedules.kinds import RANGE_WORDS
 
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
-Count = Annotated[int, Field(ge=1)]
-# Stands for the key in a validator's message; ``cyclery.config.load.validate`` knows which it is.
-HERE = "\0"
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+def _said(text: str) -> str:
+    if not text.strip():
+        raise ValueError(f"{HERE}: must say something (found {text!r:.80}).")
+    return text
+
+
+# What readers are told, a reason above all.
+Text = Annotated[str, Field(min_length=1), AfterValidator(_said)]
 
 
 class Strict(BaseModel):
@@ -44,7 +53,7 @@ class Strict(BaseModel):
         for key in data if isinstance(data, dict) else ():
             if key not in cls.model_fields:
                 raise ValueError(
-                    f"unknown key {key!r}.{nearest(key, cls.model_fields)} "
+                    f"unknown key {key!r:.80}.{nearest(key, cls.model_fields)} "
                     f"Allowed: {choices(cls.model_fields)}."
                 )
         return data
@@ -240,7 +249,7 @@ class Settings(Strict):
     batch: Annotated[Any, checked(_batch), SCHEDULE] = Field(
         None, description="samples per update; may follow a schedule"
     )
-    mu: Count | None = Field(
+    mu: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="unlabelled samples per labelled one, for methods that take any"
     )
     magnitude: Annotated[Any, _quantity("magnitude"), SCHEDULE] = Field(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 from cyclery.errors import UserError
+from cyclery.models.limits import check_among, check_depth, check_weights, dense_weights
 
 Norm = Literal["batch", "group", "layer"]
 NormOrNone = Literal["batch", "group", "layer", "none"]
@@ -30,7 +32,11 @@ _NORM_MOMENTUM = {
 }
 _NORM_EPS = {"doc": "what the norms add to the variance", "above": 0}
 _ACTIVATION = {"doc": "activation after each norm; leaky has slope 0.1 below 0"}
-_WIDTH = {"doc": "factor on all numbers of channels and hidden units; 1 is the papers'", "above": 0}
+_WIDTH = {
+    "doc": "factor on all numbers of channels and hidden units; 1 is the papers'",
+    "above": 0,
+    "high": 5,
+}
 
 
 @dataclass(frozen=True)
@@ -66,27 +72,14 @@ class ModelSettings:
             raise UserError(f"{where}: needs images of at least {side} x {side} pixels {found}.")
 
 
-def _check_depth(depth: int, step: int, extra: int, named: str, where: str) -> None:
-    """Raise a UserError unless ``depth`` is ``step * n + extra`` with n >= 1."""
-    if depth < step + extra or (depth - extra) % step:
-        raise UserError(
-            f"{where}.depth: must be {step}n + {extra}, such as {named} (found {depth})."
-        )
-
-
-def _check_among(value: int, allowed: tuple[int, ...], where: str) -> None:
-    """Raise a UserError unless ``value`` is one of the numbers ``allowed``."""
-    if value not in allowed:
-        raise UserError(f"{where}: must be one of {', '.join(map(str, allowed))} (found {value}).")
-
-
 @dataclass(frozen=True)
 class BnMlp(ModelSettings):
     """Multi-layer perceptron: linear, batch norm, activation per hidden layer."""
 
     FILE = "mlp"
     hidden: tuple[int, ...] = field(
-        default=(128, 128), metadata={"doc": "units of each hidden layer", "low": 1}
+        default=(128, 128),
+        metadata={"doc": "units of each hidden layer", "low": 1, "high": 100_000},
     )
     activation: Activation = field(default="relu", metadata=_ACTIVATION)
     dropout: float = field(
@@ -97,9 +90,10 @@ class BnMlp(ModelSettings):
     norm_eps: float = field(default=1e-5, metadata=_NORM_EPS)
 
     def check(self, where: str) -> None:
-        """Raise a UserError where there is no hidden layer."""
+        """Raise a UserError where there is no hidden layer, or too much of them."""
         if not self.hidden:
             raise UserError(f"{where}.hidden: must list at least one layer (found []).")
+        check_weights(sum(a * b for a, b in pairwise(self.hidden)), where, "hidden")
 
 
 @dataclass(frozen=True)
@@ -108,7 +102,9 @@ class SmallCnn(ModelSettings):
 
     FILE = "cnn"
     MIN_SIDE = 4
-    width: int = field(default=16, metadata={"doc": "channels of the first convolution", "low": 1})
+    width: int = field(
+        default=16, metadata={"doc": "channels of the first convolution", "low": 1, "high": 1024}
+    )
     norm: Norm = field(default="batch", metadata=_NORM)
     activation: Activation = field(default="relu", metadata=_ACTIVATION)
     dropout: float = field(
@@ -140,7 +136,7 @@ class PlainCnn(ModelSettings):
 
     def check(self, where: str) -> None:
         """Raise a UserError where the paper has no network of that size."""
-        _check_among(self.size, self.SIZES, f"{where}.size")
+        check_among(self.size, self.SIZES, f"{where}.size")
 
     def min_side(self) -> int:
         """Return the side at which no more than the last pooling is left out."""
@@ -187,7 +183,7 @@ class Vgg(ModelSettings):
 
     def check(self, where: str) -> None:
         """Raise a UserError for an unknown depth, and where dropout would have no place."""
-        _check_among(self.depth, self.DEPTHS, f"{where}.depth")
+        check_among(self.depth, self.DEPTHS, f"{where}.depth")
         if self.dropout and not self.hidden:
             raise UserError(
                 f"{where}.dropout: stands before hidden layers; set hidden to 1 or 2, or dropout "
@@ -209,7 +205,7 @@ class ResNet(ModelSettings):
 
     def check(self, where: str) -> None:
         """Raise a UserError where the depth is not 6n + 2."""
-        _check_depth(self.depth, 6, 2, "20, 32, 56 or 110", where)
+        check_depth(self.depth, 6, 2, "20, 32, 56 or 110", where)
 
 
 @dataclass(frozen=True)
@@ -224,13 +220,16 @@ class ResNetB(ModelSettings):
             "doc": "channels of the first convolution and of the three groups; resnet8x4 and "
             "resnet32x4 have 32, 64, 128, 256",
             "low": 1,
+            "high": 10_000,
         },
     )
     norm: Norm = field(default="batch", metadata=_NORM)
 
     def check(self, where: str) -> None:
         """Raise a UserError where the depth is not 6n + 2."""
-        _check_depth(self.depth, 6, 2, "8, 20, 32, 56 or 110", where)
+        check_depth(self.depth, 6, 2, "8, 20, 32, 56 or 110", where)
+        squares = sum(width**2 for width in self.widths[1:])
+        check_weights((self.depth - 2) * 3 * squares, where, "widths")
 
 
 @dataclass(frozen=True)
@@ -255,7 +254,11 @@ class PreResNet(ModelSettings):
     )
     width: int = field(
         default=16,
-        metadata={"doc": "channels of the first group; the others have 2 and 4 times", "low": 1},
+        metadata={
+            "doc": "channels of the first group; the others have 2 and 4 times",
+            "low": 1,
+            "high": 10_000,
+        },
     )
     blocks: Blocks = field(
         default="by_depth",
@@ -274,9 +277,12 @@ class PreResNet(ModelSettings):
     def check(self, where: str) -> None:
         """Raise a UserError where the depth is not a whole number of blocks."""
         if self.bottleneck:
-            _check_depth(self.depth, 9, 2, "47, 56, 110 or 164", f"{where} with bottlenecks")
+            check_depth(self.depth, 9, 2, "47, 56, 110 or 164", f"{where} with bottlenecks")
         else:
-            _check_depth(self.depth, 6, 2, "20, 32 or 38", f"{where} with basic blocks")
+            check_depth(self.depth, 6, 2, "20, 32 or 38", f"{where} with basic blocks")
+        # Three groups, the channels of which are 1, 2 and 4 times the width.
+        per_layer = 17 / 9 if self.bottleneck else 3
+        check_weights(int((self.depth - 2) * per_layer * 21 * self.width**2), where, "width")
 
 
 @dataclass(frozen=True)
@@ -296,7 +302,7 @@ class StochasticDepth(ModelSettings):
 
     def check(self, where: str) -> None:
         """Raise a UserError where the depth is not 6n + 2."""
-        _check_depth(self.depth, 6, 2, "20, 32, 56 or 110", where)
+        check_depth(self.depth, 6, 2, "20, 32, 56 or 110", where)
 
 
 @dataclass(frozen=True)
@@ -306,7 +312,8 @@ class WideResNet(ModelSettings):
     FILE = "wrn"
     depth: int = field(default=28, metadata={"doc": "layers, 6n + 4: 10, 16, 28, 40, ..."})
     width: int = field(
-        default=2, metadata={"doc": "widening factor of 16, 32, 64 channels", "low": 1}
+        default=2,
+        metadata={"doc": "widening factor of 16, 32, 64 channels", "low": 1, "high": 1000},
     )
     norm: Norm = field(default="batch", metadata=_NORM)
     dropout: float = field(
@@ -331,7 +338,8 @@ class WideResNet(ModelSettings):
 
     def check(self, where: str) -> None:
         """Raise a UserError where the depth is not 6n + 4."""
-        _check_depth(self.depth, 6, 4, "10, 16, 28 or 40", where)
+        check_depth(self.depth, 6, 4, "10, 16, 28 or 40", where)
+        check_weights((self.depth - 4) * 3 * 21 * (16 * self.width) ** 2, where, "width")
 
 
 @dataclass(frozen=True)
@@ -343,7 +351,9 @@ class DenseNet(ModelSettings):
     depth: int = field(
         default=100, metadata={"doc": "layers, 6n + 4 with bc, else 3n + 4: 40, 100, 190, ..."}
     )
-    growth: int = field(default=12, metadata={"doc": "channels that each layer adds", "low": 1})
+    growth: int = field(
+        default=12, metadata={"doc": "channels that each layer adds", "low": 1, "high": 1000}
+    )
     bc: bool = field(
         default=True, metadata={"doc": "1x1 bottlenecks, and transitions that halve the channels"}
     )
@@ -351,9 +361,11 @@ class DenseNet(ModelSettings):
     def check(self, where: str) -> None:
         """Raise a UserError where the depth does not divide into three blocks."""
         if self.bc:
-            _check_depth(self.depth, 6, 4, "40, 100, 190 or 250", f"{where} with bc")
+            check_depth(self.depth, 6, 4, "40, 100, 190 or 250", f"{where} with bc")
         else:
-            _check_depth(self.depth, 3, 4, "40 or 100", f"{where} without bc")
+            check_depth(self.depth, 3, 4, "40 or 100", f"{where} without bc")
+        layers = (self.depth - 4) // (2 if self.bc else 1)
+        check_weights(dense_weights(layers, self.growth, self.bc), where, "growth")
 
 
 @dataclass(frozen=True)

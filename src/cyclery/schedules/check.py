@@ -15,6 +15,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from cyclery.errors import UserError, choices, nearest
 from cyclery.schedules.kinds import KINDS, RANGE_WORDS, Number, Schedule, Stage
 
+# No dataset has more, and twice as many still are a whole number everywhere.
+MOST_SAMPLES = 1_000_000_000
+# Nested schedules, list entries included: each is computed for every update of a run.
+MOST_PARTS = 100
 BATCH_KINDS = ("constant", "cycle", "power_of_two")
 # What never changes within an epoch has no use for a clock.
 _NO_CLOCK = ("constant", "cycle", "epoch_ramp", "mean_rate")
@@ -22,7 +26,19 @@ _NO_CLOCK = ("constant", "cycle", "epoch_ramp", "mean_rate")
 
 def check(spec: Any, where: str) -> None:
     """Raise a UserError where ``spec`` is not a valid schedule; ``where`` is its key path."""
+    if (parts := _parts(spec)) > MOST_PARTS:
+        raise UserError(
+            f"{_at(where)}a schedule of {parts:,} parts; at most {MOST_PARTS} are allowed, since "
+            "each is computed for every update"
+        )
     normalise(spec, where)
+
+
+def _parts(spec: Any) -> int:
+    """Return how many mappings and list entries a schedule is made of."""
+    if isinstance(spec, Mapping):
+        return 1 + sum(_parts(value) for value in spec.values())
+    return sum(max(1, _parts(entry)) for entry in spec) if isinstance(spec, list | tuple) else 0
 
 
 def normalise(spec: Any, where: str = "") -> dict[str, Any]:
@@ -81,6 +97,7 @@ def is_constant(spec: Any) -> bool:
 
 def check_batch(spec: Any, where: str) -> None:
     """Raise a UserError unless ``spec`` can be a batch size, which must not need the clock."""
+    check(spec, where)
     full = normalise(spec, where)
     if full["kind"] not in BATCH_KINDS:
         raise UserError(
@@ -90,8 +107,9 @@ def check_batch(spec: Any, where: str) -> None:
     if full["kind"] == "power_of_two":
         return check_batch(full["of"], _join(where, "of"))
     for key in ("value", "easy", "hard"):
-        if key in full and (isinstance(full[key], str) or full[key] < 1):
-            raise _wrong(_join(where, key), full[key], "a number of samples, at least 1")
+        if key in full and (isinstance(full[key], str) or not 1 <= full[key] <= MOST_SAMPLES):
+            limits = f"a number of samples, at least 1 and at most {MOST_SAMPLES:,}"
+            raise _wrong(_join(where, key), full[key], limits)
     return None
 
 

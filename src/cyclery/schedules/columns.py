@@ -10,13 +10,14 @@ Teacher (arXiv 1703.01780 and its code) for `ramp`, `ramp_down` and `running_mea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyclery.errors import UserError
-from cyclery.schedules.check import check_batch, normalise, words
+from cyclery.schedules.check import MOST_SAMPLES, check_batch, normalise, words
 from cyclery.schedules.clock import Clock, Column
 
 
@@ -24,7 +25,17 @@ def epoch_batches(spec: Any, epochs: int, seed: int = 0) -> NDArray[np.int64]:
     """Return the batch size of each epoch, rounded to whole samples."""
     check_batch(spec, "batch")
     clock = Clock(np.arange(epochs), epochs)
-    return np.rint(column(spec, clock, seed)).astype(np.int64)
+    with np.errstate(all="ignore"):
+        found = np.rint(column(spec, clock, seed))
+    # Whole numbers have an end, which a schedule may pass.
+    outside = ~(np.abs(found) <= MOST_SAMPLES)
+    if outside.any():
+        epoch = int(outside.argmax())
+        raise UserError(
+            f"reaches {found[epoch]:g} in epoch {epoch + 1} of {epochs}; a batch has at most "
+            f"{MOST_SAMPLES:,} samples"
+        )
+    return found.astype(np.int64)
 
 
 def column(
@@ -188,8 +199,8 @@ def _ramp_down(clock: Clock, seed: int, *, value: float, over: float) -> Column:
 
 def _piecewise(clock: Clock, seed: int, *, value: float, drops: list[float], by: float) -> Column:
     # Rounded, because 0.1 * 30 updates is not exactly 3 in floating point.
-    milestones = np.rint(np.array(drops) * clock.updates)
-    return value * by ** (clock.t[:, None] >= milestones).sum(axis=1).astype(np.float64)
+    milestones = np.sort(np.rint(np.array(drops) * clock.updates))
+    return value * by ** np.searchsorted(milestones, clock.t, "right").astype(np.float64)
 
 
 def _cosine(
@@ -268,7 +279,8 @@ def _staged(clock: Clock, seed: int, *, stages: list[dict[str, Any]]) -> Column:
 
 
 def _product(clock: Clock, seed: int, *, of: list[Any]) -> Column:
-    return np.prod([_evaluate(factor, clock, seed) for factor in of], axis=0)
+    # One after the other: all at once would take as many columns as there are factors.
+    return reduce(np.multiply, (_evaluate(factor, clock, seed) for factor in of))
 
 
 def _positive(of: Any, clock: Clock, seed: int) -> Column:
