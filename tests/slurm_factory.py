@@ -44,6 +44,8 @@ TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
+# Tests ask for jobs that ended long ago, where the machine is busy.
+MinJobAge=3600
 JobRequeue=1
 KillWait=10
 SelectType=select/cons_tres

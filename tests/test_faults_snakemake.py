@@ -151,7 +151,7 @@ class Disturbed:
 @pytest.mark.parametrize(
     ("alone", "lanes", "times"),
     [
-        (False, 1, 3),
+        (False, 1, 1),
         pytest.param(False, 2, 8, marks=pytest.mark.slow),
         pytest.param(True, 2, 8, marks=pytest.mark.slow),
     ],

@@ -1,12 +1,26 @@
-"""Tests look at tracked files, whatever else lies in the checkout."""
+"""The suite itself: it looks at tracked files only, ends in time, and starts with what is long."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import checkout_factory
+import conftest
 import pytest
+
+TIMES = """
+import time
+import pytest
+
+def test_quick():
+    time.sleep(60)
+
+@pytest.mark.slow
+def test_slow():
+    time.sleep(3)
+"""
 
 
 @pytest.fixture
@@ -45,3 +59,29 @@ def test_a_copy_has_the_tracked_files(tmp_path: Path) -> None:
     tracked = checkout_factory.files("config/tiers", "Snakefile")
     assert made == {path.relative_to(checkout_factory.ROOT).as_posix() for path in tracked}
     assert {"Snakefile", "config/tiers/smoke.yaml"} <= made
+
+
+def test_a_test_that_hangs_ends_and_a_slow_one_has_more_time(tmp_path: Path) -> None:
+    (tmp_path / "test_times.py").write_text(TIMES)
+    (tmp_path / "conftest.py").write_text(Path(conftest.__file__).read_text())
+    command = [sys.executable, "-m", "pytest", "-c", str(checkout_factory.ROOT / "pyproject.toml"),
+               "--rootdir", str(tmp_path), "-p", "no:cacheprovider", str(tmp_path),
+               "-o", "timeout=1"]  # fmt: skip
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout
+    assert "Timeout (>1.0s)" in done.stdout
+
+
+def test_everything_has_a_time_limit(pytestconfig: pytest.Config) -> None:
+    assert 0 < float(pytestconfig.getini("timeout")) <= 300 < conftest.SLOW
+
+
+def test_files_that_come_first_are_there() -> None:
+    names = {path.name for path in checkout_factory.files("tests/*.py")}
+    assert names.issuperset(conftest.FIRST)
+
+
+def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, workers in ((1, 2), (2, 3), (64, 8)):
+        monkeypatch.setattr(conftest.os, "sched_getaffinity", lambda _, n=cores: range(n))
+        assert conftest.pytest_xdist_auto_num_workers() == workers
