@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
+
+# The suite starts hundreds of Pythons, which need not compile the same modules again each time.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Workers of pytest-xdist share the cores, so each computes in one thread, and so does what it
 # starts. Said before anything imports numpy or torch.

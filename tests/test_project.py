@@ -256,6 +256,13 @@ def test_reproduce_passes_its_settings_on() -> None:
     )
 
 
+def test_tests_run_on_all_cores_unless_told_otherwise() -> None:
+    assert recipe("test")[0].rstrip() == '.venv/bin/python -m pytest -n auto -m "not slow" --cov'
+    assert recipe("test-all")[0].rstrip() == ".venv/bin/python -m pytest -n auto --cov"
+    chosen = recipe("test", "ARGS=-n 0 --no-cov tests/test_plan.py")[0]
+    assert chosen.endswith(" --cov -n 0 --no-cov tests/test_plan.py")
+
+
 def test_pull_fetches_the_tier() -> None:
     assert recipe("pull")[0].rstrip() == ".venv/bin/cyclery fetch --set tier=smoke"
     assert recipe("pull", "TIER=desk", "ARGS=--remote team")[0] == (
