@@ -19,7 +19,7 @@ from engine_factory import wait_for
 from fault_factory import Properties, generator, note
 from graph_factory import Copy
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 DAY = 86_400
 Folder = pytest.TempPathFactory
 

@@ -21,6 +21,7 @@ for package in ("dvc", "dvc_s3", "moto", "flask"):
     if find_spec(package) is None:
         pytest.skip(f"the package {package} is not installed", allow_module_level=True)
 
+pytestmark = pytest.mark.timeout(900)
 SECRET = "hunter2-is-no-secret"
 
 

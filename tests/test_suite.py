@@ -9,6 +9,8 @@ from pathlib import Path
 import checkout_factory
 import conftest
 import pytest
+import slurm_factory
+from kill_factory import running
 
 TIMES = """
 import time
@@ -85,3 +87,22 @@ def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, workers in ((1, 2), (2, 3), (64, 8)):
         monkeypatch.setattr(conftest.os, "sched_getaffinity", lambda _, n=cores: range(n))
         assert conftest.pytest_xdist_auto_num_workers() == workers
+
+
+@pytest.mark.skipif(not slurm_factory.WITH_PARENT, reason="setpriv is not installed (util-linux)")
+def test_daemons_end_with_the_tests_that_started_them() -> None:
+    program = (
+        "import subprocess, sys; import slurm_factory as slurm\n"
+        "daemon = subprocess.Popen([*slurm.WITH_PARENT, 'sleep', '60'], start_new_session=True)\n"
+        "print(daemon.pid, flush=True); sys.stdin.read()"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    daemon = parent.stdout.readline().strip()
+    slurm_factory.wait_for(lambda: Path(f"/proc/{daemon}/comm").read_text() == "sleep\n")
+    parent.kill()
+    parent.communicate()
+    slurm_factory.wait_for(lambda: not running(daemon), 20)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from graph_factory import Copy
 
+pytestmark = pytest.mark.timeout(900)  # several reproductions each
+
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Copy:
