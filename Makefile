@@ -56,11 +56,11 @@ pull: $(READY) ## bring a published tier by DVC, with all that its graph remembe
 plan: $(READY) ## say what would run: cells, runs, steps, time, disk, what is done
 	$(BIN)/cyclery plan $(ARGS)
 
-test: $(READY) ## run the quick tests and measure coverage
-	$(BIN)/python -m pytest -m "not slow" --cov $(ARGS)
+test: $(READY) ## run the quick tests on all cores and measure coverage (one by one: ARGS="-n 0")
+	$(BIN)/python -m pytest -n auto -m "not slow" --cov $(ARGS)
 
 test-all: $(READY) ## run every test, the slow ones too
-	$(BIN)/python -m pytest --cov $(ARGS)
+	$(BIN)/python -m pytest -n auto --cov $(ARGS)
 
 lint: $(READY) ## check style, types and the workflow (changes nothing)
 	$(BIN)/ruff check

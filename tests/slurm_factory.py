@@ -21,6 +21,9 @@ from pathlib import Path
 
 # Daemons lie where only root looks.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+# Before a daemon's name: it ends with the process that started it, however that one ends, an
+# interrupted worker of pytest-xdist included. Otherwise it would run on for ever.
+WITH_PARENT = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
 _TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol")
 
 _CONF = """\
@@ -44,6 +47,8 @@ TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
+# Tests ask for jobs that ended long ago, where the machine is busy.
+MinJobAge=3600
 JobRequeue=1
 KillWait=10
 SelectType=select/cons_tres
@@ -125,7 +130,7 @@ class Slurm:
     def _daemon(self, name: str, *arguments: str) -> None:
         with (self.folder / f"{name}.out").open("ab") as out:
             self._daemons[name] = subprocess.Popen(
-                [str(shutil.which(name, path=_PATH)), *arguments],
+                [*WITH_PARENT, str(shutil.which(name, path=_PATH)), *arguments],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
                 env={**os.environ, **self.environment},
             )  # fmt: skip

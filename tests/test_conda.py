@@ -13,11 +13,12 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import checkout_factory
 import pytest
 from graph_factory import Copy
 
-ROOT = Path(__file__).resolve().parents[1]
-RULES = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+ROOT = checkout_factory.ROOT
+RULES = "\n".join(path.read_text() for path in checkout_factory.files("workflow/rules/*.smk"))
 # Rules that run something, with the environment and the command of each.
 FOUND = {
     match[1]: (match[2], match[3])

@@ -9,10 +9,11 @@ import sys
 from fnmatch import fnmatch
 from pathlib import Path
 
+import checkout_factory
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = checkout_factory.ROOT
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -66,9 +67,8 @@ def ignored(path: str) -> bool:
 
 def test_the_build_sees_the_graph_and_nothing_that_is_made_or_secret() -> None:
     folders = ("workflow", "config", "profiles", "src")
-    files = [path for name in folders for path in (ROOT / name).rglob("*") if path.is_file()]
-    kept = {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
-    kept = {path for path in kept if ".egg-info" not in path}
+    kept = {path.relative_to(ROOT).as_posix() for path in checkout_factory.files(*folders)}
+    assert len(kept) > 100
     for path in {"Snakefile", "requirements.lock", "pyproject.toml", "dvc.yaml", *kept}:
         assert not ignored(path), path
     for path in (".git/config", ".venv/bin/python", ".snakemake/log/x", "results/store/x",

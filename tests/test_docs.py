@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import checkout_factory
 import jsonschema
 import pytest
 from project_factory import PAPER, TIER, arms, rich_paper, run
@@ -22,7 +23,7 @@ from cyclery.config.resolve import DEFAULTS
 from cyclery.config.settings import Settings
 from cyclery.data.registry import DATASETS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = checkout_factory.ROOT
 Json = dict[str, Any]
 PAGE = Path("docs/configuration.md")
 FOLDERS = {"config": "config", "tier": "config/tiers", "paper": "config/papers"}
@@ -68,7 +69,7 @@ def test_schemas_are_schemas(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", FILES)
 def test_schemas_accept_what_the_models_accept(kind: str) -> None:
-    files = sorted((ROOT / FOLDERS[kind]).glob("*.yaml"))
+    files = checkout_factory.files(f"{FOLDERS[kind]}/*.yaml")
     assert files
     for path in files:
         data = read_yaml(path)

@@ -6,13 +6,14 @@ import csv
 import math
 from pathlib import Path
 
+import checkout_factory
 import pytest
 
 from cyclery.config.check import RANGE_ARM, check
 from cyclery.config.load import load
 from cyclery.plan import ArmPlan, Plan
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = checkout_factory.ROOT
 TIERS = ("smoke", "desk-cpu", "desk", "paper")
 CLAIMS = {
     "gct": [f"GCT-{n}" for n in range(1, 11)],
@@ -48,14 +49,20 @@ UPDATE_MS = {
 each_paper = pytest.mark.parametrize("paper", CLAIMS)
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with this project's configuration, without papers that a user is writing."""
+    return checkout_factory.copy(tmp_path_factory.mktemp("papers"), "config")
+
+
 @pytest.fixture(scope="module", params=TIERS)
-def plan(request) -> Plan:
-    return check(load(ROOT, {"tier": request.param}))
+def plan(request: pytest.FixtureRequest, root: Path) -> Plan:
+    return check(load(root, {"tier": request.param}))
 
 
 @pytest.fixture(scope="module")
-def smoke() -> Plan:
-    return check(load(ROOT, {"tier": "smoke"}))
+def smoke(root: Path) -> Plan:
+    return check(load(root, {"tier": "smoke"}))
 
 
 def arms_of(plan: Plan, paper: str, experiment: str) -> dict[str, ArmPlan]:
@@ -73,8 +80,8 @@ def kinds(spec: object) -> list[dict]:
 
 
 @each_paper
-def test_every_claim_of_the_card_is_there_in_its_order(paper: str) -> None:
-    claims = load(ROOT).papers[paper].claims
+def test_every_claim_of_the_card_is_there_in_its_order(paper: str, root: Path) -> None:
+    claims = load(root).papers[paper].claims
     assert [name for name in claims if name in CLAIMS[paper]] == CLAIMS[paper]
     for name, claim in claims.items():
         assert any(name == known or name.startswith(f"{known}-") for known in CLAIMS[paper])

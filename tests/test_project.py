@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import checkout_factory
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -20,8 +21,8 @@ from packaging.version import Version
 
 import cyclery
 
-ROOT = Path(__file__).resolve().parents[1]
-ENVS = sorted((ROOT / "workflow" / "envs").glob("*.yaml"))
+ROOT = checkout_factory.ROOT
+ENVS = checkout_factory.files("workflow/envs/*.yaml")
 # What `import NAME` calls the packages whose distribution has another name.
 DISTRIBUTIONS = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
 
@@ -62,13 +63,11 @@ def pip_section(env: Path) -> list[Requirement]:
 
 
 def tracked_files() -> list[Path]:
-    """Return the files that are, or would be, committed."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    """Return the tracked files, and none that a user left here."""
     try:
-        listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, text=True)
-    except (FileNotFoundError, subprocess.CalledProcessError):
+        return checkout_factory.tracked()
+    except FileNotFoundError:
         pytest.skip("not a git checkout")
-    return [path for name in listing.stdout.split("\0") if name and (path := ROOT / name).is_file()]
 
 
 # --- lock, metadata, environments
@@ -99,7 +98,7 @@ def test_lock_names_the_pair_of_torch_and_torchvision_that_works() -> None:
 
 def test_the_package_imports_only_what_it_declares() -> None:
     declared = requirements("tresnet").keys()
-    for path in sorted((ROOT / "src").rglob("*.py")):
+    for path in checkout_factory.files("src/**/*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
             if isinstance(node, ast.Import):
                 modules = [alias.name for alias in node.names]
@@ -263,6 +262,13 @@ def test_reproduce_ends_with_what_is_whole_and_where_the_report_is() -> None:
         '.venv/bin/cyclery verify --set tier=smoke --set "papers=[clr,kd]" --set seeds=20'
         " --set planned=20"
     )
+
+
+def test_tests_run_on_all_cores_unless_told_otherwise() -> None:
+    assert recipe("test")[0].rstrip() == '.venv/bin/python -m pytest -n auto -m "not slow" --cov'
+    assert recipe("test-all")[0].rstrip() == ".venv/bin/python -m pytest -n auto --cov"
+    chosen = recipe("test", "ARGS=-n 0 --no-cov tests/test_plan.py")[0]
+    assert chosen.endswith(" --cov -n 0 --no-cov tests/test_plan.py")
 
 
 def test_pull_fetches_the_tier() -> None:

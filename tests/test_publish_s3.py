@@ -10,14 +10,18 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from sharing_factory import Repository, published
 
+# Run in processes of their own, and slow to import.
 for package in ("dvc", "dvc_s3", "moto", "flask"):
-    pytest.importorskip(package, reason=f"the package {package} is not installed")
+    if find_spec(package) is None:
+        pytest.skip(f"the package {package} is not installed", allow_module_level=True)
 
+pytestmark = pytest.mark.timeout(900)
 SECRET = "hunter2-is-no-secret"
 
 

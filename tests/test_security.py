@@ -16,11 +16,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import checkout_factory
 import data_factory
 import engine_factory as factory
 import fault_factory
 import pytest
 import torch
+import yaml
 from graph_factory import ROOT
 from project_factory import PAPER, TIER, refused, trained, write
 from sharing_factory import Repository
@@ -34,7 +36,8 @@ from cyclery.report.build import build
 from cyclery.sharing.packing import Pack, unpack
 from cyclery.store import Store
 
-SOURCES = sorted((ROOT / "src").rglob("*.py"))
+ROOT = checkout_factory.ROOT
+SOURCES = checkout_factory.files("src/**/*.py")
 SECRET = "hunter2-is-no-secret"
 
 
@@ -117,7 +120,7 @@ def test_no_text_makes_yaml_construct_an_object() -> None:
 
 
 def test_every_name_in_a_rules_command_is_quoted() -> None:
-    rules = sorted((ROOT / "workflow/rules").glob("*.smk"))
+    rules = checkout_factory.files("workflow/rules/*.smk")
     commands = [
         c for p in rules for c in re.findall(r'cyclery\("""(.*?)"""\)', p.read_text(), re.S)
     ]

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,24 @@ import slurm_factory
 from graph_factory import Copy
 from slurm_factory import Slurm, wait_for
 
-pytestmark = pytest.mark.skipif(
-    slurm_factory.missing() is not None, reason=slurm_factory.missing() or ""
-)
+pytestmark = [
+    pytest.mark.skipif(slurm_factory.missing() is not None, reason=slurm_factory.missing() or ""),
+    # The first of them waits for what the module sets up too.
+    pytest.mark.timeout(900),
+]
 
 RECORDS = "results/smoke/records/tiny/L0-0000.jsonl"
-# Asked often, so that a test need not wait; a person waits for the profile's own numbers.
-OPTIONS = ["--slurm-init-seconds-before-status-checks", "3", "--max-threads", "2",
+OPTIONS = ["--slurm-init-seconds-before-status-checks", "1", "--max-threads", "2",
            "--latency-wait", "10"]  # fmt: skip
+# Asks for the state of its jobs twice a second. The plugin asks ten seconds later each time that
+# none has ended, which suits people's jobs; those of tests take seconds, and a test would wait.
+SNAKEMAKE = """
+import asyncio, sys
+from snakemake.cli import main
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+RemoteExecutor.sleep = lambda executor: asyncio.sleep(0.5)
+sys.exit(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +58,7 @@ class Clustered(Copy):
         )  # fmt: skip
         # The number of jobs is the profile's; cores are those of each job.
         at = command.index("--cores")
-        del command[at : at + 2]
+        command = [sys.executable, "-c", SNAKEMAKE, *command[3:at], *command[at + 2 :]]
         return subprocess.Popen(
             command, cwd=self.root, env={**environment, **self.slurm.environment},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -85,7 +96,7 @@ def lengthened(copy: Copy) -> None:
     experiment = copy.paper["experiments"]["other"]
     copy.paper["experiments"] = {"other": experiment}
     copy.paper["claims"] = {"T-2": copy.paper["claims"]["T-2"]}
-    copy.tier["base"]["epochs"] = 400
+    copy.tier["base"]["epochs"] = 200
     copy.save()
     copy.write("config/config.yaml", {"tier": "smoke", "device": "cpu", "resume_seconds": 0})
 
@@ -109,20 +120,11 @@ def long(tmp_path: Path, slurm: Slurm, undisturbed: Copy) -> Clustered:
     return copy
 
 
-def test_a_job_runs_on_the_cluster(tmp_path: Path, slurm: Slurm) -> None:
-    copy = Clustered(tmp_path, slurm)
-    output = copy.on_cluster("results/data/digits.json")
-    [number] = submitted(output)
-    job = slurm.job(number)
-    assert (job["JobState"], job["Partition"], job["Requeue"]) == ("COMPLETED", "cpu", "1")
-    assert job["TimeLimit"] == "00:30:00" and "mem=4000M" in job["TRES"]
-    assert "gpu" not in job["TRES"]
-    assert (copy.root / "results/data/digits.json").exists()
-
-
-def test_results_are_those_of_this_machine(
+@pytest.fixture(scope="module")
+def reproduced(
     tmp_path_factory: pytest.TempPathFactory, slurm: Slurm
-) -> None:
+) -> tuple[Clustered, Clustered, str]:
+    """Return a paper reproduced on this machine and on the cluster, and what the latter said."""
     local, cluster = (
         Clustered(tmp_path_factory.mktemp(name), slurm) for name in ("local", "cluster")
     )
@@ -132,7 +134,25 @@ def test_results_are_those_of_this_machine(
         arms["student"] = {"method": {"name": "kd"}, "parents": {"teacher": "plain"}}
         copy.save()
     local.snakemake("tiny")
-    output = cluster.on_cluster("tiny")
+    return local, cluster, cluster.on_cluster("tiny")
+
+
+def test_a_job_runs_on_the_cluster(
+    reproduced: tuple[Clustered, Clustered, str], slurm: Slurm
+) -> None:
+    _, cluster, output = reproduced
+    # All others wait for the data.
+    job = slurm.job(submitted(output)[0])
+    assert (job["JobState"], job["Partition"], job["Requeue"]) == ("COMPLETED", "cpu", "1")
+    assert job["TimeLimit"] == "00:30:00" and "mem=4000M" in job["TRES"]
+    assert "gpu" not in job["TRES"]
+    assert (cluster.root / "results/data/digits.json").exists()
+
+
+def test_results_are_those_of_this_machine(
+    reproduced: tuple[Clustered, Clustered, str], slurm: Slurm
+) -> None:
+    local, cluster, output = reproduced
     jobs = [slurm.job(number) for number in submitted(output)]
     # Data, range test, two levels of training, evidence.
     assert [job["JobState"] for job in jobs] == ["COMPLETED"] * 5
@@ -147,6 +167,7 @@ def test_results_are_those_of_this_machine(
     assert "Nothing to be done" in again and not submitted(again)
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_goes_on_with_the_next_command(long: Clustered, undisturbed: Copy) -> None:
     assert long.slurm is not None
     process = long.submit(RECORDS, "--retries", "0")
@@ -169,9 +190,10 @@ def test_a_requeued_job_goes_on(long: Clustered, undisturbed: Copy) -> None:
     assert long.figures() == undisturbed.figures()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "jobs_too",
-    [pytest.param(False, id="daemon"), pytest.param(True, id="machine", marks=pytest.mark.slow)],
+    [pytest.param(False, id="daemon"), pytest.param(True, id="machine")],
 )
 def test_a_node_that_goes_and_comes_back(
     long: Clustered, undisturbed: Copy, jobs_too: bool
@@ -190,6 +212,7 @@ def test_a_node_that_goes_and_comes_back(
     assert long.figures() == undisturbed.figures()
 
 
+@pytest.mark.slow
 def test_jobs_of_a_killed_snakemake_run_on(long: Clustered, undisturbed: Copy) -> None:
     assert long.slurm is not None
     process = long.submit(RECORDS)
