@@ -22,8 +22,6 @@ import engine_factory as factory
 import fault_factory
 import pytest
 import torch
-import yaml
-from graph_factory import ROOT
 from project_factory import PAPER, TIER, refused, trained, write
 from sharing_factory import Repository
 from test_project import tracked_files
