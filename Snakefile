@@ -15,6 +15,9 @@ from snakemake.utils import min_version
 min_version("9.18")
 
 
+include: "workflow/rules/package.smk"
+
+
 configfile: "config/config.yaml"
 
 

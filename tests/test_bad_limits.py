@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -161,7 +162,8 @@ def test_what_is_no_file_is_no_hang(tmp_path: Path, capsys: pytest.CaptureFixtur
         ("!!str 5", "5"), ("'010'", "010"), ("2020-01-01", "2020-01-01"), ("1.2.3", "1.2.3"),
         ("<<", "<<"), ("=", "="), ("999999999999999999", 10**18 - 1), ("-.inf", -float("inf")),
         ("{a: &x {p: 1, q: 2}, b: {<<: *x, q: 3}}", {"a": {"p": 1, "q": 2}, "b": {"p": 1, "q": 3}}),
-        ("[&x {p: 1}, &y {p: 2, q: 2}, {<<: [*x, *y]}]", [{"p": 1}, {"p": 2, "q": 2}, {"p": 1, "q": 2}]),
+        ("[&x {p: 1}, &y {p: 2, q: 2}, {<<: [*x, *y]}]",
+         [{"p": 1}, {"p": 2, "q": 2}, {"p": 1, "q": 2}]),
     ],
 )  # fmt: skip
 def test_what_a_text_means(text: str, value: Any) -> None:
@@ -454,7 +456,7 @@ def test_printed_figures(
 
 
 def test_messages_fit_a_terminal() -> None:
-    assert tidy("a\x00\n\tb\u202e\x9b") == "a\x00\n\\tb\\u202e\\x9b"
+    assert tidy("a\x00\n\tb\u202e\x9b") == "a\\x00\n\\tb\\u202e\\x9b"
     assert len(tidy("x" * 10**6)) < 400 and tidy(f"k: {'x' * 10**6} end").endswith(" end")
     assert len(tidy("x y " * 10**6)) <= MOST - 100
     many = tidy("\n".join(f"file: line {n}" for n in range(10**4)))
@@ -495,3 +497,14 @@ def test_weights_are_estimated_well_enough(
         build(name, settings, (1, 32, 32), 10)
     estimate = float(str(refusal.value).partition("about ")[2].partition(" ")[0])
     assert 0.5 < estimate / found < 2
+
+
+def test_snakemake_says_the_same(tmp_path: Path) -> None:
+    for name in ("workflow", "config"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    shutil.copy(ROOT / "Snakefile", tmp_path)
+    (tmp_path / "config/config.yaml").write_text("tier: " + "[" * 30_000)
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--directory", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "config/config.yaml, line 1, column 56: not valid YAML: more than 50" in done.stderr

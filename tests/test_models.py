@@ -509,7 +509,11 @@ def test_settings_are_documented_and_survive_json(name):
         ("densenet", {"depth": 41, "bc": False}, r"densenet without bc\.depth: must be 3n \+ 4"),
         ("densenet", {"bc": "yes"}, r"must be true or false \(found 'yes'\)"),
         ("bn_mlp", {"hidden": []}, r"hidden: must list at least one layer"),
-        ("bn_mlp", {"hidden": [64, -1]}, r"hidden: must be at least 1 and at most 100000 \(found -1\)"),
+        (
+            "bn_mlp",
+            {"hidden": [64, -1]},
+            r"hidden: must be at least 1 and at most 100000 \(found -1\)",
+        ),
         ("bn_mlp", {"hidden": 64}, r"must be a list, each element a whole number \(found 64\)"),
         ("reznet", {}, r"unknown model 'reznet'\. Did you mean 'resnet'\? Models: alexnet"),
     ],

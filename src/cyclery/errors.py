@@ -9,7 +9,7 @@ from difflib import get_close_matches
 # Of a message, of one of its lines, and of a word: beyond it only the beginning and the end count.
 MOST, LINE, WORD = 1900, 1200, 300
 # Stands for the key in a validator's message, until `cyclery.config.load` puts that there.
-HERE = "\0"
+HERE = "⟨key⟩"
 
 
 class UserError(Exception):
@@ -38,7 +38,7 @@ def tidy(message: str) -> str:
 
 def _line(text: str) -> str:
     if not text.isprintable():
-        text = "".join(c if c.isprintable() or c == HERE else _escaped(c) for c in text)
+        text = "".join(c if c.isprintable() else _escaped(c) for c in text)
     if len(text) > WORD:
         text = re.sub(rf"\S{{{WORD},}}", lambda word: f"{word[0][:120]}...{word[0][-60:]}", text)
     return text if len(text) <= LINE else f"{text[: LINE - 3]}..."

@@ -8,20 +8,6 @@ command line.
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
-
-try:
-    from cyclery.errors import UserError
-    from cyclery.sharing.arrival import arrive
-    from cyclery.workflow import Graph, prefer_this_python
-except ModuleNotFoundError as missing:
-    raise WorkflowError(
-        f"{missing}. Snakemake must run in an environment that has the package cyclery: "
-        "`make reproduce` sets one up, or `pip install -e .` adds it to this one."
-    )
-
-prefer_this_python()
-
 try:
     PLAN = Graph.load(Path(workflow.basedir), config)
     if workflow.is_main_process:

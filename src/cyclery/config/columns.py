@@ -30,7 +30,7 @@ def _batches(spec: str, epochs: int) -> Batches:
         found = schedules.epoch_batches(json.loads(spec), epochs)
     except UserError as error:
         text = str(error)
-        raise UserError(f"batch{':' if text.startswith('reaches') else '.'}{text}") from None
+        raise UserError(f"batch{': ' if text.startswith('reaches') else '.'}{text}") from None
     if found.min() < 1:
         raise UserError(
             f"batch: must be at least 1 in every epoch (reaches {found.min()} in epoch "
