@@ -236,7 +236,7 @@ def snapshot(copy: Copy) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*LOST, "all"])
+@pytest.mark.parametrize("name", [LOST[0], "all"])
 def test_what_is_deleted_is_made_again(made: Copy, name: str) -> None:
     """No run is trained, and all has the same bytes."""
     before = snapshot(made)
