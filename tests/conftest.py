@@ -29,6 +29,7 @@ FIRST = (
     "test_publish.py",
     "test_publish_s3.py",
     "test_page.py",
+    "test_report.py",
 )
 # Seconds that a test marked `slow` may take; for the others, see `timeout` in pyproject.toml.
 SLOW = 1200
