@@ -107,7 +107,7 @@ def dumped(tree: Any) -> str:
 def replaced(random: Random, file: str) -> Change:
     tree = copied(original(file))
     path = random.choice(list(places(tree)))
-    value = random.choice(VALUES)
+    value = copied(random.choice(VALUES))
     at(tree, path[:-1])[path[-1]] = value
     return Change(file, dumped(tree), False, f"{path} is {value!r:.80}")
 
@@ -117,7 +117,7 @@ def several(random: Random, file: str) -> Change:
     words = []
     for _ in range(random.randint(2, 5)):
         path = random.choice(list(places(tree)))
-        value = random.choice(VALUES)
+        value = copied(random.choice(VALUES))
         at(tree, path[:-1])[path[-1]] = value
         words.append(f"{path} is {value!r:.80}")
     return Change(file, dumped(tree), False, "; ".join(words))

@@ -72,6 +72,8 @@ def projects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder, found = tmp_path_factory.mktemp("projects"), {}
     for paper in PAPERS:
         found[paper] = root = folder / paper
+        root.mkdir()
+        (root / "pyproject.toml").touch()
         own = [f"config/papers/{paper}.yaml", f"config/reported/{paper}.csv"]
         for file in (*SHARED, *own):
             (root / file).parent.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,7 @@ def read_printed(path: Path) -> list[dict[str, Any]]:
             text = row.get(key)
             if text is not None and not (form.fullmatch(text) and math.isfinite(float(text))):
                 raise UserError(
-                    f"{path}, line {number}: {key} must be {words}, or empty (found {text!r:.80})."
+                    f"{path}, line {number}: {key} must be {words} or empty (found {text!r:.80})."
                 )
             row[key] = None if text is None else float(text)
         rows.append(row)
