@@ -573,6 +573,22 @@ CLAIMS: dict[str, Case] = {
         pair(against={"best_of": ["plain"], "by": "seconds"}),
         ONE, f"{PAIR}.against.by: unknown metric 'seconds'", ["val_accuracy"],
     ),
+    "a choice that favours the claim": (
+        pair(against={"best_of": ["plain"]}, lower_is_better=True),
+        ONE, f"{PAIR}.against: `best_of` is chosen by the same runs", ["Name the arm"],
+    ),
+    "a choice that favours a claim about a loss": (
+        pair(against={"best_of": ["plain"]}, metric="test_nll"),
+        ONE, f"{PAIR}.against: `best_of` is chosen by the same runs", [],
+    ),
+    "a choice in what is taken from a difference": (
+        pair(interaction={"against": {"best_of": ["plain"]}}),
+        ONE, f"{PAIR}.interaction.against: `best_of` is chosen by the same runs", [],
+    ),
+    "a choice that a second difference takes over": (
+        pair(against={"best_of": ["plain"]}, interaction={"metric": "val_accuracy"}),
+        ONE, f"{PAIR}.interaction.against: `best_of` is chosen by the same runs", [],
+    ),
     "the best of nothing": (
         pair(against={"best_of": []}),
         ONE, f"{PAIR}.against.best_of: must have at least 1 element", [],

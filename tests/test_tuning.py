@@ -125,7 +125,7 @@ def test_runs_take_what_validation_chose_and_test_figures_choose_nothing(tmp_pat
 
 
 def test_a_diverged_trial_is_not_chosen_and_without_any_the_values_stay(tmp_path: Path) -> None:
-    plan = project(tmp_path, {"lr": [1, 1e30]})
+    plan = project(tmp_path, {"lr": [1, 1e12]})
     made = trained(tmp_path, plan)
     arm = plan.arm("one", "main", "plain")
     assert made.store.read(arm.trials[1].arm.key(tuning.FIRST_SEED))["status"] == "diverged"

@@ -9,7 +9,7 @@ import pytest
 from record_factory import Json, Records, claim, comparison, diverge, experiment, key
 from scipy import stats as scipy_stats
 
-from cyclery import sequential, stats
+from cyclery import reasons, sequential, stats
 from cyclery.verdicts import judge
 
 NOISE = [0.1, -0.2, 0.05, 0.2, -0.15]
@@ -148,6 +148,40 @@ def test_where_no_chance_is_known_the_verdict_is_held_back(classes: int | None) 
     assert diverged("a", [3, 4], classes, **worse)["verdict"] == "contradicted"
 
 
+@pytest.mark.parametrize("arm", ["a", "b"])
+def test_an_equivalence_is_held_back_whoever_lost_more(arm: str) -> None:
+    """Survivors of either arm can be equal, or unequal, by what was left out."""
+    metric: Json = {"metric": "test_nll", "lower_is_better": True, "test": "equivalence"}
+    assert diverged(arm, [], 10, **metric, margin=0.2)["verdict"] == "reproduced"
+    row = diverged(arm, [1, 2], 10, **metric, margin=0.2)
+    assert (row["verdict"], row["held_back"]) == ("inconclusive", "reproduced")
+    assert diverged(arm, [], 10, **metric, margin=0.01)["verdict"] == "contradicted"
+    row = diverged(arm, [1, 2], 10, **metric, margin=0.01)
+    assert (row["verdict"], row["held_back"]) == ("inconclusive", "contradicted")
+
+
+def test_a_correlation_with_a_metric_without_chance_is_held_back() -> None:
+    """The seeds of a diverged arm have one of both metrics only, so they are left out, and said."""
+    records: Records = {}
+    rng = np.random.default_rng(1)
+    arms = {name: list(80 + 4 * place + rng.random(20)) for place, name in enumerate("abc")}
+    exp = experiment("e", arms, records)
+    for arm in exp["arms"]:
+        arm["classes"] = 10
+        for seed, name in arm["runs"].items():
+            records[name]["final"]["test_nll"] = -records[name]["final"]["test_accuracy"] - seed
+    ranks = {"experiment": "e", "metric": "test_accuracy", "test": "superiority", "margin": 0.0,
+             "rank_correlation": {"arms": list("abc"), "metric": "test_nll"},
+             "lower_is_better": True}  # fmt: skip
+    [row] = judge([claim(ranks, planned_seeds=20)], "smoke", [exp], records)[0]["comparisons"]
+    assert row["verdict"] == "reproduced"
+    for seed in range(10):
+        diverge(records, key("e", "a", seed))
+    [row] = judge([claim(ranks, planned_seeds=20)], "smoke", [exp], records)[0]["comparisons"]
+    assert (row["verdict"], row["held_back"], row["n"]) == ("inconclusive", "reproduced", 10)
+    assert "(left out)" in row["reason"] and "counted as chance" not in row["reason"]
+
+
 # Looks by what is drawn independently.
 
 
@@ -155,6 +189,7 @@ def test_looks_are_spent_by_teachers() -> None:
     """20 seeds of 3 to a teacher are 7 teachers: looks at 3, 5 and 7 of them."""
     assert sequential.looks(20, 3) == (9, 15, 20) and sequential.units(20, 3) == (3, 5, 7)
     assert sequential.looks(15, 3) == (9, 15) and sequential.looks(10, 10) == (10,)
+    assert sequential.looks(20, 2) == (10, 14, 20)  # two units would have no spread to speak of
     assert sequential.looks(20, 1) == (5, 10, 15, 20) == sequential.units(20)
     records: Records = {}
     rng = np.random.default_rng(5)
@@ -218,6 +253,14 @@ def test_pooled_members_look_together() -> None:
     both = [comparison(), comparison(experiment="f")]
     found = judge([claim(*both, pooled=True, planned_seeds=20)], "smoke", made, records)[0]
     assert [row["look"]["of"] for row in found["comparisons"]] == [3, 3, 3]
+
+
+def test_a_look_that_may_spend_nothing_has_no_bounds() -> None:
+    """Of thousands of planned seeds the first may spend less than the smallest number."""
+    assert sequential.levels(1e-9, 1000)[0] == 0.0
+    found = stats.estimate([1.0, 2.0, 1.5])
+    assert found.limits(0.0, 0.0) == (-np.inf, np.inf)
+    assert reasons.ends((-np.inf, 1.0), "pp") == "no bound to +1.00"
 
 
 # Direction and size.

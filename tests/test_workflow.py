@@ -135,7 +135,8 @@ claims:
     copy.snakemake("report", "--config", "papers=[brier]")
     data = json.loads((copy.root / "results/smoke/evidence/brier.json").read_text())
     assert data["claims"][0]["id"] == "N-1" and data["claims"][0]["n"] == 2
-    assert "Squared error is better" in (copy.root / "results/smoke/report/index.html").read_text()
+    page = copy.root / "results/smoke/report-brier/index.html"
+    assert "Squared error is better" in page.read_text()
 
 
 def test_named_targets(copy: Copy) -> None:

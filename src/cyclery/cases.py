@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from math import ceil
+from math import ceil, lcm
 from statistics import fmean
 
 from cyclery import beside, contrasts, metrics_derived, sequential, stats
@@ -206,7 +206,7 @@ def compare(
     ended = finished(arms.values(), records)
     if planned:
         planned = min([planned, *(a["planned"] for a in arms.values() if a.get("planned"))])
-    share = share or max((a.get("share") or 1 for a in arms.values()), default=1)
+    share = share or lcm(*(a.get("share") or 1 for a in arms.values()))
     looks = [everything]
     if planned and not everything.missing:
         # Each with the choice among controls, and the smallest step, as they were then.
@@ -219,7 +219,8 @@ def compare(
             "diverged": pairs.divergence(labels)}  # fmt: skip
     case = Case(row, looks or [everything], [contrasts.samples(found) for found in looks],
                 len(pairs.seeds), contrasts.estimator(comparison), contrasts.steps(comparison),
-                not looks, pairs.missing, pairs.problem, planned, share, pairs.unsafe)  # fmt: skip
+                not looks, pairs.missing, pairs.problem, planned, share,
+                pairs.unsafe(row["test"]))  # fmt: skip
     if planned and not looks:
         case.problem = case.problem or (
             f"no look yet: the first is after {sequential.looks(planned, share)[0]} seeds, of "

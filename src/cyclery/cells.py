@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
+from math import lcm
 from typing import Any
 
 
@@ -165,7 +166,7 @@ class ArmPlan:
                 found.append(of_parent * parent.count)
             else:  # `members` are count = 1 where the seed is the same
                 found.append(-(-of_parent // parent.count))
-        return max(found)
+        return lcm(*found)
 
     @cached_property
     def level(self) -> int:

@@ -55,9 +55,14 @@ def collect(comparison: Json, experiments: Mapping[str, Json], records: Records)
     else:
         out = _several(comparison, found, experiments, records)
     arms = {(name, arm["id"]): arm for name, one in experiments.items() for arm in one["arms"]}
+    other = (comparison.get("rank_correlation") or {}).get("metric")
     for name, each, metric in out.columns:
         arm = arms[name, each]
-        out.diverged.append((pairs.diverged_seeds(arm, records), pairs.at_chance(arm, metric)))
+        worth = [pairs.at_chance(arm, one) for one in (metric, other) if one]
+        # A seed counts only with both metrics, so it is left out where either has no chance.
+        out.diverged.append(
+            (pairs.diverged_seeds(arm, records), None if None in worth else worth[0])
+        )
     return out
 
 

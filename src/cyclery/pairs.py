@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from cyclery.metrics_derived import Record, is_accuracy, shown, smaller_is_better
+from cyclery.stats import Test
 
 Json = dict[str, Any]
 Records = Mapping[str, Record]
@@ -53,16 +54,17 @@ class Pairs:
         """Return one difference per independent unit."""
         return by_unit(dict(zip(self.seeds, self.differences, strict=True)), self.units)
 
-    @property
-    def unsafe(self) -> frozenset[str]:
-        """Return the verdicts that runs left out for divergence could have made.
+    def unsafe(self, test: Test) -> frozenset[str]:
+        """Return the verdicts of a test that runs left out for divergence could have made.
 
         A difference is judged on the seeds that survived, so an arm must not win that lost more
-        of them than its rival. Equal losses, and those that count as chance, favour nobody.
+        of them than its rival; an equivalence can be won or lost by either's losses. Equal losses,
+        and those that count as chance, favour nobody.
         """
         lost = [0 if worth is not None else len(seeds) for seeds, worth in self.diverged]
-        if len(lost) > 2:
-            return frozenset(("reproduced", "contradicted") if len(set(lost)) > 1 else ())
+        if test == "equivalence" or len(lost) > 2:
+            uneven = len({*lost, *([0] if len(lost) == 1 else [])}) > 1
+            return frozenset(("reproduced", "contradicted") if uneven else ())
         own, rival = [*lost, 0, 0][:2]
         return frozenset(["reproduced"] * (own > rival) + ["contradicted"] * (rival > own))
 

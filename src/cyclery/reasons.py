@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from cyclery.stats import MOST_SEEDS, POWER, refutes, supports
@@ -32,7 +33,10 @@ def _effect(row: Json) -> str:
 
 def ends(ci: Sequence[float], unit: str) -> str:
     """Return an interval as its ends, the unit being said before."""
-    low, high = (amount(x, unit).removesuffix(" pp") for x in ci)
+    # A look that may spend nothing yet leaves an end open.
+    low, high = (
+        amount(x, unit).removesuffix(" pp") if isfinite(x) else "no bound" for x in ci
+    )  # fmt: skip
     return f"{low} to {high}"
 
 

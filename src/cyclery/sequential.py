@@ -4,7 +4,7 @@ A claim plans its seeds before the run. Its data may be looked at after every bl
 seeds and at the planned number, and each look spends a part of the error that one test would have:
 after a fraction t of the planned units, 2 (1 - Phi(z(a / 2) / sqrt t)) of a one-sided error a (Lan
 and DeMets 1983). A unit is what is drawn independently: a seed, or ``share`` seeds in a row that
-share a teacher or a split. Looks before the last take whole units, two at least. From that follow
+share a teacher or a split. Looks before the last take whole units, three at least. From that follow
 the *nominal* levels of the looks: the boundary of a look is crossed where the one-sided p-value of
 its data alone is below the look's nominal level. They are exact for a normal statistic with
 independent increments, by recursive numerical integration (Armitage, McPherson and Rowe 1969;
@@ -49,7 +49,7 @@ def looks(planned: int, share: int = 1) -> tuple[int, ...]:
     if share == 1:
         return (*range(EVERY, planned, EVERY), planned)
     whole = {end // share * share for end in range(EVERY, planned, EVERY)}
-    return (*sorted(end for end in whole if end >= 2 * share), planned)
+    return (*sorted(end for end in whole if end >= 3 * share), planned)
 
 
 def units(planned: int, share: int = 1) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import isfinite, sqrt
+from math import inf, isfinite, sqrt
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -136,7 +136,8 @@ def estimate(values: ArrayLike) -> Estimate:
 @cache
 def _quantile(probability: float, df: float) -> float:
     """Return the quantile of the t law."""
-    return float(special.stdtrit(df, probability))
+    # scipy returns plus infinity for 0.
+    return float(special.stdtrit(df, probability)) if probability > 0 else -inf
 
 
 def _tail(t: float, df: float) -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import lcm
 from typing import Any
 
 from cyclery import reasons, stats
@@ -184,7 +185,7 @@ def judge(
             members = [compare(c, index, records, labels, planned) for c in claim["comparisons"]]
             if claim.get("pooled"):
                 # One mean has its looks at the same seeds of all, in units of the coarsest.
-                share = max(case.share for case in members)
+                share = lcm(*(case.share for case in members))
                 members = [
                     case if case.share == share
                     else compare(c, index, records, labels, planned, share)

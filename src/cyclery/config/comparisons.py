@@ -134,7 +134,11 @@ class PrintedEffect(Strict):
     """An effect as the paper prints it, oriented as the comparison is."""
 
     value: Number = Field(description="the effect: positive favours the claim")
-    unit: Text = Field("pp", description="its unit; `pp` is percentage points")
+    unit: str = Field(
+        "pp",
+        max_length=40,
+        description="its unit; `pp` is percentage points, empty that of losses and of `log:`",
+    )
     source: Text = Field(description="table or figure, data and network")
     confidence: Literal["read", "memory"] = Field(
         "read", description="read in the source, or recalled from memory"
@@ -232,11 +236,17 @@ class Comparison(Strict):
 
         Against an arm that must be beaten this makes the claim harder, which is what it is for.
         """
-        where, chosen = f"{HERE}.against", self.against
-        if self.interaction and isinstance(self.interaction.against, BestOf):
-            where, chosen = f"{HERE}.interaction.against", self.interaction.against
-        elif self.lower_is_better == smaller_is_better(self.metric):
-            return self
+        strict = self.lower_is_better == smaller_is_better(self.metric)
+        where, chosen = f"{HERE}.against", None if strict else self.against
+        if self.interaction:
+            # The second difference is taken from the first, so what makes it small favours the
+            # claim, unless the same choice among the same runs makes the first as small.
+            first, second = self.differences()
+            alike = (first.experiment, first.metric, first.against) == (
+                second.experiment, second.metric, second.against,
+            )  # fmt: skip
+            if not alike and isinstance(second.against, BestOf):
+                where, chosen = f"{HERE}.interaction.against", second.against
         if isinstance(chosen, BestOf):
             raise ValueError(
                 f"{where}: `best_of` is chosen by the same runs, and its luck would favour this "

@@ -146,7 +146,7 @@ def _tunable(factors: dict[str, list[float]]) -> dict[str, list[float]]:
     return factors
 
 
-Names = Annotated[list[str], Field(max_length=1000)]
+Names = Annotated[list[str], Field(max_length=10_000)]
 
 
 class ExperimentTier(Strict):
@@ -175,7 +175,7 @@ class Experiment(Strict):
         "runs take what it chose",
     )
     tiers: dict[str, ExperimentTier] = Field(min_length=1, description="where and how it runs")
-    arms: dict[Name, Arm] = Field(min_length=1, max_length=1000, description="the arms")
+    arms: dict[Name, Arm] = Field(min_length=1, max_length=10_000, description="the arms")
 
     def lacks(self, tier: str, arms: Iterable[str]) -> bool:
         """Say whether some of its arms, among those named, do not run at a tier."""
