@@ -69,7 +69,9 @@ def _printed(item: Json) -> str:
     if not shown:
         return ""
     size = of_printed_text(item)
-    size = f" Ours is {size} of it; the verdict is about the direction alone." if size else ""
+    size = (
+        f" Ours is {size} of it; the verdict is about the direction, or the margin." if size else ""
+    )
     return f"The paper prints {shown}: {found['source']}{how}.{size}"
 
 

@@ -223,15 +223,13 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
         Column("Test, margin", weight=1.0), Column("Effect", weight=1.2),
         Column("p (Holm)", "number", 3), Column("p (sign flip)", "number", 3),
         Column("n", "number", 0), Column("For 80 %", "right"),
-        Column("Paper prints", "right"), Column("Size of it", weight=0.7),
-        Column("Verdict", "verdict"),
+        Column("Paper prints", weight=0.9), Column("Verdict", "verdict"),
     ]  # fmt: skip
     sources: dict[str, int] = {}
     rows: list[list[Cell]] = [
         [claim["id"], item["says_label"], metric_name(item["metric"]), item["says_test"],
          _effect(item), item["p_adjusted"], item["beside"]["p_sign_flip"],
-         item["n"], _foreseen(item), _printed_effect(item, sources),
-         of_printed_text(item).replace("\u00a0", " "), item["verdict"]]
+         item["n"], _foreseen(item), _printed_effect(item, sources), item["verdict"]]
         for claim in paper["claims"] for item in claim["comparisons"]
         if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
@@ -242,8 +240,10 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
     if any(item["seeds_for_power"] for _, item in shown):
         notes.append("For 80 %: the seeds that would find the stated effect with this power.")
     if any(of_printed_text(item) for _, item in shown):
-        notes.append("Size of it: our effect as a share of the printed one, with its interval. "
-                     "The verdict is about the direction, or the margin.")  # fmt: skip
+        notes.append(
+            "Paper prints: its effect, and ours as a share of it with the 95 % interval. The "
+            "verdict is about the direction, or the margin."
+        )
     notes += [f"[{place}] {source}" for source, place in sources.items()]
     notes += [
         f"{name}, {item['says_label']}: {text}" for name, item in shown
@@ -257,13 +257,15 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
 
 
 def _printed_effect(item: Json, sources: dict[str, int]) -> str:
-    """Return the effect that the paper prints, and the number of its source, given at first use."""
+    """Return the effect that the paper prints, its source's number and our share of it."""
     if not (text := printed_text(item)):
         return ""
     text = text if len(text) <= 16 else f"{text[:15]}\u2026"  # the card says it in full
     how = ", from memory" if item["printed"]["confidence"] == "memory" else ""
     source = f"{item['printed']['source']}{how}"
-    return f"{text} [{sources.setdefault(source, len(sources) + 1)}]"
+    said = f"{text} [{sources.setdefault(source, len(sources) + 1)}]"
+    size = of_printed_text(item).replace("\u00a0", " ")
+    return f"{said}; ours {size}" if size else said
 
 
 def _foreseen(item: Json) -> str:
