@@ -20,8 +20,12 @@ from project_factory import PAPER, TIER, evidence, run, trained, write
 from cyclery import cli
 from cyclery.config.check import check
 from cyclery.config.load import load
+from cyclery.engine import output
 from cyclery.engine.machine import commit
+from cyclery.engine.train import Stopped
+from cyclery.errors import UserError
 from cyclery.overview import UNKNOWN_IMAGES_PER_SECOND, amount, claim_needs, rows
+from cyclery.stop import EXIT_CODE
 
 ROOT = Path(__file__).resolve().parents[1]
 Json = dict[str, Any]
@@ -345,3 +349,21 @@ def test_half_an_edit_does_not_cost_a_job_that_was_hours_in_training(
     options = Namespace(root=tmp_path, set=[])
     cli._refresh(options, {"ab": {"key": "ab", "checkpoint_sha256": "cd"}})
     assert "other shards are not told" in caplog.text and "one.yaml" in caplog.text
+
+
+@pytest.mark.parametrize("error", [UserError("boom"), Stopped()])
+def test_an_export_that_ends_early_tells_other_shards_what_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    shutil.copytree(trained() / "config", tmp_path / "config")
+    told: list[Any] = []
+
+    def export(*given: Any) -> None:
+        given[-1]["ab"] = {"key": "ab"}
+        raise error
+
+    monkeypatch.setattr(output, "export", export)
+    monkeypatch.setattr(cli, "_refresh", lambda options, runs: told.append(dict(runs)))
+    run(tmp_path, "checkpoint", "one.main.plain.s0", "--output", str(tmp_path / "weights"),
+        expect=2 if isinstance(error, UserError) else EXIT_CODE)  # fmt: skip
+    assert told == [{"ab": {"key": "ab"}}]

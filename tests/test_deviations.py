@@ -18,7 +18,7 @@ from cyclery.augment_settings import POLICY_OPS, randaugment_ops
 from cyclery.augment_strong import _code, _paper
 from cyclery.config.load import load
 from cyclery.config.models import Paper
-from cyclery.models.settings import Shape
+from cyclery.models.base import Shape
 from cyclery.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -101,6 +101,33 @@ def test_runs_that_need_one_which_failed_fail_with_it(write: Write, tmp_path: Pa
     assert list(trainer.trained) == [other["key"]]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("damage", ["altered", "gone"])
+def test_a_parent_that_was_damaged_fails_its_children_alone(
+    tmp_path: Path, workers: int, damage: str
+) -> None:
+    parent = factory.job(factory.settings(seed=0), keep=True, label="one/main/parent s0")
+    start = {"init": "start", "init_share": 1.0, "parents": {"start": [parent["key"]]}}
+    child = factory.job({**factory.settings(seed=1), **start}, label="one/main/child s1")
+    others = [factory.job(factory.settings(seed=seed)) for seed in (2, 3)]
+    trainer = factory.trainer(tmp_path, workers=workers)
+    trainer.train([parent])
+    if damage == "altered":
+        path = trainer.store.checkpoint(parent["key"])
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        message = f"one/main/child s1: {path}: the checkpoint is not the one"
+    else:
+        (trainer.store.folder(parent["key"]) / "record.json").unlink()
+        message = "one/main/child s1: its parent 'start'"
+    with pytest.raises(UserError) as found:
+        trainer.train([child, *others])
+    head, said, *_ = str(found.value).splitlines()
+    assert head == "1 of 3 runs failed, the others are kept:" and said.startswith(message)
+    assert said.count("one/main/child") == 1
+    assert trainer.trained.keys() == {job["key"] for job in others}
+
+
 def test_a_message_of_a_run_alone_is_one_line(write: Write, tmp_path: Path) -> None:
     write("wrong", method_factory.text(returned="loss"))
     with pytest.raises(UserError) as found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from graph_factory import Copy
 from project_factory import evidence, run, trained
 
-from cyclery import sums
+from cyclery import files, sums
 from cyclery.errors import UserError
 from cyclery.workflow import Graph
 
@@ -65,6 +66,23 @@ def test_lost_files_and_pipes_are_wrong_and_without_a_list_nothing_is(folder: Pa
     path.unlink()
     assert sums.wrong(path) == []
     sums.require(path)
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES])
+@pytest.mark.parametrize("name", ["tables/one.sha256", "tables/one.csv"])
+def test_what_cannot_be_read_now_is_not_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    inner = os.open
+
+    def refuse(path: Path, *given: int) -> int:
+        if path == folder / name:
+            raise OSError(code, os.strerror(code))
+        return inner(path, *given)
+
+    monkeypatch.setattr(files.os, "open", refuse)
+    with pytest.raises(UserError, match=f"cannot read .*{name}: {os.strerror(code)}"):
+        sums.wrong(folder / "tables/one.sha256")
 
 
 def test_a_list_that_names_files_elsewhere_is_not_believed(folder: Path) -> None:
@@ -287,3 +305,17 @@ def test_a_pipe_in_the_place_of_records_is_made_again(made: Copy) -> None:
     assert "is no regular file; kept as" in made.snakemake("report")
     path.with_name(f"{path.name}.damaged").unlink()
     assert snapshot(made) == before
+
+
+@pytest.mark.slow
+def test_what_cannot_be_read_is_one_message_of_snakemake(made: Copy) -> None:
+    path = made.root / "results/smoke/tables/tiny.sha256"
+    whole = path.read_bytes()
+    # No system opens a name of that length.
+    body = f"{'0' * 64}  {'x' * 300}\n"
+    path.write_text(f"{body}# {sha256(body.encode()).hexdigest()}\n")
+    said = made.snakemake("--dry-run", expect=2)
+    assert "cyclery: cannot read " in said and "File name too long" in said
+    assert "Traceback" not in said and "InputFunctionException" not in said
+    path.write_bytes(whole)
+    assert made.nothing_to_do()

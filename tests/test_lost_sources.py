@@ -11,6 +11,7 @@ from typing import Any
 import engine_factory as factory
 import pytest
 
+from cyclery.engine.failures import naming
 from cyclery.engine.output import export, refresh, write_records
 from cyclery.engine.train import Trainer
 from cyclery.errors import UserError
@@ -121,7 +122,8 @@ def test_weights_are_exported_from_the_store(
     elif fault == "damaged":
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     trained.clear()
-    found = export(trainer, child, jobs[:2], tmp_path / "out.safetensors")
+    found: dict[str, Json] = {}
+    export(trainer, child, jobs[:2], tmp_path / "out.safetensors", found)
     assert (tmp_path / "out.safetensors").read_bytes() == whole
     assert trained == ([] if fault == "whole" else [child["key"]])
     assert found.keys() == {child["key"]}
@@ -132,8 +134,30 @@ def test_weights_are_exported_from_the_store(
 def test_a_run_that_diverged_has_no_weights_to_export(tmp_path: Path) -> None:
     job = factory.job(factory.settings(lr=1e30), keep=True)
     with pytest.raises(UserError, match="diverged, so it has no weights"):
-        export(factory.trainer(tmp_path), job, [], tmp_path / "out.safetensors")
+        export(factory.trainer(tmp_path), job, [], tmp_path / "out.safetensors", {})
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_an_export_that_fails_says_what_was_trained_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, trainer = family(), factory.trainer(tmp_path)
+    trainer.train(jobs)
+    for job in jobs[2:]:
+        lose(trainer, job)
+    inner = Trainer._run
+
+    def failing(self: Trainer, job: Json, *rest: Any) -> Any:
+        with naming(job):
+            if job["key"] == jobs[3]["key"]:
+                raise ValueError("boom")
+        return inner(self, job, *rest)
+
+    monkeypatch.setattr(Trainer, "_run", failing)
+    found: dict[str, Json] = {}
+    with pytest.raises(UserError, match="boom"):
+        export(trainer, jobs[3], jobs[:3], tmp_path / "out.safetensors", found)
+    assert found.keys() == {jobs[2]["key"]}
 
 
 Lose = Callable[[Trainer, list[Json]], object]

@@ -257,6 +257,17 @@ def test_methods_are_tried_when_asked(
     assert main(["--root", str(tmp_path), "check"]) == 0
 
 
+@pytest.mark.usefixtures("write")
+def test_a_folder_named_torch_hides_no_line_of_a_method(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torch").mkdir()
+    write = method_factory.writer(monkeypatch, tmp_path / "torch/methods")
+    path = write("wrong", method_factory.text(before="z = z * float(z.detach().mean())"))
+    assert tried(tmp_path, {"name": "wrong"}) == 2
+    assert f"{path}:" in capsys.readouterr().err
+
+
 def test_a_method_that_is_not_captured_may_wait(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import engine_factory as factory
 import pytest
 from fault_factory import pipe
 
+from cyclery import files
 from cyclery.engine.checkpoint import load_weights, read_state
 from cyclery.errors import UserError
 from cyclery.store import Store, file_sha256, is_sealed, seal
@@ -152,3 +155,28 @@ def test_a_run_folder_that_is_a_link_to_nothing_is_named(store):
         ) as told:
             attempt()
         assert str(told.value).startswith(f"{store.folder(KEY)}: ")
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_record_that_cannot_be_read_now_stays_as_it_is(store, monkeypatch, code):
+    sealed = store.write(KEY, {"status": "done"})
+
+    def refuse(*given):
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "open", refuse)
+        with pytest.raises(UserError, match=f"cannot read .*record.json: {os.strerror(code)}"):
+            store.read(KEY)
+    assert store.read(KEY) == sealed
+
+
+def test_a_folder_or_a_ring_of_links_in_the_place_of_a_record_is_set_aside(store):
+    for damage in (os.mkdir, lambda path: path.symlink_to(path)):
+        store.write(KEY, {"status": "done"})
+        path = store.folder(KEY) / "record.json"
+        path.unlink()
+        damage(path)
+        assert store.read(KEY) is None
+        assert not os.path.lexists(path) and os.path.lexists(f"{path}.damaged")
+        path.with_name("record.json.damaged").rename(store.root / f"{damage}")

@@ -32,7 +32,7 @@ from cyclery.augment_settings import (
 from cyclery.augment_stages import CutOut, Erase, Move, Normalise, Stage
 from cyclery.augment_strong import WHITE, RandomPolicy
 from cyclery.errors import UserError
-from cyclery.models.settings import Shape
+from cyclery.models.base import Shape
 
 
 class Pipeline(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from cyclery.errors import UserError, choices, nearest
 from cyclery.fields import parse
-from cyclery.models.settings import Shape
+from cyclery.models.base import Shape
 
 RANDAUGMENT_OPS = (
     "identity",

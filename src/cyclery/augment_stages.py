@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclery.augment_settings import Cutout, Erasing, Flip, Shift
-from cyclery.models.settings import Shape
+from cyclery.models.base import Shape
 
 
 class Stage(nn.Module):

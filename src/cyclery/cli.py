@@ -321,10 +321,9 @@ def _run_jobs(
     except Stopped:
         log.info("stopped as asked; unfinished runs go on from where they are")
         return EXIT_CODE
-    except UserError:
+    finally:
+        # Also of those that were trained before another one failed, or before this was stopped.
         _refresh(options, trainer.trained)
-        raise
-    _refresh(options, trainer.trained)
     write_records(options.output, records)
     return 0
 
@@ -387,12 +386,14 @@ def _checkpoint(options: argparse.Namespace) -> int:
     _expect(options, key)
     shard, _, _ = plan.kept()[options.run]
     [job] = (job for job in shard_jobs(shard) if job["key"] == key)
+    trainer = _trainer(options, setting(plan), f"checkpoints/{options.run}")
+    trained: dict[str, dict[str, Any]] = {}
     try:
-        trainer = _trainer(options, setting(plan), f"checkpoints/{options.run}")
-        trained = export(trainer, job, source_jobs(shard), options.output)
+        export(trainer, job, source_jobs(shard), options.output, trained)
     except Stopped:
         return EXIT_CODE
-    _refresh(options, trained)
+    finally:
+        _refresh(options, trained)
     return 0
 
 

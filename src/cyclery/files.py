@@ -18,6 +18,8 @@ from cyclery.errors import UserError
 
 _BLOCK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# What lies there is no file: a pipe, a folder, a link that leads to itself.
+_NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -40,6 +42,23 @@ def disk_errors(path: Path, size: int | None = None) -> Iterator[None]:
         raise UserError(
             f"cannot write {path}: {error.strerror or error}. "
             "Make that possible, or choose another folder, and run the same command again."
+        ) from error
+
+
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn a passing failure to read `path` into a UserError, for it says nothing of the file.
+
+    OSErrors that do are passed on: a FileNotFoundError, and those of what is no regular file.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or error.errno in _NO_FILE:
+            raise
+        raise UserError(
+            f"cannot read {path}: {error.strerror or error}. It stays as it is; "
+            "make that possible and run the same command again."
         ) from error
 
 

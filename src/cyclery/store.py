@@ -25,6 +25,7 @@ from cyclery.files import (
     lock,
     open_regular,
     parse_json,
+    read_errors,
     read_regular,
     write_atomic,
 )
@@ -87,10 +88,16 @@ class Store:
         return self.folder(key) / "resume.safetensors"
 
     def read(self, key: str) -> dict[str, Any] | None:
-        """Return a run's record, or None. One that was cut or altered is set aside, with a word."""
+        """Return a run's record, or None. One that was cut or altered is set aside, with a word.
+
+        Raises:
+            UserError: it cannot be read now, which says nothing of it.
+        """
         path = self.folder(key) / "record.json"
         try:
-            record = parse_json(read_regular(path))
+            with read_errors(path):
+                content = read_regular(path)
+            record = parse_json(content)
             # ValueError also where a number is NaN, which no record of ours holds.
             if is_sealed(record) and record.get("key") == key:
                 return dict(record)

@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cyclery.errors import UserError
-from cyclery.files import read_regular, write_atomic
+from cyclery.files import read_errors, read_regular, write_atomic
 from cyclery.store import file_sha256
 
 # The list of a whole folder; that of one table has the table's name.
@@ -41,9 +41,14 @@ def _is_near(name: str) -> bool:
 
 
 def listed(path: Path) -> dict[str, str] | None:
-    """Return the sums of a list by name; None where it was cut or altered."""
+    """Return the sums of a list by name; None where it was cut, altered or lost.
+
+    Raises:
+        UserError: it cannot be read now, which says nothing of it.
+    """
     try:
-        text = read_regular(path).decode()
+        with read_errors(path):
+            text = read_regular(path).decode()
     except (OSError, UnicodeDecodeError):
         return None
     body, _, seal = text.rpartition("# ")
@@ -57,6 +62,9 @@ def wrong(path: Path) -> list[Path]:
     """Return the files of a list that were altered or lost; the list itself where it was.
 
     Where there is no list nothing is known.
+
+    Raises:
+        UserError: one cannot be read now, which says nothing of it.
     """
     if not os.path.lexists(path):
         return []
@@ -69,7 +77,8 @@ def wrong(path: Path) -> list[Path]:
 
 def _is(file: Path, expected: str) -> bool:
     try:
-        return file_sha256(file) == expected
+        with read_errors(file):
+            return file_sha256(file) == expected
     except OSError:
         return False
 

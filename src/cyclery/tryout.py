@@ -6,6 +6,7 @@ import json
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ BATCH, STEPS = 8, 2
 CLASSES, EACH, HELD_OUT = 10, 6, 10
 # What brings a value to the host, so that the device is waited for and no graph can be captured.
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2")
+TORCH = Path(torch.__file__).parent
 
 
 class _HostReads(TorchDispatchMode):
@@ -39,7 +41,9 @@ class _HostReads(TorchDispatchMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         if function.__name__.partition(".")[0] in READS:
-            own = [f for f in traceback.extract_stack()[:-1] if "/torch/" not in f.filename]
+            frames = traceback.extract_stack()[:-1]
+            # By its folder, as a project may lie below one of the same name.
+            own = [frame for frame in frames if TORCH not in Path(frame.filename).parents]
             self._lines[f"{own[-1].filename}:{own[-1].lineno}: `{own[-1].line}`"] = None
         return function(*args, **(kwargs or {}))
 

@@ -29,7 +29,16 @@ RESULTS = PLAN.results
 
 def due(part=None):
     """What a target asks for by name, since it is lost or damaged; of the report without a part."""
-    return lambda wildcards: PLAN.due(part)
+
+    def files(wildcards):
+        try:
+            return PLAN.due(part)
+        except UserError as mistake:
+            # Snakemake would show a traceback.
+            print(f"cyclery: {mistake}", file=sys.stderr)
+            sys.exit(2)
+
+    return files
 
 
 def cyclery(command):

@@ -60,7 +60,8 @@ def waits_for(job: Job, failed: str) -> Failure:
 def _text(job: Job, error: Exception) -> str:
     first = f"{error}".strip().partition("\n")[0][:LETTERS]
     if isinstance(error, UserError):
-        return first
+        # The summary begins with the name of the run, as some of these messages do.
+        return first.removeprefix(f"{job['label']}: ")
     if job["settings"].get("compile") and _by_compiler(error):
         return (
             f"compile is true, but torch.compile failed: {first} Mend that (it needs Triton and a "

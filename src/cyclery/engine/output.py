@@ -19,24 +19,28 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def export(trainer: Trainer, job: Job, sources: list[Job], output: Path) -> dict[str, Record]:
+def export(
+    trainer: Trainer, job: Job, sources: list[Job], output: Path, trained: dict[str, Record]
+) -> None:
     """Copy a run's final weights out of the run store, training it where the store has lost it.
 
-    Returns its record, and those of all runs that were trained again for it, by run key.
+    Its record, and those of all runs that were trained again for it, go to ``trained`` by run key,
+    also where this fails.
     """
     key = job["key"]
-    trained: dict[str, Record] = {}
     checkpoint = trainer.store.checkpoint(key)
     for _ in range(2):
-        [record] = trainer.train([job], sources)
-        trained |= {**trainer.trained, key: record}
+        try:
+            [record] = trainer.train([job], sources)
+        finally:
+            trained |= trainer.trained
+        trained[key] = record
         if record["status"] != "done":
             raise UserError(f"{output}: the run {key} diverged, so it has no weights to export.")
         if file_sha256(checkpoint) == record["checkpoint_sha256"]:
             break
         trainer.store.set_aside(checkpoint, "it is not the checkpoint of its record")
     write_atomic(output, checkpoint.read_bytes())
-    return trained
 
 
 def refresh(files: Iterable[Path], records: Mapping[str, Record]) -> None:

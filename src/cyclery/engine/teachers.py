@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cyclery import models
 from cyclery.errors import UserError
-from cyclery.models.settings import Shape
+from cyclery.models.base import Shape
 
 
 @dataclass(frozen=True)

@@ -236,8 +236,9 @@ class Trainer:
                 yield Pause.WAIT
 
     def _train_held(self, job: Job, device: torch.device) -> Task[Record]:
-        inputs = self.lookup.inputs(job)
-        record = self.lookup.finished(job, inputs)
+        with naming(job):
+            inputs = self.lookup.inputs(job)
+            record = self.lookup.finished(job, inputs)
         if record is not None:
             return record
         if "tuned" in inputs:
@@ -245,7 +246,8 @@ class Trainer:
             job = {**job, "settings": {**job["settings"], "schedules": chosen["schedules"]}}
         self._heart.running(job["key"])
         started = datetime.now(UTC).isoformat(timespec="seconds")
-        data = self.data(job["settings"], device)
+        with naming(job):
+            data = self.data(job["settings"], device)
         members = [member for parent in inputs["parents"].values() for member in parent]
         if any(member["sha256"] is None for member in members):
             record = _never_trained(job)
@@ -294,11 +296,11 @@ class Trainer:
         settings, bounds = job["settings"], None
         if inputs["range"]:
             bounds = (inputs["range"]["base"], inputs["range"]["max"])
-        parents = {
-            name: [self._trained(member["key"], member["sha256"]) for member in members]
-            for name, members in inputs["parents"].items()
-        }
         with naming(job):
+            parents = {
+                name: [self._trained(member["key"], member["sha256"]) for member in members]
+                for name, members in inputs["parents"].items()
+            }
             run = Run(settings, data, device, bounds, parents, self._recorder(device))
         # What the state is made from and by; a resume point of anything else is not used.
         made = [job["key"], inputs, device.type, versions()["torch"]]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cyclery.errors import UserError, choices, nearest
 from cyclery.fields import parse
 from cyclery.models import settings as _settings
-from cyclery.models.settings import ModelSettings, Shape
+from cyclery.models.base import ModelSettings, Shape
 
 if TYPE_CHECKING:
     from torch import nn

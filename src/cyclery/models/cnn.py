@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cyclery.models.base import Shape
 from cyclery.models.layers import (
     Classifier,
     Dropout,
@@ -13,7 +14,7 @@ from cyclery.models.layers import (
     norm_2d,
     pool,
 )
-from cyclery.models.settings import Shape, SmallCnn
+from cyclery.models.settings import SmallCnn
 
 
 class Cnn(Classifier):

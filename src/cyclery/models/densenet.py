@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cyclery.models.base import Shape
 from cyclery.models.layers import Classifier, conv_1x1, conv_3x3, initialise, pool
-from cyclery.models.settings import DenseNet, Shape
+from cyclery.models.settings import DenseNet
 
 
 class DenseLayer(nn.Module):

@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from cyclery.errors import UserError
+from cyclery.models.base import Shape
 from cyclery.models.layers import Dropout
-from cyclery.models.settings import AlexNet, GoogLeNet, Shape, TResNetM
+from cyclery.models.settings import AlexNet, GoogLeNet, TResNetM
 
 
 def _imported(package: str, network: str) -> Any:

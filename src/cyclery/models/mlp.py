@@ -7,8 +7,9 @@ from math import prod
 
 from torch import Tensor, nn
 
+from cyclery.models.base import Shape
 from cyclery.models.layers import Classifier, Dropout, activation
-from cyclery.models.settings import BnMlp, Shape
+from cyclery.models.settings import BnMlp
 
 
 class Mlp(Classifier):

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cyclery.models.base import Shape
 from cyclery.models.layers import Classifier, conv_3x3, norm_2d, scaled
-from cyclery.models.settings import PlainCnn, Shape
+from cyclery.models.settings import PlainCnn
 
 
 def layout(settings: PlainCnn) -> tuple[list[list[int]], int, int]:

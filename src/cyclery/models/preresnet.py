@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cyclery.models.base import Shape
 from cyclery.models.layers import Classifier, conv_1x1, conv_3x3, initialise, norm_2d, pool
-from cyclery.models.settings import Norm, PreResNet, Shape
+from cyclery.models.settings import Norm, PreResNet
 
 
 class PreBlock(nn.Module):

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cyclery.models.base import Shape
 from cyclery.models.layers import (
     Classifier,
     Noise,
@@ -29,7 +30,7 @@ from cyclery.models.layers import (
     norm_2d,
     pool,
 )
-from cyclery.models.settings import Norm, ResNet, ResNet18, ResNetB, Shape, StochasticDepth
+from cyclery.models.settings import Norm, ResNet, ResNet18, ResNetB, StochasticDepth
 
 
 class Subsample(nn.Module):

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cyclery.models.base import Shape
 from cyclery.models.layers import Classifier, Dropout, conv_3x3, initialise, norm_2d, pool, scaled
-from cyclery.models.settings import Shape, Vgg
+from cyclery.models.settings import Vgg
 
 CHANNELS = (64, 128, 256, 512, 512)
 # Convolutions of each group by depth.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cyclery.models.base import Shape
 from cyclery.models.layers import (
     Classifier,
     Dropout,
@@ -23,7 +24,7 @@ from cyclery.models.layers import (
     norm_2d,
     pool,
 )
-from cyclery.models.settings import Shape, WideResNet
+from cyclery.models.settings import WideResNet
 
 
 class WideBlock(nn.Module):
