@@ -21,6 +21,12 @@ from cyclery.store import Store, file_sha256
 log = logging.getLogger(__name__)
 
 
+def put_in_place(contents: Contents, delivery: Delivery, found: Index) -> None:
+    """Fill the run store and put outputs in their places; one that is killed is completed so."""
+    fill_store(contents, delivery)
+    put(contents, delivery, found)
+
+
 def fill_store(contents: Contents, delivery: Delivery) -> None:
     """Put the published runs into the run store."""
     store = Store(contents.plan.project.results / "store")
