@@ -15,9 +15,11 @@ import torch
 from cyclery import methods
 from cyclery.engine.cohort import Cohort, Pause, Task, Width, drain
 from cyclery.engine.cuda import RESERVE, Memory
+from cyclery.engine.failures import Failure
 from cyclery.engine.lookup import Job, Record, kind
 from cyclery.engine.processes import Stopped
 from cyclery.errors import UserError
+from cyclery.store import Store
 
 NETS = [("bn_mlp", "supervised"), ("small_cnn", "cyclical_focal"), ("wrn", "fixmatch")]
 
@@ -70,22 +72,38 @@ def test_a_diverging_run_leaves_its_neighbours_alone(
         assert factory.figures(found[job["key"]]) == alone[job["key"]]
 
 
-def test_a_failing_run_is_raised_after_its_neighbours_are_done(
-    jobs: list[Job], alone: dict[str, Any], tmp_path: Path
+def test_what_concerns_all_runs_is_raised_after_its_neighbours_are_done(
+    jobs: list[Job], alone: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    orphan = {
-        **factory.settings(),
-        "init": "start",
-        "init_share": 1.0,
-        "parents": {"start": ["f" * 24]},
-    }
-    listed = [jobs[0], factory.job(orphan), jobs[1], jobs[2]]
+    refused = factory.job(factory.settings(seed=9))
+    inner = Store.lock
+
+    def lock(self: Store, key: str, wait: bool) -> Any:
+        if key == refused["key"]:
+            raise UserError("cannot write: Read-only file system")
+        return inner(self, key, wait)
+
+    monkeypatch.setattr(Store, "lock", lock)
     found = {}
-    with pytest.raises(UserError, match="its parent 'start'"):
-        for job, record in side_by_side(tmp_path, listed, 3):
+    with pytest.raises(UserError, match="Read-only file system"):
+        for job, record in side_by_side(tmp_path, [jobs[0], refused, jobs[1], jobs[2]], 3):
             found[job["key"]] = factory.figures(record)
     # The fourth is not begun: there is nobody left whom it could help.
     assert found == {job["key"]: alone[job["key"]] for job in jobs[:2]}
+
+
+def test_a_run_without_its_parent_fails_alone(
+    jobs: list[Job], alone: dict[str, Any], tmp_path: Path
+) -> None:
+    start = {"init": "start", "init_share": 1.0, "parents": {"start": ["f" * 24]}}
+    orphan = factory.job({**factory.settings(), **start})
+    listed = [jobs[0], orphan, jobs[1], jobs[2]]
+    found = {job["key"]: record for job, record in side_by_side(tmp_path, listed, 3)}
+    failure = found.pop(orphan["key"])
+    assert isinstance(failure, Failure) and failure.text.startswith("its parent 'start'")
+    assert {key: factory.figures(record) for key, record in found.items()} == {
+        job["key"]: alone[job["key"]] for job in jobs[:3]
+    }
 
 
 def test_range_tests_and_students_run_side_by_side(tmp_path: Path) -> None:

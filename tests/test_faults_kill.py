@@ -14,6 +14,7 @@ from fault_factory import Properties, generator, note
 
 from cyclery import cli, files
 from cyclery.files import write_atomic, writing
+from cyclery.logs import log_to
 
 pytestmark = [
     pytest.mark.fault,
@@ -137,7 +138,7 @@ def test_a_whole_file_is_its_writers_until_it_has_its_name(
 
 def log_of_a_job(path: Path, said: Path, go: Path) -> None:
     """Log a line, wait, and log another."""
-    cli._log_to(path, False)
+    log_to(path, False)
     cli.log.info("first")
     said.touch()
     factory.wait_for(go.exists)

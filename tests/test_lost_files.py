@@ -119,6 +119,12 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
+def aside(root: Path) -> list[Path]:
+    """Return what was set aside, by its path in the project."""
+    paths = (root / "results/set-aside").rglob("*")
+    return [path.relative_to(root) for path in paths if not path.is_dir()]
+
+
 def due(root: Path, part: str | None = None) -> list[str]:
     return Graph.load(root, {}).due(part)
 
@@ -152,7 +158,10 @@ def test_a_flipped_byte_sets_a_file_aside_with_a_word(
     said = capsys.readouterr().err
     assert said.startswith(f"cyclery: {path.relative_to(project)}: altered or lost since")
     assert said.count("\n") == 1
-    assert not path.exists() and path.with_name(f"{path.name}.damaged").exists()
+    [kept] = aside(project)
+    assert f"is kept in {kept.parents[len(path.relative_to(project).parts) - 1]}," in said
+    assert not path.exists() and (project / kept).read_bytes()[99] == whole[99] ^ 1
+    assert kept.name == path.name
     listing = TABLE_SUMS if name in (TABLE, EVIDENCE) else f"{REPORT}/{sums.NAME}"
     assert not (project / listing).exists()
     assert found == ([name, TABLE_SUMS] if name in (TABLE, EVIDENCE) else [])
@@ -168,9 +177,25 @@ def test_a_pipe_in_the_place_of_a_file_is_set_aside(
         (project / name).unlink()
         os.mkfifo(project / name)
         assert due(project) == [name]
-        assert f"cyclery: {name}: is no regular file; kept as" in capsys.readouterr().err
-        (project / f"{name}.damaged").rename(project / f"{name}.pipe")
+        said = capsys.readouterr().err
+        assert f"cyclery: {name}: is no regular file; what is left is kept in results/set" in said
         (project / name).touch()
+    assert len(aside(project)) == 3
+
+
+def test_every_damaged_state_is_kept_wherever_results_lie(project: Path, tmp_path: Path) -> None:
+    (project / "results").rename(tmp_path / "elsewhere")
+    for results in (f"{tmp_path}/elsewhere", "../elsewhere"):
+        graph = Graph.load(project, {"results": results, "data": f"{results}/data"})
+        table, evidence = (project / name for name in (graph.table("one"), graph.evidence("one")))
+        for text in ("mine", "mine, too"):
+            whole = table.read_bytes()
+            table.write_text(text)
+            graph.due()
+            table.write_bytes(whole)
+            sums.write(project / graph.sums("one"), [table, evidence])
+    kept = [path for path in (tmp_path / "elsewhere/set-aside").rglob("*") if path.is_file()]
+    assert sorted(path.read_text() for path in kept) == ["mine"] * 2 + ["mine, too"] * 2
 
 
 def test_verify_names_every_damaged_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,7 +274,7 @@ def snapshot(copy: Copy) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in [*paths, folder / "data/digits.json"]
-        if path.is_file() and path.suffix not in (".log", ".damaged")
+        if path.is_file() and path.suffix != ".log"
     }
 
 
@@ -283,7 +308,8 @@ def test_a_flipped_byte_is_made_again(made: Copy) -> None:
     before = snapshot(made)
     made.forget_logs()
     folder = made.root / "results/smoke"
-    for path in (folder / "tables/tiny.csv", next((folder / "report/figures").iterdir())):
+    paths = folder / "tables/tiny.csv", next((folder / "report/figures").iterdir())
+    for path in paths:
         stat, whole = path.stat(), path.read_bytes()
         path.write_bytes(whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
         # As a disk does it: nobody wrote.
@@ -294,6 +320,8 @@ def test_a_flipped_byte_is_made_again(made: Copy) -> None:
     made.snakemake("report")
     assert snapshot(made) == before
     assert made.trained() == 0 and made.nothing_to_do()
+    # Also what lay in a folder that Snakemake removed before it was made again.
+    assert {path.name for path in aside(made.root)} >= {path.name for path in paths}
 
 
 @pytest.mark.slow
@@ -302,8 +330,7 @@ def test_a_pipe_in_the_place_of_records_is_made_again(made: Copy) -> None:
     path = made.root / "results/smoke" / LOST[0]
     path.unlink()
     os.mkfifo(path)
-    assert "is no regular file; kept as" in made.snakemake("report")
-    path.with_name(f"{path.name}.damaged").unlink()
+    assert "is no regular file; what is left is kept in" in made.snakemake("report")
     assert snapshot(made) == before
 
 

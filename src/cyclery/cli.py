@@ -7,7 +7,6 @@ printed as one message and ends with exit code 2.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import logging
 import os
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from cyclery import __version__
 from cyclery.errors import UserError
-from cyclery.files import disk_errors, is_full
+from cyclery.files import is_full
+from cyclery.logs import log_to
 from cyclery.stop import EXIT_CODE, Terminated, terminable
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Run the command of parsed options; return its exit code."""
     try:
-        _log_to(options.log, options.verbose)
+        log_to(options.log, options.verbose)
         command: Callable[[argparse.Namespace], int | None] = options.command
         code = command(options) or 0
         sys.stdout.flush()
@@ -167,42 +167,6 @@ def _parser() -> argparse.ArgumentParser:
     command = add("docs", _docs, "write the JSON Schemas and the reference of every key")
     command.add_argument("--check", action="store_true", help="only say whether they are current")
     return parser
-
-
-class _LogFile(logging.FileHandler):
-    """A log file that a full disk cuts short, without a traceback for every line of it."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Pass over what the disk did not take: the command itself says that it is full."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handleError(record)
-
-    def close(self) -> None:
-        """Close the file, whatever of it the disk still refuses."""
-        with contextlib.suppress(OSError):
-            super().close()
-
-
-def _log_to(path: Path | None, verbose: bool) -> None:
-    """Send messages to the terminal, and all detail to the log file of a job."""
-    logger = logging.getLogger("cyclery")
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setLevel(logging.DEBUG if verbose else logging.INFO)
-    terminal.setFormatter(logging.Formatter("cyclery: %(message)s"))
-    logger.addHandler(terminal)
-    if path is not None:
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
-            # Appended to: a job that outlives a killed Snakemake may still write the same log.
-            file = _LogFile(path, mode="a", encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(file)
 
 
 def overrides(texts: Sequence[str]) -> dict[str, Any]:
@@ -424,19 +388,7 @@ def _doctor(options: argparse.Namespace) -> int:
     return show(_load(options))
 
 
-def _docs(options: argparse.Namespace) -> int:
-    from cyclery.config.docs import documents
-    from cyclery.files import write_atomic
+def _docs(options: argparse.Namespace) -> None:
+    from cyclery.config.docs import write
 
-    stale = [
-        path
-        for path, text in documents().items()
-        if not (options.root / path).exists()
-        or (options.root / path).read_text(encoding="utf-8") != text
-    ]
-    if options.check and stale:
-        raise UserError(f"not current: {', '.join(map(str, stale))}; run `make docs`")
-    for path in stale:
-        write_atomic(options.root / path, documents()[path])
-        log.info("%s: written", path)
-    return 0
+    write(options.root, options.check)

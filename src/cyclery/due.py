@@ -1,7 +1,8 @@
 """What a target must ask for because Snakemake does not notice it: files that are lost or damaged.
 
 Snakemake makes a missing intermediate file only for a job that has to run. So targets ask for every
-missing file by name; what is damaged is set aside first, and then missing as well.
+missing file by name; what is damaged is set aside first, and then missing as well. It goes below
+``results/set-aside``: Snakemake removes whole folders before their job runs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclery import sums
+from cyclery.aside import Aside
 
 if TYPE_CHECKING:
     from cyclery.workflow import Graph
@@ -20,15 +22,14 @@ if TYPE_CHECKING:
 
 def of_report(graph: Graph) -> list[str]:
     """Return what is missing of the report and of all that it is made from."""
-    root = graph.plan.project.root
-    _mend(root, root / graph.report / sums.NAME)
+    _mend(graph, f"{graph.report}/{sums.NAME}")
     return [path for part in graph.plan.project.selected() for path in of_part(graph, part)]
 
 
 def of_part(graph: Graph, part: str) -> list[str]:
     """Return what is missing of a paper, experiment or claim, of whatever something was made."""
     root = graph.plan.project.root
-    _mend(root, root / graph.sums(part))
+    _mend(graph, graph.sums(part))
     # Without evidence, the job that makes it asks for all records itself.
     records = graph.record_files(part) if (root / graph.evidence(part)).exists() else []
     files = [
@@ -37,39 +38,49 @@ def of_part(graph: Graph, part: str) -> list[str]:
         *records,
         *(graph.evidence(part), graph.table(part), graph.sums(part)),
     ]
-    return list(_missing(root, files))
+    return list(_missing(graph, files))
 
 
-def _missing(root: Path, paths: Iterable[str]) -> Iterator[str]:
+def _missing(graph: Graph, paths: Iterable[str]) -> Iterator[str]:
     for path in paths:
+        file = graph.plan.project.root / path
         try:
-            regular = stat.S_ISREG((root / path).stat().st_mode)
+            regular = stat.S_ISREG(file.stat().st_mode)
         except OSError:
             yield path
         else:
             if not regular:
-                _set_aside(root / path)
-                _say(f"{path}: is no regular file; kept as {path}.damaged and made again")
+                kept = _set_aside(graph, [file])
+                _say(f"{path}: is no regular file{kept} and is made again")
                 yield path
 
 
-def _mend(root: Path, path: Path) -> None:
+def _mend(graph: Graph, listing: str) -> None:
     """Set aside what is not as a list of sums says, and drop the list: then its job is due."""
+    path = graph.plan.project.root / listing
     if not (wrong := sums.wrong(path)):
         return
-    for file in wrong:
-        _set_aside(file)
+    kept = _set_aside(graph, wrong)
     path.unlink(missing_ok=True)
     more = f" and {len(wrong) - 1} more files" if len(wrong) > 1 else ""
     _say(
-        f"{wrong[0].relative_to(root)}{more}: altered or lost since they were made; what is left "
-        "of them is kept as *.damaged, and they are made again"
+        f"{_name(graph, wrong[0])}{more}: altered or lost since they were made{kept} and they are "
+        "made again"
     )
 
 
-def _set_aside(path: Path) -> None:
-    if path.is_symlink() or path.exists():
-        path.rename(path.with_name(f"{path.name}.damaged"))
+def _set_aside(graph: Graph, files: list[Path]) -> str:
+    """Move what there is of files out of the way; return where it is, to be said."""
+    aside = Aside(graph.plan.project.results)
+    for file in files:
+        aside.take(file, _name(graph, file))
+    return f"; what is left is kept in {_name(graph, aside.folder)}," if aside.count else ""
+
+
+def _name(graph: Graph, path: Path) -> str:
+    """Return a path as people and Snakemake write it: from the project's root."""
+    root = graph.plan.project.root
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _say(text: str) -> None:

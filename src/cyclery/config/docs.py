@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -36,8 +37,11 @@ from cyclery.config.resolve import DEFAULTS, REQUIRED, SPLIT_DEFAULTS
 from cyclery.config.schema import schema
 from cyclery.config.settings import LongTail, Settings, Split, Strict, TwoLevel
 from cyclery.data.registry import DATASETS
+from cyclery.errors import UserError
+from cyclery.files import write_atomic
 from cyclery.schedules.kinds import RANGE_WORDS
 
+log = logging.getLogger(__name__)
 SCHEMAS = Path("workflow/schemas")
 REFERENCE = Path("docs/configuration.md")
 FILES: dict[str, type[BaseModel]] = {"config": Config, "tier": Tier, "paper": Paper}
@@ -110,6 +114,25 @@ the paper, the experiment, the experiment's entry for the tier, and the arm. The
 completion in an editor, begin a file with
 `# yaml-language-server: $schema=../../workflow/schemas/paper.schema.json` (or `tier`, `config`).
 """
+
+
+def write(root: Path, check: bool) -> None:
+    """Write those documents below ``root`` that are not current; ``check`` refuses them instead.
+
+    Raises:
+        UserError: with ``check``, some are not current.
+    """
+    stale = {
+        root / path: text
+        for path, text in documents().items()
+        if not (root / path).exists() or (root / path).read_text(encoding="utf-8") != text
+    }
+    if check and stale:
+        names = ", ".join(str(path.relative_to(root)) for path in stale)
+        raise UserError(f"not current: {names}; run `make docs`")
+    for path, text in stale.items():
+        write_atomic(path, text)
+        log.info("%s: written", path)
 
 
 def documents() -> dict[Path, str]:

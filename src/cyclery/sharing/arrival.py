@@ -2,18 +2,20 @@
 
 ``dvc pull`` brings packs and knows nothing of a graph. So the first Snakemake that finds all packs
 of its tier does the rest of what ``cyclery fetch`` does. A stamp in DVC's own temporary folder says
-which publication was put in place last, so later starts compare a few bytes.
+what was done with which publication, so later starts compare a few bytes.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclery.files import lock, write_atomic
+from cyclery.errors import UserError
+from cyclery.files import lock, read_regular, write_atomic
 
 if TYPE_CHECKING:
     from cyclery.sharing.index import Home, Index
@@ -21,83 +23,102 @@ if TYPE_CHECKING:
 
 # Set for a Snakemake that publish, fetch or this module asks something.
 NESTED = "CYCLERY_NESTED"
-_BEGUN = "begun"
+# What a stamp says was done: begun to put in place, all in place, or left packed beside results of
+# the user's own.
+_BEGUN, _PLACED, _LEFT = "begun", "placed", "left"
 # What a tier's folder holds where something was made.
 _MADE = ("records", "lr-range", "evidence", "tables")
 
 
-def stamp_file(root: Path, tier: str) -> Path:
-    """Return the file that says which publication of a tier was put in place last."""
-    return root / ".dvc" / "tmp" / "cyclery" / tier
-
-
-def stamp(graph: Graph) -> str | None:
-    """Return what the stamp of the publication that is here now is; None where there is none."""
+def _stamp_file(graph: Graph) -> Path:
+    """Return the file that says what was done for a tier in these folders of results and data."""
     project = graph.plan.project
+    where = sha256(f"{project.config.results}\n{project.config.data}".encode()).hexdigest()[:16]
+    return project.root / ".dvc" / "tmp" / "cyclery" / f"{graph.plan.tier}-{where}"
+
+
+def _publication(graph: Graph) -> str | None:
+    """Return a name of the publication that is here now; None where there is none."""
+    path = graph.plan.project.root / "results/published" / graph.plan.tier / "index.json"
     try:
-        said = (project.root / "results/published" / graph.plan.tier / "index.json").read_bytes()
+        return sha256(read_regular(path)).hexdigest()
     except OSError:
         return None
-    where = f"{project.config.results}\n{project.config.data}\n"
-    return sha256(where.encode() + said).hexdigest()
 
 
 def settle(graph: Graph) -> None:
     """Remember that what is published of the tier is in place."""
-    if found := stamp(graph):
-        write_atomic(stamp_file(graph.plan.project.root, graph.plan.tier), found)
+    if found := _publication(graph):
+        write_atomic(_stamp_file(graph), f"{_PLACED} {found}")
 
 
 def arrive(graph: Graph) -> None:
     """Put the published packs of the tier in place where that was not done; say so in a line.
 
-    Results of this project's own stay as they are: what was made here before anything was put in
-    place is for ``cyclery fetch`` to set aside, when it is asked to.
+    Results that are there already stay as they are, for nobody can tell what was made of them
+    since: ``cyclery fetch`` sets them aside, when it is asked to. Whatever is wrong with the packs
+    or their index is said, and no reason to stop.
 
     Raises:
-        UserError: a pack is damaged; then nothing was changed.
+        UserError: what is whole cannot be put in place, as on a full disk.
     """
-    if NESTED in os.environ or (found := stamp(graph)) is None:
+    if NESTED in os.environ or (found := _publication(graph)) is None:
         return
-    root, tier = graph.plan.project.root, graph.plan.tier
-    made = any((root / graph.results / name).exists() for name in _MADE)
-    if _read(stamp_file(root, tier)) == found:
-        if not made:
-            _say(f"what is published of tier {tier} was put in place before, and is removed: it "
-                 f"is made anew; `make pull TIER={tier}` brings it back")  # fmt: skip
-        return
-    _arrive(graph, found, made)
+    did, of = _read(_stamp_file(graph))
+    tier, made = graph.plan.tier, _is_made(graph)
+    if of != found or did == _BEGUN:
+        _arrive(graph, found)
+    elif did == _PLACED and not made:
+        _say(f"what is published of tier {tier} was put in place before, and is removed: it is "
+             f"made anew; `make pull TIER={tier}` brings it back")  # fmt: skip
+    elif not made:
+        _say(f"what is published of tier {tier} stayed packed beside other results, which are "
+             f"removed: they are made anew; `make pull TIER={tier}` puts it in place")  # fmt: skip
 
 
-def _arrive(graph: Graph, found: str, made: bool) -> None:
-    from cyclery.sharing import index, state
+def _is_made(graph: Graph) -> bool:
+    folder = graph.plan.project.root / graph.results
+    return any((folder / name).exists() for name in _MADE)
+
+
+def _arrive(graph: Graph, found: str) -> None:
+    from cyclery.sharing import index, place, state
     from cyclery.sharing.contents import Contents
-    from cyclery.sharing.fetch import put_in_place
+    from cyclery.sharing.fetch import examined
 
     project, tier = graph.plan.project, graph.plan.tier
-    root, path = project.root, stamp_file(project.root, tier)
+    root, path = project.root, _stamp_file(graph)
     home = index.Home(root, tier)
     if not home.packs.is_dir():
         return
-    published = index.read(home)
-    if not _whole(home, published):
-        _say(f"{home.packs.relative_to(root)}: not all that this version published of tier {tier}; "
-             "`dvc pull` brings it, and this goes on without")  # fmt: skip
-        return
-    state.refuse_locked(root)
-    with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
-        before = _read(path)
-        if before == found:
+    with lock(root / ".dvc" / "tmp" / "cyclery.lock"), ExitStack() as unpacked:
+        did, of = _read(path)
+        if of == found and did != _BEGUN:
             return  # Another one that was started meanwhile did it.
-        if made and before is None:
-            _say(f"tier {tier} has results of your own, so what is published stays packed; "
-                 f"`make pull TIER={tier}` sets yours aside and puts it in place")  # fmt: skip
-            write_atomic(path, found)
+        if did != _BEGUN and _is_made(graph):
+            _say(f"tier {tier} has results already, so this publication stays packed; "
+                 f"`make pull TIER={tier}` sets them aside and puts it in place")  # fmt: skip
+            write_atomic(path, f"{_LEFT} {found}")
             return
-        write_atomic(path, _BEGUN)
-        contents = Contents(index.published_plan(root, project.overrides, published))
-        delivery = put_in_place(home, published, contents)
-        write_atomic(path, found)
+        if state.is_locked(root):
+            _say(f"what is published of tier {tier} is put in place once no other Snakemake is at "
+                 "work here; this goes on without")  # fmt: skip
+            return
+        try:
+            published = index.read(home)
+            if not _whole(home, published):
+                raise UserError(f"{home.packs.relative_to(root)}: not all that this version "
+                                "published; `dvc pull` brings it.")  # fmt: skip
+            contents = Contents(index.published_plan(root, project.overrides, published))
+            delivery = unpacked.enter_context(examined(home, published, contents))
+        except UserError as error:
+            _say(f"what is published of tier {tier} is not put in place, and this goes on without: "
+                 f"{error}")  # fmt: skip
+            return
+        # Not before: from here on all that is in place is of a publication.
+        write_atomic(path, f"{_BEGUN} {found}")
+        place.put_in_place(contents, delivery, published)
+        write_atomic(path, f"{_PLACED} {found}")
     _say(f"tier {tier}: what `dvc pull` brought is put in place: {len(published.papers)} papers, "
          f"{len(delivery.records)} runs")  # fmt: skip
 
@@ -109,11 +130,13 @@ def _whole(home: Home, published: Index) -> bool:
     return all(path.is_file() and path.stat().st_size == pack.size for path, pack in packs.items())
 
 
-def _read(path: Path) -> str | None:
+def _read(path: Path) -> tuple[str, str]:
+    """Return what a stamp says was done, and with which publication."""
     try:
-        return path.read_text(encoding="utf-8")
+        did, _, of = read_regular(path).decode().partition(" ")
     except (OSError, UnicodeDecodeError):
-        return None
+        return "", ""
+    return did, of
 
 
 def _say(text: str) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,15 +48,17 @@ def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = No
     state.refuse_locked(root)
     with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
         dvc.pull(home.targets(sorted(found.datasets)), remote)
-        delivery = put_in_place(home, found, contents)
+        with examined(home, found, contents) as delivery:
+            place.put_in_place(contents, delivery, found)
         arrival.settle(contents.graph)
     _say(contents, found, delivery)
 
 
-def put_in_place(home: index.Home, found: index.Index, contents: Contents) -> Delivery:
-    """Unpack and examine what was pulled, fill the run store and put outputs in their places.
+@contextmanager
+def examined(home: index.Home, found: index.Index, contents: Contents) -> Iterator[Delivery]:
+    """Yield what was pulled, unpacked beside the results and examined; it is gone afterwards.
 
-    The caller holds the lock; whoever is killed is completed by the next call.
+    The caller holds the lock, and puts it in place.
     """
     results = contents.plan.project.results
     with disk_errors(results):
@@ -63,10 +66,7 @@ def put_in_place(home: index.Home, found: index.Index, contents: Contents) -> De
         for left in results.glob(".fetch-*"):  # by one that was killed
             shutil.rmtree(left)
     with TemporaryDirectory(prefix=".fetch-", dir=results) as folder:
-        delivery = examine(_unpack(home, found, Path(folder)), found, contents)
-        place.fill_store(contents, delivery)
-        place.put(contents, delivery, found)
-    return delivery
+        yield examine(_unpack(home, found, Path(folder)), found, contents)
 
 
 def _unpack(home: index.Home, found: index.Index, folder: Path) -> Path:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from filecmp import cmp
-from functools import cached_property
 from pathlib import Path
 
+from cyclery.aside import Aside
 from cyclery.engine.output import refresh
 from cyclery.errors import UserError
-from cyclery.files import disk_errors, writing
+from cyclery.files import writing
 from cyclery.sharing import state
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.delivery import Delivery, Record
@@ -22,33 +21,10 @@ from cyclery.store import Store, file_sha256
 log = logging.getLogger(__name__)
 
 
-class Aside:
-    """A folder for this project's own files that make room; it is made when it is needed."""
-
-    def __init__(self, results: Path) -> None:
-        self._results = results
-        self.count = 0
-
-    @cached_property
-    def folder(self) -> Path:
-        """The folder, named by the time."""
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        return self._results / "set-aside" / stamp
-
-    def take(self, path: Path, name: str) -> None:
-        """Move a file there if it exists."""
-        if path.exists():
-            target = self.folder / name
-            with disk_errors(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(target)
-            self.count += 1
-
-    def say(self, what: str) -> None:
-        """Tell the user where things are."""
-        if self.count:
-            log.warning("%d %s of this project differed from what was published: now in %s",
-                        self.count, what, self.folder)  # fmt: skip
+def put_in_place(contents: Contents, delivery: Delivery, found: Index) -> None:
+    """Fill the run store and put outputs in their places; one that is killed is completed so."""
+    fill_store(contents, delivery)
+    put(contents, delivery, found)
 
 
 def fill_store(contents: Contents, delivery: Delivery) -> None:
@@ -68,7 +44,7 @@ def fill_store(contents: Contents, delivery: Delivery) -> None:
     parents = {key: run for key, run in changed.items() if run.get("checkpoint_sha256")}
     files = set(contents.graph.files_holding(parents)) - delivery.files.keys() if parents else set()
     refresh([contents.root / file for file in sorted(files)], parents)
-    aside.say("runs")
+    _say(aside, "runs")
 
 
 def _put_run(store: Store, record: Record, weights: Path | None, aside: Aside) -> bool:
@@ -114,7 +90,7 @@ def put(contents: Contents, delivery: Delivery, found: Index) -> None:
     if not memories:
         outputs = [output for output in contents.outputs() if output in placed]
         state.touch(contents.root, outputs, contents.plan.project.overrides)
-    aside.say("files")
+    _say(aside, "files")
 
 
 def _remembers(contents: Contents, delivery: Delivery, found: Index) -> bool:
@@ -188,6 +164,12 @@ def _put_datasets(contents: Contents, delivery: Delivery, aside: Aside) -> None:
             aside.take(local, f"{contents.graph.data}/{local.name}")
         if not local.exists() and dataset in delivery.datasets:
             _copy(delivery.datasets[dataset], local)
+
+
+def _say(aside: Aside, what: str) -> None:
+    if aside.count:
+        log.warning("%d %s of this project differed from what was published: now in %s",
+                    aside.count, what, aside.folder)  # fmt: skip
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -70,12 +70,21 @@ def is_memory(content: bytes) -> bool:
     return isinstance(found, dict) and {"rule", "params", "input"} <= found.keys()
 
 
+def _locks(root: Path) -> Path:
+    return root / ".snakemake" / "locks"
+
+
+def is_locked(root: Path) -> bool:
+    """Say whether Snakemake is at work in the folder, or was killed."""
+    locks = _locks(root)
+    return locks.is_dir() and any(locks.iterdir())
+
+
 def refuse_locked(root: Path) -> None:
     """Raise a UserError where Snakemake is at work in the folder, or was killed."""
-    locks = root / ".snakemake" / "locks"
-    if locks.is_dir() and any(locks.iterdir()):
+    if is_locked(root):
         raise UserError(
-            f"{locks}: Snakemake is at work here; wait for it. If it was killed, run "
+            f"{_locks(root)}: Snakemake is at work here; wait for it. If it was killed, run "
             "`snakemake --unlock` once."
         )
 
