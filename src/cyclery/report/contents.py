@@ -223,7 +223,7 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
         Column("Test, margin", weight=1.0), Column("Effect", weight=1.2),
         Column("p (Holm)", "number", 3), Column("p (sign flip)", "number", 3),
         Column("n", "number", 0), Column("For 80 %", "right"),
-        Column("Paper prints", weight=0.9), Column("Verdict", "verdict"),
+        Column("Paper prints", "right"), Column("Verdict", "verdict"),
     ]  # fmt: skip
     sources: dict[str, int] = {}
     rows: list[list[Cell]] = [
@@ -239,10 +239,12 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
         notes.append("p (sign flip): a permutation test beside the verdict, deciding nothing.")
     if any(item["seeds_for_power"] for _, item in shown):
         notes.append("For 80 %: the seeds that would find the stated effect with this power.")
-    if any(of_printed_text(item) for _, item in shown):
+    sizes = [f"{name}, {item['says_label']}: {size}" for name, item in shown
+             if (size := of_printed_text(item))]  # fmt: skip
+    if sizes:
         notes.append(
-            "Paper prints: its effect, and ours as a share of it with the 95 % interval. The "
-            "verdict is about the direction, or the margin."
+            "The verdict is about the direction, or the margin. The effect as a share of the one "
+            f"that the paper prints, with its 95 % interval: {'; '.join(sizes)}."
         )
     notes += [f"[{place}] {source}" for source, place in sources.items()]
     notes += [
@@ -257,15 +259,13 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
 
 
 def _printed_effect(item: Json, sources: dict[str, int]) -> str:
-    """Return the effect that the paper prints, its source's number and our share of it."""
+    """Return the effect that the paper prints, and the number of its source, given at first use."""
     if not (text := printed_text(item)):
         return ""
     text = text if len(text) <= 16 else f"{text[:15]}\u2026"  # the card says it in full
     how = ", from memory" if item["printed"]["confidence"] == "memory" else ""
     source = f"{item['printed']['source']}{how}"
-    said = f"{text} [{sources.setdefault(source, len(sources) + 1)}]"
-    size = of_printed_text(item).replace("\u00a0", " ")
-    return f"{said}; ours {size}" if size else said
+    return f"{text} [{sources.setdefault(source, len(sources) + 1)}]"
 
 
 def _foreseen(item: Json) -> str:
