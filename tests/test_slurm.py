@@ -96,7 +96,7 @@ def lengthened(copy: Copy) -> None:
     experiment = copy.paper["experiments"]["other"]
     copy.paper["experiments"] = {"other": experiment}
     copy.paper["claims"] = {"T-2": copy.paper["claims"]["T-2"]}
-    copy.tier["base"]["epochs"] = 200
+    copy.tier["base"]["epochs"] = 400
     copy.save()
     copy.write("config/config.yaml", {"tier": "smoke", "device": "cpu", "resume_seconds": 0})
 

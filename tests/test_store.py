@@ -33,6 +33,20 @@ def test_a_record_comes_back_as_it_was_written(store):
     assert store.read("cd" * 12) is None
 
 
+def test_what_a_kill_leaves_beside_a_record_is_removed(store):
+    """Killed between the record and its tidying up, a run is finished with its leavings."""
+    store.write(KEY, {"status": "done"})
+    left = [store.resume(KEY), store.folder(KEY) / ".record.json.x1.part"]
+    for path in left:
+        path.write_bytes(b"x")
+    with store.lock(KEY, wait=False):
+        store.tidy(KEY)  # somebody is at work there
+    assert all(path.exists() for path in left)
+    store.tidy(KEY)
+    assert not any(path.exists() for path in left) and store.read(KEY)["status"] == "done"
+    store.tidy("cd" * 12)  # of a run that is not there, nothing
+
+
 def test_a_seal_covers_every_value(store):
     sealed = seal({"a": 1, "b": [0.5, None, "x"]})
     assert is_sealed(sealed)

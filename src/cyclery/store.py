@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from cyclery.errors import UserError
 from cyclery.files import (
     Busy,
     digest,
@@ -32,6 +33,7 @@ from cyclery.files import (
 
 log = logging.getLogger(__name__)
 _TAIL = 4096
+_PART = re.compile(r"\..*\.part")
 _STATUS = re.compile(rb'^ "status": "(\w+)"', re.MULTILINE)
 
 
@@ -144,9 +146,24 @@ class Store:
         sealed = seal({**record, "key": key})
         text = json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n"
         write_atomic(self.folder(key) / "record.json", text)
-        for needless in (self.resume(key), *self.folder(key).glob(".*.part")):
-            needless.unlink(missing_ok=True)
+        for path in self._needless(key):
+            path.unlink(missing_ok=True)
         return sealed
+
+    def tidy(self, key: str) -> None:
+        """Remove what a finished run needs no longer, which a kill just after its record leaves."""
+        # What another process holds, or a read-only store, is left as it is.
+        with contextlib.suppress(OSError, UserError):
+            if self._needless(key):
+                with self.lock(key, wait=False) as held:
+                    for path in self._needless(key) if held else ():
+                        path.unlink(missing_ok=True)
+
+    def _needless(self, key: str) -> list[Path]:
+        """Return the resume point of a run and its half-written files."""
+        resume = self.resume(key)
+        return [path for path in self.folder(key).iterdir()
+                if path == resume or _PART.fullmatch(path.name)]  # fmt: skip
 
     @contextlib.contextmanager
     def lock(self, key: str, wait: bool) -> Iterator[bool]:

@@ -185,6 +185,8 @@ class Lookup:
             open_ends = unknown | missing.keys()
             found = {j["key"]: None if needs(j) & open_ends else self.finished(j) for j in ready}
             records |= {key: record for key, record in found.items() if record is not None}
+            for key in found.keys() & records.keys():
+                self.store.tidy(key)
             missing |= {job["key"]: job for job in ready if job["key"] not in records}
         return records, list(missing.values())
 
