@@ -23,7 +23,7 @@ from cyclery import sequential, stats
 from cyclery.cases import Case
 from cyclery.contrasts import mean
 from cyclery.stats import ALPHA
-from cyclery.verdicts import judge_family
+from cyclery.verdicts import Family
 
 Json = dict[str, Any]
 
@@ -144,7 +144,9 @@ def _audit(x: Floats, kinds: list[stats.Test], planned: int, found: dict[str, Bo
                       for end in sequential.looks(planned)]  # fmt: skip
             row = {"test": test, "margin": margin(test)}
             cases.append(Case(row, [], stages, len(data), mean, planned=planned))
-        for i, verdict in enumerate(judge_family(cases)):
+        family = Family.of(cases)
+        for i, case in enumerate(cases):
+            verdict = family.verdict(case, i)
             counted = [name for name in ("reproduced", "contradicted") if found[name][run, i]]
             if counted != [v for v in (verdict,) if v != "inconclusive"]:
                 raise AssertionError(f"{kinds[i]}, plan {planned}: {verdict}, counted {counted}")

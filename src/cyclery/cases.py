@@ -103,6 +103,11 @@ class Case:
             for look, source in enumerate(self.sources) if source is not None
         )  # fmt: skip
 
+    def p_values(self) -> tuple[float, float]:
+        """Return the p-values of the test and of its opposite, which superiority shares."""
+        p = self.p_value()
+        return p, p if self.test == "superiority" else self.p_value(opposite=True)
+
     def held_back(self, verdict: str) -> str:
         """Return a verdict, or inconclusive where runs that diverged could have made it."""
         return "inconclusive" if verdict in self.unsafe else verdict

@@ -62,10 +62,10 @@ class Pairs:
         and those that count as chance, favour nobody.
         """
         lost = [0 if worth is not None else len(seeds) for seeds, worth in self.diverged]
+        lost += [0] * (2 - len(lost))  # a constant loses nothing
         if test == "equivalence" or len(lost) > 2:
-            uneven = len({*lost, *([0] if len(lost) == 1 else [])}) > 1
-            return frozenset(("reproduced", "contradicted") if uneven else ())
-        own, rival = [*lost, 0, 0][:2]
+            return frozenset(("reproduced", "contradicted") if len(set(lost)) > 1 else ())
+        own, rival = lost
         return frozenset(["reproduced"] * (own > rival) + ["contradicted"] * (rival > own))
 
     def divergence(self, labels: Mapping[tuple[str, str], str]) -> list[str]:

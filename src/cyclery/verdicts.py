@@ -58,38 +58,28 @@ def combine(verdicts: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Family:
-    """Tests that are corrected together, with their p-values and those of the opposite tests."""
+    """Tests that are corrected together: the p-values of each and of its opposite."""
 
-    p: tuple[float, ...]
-    opposite: tuple[float, ...]
+    p: tuple[tuple[float, float], ...]
 
     @classmethod
     def of(cls, cases: Sequence[Case]) -> Family:
         """Return the family of these tests."""
-        return cls(*(tuple(case.p_value(side) for case in cases) for side in (False, True)))
+        return cls(tuple(case.p_values() for case in cases))
 
     @cached_property
-    def adjusted(self) -> tuple[list[float], list[float]]:
+    def adjusted(self) -> list[tuple[float, float]]:
         """Return both kinds of p-values with Holm's correction."""
-        return stats.holm(self.p), stats.holm(self.opposite)
+        return list(zip(*(stats.holm([p[kind] for p in self.p]) for kind in (0, 1)), strict=True))
 
     def verdict(self, case: Case, place: int) -> str:
         """Return what the rule says of one of its tests, divergence not considered."""
-        p, opposite = (kind[place] for kind in self.adjusted)
         return decide(case.test, case.row["margin"], case.interval(0.95), case.interval(0.90),
-                      p, opposite)  # fmt: skip
+                      *self.adjusted[place])  # fmt: skip
 
     def replaced(self, place: int, case: Case) -> Family:
         """Return the family with another test at one place."""
-        p, opposite = list(self.p), list(self.opposite)
-        p[place], opposite[place] = case.p_value(), case.p_value(opposite=True)
-        return Family(tuple(p), tuple(opposite))
-
-
-def judge_family(cases: Sequence[Case]) -> list[str]:
-    """Return the verdicts of tests that are corrected together."""
-    family = Family.of(cases)
-    return [family.verdict(case, place) for place, case in enumerate(cases)]
+        return Family((*self.p[:place], case.p_values(), *self.p[place + 1 :]))
 
 
 def _rule(cases: Sequence[Case]) -> None:
@@ -101,9 +91,9 @@ def _rule(cases: Sequence[Case]) -> None:
         row |= {"ci95": ci95, "ci90": case.interval(0.90)}
         row["naive95"] = row["naive95"] if ci95 is None else case.interval(0.95, naive=True)
         if ci95 is not None:
-            p, opposite = (kind[place] for kind in family.adjusted)
-            row |= {"p": family.p[place], "p_holm": p, "p_opposite": family.opposite[place],
-                    "p_opposite_holm": opposite, "of_printed": _of_printed(row)}  # fmt: skip
+            row["p"], row["p_opposite"] = family.p[place]
+            row["p_holm"], row["p_opposite_holm"] = family.adjusted[place]
+            row["of_printed"] = _of_printed(row)
         found = family.verdict(case, place)
         row["verdict"] = case.held_back(found)
         row["held_back"] = found if found != row["verdict"] else None
