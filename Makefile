@@ -67,6 +67,7 @@ lint: $(READY) ## check style, types and the workflow (changes nothing)
 	$(BIN)/ruff format --check
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/snakemake --lint
 
 format: $(READY) ## rewrite the code in the house style

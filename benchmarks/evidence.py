@@ -55,7 +55,7 @@ def key(paper: int, experiment: int, arm: int, seed: int) -> str:
 
 def write(folder: Path, paper: int, seeds: int) -> None:
     """Write the records of a paper as its shards have them."""
-    from cyclery.store import seal
+    from cyclery.common.seals import seal
 
     rng = np.random.default_rng(paper)
     lines = []
@@ -135,8 +135,8 @@ def claims() -> list[Json]:
 
 def stage(name: str, folder: Path, seeds: int) -> None:
     """Do one stage and print what it took."""
-    from cyclery import evidence
-    from cyclery.inputs import read_records
+    from cyclery.evidence import build as evidence
+    from cyclery.records.readers import read_records
     from cyclery.report.build import build
 
     began = time.perf_counter()
@@ -156,7 +156,7 @@ def stage(name: str, folder: Path, seeds: int) -> None:
 
 def judge(evidence: Any, folder: Path, paper: int, seeds: int, records: Json) -> None:
     """Write the evidence and the table of one paper."""
-    from cyclery.files import write_atomic
+    from cyclery.common.files import write_atomic
 
     about = {"id": f"p{paper}", "title": f"Paper {paper}", "authors": "-", "year": 2026}
     given = experiments(paper, seeds)

@@ -5,7 +5,7 @@
     python benchmarks/faults.py --docs         # put what is stored into docs/faults.md
 
 A round is ``pytest -m fault`` with a seed of its own, which draws the moments of the kills. What
-the tests note of themselves (tests/fault_factory.py) is added up by fault and stored in
+the tests note of themselves (tests/factories/fault.py) is added up by fault and stored in
 results/published/faults/faults.json. A test that fails counts for nothing but its failure.
 """
 
@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from cyclery.errors import UserError
-from cyclery.files import write_atomic
-from cyclery.text import between
+from cyclery.common.errors import UserError
+from cyclery.common.files import write_atomic
+from cyclery.common.formatting import between
 
 Json = dict[str, Any]
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclery import models
-from cyclery.augment import Pipeline
+from cyclery.augment.pipeline import Pipeline
 
 EVALUATION_BATCH = 1000
 

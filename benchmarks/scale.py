@@ -29,9 +29,9 @@ from typing import Any
 import scale_page as page
 import scale_project as project
 
+from cyclery.common.files import write_atomic
 from cyclery.engine.machine import device_name
-from cyclery.files import write_atomic
-from cyclery.workflow import Graph
+from cyclery.plan.snakemake_api import Graph
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]

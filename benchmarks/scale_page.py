@@ -12,10 +12,10 @@ from typing import Any
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from validation_page import table
 
-from cyclery.errors import UserError
-from cyclery.files import write_atomic
+from cyclery.common.errors import UserError
+from cyclery.common.files import write_atomic
+from cyclery.common.formatting import between
 from cyclery.report.chart import INK, Page, colour, drawable, style
-from cyclery.text import between
 
 Json = dict[str, Any]
 PAGE, PLOT = Path("docs/scale.md"), Path("docs/scale.svg")

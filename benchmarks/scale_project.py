@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from evidence import record as made_up
 
+from cyclery.common.seals import seal
 from cyclery.data import registry
 from cyclery.engine.lookup import Lookup
-from cyclery.jobs import shard_jobs
-from cyclery.store import Store, seal
-from cyclery.workflow import Graph
+from cyclery.plan.job_specs import shard_jobs
+from cyclery.plan.snakemake_api import Graph
+from cyclery.records.run_store import Store
 
 Json = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]

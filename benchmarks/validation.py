@@ -48,9 +48,9 @@ from validation_kinds import (
     t_bounds,
 )  # fmt: skip
 
-from cyclery import sequential, stats
-from cyclery.files import write_atomic
-from cyclery.stats import ALPHA
+from cyclery.common.files import write_atomic
+from cyclery.evidence.stats import alpha_spending, paired_tests
+from cyclery.evidence.stats.paired_tests import ALPHA
 
 Json = dict[str, Any]
 
@@ -76,7 +76,7 @@ def _plain(alpha: float) -> float:
 
 def _at(planned: int, look: int) -> Level:
     """Return the nominal level of a look for an overall error."""
-    return lambda alpha: sequential.levels(alpha, planned)[look]
+    return lambda alpha: alpha_spending.levels(alpha, planned)[look]
 
 
 def _audit(kind: Kind, x: Floats, planned: int | None, called: Bools) -> None:
@@ -89,7 +89,7 @@ def _audit(kind: Kind, x: Floats, planned: int | None, called: Bools) -> None:
 
 def _looks(kind: Kind, x: Floats) -> dict[int, Callable[[Level], Bools]]:
     """Return what says "reproduced" at every number of seeds that some design looks at."""
-    ends = {*SEEDS, *(end for planned in PLANS for end in sequential.looks(planned))}
+    ends = {*SEEDS, *(end for planned in PLANS for end in alpha_spending.looks(planned))}
     return {end: kind.look(x[:, :end]) for end in sorted(ends)}
 
 
@@ -104,7 +104,7 @@ def _planned(
     kind: Kind, x: Floats, looks: dict[int, Callable[[Level], Bools]], planned: int
 ) -> Bools:  # fmt: skip
     """Return which data sets are called reproduced at which look of a plan: [looks, runs]."""
-    ends = sequential.looks(planned)
+    ends = alpha_spending.looks(planned)
     called = np.array([looks[end](_at(planned, look)) for look, end in enumerate(ends)])
     for look in {len(ends) // 2, len(ends) - 1}:
         _audit(kind, x[:, : ends[look]], planned, called[look])
@@ -124,7 +124,7 @@ def false_rates(kind: Kind, law: Law, runs: int) -> Iterator[Json]:
         called = _planned(kind, x, looks, planned).any(axis=0)
         yield {**head, "design": "spent", "n": planned, "marked": law.marked,
                "count": int(called.sum())}  # fmt: skip
-        called = np.any([looks[end](_plain) for end in sequential.looks(planned)], axis=0)
+        called = np.any([looks[end](_plain) for end in alpha_spending.looks(planned)], axis=0)
         yield {**head, "design": "naive", "n": planned, "marked": False,
                "count": int(called.sum())}  # fmt: skip
 
@@ -140,7 +140,7 @@ def powers(kind: Kind, law: Law, runs: int) -> Iterator[Json]:
         yield {**head, "design": "one look", "n": n, "count": int(called.sum()), "stated": stated,
                "mean_seeds": float(n)}  # fmt: skip
     for planned in PLANS:
-        called, ends = _planned(kind, x, looks, planned), np.array(sequential.looks(planned))
+        called, ends = _planned(kind, x, looks, planned), np.array(alpha_spending.looks(planned))
         used = np.where(called.any(axis=0), ends[called.argmax(axis=0)], planned)
         yield {**head, "design": "spent", "n": planned, "count": int(called.any(axis=0).sum()),
                "stated": None, "mean_seeds": float(used.mean())}  # fmt: skip
@@ -156,7 +156,7 @@ def coverages(law: Law, runs: int) -> Iterator[Json]:
         for n in SEEDS:
             yield _covered(f"{name}, one look", law, n, _holds(*interval(x[:, :n])(ALPHA / 2)))
         for planned in PLANS:
-            ends = sequential.looks(planned)
+            ends = alpha_spending.looks(planned)
             bounds = [interval(x[:, :end]) for end in ends]
             spent = [_holds(*bounds[i](_at(planned, i)(ALPHA / 2))) for i in range(len(ends))]
             naive = [_holds(*bounds[i](ALPHA / 2)) for i in range(len(ends))]
@@ -165,9 +165,9 @@ def coverages(law: Law, runs: int) -> Iterator[Json]:
                 every = np.all(holds, axis=0)
                 yield _covered(f"{name}, {words}, every look", law, planned, every)
             yield _covered(f"{name}, spent levels, last look", law, planned, spent[-1])
-    for n in (size for size in SEEDS if size >= stats.BOOTSTRAP_FROM):
+    for n in (size for size in SEEDS if size >= paired_tests.BOOTSTRAP_FROM):
         x = law.draw(_generator("bca", law.name), (min(runs, BOOTSTRAPPED), n))
-        found = [stats.bca(data) or (np.nan, np.nan) for data in x]
+        found = [paired_tests.bca(data) or (np.nan, np.nan) for data in x]
         yield _covered("BCa bootstrap, one look", law, n, _holds(*np.array(found).T))
 
 

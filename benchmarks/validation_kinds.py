@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from cyclery import contrasts, sequential, stats
-from cyclery.cases import Case
-from cyclery.pooling import pool
-from cyclery.stats import ALPHA
-from cyclery.verdicts import decide
+from cyclery.evidence.comparison import Case
+from cyclery.evidence.stats import alpha_spending, contrasts, paired_tests
+from cyclery.evidence.stats.paired_tests import ALPHA
+from cyclery.evidence.stats.random_effects import pool
+from cyclery.evidence.verdicts import decide
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Level = Callable[[float], float]  # overall one-sided error to the nominal level of a look
-Estimator = Callable[[contrasts.Samples], stats.Source | None]
+Estimator = Callable[[contrasts.Samples], paired_tests.Source | None]
 Bounds = Callable[[float], tuple[Floats, Floats]]  # what is left out on a side to the interval
 
 
@@ -85,7 +85,7 @@ class Kind:
         look: takes data sets [runs, n, ...] in, and says which of them are called reproduced with
             some levels.
         judge: the package's own verdict at the last look of one data set [n, ...] and its plan.
-        expected: the power that ``cyclery.stats`` states for n seeds at one look, if it does.
+        expected: the power that ``stats.paired_tests`` states for n seeds at one look, if it does.
         of_arms: whether it draws arms, so that only laws of arms suit it.
     """
 
@@ -175,11 +175,13 @@ def coefficient_bounds(x: Floats) -> Bounds:
 
 
 def _judge(
-    test: stats.Test, margin: float, estimator: Estimator, x: Floats, planned: int | None
+    test: paired_tests.Test, margin: float, estimator: Estimator, x: Floats, planned: int | None
 ) -> str:  # fmt: skip
     """Return the verdict of the package's own rule."""
     columns = x.T if x.ndim == 2 else [x]
-    ends = [len(x)] if planned is None else [n for n in sequential.looks(planned) if n <= len(x)]
+    ends = (
+        [len(x)] if planned is None else [n for n in alpha_spending.looks(planned) if n <= len(x)]
+    )
     stages = [[dict(enumerate(map(float, column[:end]))) for column in columns] for end in ends]
     row = {"test": test, "margin": margin}
     case = Case(row, [], stages, len(x), estimator, planned=planned)
@@ -206,18 +208,20 @@ def differing(
     return centres + SCALE * (own + common) / sqrt(2)
 
 
-def one(test: stats.Test, margin: float, boundary: float, planted: float, note: str = "") -> Kind:
+def one(
+    test: paired_tests.Test, margin: float, boundary: float, planted: float, note: str = ""
+) -> Kind:
     """Return the test of one comparison."""
     return Kind(
         test + note, boundary, planted, single,
         lambda x: partial(_inside, test, margin, t_bounds(x)),
         partial(_judge, test, margin, contrasts.mean),
-        lambda n: stats.power(n, planted, 1.0, margin, test),
+        lambda n: paired_tests.power(n, planted, 1.0, margin, test),
     )  # fmt: skip
 
 
 def several(
-    test: stats.Test, margin: float, boundary: float, planted: float, unlike: float = 0.0
+    test: paired_tests.Test, margin: float, boundary: float, planted: float, unlike: float = 0.0
 ) -> Kind:
     """Return the test of a pooled claim over three experiments."""
     return Kind(
@@ -254,7 +258,7 @@ def weighted(name: str, weights: Floats, planted: float) -> Kind:
         name, 0.0, planted, partial(_weighted, weights),
         lambda x: partial(_inside, "superiority", 0.0, t_bounds(x)),
         partial(_judge, "superiority", 0.0, contrasts.mean),
-        lambda n: stats.power(n, planted, 1.0, 0.0, "superiority"), of_arms=True,
+        lambda n: paired_tests.power(n, planted, 1.0, 0.0, "superiority"), of_arms=True,
     )  # fmt: skip
 
 

@@ -19,11 +19,11 @@ import numpy as np
 from scipy import special
 from validation_kinds import LAWS, Bools, Floats, Law
 
-from cyclery import sequential, stats
-from cyclery.cases import Case
-from cyclery.contrasts import mean
-from cyclery.stats import ALPHA
-from cyclery.verdicts import Family
+from cyclery.evidence.comparison import Case
+from cyclery.evidence.stats import alpha_spending, paired_tests
+from cyclery.evidence.stats.contrasts import mean
+from cyclery.evidence.stats.paired_tests import ALPHA
+from cyclery.evidence.verdicts import Family
 
 Json = dict[str, Any]
 
@@ -34,24 +34,24 @@ CHUNK = 2_000
 AUDITED = 5
 
 # Shares of tests in a paper; all of them superiority but where a paper is mixed.
-PAPERS: dict[str, tuple[stats.Test, ...]] = {
+PAPERS: dict[str, tuple[paired_tests.Test, ...]] = {
     "superiority": ("superiority",),
     "mixed": ("superiority", "superiority", "superiority", "equivalence", "non-inferiority"),
 }
 
 
-def tests(name: str, size: int) -> list[stats.Test]:
+def tests(name: str, size: int) -> list[paired_tests.Test]:
     """Return the tests of a paper's comparisons."""
     kinds = PAPERS[name]
     return [kinds[i % len(kinds)] for i in range(size)]
 
 
-def boundary(test: stats.Test) -> float:
+def boundary(test: paired_tests.Test) -> float:
     """Return the effect at the edge of both nulls of a test: neither verdict may be given."""
     return {"superiority": 0.0, "equivalence": MARGIN, "non-inferiority": -MARGIN}[test]
 
 
-def margin(test: stats.Test) -> float:
+def margin(test: paired_tests.Test) -> float:
     return 0.0 if test == "superiority" else MARGIN
 
 
@@ -70,13 +70,13 @@ def draw(
 def _overall(planned: int, look: int) -> tuple[Floats, Floats]:
     """Return the overall error as a function of a look's p, both as logarithms on a fine grid."""
     grid = np.concatenate([np.geomspace(1e-12, 0.3, 4000), np.geomspace(0.3, 1, 500)[1:]])
-    found = [sequential.overall(float(p), planned, look) for p in grid]
+    found = [alpha_spending.overall(float(p), planned, look) for p in grid]
     return np.log(grid), np.log(np.array(found))
 
 
 def overall(p: Floats, planned: int, look: int) -> Floats:
     """Return sequential p-values of many data sets at once."""
-    if len(sequential.looks(planned)) == 1:
+    if len(alpha_spending.looks(planned)) == 1:
         return p
     grid, found = _overall(planned, look)
     spent: Floats = np.exp(np.interp(np.log(np.maximum(p, 1e-12)), grid, found))
@@ -93,7 +93,7 @@ def holm(p: Floats) -> Floats:
     return adjusted
 
 
-def verdicts(x: Floats, kinds: list[stats.Test], planned: int) -> Iterator[dict[str, Bools]]:
+def verdicts(x: Floats, kinds: list[paired_tests.Test], planned: int) -> Iterator[dict[str, Bools]]:
     """Yield, look by look, which comparisons [runs, comparisons] are decided, by either rule."""
     m = np.array([margin(test) for test in kinds])
     superiority, equivalence = (
@@ -101,7 +101,7 @@ def verdicts(x: Floats, kinds: list[stats.Test], planned: int) -> Iterator[dict[
     )
     low_bound = np.where(superiority, m, -m)  # where the effect must lie above
     tails: list[tuple[Floats, Floats, Floats, Floats]] = []
-    for look, end in enumerate(sequential.looks(planned)):
+    for look, end in enumerate(alpha_spending.looks(planned)):
         some = x[:, :end]
         effect, se = some.mean(axis=1), some.std(axis=1, ddof=1) / sqrt(end)
 
@@ -118,7 +118,7 @@ def verdicts(x: Floats, kinds: list[stats.Test], planned: int) -> Iterator[dict[
         two_sided = np.minimum(1, 2 * np.where(effect > m, above, below))
         p = np.where(superiority, two_sided, np.where(equivalence, inside, above))
         opposite = np.where(superiority, two_sided, np.where(equivalence, outside, below))
-        level95, level90 = (sequential.levels(a, planned)[look] for a in (ALPHA / 2, ALPHA))
+        level95, level90 = (alpha_spending.levels(a, planned)[look] for a in (ALPHA / 2, ALPHA))
         reach95, reach90 = (-special.stdtrit(end - 1, a) * se for a in (level95, level90))
         supported = np.where(
             equivalence, (effect - reach90 > -m) & (effect + reach90 < m),
@@ -135,13 +135,15 @@ def verdicts(x: Floats, kinds: list[stats.Test], planned: int) -> Iterator[dict[
         }
 
 
-def _audit(x: Floats, kinds: list[stats.Test], planned: int, found: dict[str, Bools]) -> None:
+def _audit(
+    x: Floats, kinds: list[paired_tests.Test], planned: int, found: dict[str, Bools]
+) -> None:
     """Compare with the package's own family of verdicts at the last look."""
     for run, data in enumerate(x[:AUDITED]):
         cases = []
         for i, test in enumerate(kinds):
             stages = [[dict(enumerate(map(float, data[:end, i])))]
-                      for end in sequential.looks(planned)]  # fmt: skip
+                      for end in alpha_spending.looks(planned)]  # fmt: skip
             row = {"test": test, "margin": margin(test)}
             cases.append(Case(row, [], stages, len(data), mean, planned=planned))
         family = Family.of(cases)

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from cyclery import methods
+from cyclery.common.fields import plain
 from cyclery.data import registry
 from cyclery.data.prepare import load_or_remake, prepare
 from cyclery.engine.cohort import drain
@@ -25,8 +26,7 @@ from cyclery.engine.cuda import Graphs
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
 from cyclery.engine.train import Trainer
-from cyclery.fields import plain
-from cyclery.store import Store
+from cyclery.records.run_store import Store
 
 pytestmark = [
     pytest.mark.gpu,

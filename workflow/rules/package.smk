@@ -11,9 +11,9 @@ from snakemake.exceptions import WorkflowError
 
 try:
     from cyclery.config.load import load_config
-    from cyclery.errors import UserError
+    from cyclery.common.errors import UserError
     from cyclery.sharing.arrival import arrive
-    from cyclery.workflow import Graph, prefer_this_python
+    from cyclery.plan.snakemake_api import Graph, prefer_this_python
 except ModuleNotFoundError as missing:
     raise WorkflowError(
         f"{missing}. Snakemake must run in an environment that has the package cyclery: "

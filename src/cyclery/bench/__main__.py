@@ -7,7 +7,7 @@ import logging
 import sys
 
 from cyclery.bench.command import arguments, bench
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 
 
 def main() -> int:

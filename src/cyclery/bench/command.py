@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclery.bench import results
-from cyclery.errors import UserError
-from cyclery.files import write_atomic
+from cyclery.common.errors import UserError
+from cyclery.common.files import write_atomic
 
 if TYPE_CHECKING:
     import torch

@@ -13,10 +13,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from cyclery.bench import results
 from cyclery.bench.cases import GOALS, LOOP
 from cyclery.bench.results import FIRST_STEP, STEADY_STATE
-from cyclery.errors import UserError
-from cyclery.files import write_atomic
+from cyclery.common.errors import UserError
+from cyclery.common.files import write_atomic
+from cyclery.common.formatting import between
 from cyclery.report.chart import INK, Page, colour, drawable, span, style
-from cyclery.text import between
 
 Json = dict[str, Any]
 PAGE, PLOT = Path("docs/benchmark.md"), Path("docs/benchmark.svg")

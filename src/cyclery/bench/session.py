@@ -17,8 +17,8 @@ from cyclery.bench import cases, measure, results
 from cyclery.bench.cases import Case
 from cyclery.bench.results import FIRST_STEP, STEADY_STATE
 from cyclery.bench.trace import steady_state
+from cyclery.common.errors import UserError
 from cyclery.engine.machine import device_name, versions
-from cyclery.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclery import methods, schedules
+from cyclery.common.errors import UserError
+from cyclery.common.fields import allowed
 from cyclery.config.components import QUANTITIES
-from cyclery.errors import UserError
-from cyclery.fields import allowed
 
 Batches = NDArray[np.int64]
 _OUTSIDE = {"above": np.less_equal, "low": np.less, "high": np.greater, "below": np.greater_equal}

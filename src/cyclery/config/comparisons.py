@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from cyclery.common.errors import HERE
 from cyclery.config.settings import Strict, Text
-from cyclery.errors import HERE
-from cyclery.metrics_derived import smaller_is_better
+from cyclery.records.metrics import smaller_is_better
 
 Kind = Literal["difference", "interaction", "trend", "ordering", "rank correlation"]
 # Beyond these, differences and squares of numbers are no longer exact, or no numbers at all.

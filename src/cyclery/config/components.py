@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cyclery import methods, models, optim_settings, schedules
+from cyclery import methods, models, schedules
+from cyclery.common.errors import UserError, choices, nearest
+from cyclery.common.fields import check_given, check_limits
 from cyclery.data.registry import DATASETS
-from cyclery.errors import UserError, choices, nearest
-from cyclery.fields import check_given, check_limits
+from cyclery.optim import settings as optim_settings
 
 # Quantities of the engine, and limits beyond those of every schedule (numbers from 0).
 QUANTITIES: dict[str, dict[str, float]] = {

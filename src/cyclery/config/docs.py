@@ -11,7 +11,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from cyclery import augment_settings, methods, models, optim_settings, schedules
+from cyclery import methods, models, schedules
+from cyclery.augment import settings as augment_settings
+from cyclery.common.errors import UserError
+from cyclery.common.files import write_atomic
 from cyclery.config.comparisons import (
     BestOf,
     Comparison,
@@ -37,8 +40,7 @@ from cyclery.config.resolve import DEFAULTS, REQUIRED, SPLIT_DEFAULTS
 from cyclery.config.schema import schema
 from cyclery.config.settings import LongTail, Settings, Split, Strict, TwoLevel
 from cyclery.data.registry import DATASETS
-from cyclery.errors import UserError
-from cyclery.files import write_atomic
+from cyclery.optim import settings as optim_settings
 from cyclery.schedules.kinds import RANGE_WORDS
 
 log = logging.getLogger(__name__)

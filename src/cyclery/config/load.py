@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from cyclery.common.errors import HERE, UserError, choices, nearest
 from cyclery.config.folders import misplaced
 from cyclery.config.models import Config, Paper, Tier
 from cyclery.config.reading import SIZE, Odd, parse, scalar
 from cyclery.config.settings import NAME
-from cyclery.errors import HERE, UserError, choices, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 Overrides = dict[str, Any]
@@ -296,3 +296,14 @@ def _files(folder: Path, what: str) -> dict[str, Path]:
     if not paths:
         raise UserError(f"{folder}: holds no {what}; add one as <name>.yaml.")
     return {path.stem: path for path in paths}
+
+
+def overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Return ``KEY=VALUE`` texts as a dict; a value is YAML, so 20 is a number."""
+    result = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UserError(f"--set {text}: write KEY=VALUE, as in --set tier=desk.")
+        result[key] = read_value(value)
+    return result

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cyclery.config.comparisons import Comparison
-from cyclery.metrics_derived import is_accuracy
+from cyclery.records.metrics import is_accuracy
 
 
 class Scale(NamedTuple):

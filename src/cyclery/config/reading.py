@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 
 # Brackets within brackets.
 DEPTH = 50

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cyclery import augment_settings, methods, models, optim_settings, schedules
+from cyclery import methods, models, schedules
+from cyclery.augment import settings as augment_settings
+from cyclery.common.errors import UserError, choices
+from cyclery.common.fields import parse, plain
 from cyclery.config.columns import batches_of, check_columns
 from cyclery.config.components import QUANTITIES, check_layer, names
 from cyclery.config.settings import Settings
 from cyclery.data import registry, sizes
 from cyclery.engine import ENGINE_VERSION
-from cyclery.errors import UserError, choices
-from cyclery.fields import parse, plain
+from cyclery.optim import settings as optim_settings
 
 # What a run uses where no layer says otherwise.
 DEFAULTS: dict[str, Any] = {

@@ -13,8 +13,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from cyclery import augment_settings, methods, models, optim_settings, schedules
+from cyclery import methods, models, schedules
+from cyclery.augment import settings as augment_settings
 from cyclery.config import components
+from cyclery.optim import settings as optim_settings
 from cyclery.schedules.kinds import RANGE_WORDS, Number, Schedule, Stage
 
 Json = dict[str, Any]

@@ -22,9 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from cyclery import augment_settings, schedules
+from cyclery import schedules
+from cyclery.augment import settings as augment_settings
+from cyclery.common.errors import HERE, UserError, choices, nearest
 from cyclery.config import components
-from cyclery.errors import HERE, UserError, choices, nearest
 from cyclery.schedules.kinds import RANGE_WORDS
 
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclery.common.errors import UserError
+from cyclery.common.files import lock, parse_json, read_regular, require_regular, write_atomic
+from cyclery.common.seals import is_altered, seal
 from cyclery.data.raw import open_raw
 from cyclery.data.readers import READERS
 from cyclery.data.registry import Dataset, get
-from cyclery.errors import UserError
-from cyclery.files import lock, parse_json, read_regular, require_regular, write_atomic
-from cyclery.store import is_altered, seal
 
 Arrays = dict[str, NDArray[Any]]
 Manifest = dict[str, Any]

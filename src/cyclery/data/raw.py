@@ -20,10 +20,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
+from cyclery.common.errors import UserError
+from cyclery.common.files import digest, disk_errors, is_full, megabytes, replace
+from cyclery.common.formatting import without_password
 from cyclery.data.registry import Dataset, RawFile
-from cyclery.errors import UserError
-from cyclery.files import digest, disk_errors, is_full, megabytes, replace
-from cyclery.text import without_password
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclery.common.errors import UserError
 from cyclery.data.registry import Dataset
-from cyclery.errors import UserError
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]

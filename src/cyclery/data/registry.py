@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from cyclery.errors import UserError, choices, nearest
+from cyclery.common.errors import UserError, choices, nearest
 
 PREPARE_VERSION = 1
 """Raise it when preparation would write other numbers from the same raw files."""

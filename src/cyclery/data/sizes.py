@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any
 
+from cyclery.common.errors import UserError, choices, nearest
 from cyclery.data.registry import Dataset
-from cyclery.errors import UserError, choices, nearest
 
 CHOICES = ("random", "first")
 IMBALANCES = ("two_level", "long_tail")

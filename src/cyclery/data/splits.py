@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cyclery.common.errors import UserError
 from cyclery.data.sizes import (
     SplitSettings,
     apportion,
@@ -23,7 +24,6 @@ from cyclery.data.sizes import (
     short_of_class,
     sizes,
 )
-from cyclery.errors import UserError
 
 __all__ = ["counts", "split"]
 

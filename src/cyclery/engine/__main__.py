@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cyclery.common.errors import UserError
+from cyclery.common.files import parse_json, read_regular
+from cyclery.common.signals import EXIT_CODE, Stopped, Terminated, terminable
 from cyclery.data.registry import DATASETS
-from cyclery.engine.train import Stopped, Trainer
-from cyclery.errors import UserError
-from cyclery.files import parse_json, read_regular
-from cyclery.stop import EXIT_CODE, Terminated, terminable
-from cyclery.store import Store
+from cyclery.engine.train import Trainer
+from cyclery.records.run_store import Store
 
 
 def main() -> int:

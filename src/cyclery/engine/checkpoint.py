@@ -14,9 +14,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from cyclery.errors import UserError
-from cyclery.files import require_regular, write_atomic
-from cyclery.store import Store, file_sha256
+from cyclery.common.errors import UserError
+from cyclery.common.files import require_regular, write_atomic
+from cyclery.common.seals import file_sha256
+from cyclery.records.run_store import Store
 
 if TYPE_CHECKING:
     from cyclery.engine.run import Run

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Generic, Protocol, TypeVar
 
+from cyclery.common.errors import chain
 from cyclery.engine.failures import Failure, RunFailed
-from cyclery.errors import chain
 
 log = logging.getLogger(__name__)
 

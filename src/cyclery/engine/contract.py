@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 
 
 def check_step(method: str, found: Any) -> None:

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from cyclery.common.errors import chain
 from cyclery.engine.cohort import Pause, Place, Task
-from cyclery.errors import chain
 
 T = TypeVar("T")
 # The host runs ahead of the device by at most this many marks, each after so many steps.

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cyclery.common.errors import UserError
 from cyclery.engine.processes import stop_if_asked
-from cyclery.errors import UserError
 
 if TYPE_CHECKING:
     import torch

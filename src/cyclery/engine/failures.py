@@ -7,9 +7,9 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cyclery.engine.lookup import Job
-from cyclery.engine.processes import Stopped
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
+from cyclery.common.signals import Stopped
+from cyclery.records.record import Job
 
 # Of an error's own text; more is in the log.
 LETTERS = 300

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 
 CPU, GPU, NUMPY, PYTHON = "torch's", "torch's GPU", "numpy's", "Python's"
 

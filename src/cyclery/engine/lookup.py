@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cyclery import tuning
-from cyclery.errors import UserError
-from cyclery.files import parse_json, read_regular
-from cyclery.store import Store, is_altered
-
-Job = dict[str, Any]
-Record = dict[str, Any]
+from cyclery.common.errors import UserError
+from cyclery.common.files import parse_json, read_regular
+from cyclery.common.seals import is_altered
+from cyclery.records import trial_selection
+from cyclery.records.record import Job, Record
+from cyclery.records.run_store import Store
 
 
 def needs(job: Job) -> set[str]:
@@ -97,8 +96,10 @@ class Lookup:
                 f"{job['label']}: its tuning lacks {len(missing)} of {len(read)} runs (run "
                 f"{missing[0]}) in the run store; train them first."
             )
-        outcomes = [tuning.outcome([read[key] for key in trial["runs"]]) for trial in trials]
-        chosen = tuning.best([trial["factors"] for trial in trials], outcomes)
+        outcomes = [
+            trial_selection.outcome([read[key] for key in trial["runs"]]) for trial in trials
+        ]
+        chosen = trial_selection.best([trial["factors"] for trial in trials], outcomes)
         self._tuned[runs] = dict(trials[chosen]["factors"])
         return self._tuned[runs]
 
@@ -135,7 +136,7 @@ class Lookup:
         return self._manifests[name]
 
     def _range(self, job: Job) -> dict[str, Any]:
-        from cyclery import lrrange
+        from cyclery.records import range_bounds
 
         sweeps = tuple(job["range_runs"])
         if sweeps not in self._bounds:
@@ -146,7 +147,7 @@ class Lookup:
                     f"{job['label']}: its learning-rate range test (run {missing[0]}) is not in "
                     "the run store; run it first."
                 )
-            combined = lrrange.combine([record["bounds"] for record in records if record])
+            combined = range_bounds.combine([record["bounds"] for record in records if record])
             self._bounds[sweeps] = float(combined["base"]), float(combined["max"])
         base, high = self._bounds[sweeps]
         return {"key": job["settings"]["range"], "base": base, "max": high}

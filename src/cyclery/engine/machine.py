@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclery import __version__, methods
-from cyclery.source import source_digest
+from cyclery.common.source_hash import source_digest
 
 # What computes, among the files of the package.
 COMPUTING = (
-    "augment*.py", "flat.py", "lrrange.py", "optim*.py", "data/splits.py", "models/*.py",
+    "augment/*.py", "data/splits.py", "models/*.py", "optim/*.py", "records/range_bounds.py",
     "schedules/*.py", *(f"engine/{name}.py" for name in (
         "arithmetic", "cuda", "evaluation", "metrics", "networks", "replay", "run", "stream",
         "sweep", "table", "teachers",

@@ -17,9 +17,9 @@ from cyclery import models
 from cyclery.engine.globals import CPU, Globals
 from cyclery.engine.stream import Data, derive, origin
 from cyclery.engine.teachers import Trained, load, teacher
-from cyclery.flat import Flat
 from cyclery.methods import REFERENCE, TEACHER, Method
 from cyclery.models.layers import keep_statistics, share_buffers, use_generator
+from cyclery.optim.flat_parameters import Flat
 
 
 class Networks:

@@ -13,7 +13,8 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
+from cyclery.common.signals import Stopped
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -22,10 +23,6 @@ Result = TypeVar("Result")
 _STOP: list[int] = []
 # What a worker calls: inherited by forking, so that no data are sent with a job.
 _FUNCTION: list[Callable[[Any], Any]] = []
-
-
-class Stopped(Exception):
-    """The process was asked to stop; unfinished runs have saved where they are."""
 
 
 @contextlib.contextmanager

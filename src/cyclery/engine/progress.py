@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from cyclery.text import duration
+from cyclery.common.formatting import duration
 
 if TYPE_CHECKING:
     from cyclery.engine.run import Run

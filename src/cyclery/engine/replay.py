@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from cyclery.errors import chain
+from cyclery.common.errors import chain
 
 log = logging.getLogger(__name__)
 

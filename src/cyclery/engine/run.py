@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyclery import augment, methods, optim
+from cyclery import methods
+from cyclery.augment import pipeline
 from cyclery.data import splits
 from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
@@ -30,6 +31,7 @@ from cyclery.engine.replay import Recorder, Replays
 from cyclery.engine.stream import Batch, Data, Feed, Samples, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
+from cyclery.optim import optimisers
 
 __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 
@@ -82,7 +84,7 @@ class Run:
         self.networks, self.flat = nets, nets.flat
         self.models = {**nets.models, **nets.teachers}
         optimiser = settings["optimiser"]
-        self.optimiser = optim.build(
+        self.optimiser = optimisers.build(
             optimiser["name"],
             self.flat,
             optimiser["settings"],
@@ -121,7 +123,7 @@ class Run:
         weak = settings["augment"]
         specs = {"plain": [], "weak": weak, "strong": weak + settings["strong"]}
         pipelines = {
-            kind: augment.Pipeline(spec, shape, manifest["mean"], manifest["std"], scale)
+            kind: pipeline.Pipeline(spec, shape, manifest["mean"], manifest["std"], scale)
             for kind, spec in specs.items()
         }
         self.plain = pipelines["plain"].to(self.device)
@@ -205,7 +207,7 @@ class Run:
         self.flat.backward(loss)
         scalars = {"loss": loss.detach(), **{k: v.detach() for k, v in logs.items()}}
         if "clip_norm" in row:
-            scalars["clipped"] = optim.clip_(self.flat, row["clip_norm"])
+            scalars["clipped"] = optimisers.clip_(self.flat, row["clip_norm"])
         self.optimiser.step(row)
         if "ema_decay" in row:
             self.networks.average(1 - row["ema_decay"])

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from cyclery.errors import UserError
-from cyclery.files import Busy, disk_errors, lock
+from cyclery.common.errors import UserError
+from cyclery.common.files import Busy, disk_errors, lock
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The learning-rate range test (L. N. Smith, arXiv 1506.01186, section 3.3).
 
 From fresh weights the learning rate rises along the sweep; held-out accuracy is read at even
-distances, and the bounds are read off by ``cyclery.lrrange``.
+distances, and the bounds are read off by ``cyclery.records.range_bounds``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from cyclery import lrrange
 from cyclery.engine.cohort import Pause, Task
 from cyclery.engine.replay import Recorder
 from cyclery.engine.run import Data, Diverged, Run
+from cyclery.records import range_bounds
 
 
 def sweep(
@@ -64,12 +64,12 @@ def sweep(
                 yield Pause.SETTLED
     high = float(run.table.columns["lr"].max())
     classes = data.manifest["classes"]
-    readings = lrrange.readings(lr, loss) if len(lr) > 1 else {}
+    readings = range_bounds.readings(lr, loss) if len(lr) > 1 else {}
     return {
         "lr": lr,
         "accuracy": accuracy,
         "loss": loss,
-        "bounds": lrrange.bounds(lr, accuracy, classes, high),
+        "bounds": range_bounds.bounds(lr, accuracy, classes, high),
         "readings": {
             name: value if value is not None and math.isfinite(value) else None
             for name, value in readings.items()

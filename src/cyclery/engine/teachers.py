@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclery import models
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 from cyclery.models.base import Shape
 
 

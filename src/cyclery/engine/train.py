@@ -15,22 +15,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyclery.common.errors import UserError
+from cyclery.common.seals import file_sha256
+from cyclery.common.signals import Stopped
 from cyclery.engine import devices
 from cyclery.engine.cohort import Cohort, Pause, Room, Task, Width, drain
 from cyclery.engine.failures import Failure, RunFailed, naming, summary, waits_for
-from cyclery.engine.lookup import Job, Lookup, Record, kind, needs, rounds
+from cyclery.engine.lookup import Lookup, kind, needs, rounds
 from cyclery.engine.machine import code, device_name, versions
-from cyclery.engine.processes import (
-    Stopped,
-    asked_to_stop,
-    in_processes,
-    stop_if_asked,
-    stopping,
-)
+from cyclery.engine.processes import asked_to_stop, in_processes, stop_if_asked, stopping
 from cyclery.engine.progress import Progress, epoch_line
-from cyclery.errors import UserError
-from cyclery.heartbeat import Heartbeat
-from cyclery.store import Store, file_sha256
+from cyclery.records.job_progress import Heartbeat
+from cyclery.records.record import Job, Record
+from cyclery.records.run_store import Store
 
 if TYPE_CHECKING:
     import torch

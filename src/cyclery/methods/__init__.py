@@ -30,7 +30,7 @@ Where a method needs more than one weak view of labelled samples, its file says 
 - ``CAPTURE = False``: a step that cannot be captured and always runs eager.
 
 Files are found by their name, so adding one needs no other edit. They import torch lazily
-(``from cyclery.lazy import F, torch``), because planning reads their settings.
+(``from cyclery.common.lazy import F, torch``), because planning reads their settings.
 """
 
 from __future__ import annotations
@@ -38,10 +38,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
-from pkgutil import iter_modules
 from typing import Any
 
-from cyclery.errors import UserError, choices, nearest
 from cyclery.methods import _file
 from cyclery.methods._chosen import guarded
 from cyclery.schedules import Quantity
@@ -85,7 +83,7 @@ class Method:
 @cache
 def names() -> tuple[str, ...]:
     """Return the names of all methods, sorted."""
-    return tuple(sorted(m.name for m in iter_modules(__path__) if m.name[0] != "_"))
+    return _file.FILES.names()
 
 
 @cache
@@ -94,10 +92,6 @@ def load(name: str) -> Method:
 
     A UserError names the methods there are, or what is wrong with the file of this one.
     """
-    if name not in names():
-        raise UserError(
-            f"unknown method {name!r}.{nearest(name, names())} Methods: {choices(names())}."
-        )
     module, hints = _file.read(name)
     return Method(
         name=name,

@@ -6,7 +6,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 
 
 class _Quantity:

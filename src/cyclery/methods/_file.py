@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from cyclery.errors import UserError
-from cyclery.source import imported, source_digest
+from cyclery.common.components import Components
+from cyclery.common.errors import UserError
+from cyclery.common.source_hash import imported, source_digest
 
-NEEDED = ("VERSION", "TITLE", "Settings", "step")
+FILES = Components(
+    __package__ or "",
+    "method",
+    (
+        ("VERSION", "a whole number"),
+        ("TITLE", "text"),
+        ("Settings", "a frozen dataclass"),
+        ("step", "a function"),
+    ),
+)
 STEP = ("models", "batch", "row", "settings", "generator")
-
-
-def path(name: str) -> Path:
-    """Return the file of a method."""
-    spec = find_spec(f"{__package__}.{name}")
-    assert spec is not None and spec.origin is not None, name
-    return Path(spec.origin)
 
 
 def read(name: str) -> tuple[ModuleType, dict[str, Any]]:
@@ -32,19 +31,9 @@ def read(name: str) -> tuple[ModuleType, dict[str, Any]]:
 
     A UserError names the file, and the line where there is one, of whatever is wrong with it.
     """
-    file = path(name)
-    try:
-        module = import_module(f"{__package__}.{name}")
-    except SyntaxError as error:
-        # The mistake may be in a file that this one imports.
-        where = f"{error.filename or file}:{error.lineno or 1}"
-        raise UserError(f"{where}: {error.msg}; mend the method's file.") from None
-    except Exception as error:
-        raise UserError(
-            f"{_place(error, file)}: the method {name!r} cannot be imported: "
-            f"{type(error).__name__}: {error}"
-        ) from None
-    for problem in _lacks(module):
+    module = FILES.load(name)
+    file = FILES.path(name)
+    for problem in _problems(module):
         raise UserError(f"{file}: {problem}")
     try:
         return module, get_type_hints(module.Settings, include_extras=True)
@@ -54,22 +43,8 @@ def read(name: str) -> tuple[ModuleType, dict[str, Any]]:
         ) from None
 
 
-def _place(error: BaseException, file: Path) -> str:
-    """Return the file, with the line of it at which an import failed."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(file)]
-    return f"{file}:{lines[-1]}" if lines else str(file)
-
-
-def _lacks(module: ModuleType) -> Iterator[str]:
-    """Yield what a module does not declare as a method must."""
-    missing = [name for name in NEEDED if not hasattr(module, name)]
-    if missing:
-        yield (
-            f"declares no {', '.join(missing)}; a method's file has VERSION (a whole number), "
-            "TITLE (text), a frozen dataclass Settings and a function step."
-        )
-        return
+def _problems(module: ModuleType) -> Iterator[str]:
+    """Yield what a module declares otherwise than a method must."""
     version, title = module.VERSION, module.TITLE
     if not isinstance(version, int) or isinstance(version, bool):
         yield f"VERSION must be a whole number (found {version!r:.80})."
@@ -103,12 +78,12 @@ def digest(name: str) -> str:
 
     Comments, docstrings and layout do not count.
     """
-    files, left = {}, [path(name)]
+    files, left = {}, [FILES.path(name)]
     while left:
         file = left.pop()
         if file.stem not in files:
             files[file.stem] = file
-            left += [path(other) for other in imported(file, __package__ or "")]
+            left += [FILES.path(other) for other in imported(file, __package__ or "")]
     return source_digest([files[stem] for stem in sorted(files)])
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Literal
 
-from cyclery.errors import UserError
-from cyclery.lazy import torch
+from cyclery.common.errors import UserError
+from cyclery.common.lazy import torch
 
 Forward = Literal["joint", "separate"]
 Statistics = Literal["all", "labelled"]

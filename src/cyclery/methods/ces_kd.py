@@ -38,8 +38,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cyclery.errors import UserError
-from cyclery.lazy import F, torch
+from cyclery.common.errors import UserError
+from cyclery.common.lazy import F, torch
 from cyclery.methods.kd import Settings as KdSettings
 from cyclery.methods.kd import soft_losses
 from cyclery.schedules import Quantity

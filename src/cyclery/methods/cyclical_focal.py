@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cyclery.lazy import F, torch
+from cyclery.common.lazy import F, torch
 from cyclery.schedules import Quantity
 
 VERSION = 1

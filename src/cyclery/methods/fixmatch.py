@@ -34,7 +34,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cyclery.lazy import F, torch
+from cyclery.common.lazy import F, torch
 from cyclery.methods._ssl import passes, pseudo_figures
 from cyclery.schedules import Quantity
 

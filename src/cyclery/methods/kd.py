@@ -34,8 +34,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cyclery.errors import UserError
-from cyclery.lazy import F, torch
+from cyclery.common.errors import UserError
+from cyclery.common.lazy import F, torch
 from cyclery.methods._ssl import passes
 from cyclery.schedules import Quantity
 

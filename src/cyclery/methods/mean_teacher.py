@@ -33,8 +33,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cyclery.errors import UserError
-from cyclery.lazy import F, torch
+from cyclery.common.errors import UserError
+from cyclery.common.lazy import F, torch
 from cyclery.methods._ssl import Forward, Statistics, check_passes, passes
 from cyclery.schedules import Quantity
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cyclery.lazy import F, torch
+from cyclery.common.lazy import F, torch
 from cyclery.methods._ssl import Forward, Statistics, check_passes, passes, pseudo_figures
 from cyclery.schedules import Quantity
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cyclery.lazy import F, torch
+from cyclery.common.lazy import F, torch
 from cyclery.schedules import Quantity
 
 VERSION = 1

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cyclery.errors import UserError, choices, nearest
-from cyclery.fields import parse
+from cyclery.common.errors import UserError, choices, nearest
+from cyclery.common.fields import parse
 from cyclery.models import settings as _settings
 from cyclery.models.base import ModelSettings, Shape
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 
 Shape = tuple[int, int, int]
 

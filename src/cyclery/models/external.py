@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 from cyclery.models.base import Shape
 from cyclery.models.layers import Dropout
 from cyclery.models.settings import AlexNet, GoogLeNet, TResNetM

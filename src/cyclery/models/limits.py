@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 
 MOST_LAYERS = 2000
 # Weights, gradients, momentum and averages of so many take 16 GB in single precision.

@@ -21,15 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclery.models.base import Shape
-from cyclery.models.layers import (
-    Classifier,
-    Noise,
-    conv_1x1,
-    conv_3x3,
-    initialise,
-    norm_2d,
-    pool,
-)
+from cyclery.models.layers import Classifier, Noise, conv_1x1, conv_3x3, initialise, norm_2d, pool
 from cyclery.models.settings import Norm, ResNet, ResNet18, ResNetB, StochasticDepth
 
 

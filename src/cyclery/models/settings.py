@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import ClassVar, Literal
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 from cyclery.models.base import ModelSettings, Shape
 from cyclery.models.limits import check_among, check_depth, check_weights, dense_weights
 

@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import cyclery
-from cyclery.files import write_atomic
+from cyclery.common.files import write_atomic
 from cyclery.report import chart, download, svg, tex, view
 from cyclery.report.model import complete
 from cyclery.report.tables import Table

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cyclery import reasons
+from cyclery.evidence import verdict_text
 from cyclery.report.contents import settling
 from cyclery.report.intervals import (
     digits_for,
@@ -88,7 +88,7 @@ def _asides(item: Json) -> list[str]:
         said.append(f"Bootstrap (BCa) interval {interval_text(item, 'bca95')}.")
     if item["look"]["of"] > 1 and item["naive95"]:
         said.append(f"Naive 95 % interval, as if looked at once: {interval_text(item, 'naive95')}.")
-    said += [typeset(reasons.exploratory(item)), typeset(reasons.fragile(item))]
+    said += [typeset(verdict_text.exploratory(item)), typeset(verdict_text.fragile(item))]
     said += [besides(item), _stated(item)]
     if item["pooled"].get("k"):
         said.append(f"Random-effects mean of {item['pooled']['k']} experiments.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cyclery import sums
-from cyclery.files import disk_errors
-from cyclery.inputs import read_evidence
+from cyclery.common import checksums
+from cyclery.common.files import disk_errors
+from cyclery.records.readers import read_evidence
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +22,11 @@ def report(paths: list[Path], folder: Path) -> None:
     # Of the evidence, not of the configuration, which may have changed since.
     tier = ", ".join(sorted({str(part["tier"]) for part in evidence if part.get("tier")}))
     # No list while what it lists is written; and no PDF of an earlier report.
-    for stale in (folder / sums.NAME, folder / "report.pdf"):
+    for stale in (folder / checksums.NAME, folder / "report.pdf"):
         with disk_errors(stale):
             stale.unlink(missing_ok=True)
     page = build(evidence, folder, tier)
     pdf = compile_pdf(folder)
     parts = [*folder.glob("tables/*.tex"), *folder.glob("figures/*.pdf"), *([pdf] if pdf else [])]
-    sums.write(folder / sums.NAME, [page, folder / "report.tex", *parts])
+    checksums.write(folder / checksums.NAME, [page, folder / "report.tex", *parts])
     log.info("report: %s%s", page, f" and {pdf.name}" if pdf else "")

@@ -5,13 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from cyclery import reasons
-from cyclery.report.intervals import (
-    digits_for,
-    interval_text,
-    of_printed_text,
-    printed_text,
-)
+from cyclery.evidence import verdict_text
+from cyclery.report.intervals import digits_for, interval_text, of_printed_text, printed_text
 from cyclery.report.model import (
     BEFORE,
     amount,
@@ -22,7 +17,7 @@ from cyclery.report.model import (
     letter,
     metric_name,
     number,
-)  # fmt: skip
+)
 from cyclery.report.tables import Cell, Column, Estimate, Table
 
 Json = dict[str, Any]
@@ -249,7 +244,7 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
     notes += [f"[{place}] {source}" for source, place in sources.items()]
     notes += [
         f"{name}, {item['says_label']}: {text}" for name, item in shown
-        for text in (reasons.exploratory(item), reasons.fragile(item)) if text
+        for text in (verdict_text.exploratory(item), verdict_text.fragile(item)) if text
     ]  # fmt: skip
     # A table without a row would lose every column, which LaTeX cannot set.
     return Table(

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
-from cyclery import text
-from cyclery.errors import UserError, choices, nearest
+from cyclery.common import formatting as text
+from cyclery.common.errors import UserError, choices, nearest
 
 Json = dict[str, Any]
 SCHEMA = 1

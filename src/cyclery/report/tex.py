@@ -16,8 +16,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from cyclery.errors import UserError
-from cyclery.files import disk_errors, write_atomic
+from cyclery.common.errors import UserError
+from cyclery.common.files import disk_errors, write_atomic
 
 log = logging.getLogger(__name__)
 TIMEOUT = 300  # seconds for one run of a LaTeX

@@ -11,20 +11,12 @@ from collections import Counter
 from itertools import chain
 from typing import Any
 
-from cyclery.metrics_derived import THIRDS
+from cyclery.records.metrics import THIRDS
 from cyclery.report import chains, contents, figures, leaders, words
 from cyclery.report.chart import Chart
 from cyclery.report.claims import claim
 from cyclery.report.intervals import domain
-from cyclery.report.model import (
-    DECIDED,
-    VERDICTS,
-    Slugs,
-    amount,
-    duration,
-    number,
-    seed_list,
-)
+from cyclery.report.model import DECIDED, VERDICTS, Slugs, amount, duration, number, seed_list
 
 Json = dict[str, Any]
 # Inches of a LaTeX page that columns fill, what a figure is scaled by, and the tallest one.

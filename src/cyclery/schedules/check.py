@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from cyclery.errors import UserError, choices, nearest
+from cyclery.common.errors import UserError, choices, nearest
 from cyclery.schedules.kinds import KINDS, RANGE_WORDS, Number, Schedule, Stage
 
 # No dataset has more, and twice as many still are a whole number everywhere.

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 
 Column: TypeAlias = NDArray[np.float64]
 """One value per update."""

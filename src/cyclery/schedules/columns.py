@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cyclery.errors import UserError
+from cyclery.common.errors import UserError
 from cyclery.schedules.check import MOST_SAMPLES, check_batch, normalise, words
 from cyclery.schedules.clock import Clock, Column
 

@@ -14,12 +14,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclery.errors import UserError
-from cyclery.files import lock, read_regular, write_atomic
+from cyclery.common.errors import UserError
+from cyclery.common.files import lock, read_regular, write_atomic
 
 if TYPE_CHECKING:
+    from cyclery.plan.snakemake_api import Graph
     from cyclery.sharing.index import Home, Index
-    from cyclery.workflow import Graph
 
 # Set for a Snakemake that publish, fetch or this module asks something.
 NESTED = "CYCLERY_NESTED"

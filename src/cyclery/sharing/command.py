@@ -12,7 +12,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def publish(options: argparse.Namespace) -> None:
     """Freeze the configured tier and push it."""
-    from cyclery.cli import overrides
+    from cyclery.config.load import overrides
     from cyclery.sharing.publish import publish as run
 
     run(options.root, overrides(options.set), options.remote)
@@ -20,7 +20,7 @@ def publish(options: argparse.Namespace) -> None:
 
 def fetch(options: argparse.Namespace) -> None:
     """Pull the configured tier and put it in its place."""
-    from cyclery.cli import overrides
+    from cyclery.config.load import overrides
     from cyclery.sharing.fetch import fetch as run
 
     run(options.root, overrides(options.set), options.remote)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cyclery import sums
-from cyclery.cells import Shard
-from cyclery.plan import Plan
-from cyclery.workflow import Graph
+from cyclery.common import checksums
+from cyclery.plan.graph import Plan
+from cyclery.plan.model import Shard
+from cyclery.plan.snakemake_api import Graph
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,14 @@ class Contents:
     @property
     def report(self) -> list[str]:
         """The outputs of the report's rule, the list of sums last; its folder holds more."""
-        return [f"{self.graph.report}/{name}" for name in ("index.html", "report.tex", sums.NAME)]
+        return [
+            f"{self.graph.report}/{name}" for name in ("index.html", "report.tex", checksums.NAME)
+        ]
 
     def require_whole(self) -> None:
         """Raise a UserError that names a file of tables, evidence or report that is damaged."""
         for path in (*map(self.graph.sums, self.papers), self.report[-1]):
-            sums.require(self.root / path)
+            checksums.require(self.root / path)
 
     def records(self, paper: str) -> list[str]:
         """Return the files of records and of range tests of a paper."""
@@ -94,7 +96,7 @@ class Contents:
     def report_files(self) -> list[str]:
         """Return what the report's list names: not LaTeX's log, which names paths."""
         listing = self.report[-1]
-        found = sums.listed(self.root / listing) or {}
+        found = checksums.listed(self.root / listing) or {}
         return sorted([listing, *(f"{self.graph.report}/{name}" for name in found)])
 
     def name(self, path: str) -> str:

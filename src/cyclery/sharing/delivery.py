@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclery.errors import UserError
-from cyclery.files import parse_json
+from cyclery.common.errors import UserError
+from cyclery.common.files import parse_json
+from cyclery.common.seals import file_sha256, is_sealed
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.index import Index, safe_key
 from cyclery.sharing.state import is_memory
-from cyclery.store import file_sha256, is_sealed
 
 Record = dict[str, Any]
 

@@ -16,9 +16,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cyclery.common.errors import UserError, choices
+from cyclery.common.formatting import without_password
 from cyclery.config.load import read_yaml
-from cyclery.errors import UserError, choices
-from cyclery.text import without_password
 
 FOLDER = Path("results/published")
 _SECRET = re.compile(r"password|passphrase|secret|token|credential|connection_string|key", re.I)

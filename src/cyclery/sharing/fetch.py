@@ -16,8 +16,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cyclery.errors import UserError
-from cyclery.files import disk_errors, lock
+from cyclery.common.errors import UserError
+from cyclery.common.files import disk_errors, lock
 from cyclery.sharing import arrival, index, place, state
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.delivery import Delivery, examine

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cyclery.config.check import check
+from cyclery.common.errors import UserError, choices
+from cyclery.common.files import parse_json, read_regular, write_atomic
 from cyclery.config.load import load
-from cyclery.errors import UserError, choices
-from cyclery.files import parse_json, read_regular, write_atomic
-from cyclery.plan import Plan
+from cyclery.plan.graph import Plan
+from cyclery.plan.project_checks import check
 from cyclery.sharing.dvc import FOLDER
 from cyclery.sharing.packing import Pack, is_plain
 

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
-from cyclery.errors import UserError
-from cyclery.files import digest, disk_errors, megabytes, open_regular, writing
+from cyclery.common.errors import UserError
+from cyclery.common.files import digest, disk_errors, megabytes, open_regular, writing
 
 _BLOCK = 1 << 20
 # What unpacking may take, in bytes; what we write takes 9 MB.

@@ -8,15 +8,16 @@ from collections.abc import Iterable
 from filecmp import cmp
 from pathlib import Path
 
-from cyclery.aside import Aside
-from cyclery.engine.output import refresh
-from cyclery.errors import UserError
-from cyclery.files import writing
+from cyclery.common.errors import UserError
+from cyclery.common.files import writing
+from cyclery.common.seals import file_sha256
+from cyclery.common.set_aside import Aside
+from cyclery.records.run_store import Store
+from cyclery.records.shard_files import refresh
 from cyclery.sharing import state
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.delivery import Delivery, Record
 from cyclery.sharing.index import Index
-from cyclery.store import Store, file_sha256
 
 log = logging.getLogger(__name__)
 

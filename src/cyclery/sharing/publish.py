@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cyclery.config.check import check
+from cyclery.common.errors import UserError
+from cyclery.common.files import lock, megabytes, write_atomic
+from cyclery.common.seals import file_sha256
 from cyclery.config.load import load
-from cyclery.errors import UserError
-from cyclery.files import lock, megabytes, write_atomic
-from cyclery.inputs import Record, read_evidence, read_records
+from cyclery.plan.project_checks import check
+from cyclery.records.readers import Record, read_evidence, read_records
+from cyclery.records.run_store import Store
 from cyclery.sharing import arrival, index, state, summary
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.dvc import Dvc, Remote
 from cyclery.sharing.packing import Pack, pack
-from cyclery.store import Store, file_sha256
 
 log = logging.getLogger(__name__)
 # A remote inside the repository is cloned by everybody.

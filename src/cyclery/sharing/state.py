@@ -17,8 +17,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cyclery.errors import UserError
-from cyclery.files import parse_json, write_atomic
+from cyclery.common.errors import UserError
+from cyclery.common.files import parse_json, write_atomic
 from cyclery.sharing.arrival import NESTED
 
 # The longest name of a file on the common file systems; Snakemake splits longer ones into folders.

@@ -1,0 +1,300 @@
+"""The RandAugment of FixMatch and UDA as one batched stage, equal to PIL bit for bit.
+
+K. Sohn et al., FixMatch (NeurIPS 2020, arXiv 2001.07685), list of transformations; Q. Xie et al.,
+UDA (NeurIPS 2020, arXiv 1904.12848); both on the ops of PIL as their published codes call them.
+An image is uint8 [channels + 1, H, W], the last channel its transparency: 255, or 0 where a
+geometric op or a hole has left nothing. There the result is the mean pixel, zero once normalised.
+
+Every op is a row of coefficients, none is a branch: the four enhancements share one blend, the
+other photometric ops one map from grey level to grey level, the geometric ops one gather. PIL
+computes in numbers of several kinds; each step below names the kind that it has to follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import radians
+
+import torch
+from torch import Tensor
+
+from cyclery.augment.settings import Policy, policy_ops
+from cyclery.augment.stages import Stage
+from cyclery.models.base import Shape
+
+WHITE = 255
+"""The largest grey level, to which a policy scales its images."""
+
+_SIDE = 32  # of the images that the pixel counts of the published codes are meant for
+_LEVELS = range(1, 10)  # of 10
+
+# The coefficients of an image in one round, with the values that leave it as it is. Those of the
+# geometry are x, y pairs: where the next pixel along, and the next one down, comes from besides
+# (the entries that no op writes fill the pairs up), and the move; their sign is drawn.
+_BLEND = {"keep": 1.0, "contrast": 0.0, "colour": 0.0, "sharpness": 0.0, "factor": 1.0}
+_MAP = {"still": 1.0, "equalize": 0.0, "bits": 8.0, "threshold": 256.0, "plain": 0.0, "half": 0.0}
+_PLACE = ("along_x", "shear_y", "shear_x", "down_y", "move_x", "move_y", "rotate")
+_PARTS = {**_BLEND, **_MAP, **dict.fromkeys(_PLACE, 0.0)}
+_BITS = list(_PARTS).index("bits")
+
+# What each op writes into them; None is the value that goes with the level. "plain" takes the
+# transparency away, as the published codes do before these ops.
+_OPS: dict[str, dict[str, float | None]] = {
+    "identity": {},
+    "autocontrast": {"still": 0.0, "plain": 255.0},
+    "equalize": {"equalize": 1.0, "plain": 255.0},
+    "invert": {"threshold": 0.0, "plain": 255.0},
+    "posterize": {"bits": None, "plain": 255.0},
+    "solarize": {"threshold": None, "plain": 255.0},
+    "brightness": {"keep": 0.0, "factor": None},
+    "contrast": {"keep": 0.0, "contrast": 1.0, "factor": None},
+    "colour": {"keep": 0.0, "colour": 1.0, "factor": None},
+    "sharpness": {"sharpness": 1.0, "factor": None},
+    "rotate": {"rotate": None},
+    "shear_x": {"shear_x": None},
+    "shear_y": {"shear_y": None},
+    "translate_x": {"move_x": None},
+    "translate_y": {"move_y": None},
+    "cutout": {"half": None},
+}
+_ENHANCEMENTS = ("brightness", "contrast", "colour", "sharpness")
+_LUMA = (19595, 38470, 7471)  # the grey of a colour, in 65536ths, as in PIL
+
+
+class RandomPolicy(Stage):
+    """Rounds of one random op per image; ``Policy`` says what is drawn."""
+
+    first: Tensor
+    span: Tensor
+    white: Tensor
+    grey: Tensor
+    luma: Tensor
+    middle: Tensor
+    last: Tensor
+    x: Tensor
+    y: Tensor
+    hole: Tensor
+    mean: Tensor
+
+    def __init__(self, op: Policy, shape: Shape, mean: Sequence[float], max_value: int) -> None:
+        super().__init__()
+        self.columns, self.rounds, self.p = op.columns, op.n, op.p
+        self.channels, self.height, self.width = shape
+        self.scale = WHITE / max_value
+        names = policy_ops(op.form, self.channels)
+        self.choices, self.holes = len(names), "cutout" in names
+        ranges = (
+            [_paper(shape)] if op.form == "fixmatch_paper" else [_code(shape, m) for m in _LEVELS]
+        )
+        self.levels = len(ranges)
+        first, span = _table(names, ranges)
+        self.constant("first", first)
+        self.constant("span", span)
+        self.constant("white", torch.tensor(WHITE, dtype=torch.uint8))
+        self.constant("grey", torch.arange(WHITE + 1, dtype=torch.uint8))
+        self.constant("luma", torch.tensor(_LUMA)[:, None, None] / 65536)
+        self.constant("x", torch.arange(self.width, dtype=torch.int32))
+        self.constant("y", torch.arange(self.height, dtype=torch.int32)[:, None])
+        sides = torch.tensor([self.width, self.height])[:, None, None]
+        self.constant("middle", sides.double() / 2)
+        self.constant("last", sides.int() - 1)
+        # PIL images hold whole levels, so a hole shows the mean cut to one; transparent again.
+        fill = torch.tensor(mean, dtype=torch.float64)[:, None, None] * WHITE
+        self.constant("hole", torch.cat((fill, fill.new_zeros(1, 1, 1))).to(torch.uint8))
+        self.constant("mean", fill.float())
+
+    def forward(self, x: Tensor, u: Tensor, magnitude: Tensor | None) -> Tensor:
+        """Return float32 images in 0..255, not normalised."""
+        if x.is_floating_point() or self.scale != 1:
+            x = (x * self.scale).round_().to(torch.uint8)
+        image = torch.cat((x, self.white.expand(len(x), 1, self.height, self.width)), 1)
+        for part in self._rounds(u):
+            seen, alpha = image[:, : self.channels], image[:, self.channels :]
+            self._map(self._blend(seen.float(), part), part, out=seen)
+            alpha.bitwise_or_(part["plain"])
+            index = part["index"].expand(-1, self.channels + 1, -1)
+            image = image.flatten(2).gather(2, index).view_as(image).mul_(part["inside"])
+            if self.holes:
+                image = torch.where(part["hole"], self.hole, image)
+        seen, alpha = image[:, : self.channels], image[:, self.channels :]
+        return torch.where(alpha > 0, seen, self.mean)
+
+    def _rounds(self, u: Tensor) -> list[dict[str, Tensor]]:
+        """Return what each round does, all that does not depend on the images.
+
+        Coefficients are [B, 1, 1, 1]; ``index`` [B, 1, H x W] says where each pixel comes from,
+        ``inside`` and ``hole`` [B, 1, H, W] whether from the image and whether it is cut out.
+        All rounds are computed at once: on small images the number of calls is what costs.
+        """
+        shape = (self.rounds, -1, len(u))
+        numbers = u.t().double()
+        op, gate, level, sign = numbers[: 4 * self.rounds].view(shape).unbind(1)
+        row = (op * self.choices).long().masked_fill_(gate >= self.p, self.choices)
+        row = row.mul_(self.levels).add_((level * self.levels).long()).flatten()
+        span = self.span.index_select(0, row).mul_(level.flatten()[:, None])
+        values = self.first.index_select(0, row).add_(span)
+        values = values.view(self.rounds, len(u), -1, 1, 1)
+        values[:, :, _BITS].floor_()  # before float32 can round up
+        drawn = torch.copysign(values[:, :, -len(_PLACE) :], 0.5 - sign[..., None, None, None])
+        place = self._places(drawn)
+        near = torch.minimum(place, self.last).clamp_(min=0)
+        column, row = (near == place).unbind(2)
+        index = torch.add(near[:, :, 0], near[:, :, 1], alpha=self.width).long()
+        part = dict(zip(_PARTS, values.float()[..., None].unbind(2), strict=True))
+        part["index"] = index.view(self.rounds, len(u), 1, -1)
+        part["inside"] = (column & row).to(torch.uint8)[:, :, None]
+        part["still"], part["equalize"] = part["still"] > 0, part["equalize"] > 0
+        # As many zeros at the end as bits are lost: 255 is eight ones.
+        part["bits"] = (WHITE << (8 - part["bits"].int())).to(torch.uint8)
+        part["plain"] = part["plain"].to(torch.uint8)
+        if self.holes:
+            part["hole"] = self._holes(numbers[4 * self.rounds :].view(shape), part["half"])
+        by_round = zip(*(value.unbind() for value in part.values()), strict=True)
+        return [dict(zip(part, found, strict=True)) for found in by_round]
+
+    def _places(self, drawn: Tensor) -> Tensor:
+        """Return the column and the row that each pixel comes from, int32 [rounds, B, 2, H, W].
+
+        ``drawn`` [rounds, B, 7, 1, 1] holds the coefficients of ``_PLACE``. PIL steps through the
+        image in 65536ths of a pixel (C ints from Python's numbers), from the middle of its first
+        pixel; it turns about the middle of the image, shears from its corner, and moves by whole
+        pixels.
+        """
+        along, down, move, angle = drawn.split((2, 2, 2, 1), 2)
+        cos, sin = angle.cos(), angle.sin()
+        turned_along, turned_down = torch.cat((cos, sin), 2), torch.cat((-sin, cos), 2)
+        start = torch.sub(self.middle, turned_along, alpha=(self.width - 1) / 2)
+        start.sub_(turned_down, alpha=(self.height - 1) / 2)
+        start.add_(along, alpha=0.5).add_(down, alpha=0.5).add_((move + 0.5).floor_())
+        steps = torch.stack((turned_along.add_(along), turned_down.add_(down), start))
+        along, down, start = steps.mul_(65536).add_(0.5).floor_().int().unbind()
+        return (along * self.x + (down * self.y + start)) >> 16
+
+    def _holes(self, centre: Tensor, half: Tensor) -> Tensor:
+        """Return where a square of side 2 ``half`` around a pixel lies, [rounds, B, 1, H, W].
+
+        ``centre`` [rounds, 2, B], its row and column, is uniform in [0, 1).
+        """
+        row, column = centre[..., None, None, None].unbind(1)
+        row, column = (row * self.height).floor_(), (column * self.width).floor_()
+        rows = (self.y >= row - half) & (self.y < row + half)
+        return rows & (self.x >= column - half) & (self.x < column + half)
+
+    def _blend(self, x: Tensor, part: dict[str, Tensor]) -> Tensor:
+        """Return ``x`` moved away from itself without light, contrast, colour or detail.
+
+        Levels that are not cut to whole ones yet, in float32 with product and sum rounded one by
+        one, as C does.
+        """
+        shade = x
+        if self.channels == 3:
+            shade = (x * self.luma).sum(1, keepdim=True).add_(0.5).floor_()  # exact in 24 bits
+        # The mean rounded half up: no such quotient is near a whole number, however it is rounded.
+        pixels = self.height * self.width
+        total = shade.sum((1, 2, 3), keepdim=True, dtype=torch.float64)
+        mean = total.add_(pixels / 2 + 0.25).div_(pixels).floor_().float()
+        blank = mean * part["contrast"]
+        if self.channels == 3:
+            blank = torch.addcmul(blank, shade, part["colour"])
+        blank = torch.addcmul(blank, x, part["keep"])
+        if min(self.height, self.width) >= 3:
+            detail = _smooth(x).sub_(x[:, :, 1:-1, 1:-1])
+            blank[:, :, 1:-1, 1:-1].addcmul_(part["sharpness"], detail)
+        return (x - blank).mul_(part["factor"]).add_(blank).clamp_(0, WHITE)
+
+    def _map(self, x: Tensor, part: dict[str, Tensor], out: Tensor) -> None:
+        """Cut ``x`` to whole levels and write what each of them becomes to ``out``, uint8."""
+        low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        # In float64, as in Python; where nothing is stretched, 1 x - 0.
+        still = part["still"] | (low == high)
+        scale = self.white / (high - low).masked_fill_(still, WHITE).double()
+        offset = low.masked_fill_(still, 0) * scale
+        levels = (x * scale).sub_(offset).to(torch.uint8)
+        if self.height * self.width > WHITE:
+            levels = _equalized(levels, part["equalize"], self.grey)
+        levels.bitwise_and_(part["bits"])
+        torch.where(levels < part["threshold"], levels, levels.bitwise_not(), out=out)
+
+
+def _equalized(levels: Tensor, chosen: Tensor, grey: Tensor) -> Tensor:
+    """Return ``levels`` [B, C, H, W], with an even histogram in the ``chosen`` images.
+
+    A level becomes the number of pixels below it, counted in 255ths of the pixels below the highest
+    level; where one such step is less than a pixel, so on all images of up to 255, PIL changes
+    nothing. ``grey`` holds all levels. Sorting counts without a sum whose order could vary.
+    """
+    flat = levels.flatten(2)
+    ordered = flat.sort(2).values
+    highest = ordered[..., -1:].contiguous()
+    step = torch.searchsorted(ordered, highest, out_int32=True).div_(WHITE, rounding_mode="floor")
+    chosen = chosen.flatten(2) & (step > 0)
+    each = grey.expand(*ordered.shape[:2], -1).contiguous()
+    table = torch.searchsorted(ordered, each, out_int32=True).add_(step >> 1)
+    table.div_(step.clamp_(min=1), rounding_mode="floor").clamp_(max=WHITE)
+    table = torch.where(chosen, table.to(torch.uint8), grey)
+    return table.gather(2, flat.long()).view_as(levels)
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """Return the inner pixels smoothed as PIL does, whole numbers [B, C, H - 2, W - 2].
+
+    The weights are 5 for the pixel and 1 for each neighbour, over 13. The sum plus a half is never
+    near a whole number, so the order of additions cannot matter.
+    """
+    inner = x[:, :, 1:-1]
+    rows = (x[:, :, :-2] + inner).add_(x[:, :, 2:])
+    box = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:])
+    return box.add_(inner[..., 1:-1], alpha=4).add_(6.5).div_(13).floor_()
+
+
+def _paper(shape: Shape) -> dict[str, tuple[float, float]]:
+    """Return the least value of each op and how far its values reach beyond, as FixMatch prints.
+
+    Bits are cut to whole ones, 4 to 8.
+    """
+    _, height, width = shape
+    return {
+        **dict.fromkeys(_ENHANCEMENTS, (0.05, 0.9)),
+        "posterize": (4, 5),
+        "solarize": (0, 256),
+        "rotate": (0, radians(30)),
+        "shear_x": (0, 0.3),
+        "shear_y": (0, 0.3),
+        "translate_x": (0, 0.3 * width),
+        "translate_y": (0, 0.3 * height),
+    }
+
+
+def _code(shape: Shape, level: int) -> dict[str, tuple[float, float]]:
+    """Return the value of each op at a level, in the order of operations of the published code."""
+    _, height, width = shape
+    values: dict[str, float] = {
+        **dict.fromkeys(_ENHANCEMENTS, level * 1.8 / 10 + 0.1),
+        "posterize": 4 - level * 4 // 10,
+        "solarize": 256 - level * 256 // 10,
+        "rotate": radians(level * 30 // 10),
+        "shear_x": level * 0.3 / 10,
+        "shear_y": level * 0.3 / 10,
+        "translate_x": level * width // _SIDE,
+        "translate_y": level * height // _SIDE,
+        "cutout": level * min(height, width) // _SIDE,
+    }
+    return {name: (value, 0.0) for name, value in values.items()}
+
+
+def _table(
+    names: Sequence[str], ranges: Sequence[dict[str, tuple[float, float]]]
+) -> tuple[Tensor, Tensor]:
+    """Return coefficients at the start of each range and what its length adds, float64.
+
+    A row for each op and, within it, each of ``ranges``; after the ops the identity, which stands
+    for one that is not applied.
+    """
+    rows = []
+    for name in (*names, "identity"):
+        for values in ranges:
+            written = {**_PARTS, **_OPS[name]}.values()
+            low, reach = values.get(name, (0.0, 0.0))
+            rows.append([(low, reach) if part is None else (part, 0.0) for part in written])
+    first, span = torch.tensor(rows, dtype=torch.float64).unbind(2)
+    return first.contiguous(), span.contiguous()

@@ -1,0 +1,1 @@
+"""Help for who adds a method, network, dataset or paper."""

@@ -1,0 +1,40 @@
+"""A command that is told to stop (SIGTERM) says so and ends with 143, whatever it is doing.
+
+While runs are trained, ``cyclery.engine.processes.stopping`` takes over: they save where they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+EXIT_CODE = 128 + signal.SIGTERM
+
+
+class Terminated(BaseException):
+    """The process was told to end; like KeyboardInterrupt, no handler of errors catches it."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Raise Terminated where SIGTERM comes, which would end the process without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may say what a signal does.
+        yield
+        return
+
+    def stop(_number: int, _frame: Any) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Stopped(Exception):
+    """The process was asked to stop; unfinished runs have saved where they are."""

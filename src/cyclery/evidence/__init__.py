@@ -1,0 +1,1 @@
+"""From records to verdicts: comparisons, tests, tables and curves of one part of a paper."""

@@ -1,0 +1,297 @@
+"""Tables, curves and warnings of one experiment, from its arms and records."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cyclery.evidence.lineage import ancestors_images
+from cyclery.evidence.stats import paired_tests
+from cyclery.evidence.stats.pairing import (
+    Json,
+    Records,
+    by_unit,
+    dataset_content,
+    diverged_at,
+    fault,
+    runs_of,
+    units,
+)
+from cyclery.records.metrics import OWN, THIRDS, Record, curve, value
+
+HEAD = ("experiment", "arm", "seed", "key", "status")
+COSTS = ("images", "views", "updates", "seconds")
+TAIL = (*COSTS, "device", "commit")
+
+
+def tidy(
+    experiments: Sequence[Json], records: Records, metrics: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Return one row per experiment, arm and seed, in declared order.
+
+    Columns: experiment, arm, seed, key, status (``done``, ``diverged``, ``missing``, or
+    ``invalid`` where the record is of another run), every scalar of the finals and the derived
+    ``metrics`` as fractions (NaN where there is none; on a long tail also the accuracy of common,
+    medium and rare classes), images (labelled samples), views (images of all views that the network
+    was trained on), updates, seconds, device, commit.
+    """
+    rows: list[Json] = []
+    finals: set[str] = set(metrics) - set(OWN)
+    for experiment in experiments:
+        for arm in experiment["arms"]:
+            for seed, key in runs_of(arm).items():
+                head = {"experiment": experiment["id"], "arm": arm["id"], "seed": seed, "key": key}
+                rows.append(head | _cells(key, seed, records, finals, metrics))
+    columns = [*HEAD, *sorted(finals), *TAIL]
+    frame = pd.DataFrame(rows, columns=pd.Index(columns))
+    numbers = [*sorted(finals), *COSTS]
+    return frame.astype(dict.fromkeys(numbers, "float64"))
+
+
+def _cells(key: str, seed: int, records: Records, finals: set[str], metrics: Sequence[str]) -> Json:
+    """Return the cells of one run, and add the names of its finals to ``finals``."""
+    record = records.get(key)
+    if record is None:
+        return {"status": "missing"}
+    why = fault(key, seed, records)
+    if why and record.get("status") != "diverged":
+        return {"status": "invalid"}
+    cells: Json = {"status": record["status"], "device": record.get("device"),
+                   "commit": record.get("commit")}  # fmt: skip
+    cells |= {name: value(record, name) for name in COSTS}
+    if record["status"] == "done":
+        scalars = [name for name, x in (record.get("final") or {}).items()
+                   if x is None or isinstance(x, int | float)]  # fmt: skip
+        thirds = THIRDS if _long_tailed(record) else ()
+        finals.update(scalars, thirds)
+        cells |= {name: value(record, name) for name in [*scalars, *metrics, *thirds]}
+    return cells
+
+
+def _long_tailed(record: Record) -> bool:
+    split = (record.get("settings") or {}).get("split") or {}
+    return bool((split.get("imbalance") or {}).get("kind") == "long_tail")
+
+
+def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
+    """Return the table of an experiment's arms; figures are over its finished runs."""
+    out = []
+    metrics = [c for c in frame.columns if c not in (*HEAD, *TAIL)]
+    groups = dict(list(frame.groupby("arm", sort=False)))
+    for arm in experiment["arms"]:
+        rows = groups.get(arm["id"], frame.iloc[:0])
+        done = rows[rows["status"] == "done"]
+        broken = rows[rows["status"] == "diverged"]
+        means = {name: done[name].mean() for name in COSTS}
+        seeds = [int(seed) for seed in done["seed"]]
+        keys = {int(seed): [key] for seed, key in zip(done["seed"], done["key"], strict=True)}
+        drawn = units(keys, records)
+        # Plain arrays: thousands of small frames would take most of the time.
+        figures = {name: _figure(seeds, done[name].to_numpy(), drawn) for name in metrics}
+        out.append({
+            "id": arm["id"], "label": arm.get("label") or arm["id"],
+            "role": arm.get("role") or "control", "own_definition": arm.get("own_definition"),
+            "n": len(done), "units": len(drawn) if len(drawn) < len(done) else None,
+            "diverged": [{"seed": int(seed), "step": diverged_at(records[key])}
+                         for seed, key in zip(broken["seed"], broken["key"], strict=True)],
+            "metrics": {name: figure for name, figure in figures.items() if figure},
+            **{str(name): float(mean) for name, mean in means.items()},
+            "ancestors_images": _before(keys, records),
+            "keys": [*rows["key"][rows["status"] != "missing"]], "tuned": arm.get("tuned"),
+        })  # fmt: skip
+    return out
+
+
+def _before(keys: Mapping[int, Sequence[str]], records: Records) -> float | None:
+    """Return the mean over seeds of the samples that a run's ancestors were trained on."""
+    counts = [ancestors_images(key, records) for [key] in keys.values()]
+    known = [count for count in counts if count is not None]
+    return fmean(known) if known else None
+
+
+def _figure(
+    seeds: Sequence[int], column: np.ndarray[Any, Any], drawn: Sequence[Sequence[int]]
+) -> Json | None:
+    """Return mean, spread, interval and values of one metric of one arm; NaN is left out.
+
+    The first three are over what was drawn independently, each by the mean of its seeds.
+    """
+    by_seed = {seed: float(x) for seed, x in zip(seeds, column, strict=True) if x == x}
+    if not by_seed:
+        return None
+    est = paired_tests.estimate(by_unit(by_seed, drawn))
+    return {"mean": est.effect, "sd": est.sd, "ci95": paired_tests.interval(est),
+            "values": list(by_seed.values()), "seeds": list(by_seed)}  # fmt: skip
+
+
+def curves(experiment: Json, records: Records) -> list[Json]:
+    """Return the mean and 95 % t band across seeds of every arm's curves, but the training loss.
+
+    Only finished runs; at each epoch only those with a finite value there. ``n`` is the number of
+    runs; bounds are None where fewer than two have a value. Seeds that were not drawn
+    independently enter by their mean.
+    """
+    out = []
+    for arm in experiment["arms"]:
+        keys = {s: [key] for s, key in runs_of(arm).items() if fault(key, s, records) is None}
+        runs = [records[key] for [key] in keys.values()]
+        places = {seed: i for i, seed in enumerate(keys)}
+        drawn = [[places[seed] for seed in unit] for unit in units(keys, records)]
+        logged = {name for run in runs for name in run.get("curve") or {}} - {"train_loss"}
+        names = sorted(name for name in logged if name.startswith(("test_", "val_", "train_")))
+        for name in names:
+            band = _band([curve(run, name) for run in runs], drawn)
+            if band:
+                out.append({"arm": arm["id"], "metric": name, **band})
+    return out
+
+
+def _band(
+    runs: Sequence[tuple[list[int], list[Any]]], drawn: Sequence[Sequence[int]]
+) -> Json | None:
+    """Return epoch, mean, low, high and n of several curves, of which some belong together."""
+    epochs = sorted({epoch for at, _ in runs for epoch in at})
+    place = {epoch: i for i, epoch in enumerate(epochs)}
+    table = np.full((len(runs), len(epochs)), np.nan)
+    for row, (at, values) in zip(table, runs, strict=True):
+        row[[place[epoch] for epoch in at]] = [np.nan if v is None else float(v) for v in values]
+    table[~np.isfinite(table)] = np.nan
+    if not runs:
+        return None
+    # Curves of a unit are logged at the same epochs, so a mean with a gap is a gap.
+    table = np.stack([table[list(unit)].mean(axis=0) for unit in drawn])
+    kept = [i for i in range(len(epochs)) if np.isfinite(table[:, i]).any()]
+    if not kept:
+        return None
+    columns = [table[np.isfinite(table[:, i]), i] for i in kept]
+    found = [paired_tests.estimate(column) for column in columns]
+    bands = [(est.effect, est.effect) if est.sd == 0 else paired_tests.interval(est) or (None, None)
+             for est in found]  # fmt: skip
+    return {"epoch": [epochs[i] for i in kept], "mean": [est.effect for est in found],
+            "low": [low for low, _ in bands], "high": [high for _, high in bands],
+            "n": len(runs)}  # fmt: skip
+
+
+def schedules(experiment: Json) -> list[Json]:
+    """Return the schedules of all arms as a list."""
+    return [
+        {"quantity": quantity, "arm": arm["id"], "epoch": list(points["epoch"]),
+         "value": list(points["value"])}
+        for arm in experiment["arms"]
+        for quantity, points in sorted((arm.get("schedules") or {}).items())
+    ]  # fmt: skip
+
+
+def _mixed(records: Sequence[Record]) -> list[str]:
+    """Name what should be one and the same in an experiment, and is not."""
+
+    def setting(name: str, but: Sequence[str] = ()) -> Any:
+        def read(record: Record) -> str:
+            found = (record.get("settings") or {}).get(name)
+            if isinstance(found, Mapping):
+                found = {key: value for key, value in found.items() if key not in but}
+            return json.dumps(found, sort_keys=True)
+
+        return read
+
+    checks = {
+        "devices": lambda r: r.get("device"),
+        "torch versions": lambda r: (r.get("versions") or {}).get("torch"),
+        "cyclery versions": lambda r: (r.get("versions") or {}).get("cyclery"),
+        "commits": lambda r: r.get("commit"),
+        "contents of the dataset": dataset_content,
+        "datasets": setting("dataset"),
+        # What a method takes besides the labelled samples, seeds that share a split and the folds
+        # of a parent leave alone what is held out.
+        "splits": setting("split", ("unlabelled", "share", "folds", "fold")),
+        "precisions": setting("precision"),
+    }
+    out = []
+    for name, read in checks.items():
+        found = sorted({str(read(record)) for record in records})
+        if len(found) > 1:
+            out.append(f"Mixed {name}: {', '.join(found)}.")
+    return out
+
+
+def _mixed_code(records: Sequence[Record]) -> list[str]:
+    """Name the code that changed between runs though its version is one, with how many runs each.
+
+    Records without hashes of their code, as older ones are, say nothing.
+    """
+    found: dict[str, Counter[str]] = {}
+    for record in records:
+        settings, code = record.get("settings") or {}, record.get("code") or {}
+        method = settings.get("method") or {}
+        parts = {"method": f"the method {method.get('name')} (version {method.get('version')})",
+                 "engine": f"the engine (version {settings.get('engine')})"}  # fmt: skip
+        for part, name in parts.items():
+            if code.get(part):
+                found.setdefault(name, Counter())[str(code[part])] += 1
+    return [
+        f"Mixed code of {name}: "
+        + ", ".join(f"{count} runs by {state[:8]}" for state, count in sorted(states.items()))
+        + "."
+        for name, states in sorted(found.items())
+        if len(states) > 1
+    ]
+
+
+# Of the settings of an arm's runs, those that each has for itself.
+OWN_TO_RUN = ("seed", "parents")
+
+
+def _other_settings(arm: str, done: pd.DataFrame, records: Records) -> list[str]:
+    """Name settings, versions of methods among them, that differ between an arm's own runs."""
+    found: dict[str, set[str]] = {}
+    for key in done["key"]:
+        for name, chosen in (records[key].get("settings") or {}).items():
+            if name not in OWN_TO_RUN:
+                found.setdefault(name, set()).add(json.dumps(chosen, sort_keys=True))
+    mixed = [name for name, values in sorted(found.items()) if len(values) > 1]
+    return [f"{arm}: its runs differ in {', '.join(mixed)}."] if mixed else []
+
+
+def _seeds(arm: str, seeds: Sequence[int], what: str) -> str:
+    text = ", ".join(map(str, sorted(seeds)))
+    return f"{arm}: seed{'s' if len(seeds) > 1 else ''} {text} {what}."
+
+
+def warnings(experiment: Json, frame: pd.DataFrame, records: Records) -> list[str]:
+    """Return what a reader of the experiment's tables must know about their data."""
+    used = {key: records[key] for key in frame["key"] if key in records}
+    out = _mixed([used[key] for key in sorted(used)]) + _mixed_code(list(used.values()))
+    # Range tests have seeds of their own.
+    trained = np.array(
+        [used.get(key, {}).get("kind") != "range" for key in frame["key"]], dtype=bool
+    )
+    frame = frame.loc[trained]
+    everywhere = {int(seed) for seed in frame["seed"]}
+    metrics = [c for c in frame.columns if c not in (*HEAD, *TAIL)]
+    reported = {"missing": "not run", "invalid": "left out, the record is of another run",
+                "diverged": "diverged: not in the figures of the arm"}  # fmt: skip
+    for arm, rows in frame.groupby("arm", sort=False):
+        lacking = everywhere - {int(seed) for seed in rows["seed"]}
+        if lacking:
+            out.append(_seeds(str(arm), sorted(lacking), "not planned, other arms have them"))
+        twice = rows["seed"][rows["key"].duplicated(keep=False)]
+        if len(twice):
+            out.append(_seeds(str(arm), [int(s) for s in twice], "are one and the same run"))
+        for status, what in reported.items():
+            seeds = [int(seed) for seed in rows["seed"][rows["status"] == status]]
+            if seeds:
+                out.append(_seeds(str(arm), seeds, what))
+        done = rows[rows["status"] == "done"]
+        out += _other_settings(str(arm), done, records)
+        finals = {name for key in done["key"] for name in records[key].get("final") or {}}
+        for name in sorted(finals.intersection(metrics)):
+            seeds = [int(seed) for seed in done["seed"][done[name].isna()]]
+            if seeds:
+                out.append(_seeds(str(arm), seeds, f"without a finite {name}"))
+    return out

@@ -1,0 +1,334 @@
+"""Gather what the evidence of a part is built from: plan, records, range tests, printed figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from cyclery import schedules
+from cyclery.common import checksums
+from cyclery.common.files import write_atomic
+from cyclery.common.seals import seal
+from cyclery.config.models import Claim
+from cyclery.data import registry
+from cyclery.evidence import build as evidence
+from cyclery.evidence.settings_text import describe
+from cyclery.plan.cost import claim_needs
+from cyclery.plan.graph import RANGE_ARM, Plan
+from cyclery.plan.model import ArmPlan, RangePlan, with_ancestors
+from cyclery.records import range_bounds, trial_selection
+from cyclery.records.readers import Record, read_printed, read_records
+
+# Points of a schedule plot; more cannot be seen.
+POINTS = 240
+
+
+def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
+    """Write the evidence of a part, and its tidy table."""
+    folder = plan.project.results / plan.tier
+    runs = read_records(
+        {
+            folder / "records" / f"{shard.id}.jsonl": [job.key(seed) for job, seed in shard.runs]
+            # With those of ancestors, which say what seeds share.
+            for shard in plan.closure(part)
+        }
+    )
+    groups = [group for group in plan.groups(part) if plan.ranges(group)]
+    sweeps = read_records(
+        {
+            folder / "lr-range" / f"{group}.jsonl": [
+                test.run_key(seed) for test in plan.ranges(group) for seed in test.seeds
+            ]
+            for group in groups
+        }
+    )
+    paper_name, _, name = part.partition(".")
+    paper = plan.project.papers[paper_name]
+    experiments = [
+        _experiment(plan, paper_name, experiment, part, runs, sweeps)
+        for experiment in dict.fromkeys(exp for _, exp, _ in plan.part_arms(part))
+    ]
+    claims = [_claim(plan, key, claim) for key, claim in paper.claims.items()]
+    tests = {test.key: test for group in groups for test in plan.ranges(group)}
+    known = runs | _range_records(tests.values(), sweeps)
+    found = evidence.build(
+        plan.tier,
+        part,
+        {
+            "id": paper_name,
+            **paper.model_dump(
+                include={"title", "authors", "year", "arxiv", "venue", "summary", "deviations"}
+            ),
+        },
+        experiments,
+        claims,
+        known,
+        claim_needs(plan, paper_name),
+        [_range_evidence(test, sweeps, _users(plan, part, test)) for test in tests.values()],
+        read_printed(plan.project.printed_file(paper_name)),
+        only=_only(paper.claims, name) if name else None,
+    )
+    found["commands"] = _commands(plan, part)
+    if table is not None:
+        # No list while what it lists is written.
+        checksums.of_table(table).unlink(missing_ok=True)
+    write_atomic(output, json.dumps(seal(found), indent=1, allow_nan=False) + "\n")
+    if table is not None:
+        evidence.write_csv(evidence.tidy(experiments, known), table)
+        checksums.write(checksums.of_table(table), [table, output])
+
+
+def _commands(plan: Plan, part: str) -> dict[str, str]:
+    """Return the commands that make the part's evidence, and the report of all selected papers."""
+    options = f"--config tier={plan.tier} seeds={plan.project.seeds}"
+    papers = ",".join(plan.project.selected())
+    return {
+        "part": f"snakemake --cores all {part} {options}",
+        "report": f'snakemake --cores all report {options} "papers=[{papers}]"',
+    }
+
+
+def _claim(plan: Plan, name: str, claim: Claim) -> dict[str, Any]:
+    dumped = claim.model_dump(mode="json")
+    return {**dumped, "id": name, "planned_seeds": plan.planned(claim)}
+
+
+def _only(claims: dict[str, Claim], name: str) -> set[str]:
+    """Return the claims that an experiment or a claim by this name shows."""
+    used = {
+        key
+        for key, claim in claims.items()
+        if any(group.experiment == name for c in claim.comparisons for group in c.groups())
+    }
+    return {name} if name in claims else used
+
+
+def _experiment(
+    plan: Plan, paper: str, name: str, part: str, runs: dict[str, Record], sweeps: dict[str, Record]
+) -> dict[str, Any]:
+    declared = plan.project.papers[paper].experiments[name]
+    arms: list[dict[str, Any]] = []
+    own: list[ArmPlan] = []
+    shown: list[ArmPlan] = []
+    for exp, arm_name in ((e, a) for _, e, a in plan.part_arms(part)):
+        if exp != name:
+            continue
+        arm = plan.arm(paper, name, arm_name)
+        tuned = _tuned(arm, runs)
+        own.append(arm)
+        if tuned:
+            _leave_out_other_tunings(arm, tuned["chosen"], plan.project.seeds, runs)
+        # Settings and schedules are shown as the arm's runs took them.
+        taken = next((t.arm.settings["schedules"] for t in arm.trials
+                      if tuned and t.arm.factors == tuned["chosen"]), None)  # fmt: skip
+        if taken:
+            arm = replace(arm, settings={**arm.settings, "schedules": taken})
+        shown.append(arm)
+        spec = declared.arms[arm_name]
+        arms.append(
+            {
+                "id": arm_name,
+                "label": spec.label or arm_name,
+                "role": spec.role,
+                "own_definition": spec.own_definition,
+                "runs": {seed: own[-1].key(seed) for seed in range(plan.project.seeds)},
+                "share": arm.share,
+                "classes": registry.get(arm.settings["dataset"]["name"]).classes,
+                "tuned": tuned,
+                "schedules": _schedules(arm, runs.get(own[-1].key(0))),
+            }
+        )
+    test = next((arm.range for arm in own if arm.range), None)
+    if test and _speaks_of_range(plan, paper, name):
+        keys = {seed: test.run_key(seed) for seed in test.seeds}
+        arms.append({"id": RANGE_ARM, "label": "range test", "role": "method", "runs": keys,
+                     "planned": len(test.seeds),
+                     "own_definition": None, "tuned": None, "schedules": {}})  # fmt: skip
+    _drop_common_schedules(arms)
+    return {
+        "id": name,
+        "title": declared.title,
+        "description": declared.description,
+        "command": f"snakemake --cores all {paper}.{name} --config tier={plan.tier} "
+        f"seeds={plan.project.seeds}",
+        "selection_rule": "last checkpoint",
+        "settings": describe(shown),
+        "not_run": declared.tiers[plan.tier].not_run,
+        "arms": arms,
+        "chain": _chain(own, {key: arm.label or key for key, arm in declared.arms.items()}),
+    }
+
+
+def _chain(arms: list[ArmPlan], labels: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the arms that descend from others, with all their ancestors, parents first."""
+    own = {arm.digest: arm.name for arm in arms}
+    family = list(with_ancestors((arm for arm in arms if arm.parents), tuning=False))
+
+    def label(arm: ArmPlan) -> str:
+        return labels.get(own.get(arm.digest, ""), arm.id)
+
+    return [
+        {
+            "id": arm.digest, "arm": own.get(arm.digest), "label": label(arm), "level": arm.level,
+            "parents": [
+                {
+                    "of": parent.arm.digest,
+                    "label": f"{name}: {label(parent.arm)}",
+                    "seeds": "" if parent.kind == "same" else f"{parent.kind} {parent.count}",
+                }
+                for name, parent in arm.parents.items()
+            ],
+        }
+        for arm in family
+    ]  # fmt: skip
+
+
+def _tuned(arm: ArmPlan, runs: dict[str, Record]) -> dict[str, Any] | None:
+    """Return what an arm's trials came to and which was taken; None where it is not tuned."""
+    if not arm.trials:
+        return None
+    found = [
+        trial_selection.outcome([runs.get(t.arm.key(seed)) for seed in t.at]) for t in arm.trials
+    ]
+    chosen = trial_selection.best([trial.arm.factors for trial in arm.trials], found)
+    return {
+        "metric": trial_selection.METRIC,
+        "seeds": list(arm.trials[0].at),
+        "trials": [
+            {"factors": trial.arm.factors, **outcome}
+            for trial, outcome in zip(arm.trials, found, strict=True)
+        ],
+        "chosen": arm.trials[chosen].arm.factors,
+        # Without a trial that was finite for all seeds the values as declared were taken.
+        "fallback": found[chosen]["val_accuracy"] is None,
+    }
+
+
+def _leave_out_other_tunings(
+    arm: ArmPlan, chosen: dict[str, float], seeds: int, runs: dict[str, Record]
+) -> None:
+    """Let no run pass for finished that was trained with what its tuning chose at another time."""
+    for key in map(arm.key, range(seeds)):
+        record = runs.get(key)
+        if record and (record.get("inputs") or {}).get("tuned") != chosen:
+            runs[key] = {**record, "status": "of another tuning"}
+
+
+def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:
+    return any(
+        group.experiment == experiment and RANGE_ARM in group.arms
+        for claim in plan.project.papers[paper].claims.values()
+        for comparison in claim.comparisons
+        for group in comparison.groups()
+    )
+
+
+def _schedules(arm: ArmPlan, first: Record | None) -> dict[str, dict[str, list[float]]]:
+    """Return every quantity of an arm over the epochs, thinned out for a plot.
+
+    ``first`` is the record of seed 0, which stands for all.
+    """
+    specs = dict(arm.settings["schedules"])
+    batches = schedules.epoch_batches(specs.pop("batch"), arm.settings["epochs"])
+    clock, steps = schedules.clock_for(batches, arm.cost["samples"])
+    taken = ((first or {}).get("inputs") or {}).get("range")
+    if not taken:
+        # Until its range test has run, such a schedule cannot be drawn.
+        specs = {name: spec for name, spec in specs.items() if not schedules.words(spec)}
+    bounds = (taken["base"], taken["max"]) if taken else None
+    shown = np.unique(np.linspace(0, clock.updates - 1, min(POINTS, clock.updates)).astype(int))
+    within = (shown - np.concatenate([[0], np.cumsum(steps)])[clock.epoch[shown]]) / steps[
+        clock.epoch[shown]
+    ]
+    epochs = [float(e) for e in clock.epoch[shown] + within]
+    found = {
+        name: {
+            "epoch": epochs,
+            "value": [float(v) for v in schedules.column(spec, clock, 0, bounds)[shown]],
+        }
+        for name, spec in specs.items()
+    }
+    if len(set(batches.tolist())) > 1:
+        found["batch"] = {
+            "epoch": epochs,
+            "value": [float(batches[e]) for e in clock.epoch[shown]],
+        }
+    return found
+
+
+def _drop_common_schedules(arms: list[dict[str, Any]]) -> None:
+    """Keep the quantities that move in some arm or differ between arms: the rest is settings."""
+    names = sorted({name for arm in arms for name in arm["schedules"]})
+    for name in names:
+        values = [arm["schedules"][name]["value"] for arm in arms if name in arm["schedules"]]
+        if all(len(set(v)) == 1 and v[0] == values[0][0] for v in values):
+            for arm in arms:
+                arm["schedules"].pop(name, None)
+
+
+# Range tests.
+
+
+def _range_records(tests: Iterable[RangePlan], sweeps: dict[str, Record]) -> dict[str, Record]:
+    """Return sweeps as records with figures that a claim can be about (OWN DEFINITION).
+
+    ``range_deviation`` is the distance of a seed's bounds from their geometric mean over seeds,
+    in decades: of base and upper bound the one further off.
+    """
+    found = {}
+    for test in tests:
+        records = {key: sweeps[key] for key in map(test.run_key, test.seeds) if key in sweeps}
+        logs = {
+            key: (math.log10(r["bounds"]["base"] or 1e-12), math.log10(r["bounds"]["max"]))
+            for key, r in records.items()
+        }
+        centres = [fmean(bounds) for bounds in zip(*logs.values(), strict=True)]
+        for key, bounds in logs.items():
+            furthest = max(abs(x - centre) for x, centre in zip(bounds, centres, strict=True))
+            figures = {"log10_base": bounds[0], "log10_max": bounds[1], "range_deviation": furthest}
+            found[key] = {**records[key], "final": figures, "curve": {}}
+    return found
+
+
+def _users(plan: Plan, part: str, test: RangePlan) -> list[str]:
+    """Return the titles of the experiments that take their bounds from a range test."""
+    return list(
+        dict.fromkeys(
+            plan.project.papers[paper].experiments[name].title
+            for paper, name, arm in plan.part_arms(part)
+            if (own := plan.arm(paper, name, arm).range) and own.key == test.key
+        )
+    )
+
+
+def _range_evidence(test: RangePlan, sweeps: dict[str, Record], users: list[str]) -> dict[str, Any]:
+    found = [(seed, sweeps[test.run_key(seed)]) for seed in test.seeds
+             if test.run_key(seed) in sweeps]  # fmt: skip
+    combined = range_bounds.combine([record["bounds"] for _, record in found]) if found else {}
+    names = sorted({name for _, record in found for name in record["readings"]})
+    readings = {}
+    for name in names:
+        values = [record["readings"].get(name) for _, record in found]
+        known = [value for value in values if value]
+        readings[name] = math.exp(fmean(map(math.log, known))) if known else None
+    longest: list[float] = max((record["lr"] for _, record in found), key=len, default=[])
+    return {
+        "key": test.key,
+        "label": f"{', '.join(users)} ({test.label})" if users else test.label,
+        "settings": {"sweep": test.settings["sweep"], "epochs": str(test.settings["epochs"])},
+        "seeds": [seed for seed, _ in found],
+        "lr": longest,
+        "accuracy": [record["accuracy"] for _, record in found],
+        "loss": [record["loss"] for _, record in found],
+        "base": combined.get("base"),
+        "max": combined.get("max"),
+        "readings": readings,
+        "flags": sorted({flag for _, record in found for flag in record["bounds"]["flags"]}),
+    }

@@ -1,0 +1,155 @@
+"""Build the evidence of one part (a paper, an experiment, a claim): all that the report reads.
+
+Inputs are plain dicts; the caller resolves plan and schedules. An experiment is
+
+    {"id", "title", "description", "command", "selection_rule", "settings": {label: text},
+     "arms": [{"id", "label", "role", "own_definition", "runs": {seed: run key},
+               "schedules": {quantity: {"epoch": [...], "value": [...]}}}]}
+
+with, optionally, ``not_run`` (arms left out and why), ``chain`` (who descends from whom) and an
+arm's ``tuned``, all passed on.
+
+Figures of arms and curves stay in the records' own unit (accuracies are fractions); effects,
+margins and intervals of comparisons are in percentage points for accuracies. Numbers are finite
+or null, and nothing is rounded but inside sentences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cyclery.common.files import write_atomic
+from cyclery.evidence import arm_tables
+from cyclery.evidence.arm_tables import tidy
+from cyclery.evidence.stats import contrasts
+from cyclery.evidence.stats.pairing import Json, Records
+from cyclery.evidence.verdicts import judge, not_tested
+from cyclery.records.metrics import value
+
+__all__ = ["build", "clean", "tidy", "write_csv"]
+
+SCHEMA = 1
+
+
+def build(
+    tier: str, part: str, paper: Json, experiments: Sequence[Json], claims: Sequence[Json],
+    records: Records, needs: Mapping[str, str] | None = None, ranges: Sequence[Json] = (),
+    printed: Sequence[Json] = (), *, title: str | None = None,
+    only: Collection[str] | None = None, made: str | None = None,
+) -> Json:  # fmt: skip
+    """Return the evidence, ready for JSON; the same for the same input.
+
+    Args:
+        tier: name of the tier.
+        part: name of the part.
+        paper: id, title, authors, year, arxiv, venue, summary, deviations.
+        experiments: see the module.
+        claims: all claims of the paper, since together they are the family of the correction.
+        records: records by run key; those that are missing are reported as not run.
+        needs: what it would take to test the claims that are not tested here, by claim.
+        ranges: range tests, passed on.
+        printed: printed figures, passed on.
+        title: heading of the part, by default the paper's title.
+        only: the claims to show; the others are judged (they belong to the family), not shown.
+        made: time stamp, by default that of the newest run: the same records give the same bytes.
+    """
+    judged = judge(claims, tier, experiments, records, needs)
+    frame = tidy(experiments, records, _derived(claims, tier))
+    budgets = _budgets(claims, tier, experiments, records)
+    shown = [_experiment(e, frame, records, budgets.get(e["id"], [])) for e in experiments]
+    warned = [f"{e['id']}: {text}" for e in shown for text in e["warnings"]]
+    evidence = {
+        "schema": SCHEMA, "tier": tier, "part": part, "title": title or paper["title"],
+        "paper": paper,
+        "claims": [claim for claim in judged if only is None or claim["id"] in only],
+        "experiments": shown, "ranges": list(ranges), "printed": list(printed),
+        "provenance": _provenance(frame, records, warned, made),
+    }  # fmt: skip
+    found: Json = clean(evidence)
+    return found
+
+
+def _experiment(
+    experiment: Json, frame: pd.DataFrame, records: Records, budgets: list[str]
+) -> Json:
+    rows = frame[frame["experiment"] == experiment["id"]]
+    return {
+        "id": experiment["id"], "title": experiment.get("title") or experiment["id"],
+        "description": experiment.get("description") or "",
+        "selection_rule": experiment.get("selection_rule") or "last checkpoint",
+        "command": experiment.get("command") or "", "settings": experiment.get("settings") or {},
+        "not_run": experiment.get("not_run") or {}, "chain": experiment.get("chain") or [],
+        "arms": arm_tables.arms(experiment, rows, records),
+        "curves": arm_tables.curves(experiment, records),
+        "schedules": arm_tables.schedules(experiment),
+        "warnings": arm_tables.warnings(experiment, rows, records) + budgets,
+    }  # fmt: skip
+
+
+def _derived(claims: Sequence[Json], tier: str) -> list[str]:
+    """Return the derived metrics that tested claims name, for the tables of the arms."""
+    names = {
+        name
+        for claim in claims
+        if not_tested(claim, tier) is None
+        for comparison in claim["comparisons"]
+        for name in contrasts.metrics(comparison)
+    }
+    return sorted(name for name in names if name)
+
+
+def _budgets(
+    claims: Sequence[Json], tier: str, experiments: Sequence[Json], records: Records
+) -> dict[str, list[str]]:
+    """Return, by experiment, the comparisons whose arms saw different numbers of samples."""
+    index = {experiment["id"]: experiment for experiment in experiments}
+    out: dict[str, list[str]] = {}
+    for claim in claims:
+        for comparison in claim.get("comparisons") or [] if not not_tested(claim, tier) else []:
+            pairs = contrasts.collect(comparison, index, records)
+            odd = contrasts.unequal_images(comparison, pairs, records)
+            if odd:
+                out.setdefault(comparison["experiment"], []).append(f"{claim['id']}: {odd}.")
+    return out
+
+
+def _provenance(
+    frame: pd.DataFrame, records: Records, warned: Sequence[str], made: str | None
+) -> Json:
+    """Return where the numbers come from. A run that experiments share counts once."""
+    used = [records[key] for key in sorted(set(frame["key"])) if key in records]
+    versions = {tuple(sorted((r.get("versions") or {}).items())) for r in used}
+    totals = {name: sum(value(r, name) or 0 for r in used) for name in ("seconds", "images")}
+    return {
+        "commits": sorted({str(r["commit"]) for r in used if r.get("commit")}),
+        "versions": [dict(found) for found in sorted(versions)],
+        "devices": sorted({str(r["device"]) for r in used if r.get("device")}),
+        "seeds": sorted({int(seed) for seed in frame["seed"]}),
+        "records": len(used), "diverged": sum(r.get("status") == "diverged" for r in used),
+        "seconds": totals["seconds"], "images": int(totals["images"]), "warnings": list(warned),
+        "made": made or max((str(r.get("started") or "") for r in used), default=""),
+    }  # fmt: skip
+
+
+def clean(value: Any) -> Any:
+    """Return plain JSON values: numpy's and tuples converted, numbers that are not finite None."""
+    if isinstance(value, Mapping):
+        return {str(key): clean(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item) for item in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return clean(value.tolist())
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    return value
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a tidy table; the bytes depend on the table only, and appear all at once."""
+    write_atomic(path, frame.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,352 @@
+"""One test on its way to a row of the evidence: a comparison, or the mean of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from math import ceil, lcm
+from statistics import fmean
+
+from cyclery.evidence.stats import alpha_spending, contrasts, paired_tests, sensitivity
+from cyclery.evidence.stats.contrasts import Samples
+from cyclery.evidence.stats.paired_tests import Interval, Source, Test
+from cyclery.evidence.stats.pairing import Json, Pairs, Records, finished, first, runs_of
+from cyclery.evidence.stats.random_effects import Pool, pool
+from cyclery.evidence.stats.rank_and_order_tests import joint_power
+from cyclery.records import metrics as metrics_derived
+
+Labels = Mapping[tuple[str, str], str]
+
+
+@dataclass
+class Case:
+    """One test: a comparison, or a pooled claim, on its way to a row of the evidence.
+
+    ``pairs`` and ``stages`` have an entry for every look that the data have reached (one of all
+    data where no number of seeds is planned). Before the first look ``pairs`` holds what there is,
+    ``waiting`` is true and there are no stages. ``estimator`` takes samples that are not empty;
+    ``steps`` is the number of means that must all hold.
+    """
+
+    row: Json
+    pairs: list[Pairs]
+    stages: list[Samples]
+    samples: int
+    estimator: Callable[[Samples], Source | None] = contrasts.mean
+    steps: int = 1
+    waiting: bool = False
+    missing: str | None = None
+    problem: str | None = None
+    planned: int | None = None
+    share: int = 1  # seeds in a row that are one independent unit
+    # Verdicts that runs left out for divergence could have made.
+    unsafe: frozenset[str] = frozenset()
+    costs: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    @property
+    def test(self) -> Test:
+        """Return the declared test."""
+        name: Test = self.row["test"]
+        return name
+
+    @cached_property
+    def sources(self) -> list[Source | None]:
+        """Return what is estimated at every look."""
+        return [self.estimator(samples) if all(samples) else None for samples in self.stages]
+
+    @property
+    def source(self) -> Source | None:
+        """Return what is estimated at the last look."""
+        return self.sources[-1] if self.sources else None
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether there is something to test."""
+        return self.source is not None and not self.missing and not self.problem
+
+    def interval(self, level: float, naive: bool = False) -> Interval | None:
+        """Return an interval of the effect; None where there is none.
+
+        Its error is the last look's share of what the level leaves (so all looks together cover at
+        the level), but for a ``naive`` one, as if there were no other look.
+        """
+        if not self.usable or self.source is None:
+            return None
+        if not self.planned or naive:
+            return paired_tests.interval(self.source, level)
+        nominal = partial(_nominal, self.planned, self.share, len(self.stages) - 1)
+        return paired_tests.interval(self.source, level, nominal)
+
+    def p_value(self, opposite: bool = False) -> float:
+        """Return the p-value without Holm's correction; 1 where nothing can be tested.
+
+        ``opposite`` is that of the opposite test, by which the claim is contradicted.
+
+        At planned looks it is the sequential one, the smallest error with which a boundary is
+        crossed at any look so far: valid under every rule of stopping, never rising from look to
+        look, and fit for Holm's correction, which then tests each claim with the boundaries of its
+        own share of the error (Maurer and Bretz 2013). A two-sided test has half of its error on
+        either side, each with looks of its own; the side is that of the last effect.
+        """
+        if not self.usable or self.source is None:
+            return 1.0
+        margin = self.row["margin"]
+        if not self.planned:
+            return paired_tests.p_value(self.source, self.test, margin, opposite=opposite)
+        above = self.source.effect > margin
+        return min(
+            paired_tests.p_value(
+                source, self.test, margin,
+                partial(alpha_spending.overall, planned=self.planned, look=look, share=self.share),
+                above, opposite,
+            )
+            for look, source in enumerate(self.sources) if source is not None
+        )  # fmt: skip
+
+    def p_values(self) -> tuple[float, float]:
+        """Return the p-values of the test and of its opposite, which superiority shares."""
+        p = self.p_value()
+        return p, p if self.test == "superiority" else self.p_value(opposite=True)
+
+    def held_back(self, verdict: str) -> str:
+        """Return a verdict, or inconclusive where runs that diverged could have made it."""
+        return "inconclusive" if verdict in self.unsafe else verdict
+
+    def units(self) -> list[int]:
+        """Return what was drawn independently, by its first seed."""
+        return sorted({unit for sample in self.stages[-1] for unit in sample})
+
+    def without(self, unit: int) -> Case:
+        """Return the same test without the contrasts of one unit, at every look."""
+        stages = [[{u: x for u, x in sample.items() if u != unit} for sample in samples]
+                  for samples in self.stages]  # fmt: skip
+        return replace(self, stages=stages)
+
+    def settle(self, alpha: float) -> None:
+        """Enter the seeds and seconds that would settle an inconclusive test."""
+        row, source = self.row, self.source
+        if source is None or not self.usable or self.interval(0.95) is None:
+            return
+        needed = source.seeds_to_settle(self.test, row["margin"], alpha)
+        if needed is None:
+            return
+        needed = self._seeds(max(needed, row["n"] + 1))
+        if self.planned and needed <= self.planned:
+            ends = alpha_spending.looks(self.planned, self.share)
+            needed = next(end for end in ends if end >= needed)
+        row["seeds_to_settle"] = needed
+        row["seconds_to_settle"] = (needed - self.samples) * sum(self.costs.values())
+
+    def foresee(self, alpha: float) -> None:
+        """Enter the seeds that would find the stated effect, at a declared or measured spread."""
+        row = self.row
+        sd = row["stated_spread"] or row["sd"]
+        if row["stated_effect"] is None or not sd:
+            return
+        needed = paired_tests.seeds_to_settle(
+            row["stated_effect"], sd, row["margin"], self.test, alpha, joint_power(self.steps)
+        )
+        row["seeds_for_power"] = self._seeds(needed) if needed else None
+
+    def _seeds(self, units: int) -> int:
+        """Return the seeds that so many units take: of those that share a parent one counts."""
+        return ceil(units * max(1.0, self.samples / self.row["n"])) if self.row["n"] else units
+
+
+def blank(comparison: Json, labels: Labels) -> Json:
+    """Return the row of a comparison without data."""
+    metric = comparison.get("metric") or "test_accuracy"
+    arm, against, label = contrasts.words(comparison, labels)
+    return {
+        "label": comparison.get("label") or label, "kind": contrasts.kind(comparison),
+        "experiment": comparison["experiment"], "arm": arm, "against": against, "chosen": None,
+        "metric": metric, "against_metric": comparison.get("against_metric"),
+        "unit": contrasts.unit(comparison), "test": comparison.get("test") or "superiority",
+        "margin": float(comparison.get("margin") or 0.0), "effect": None, "ci95": None,
+        "ci90": None, "naive95": None, "bca95": None, "p": None, "p_holm": None,
+        "p_opposite": None, "p_opposite_holm": None, "n": 0, "sd": None,
+        "verdict": "not run", "reason": "", "seeds": [], "differences": [], "keys": [],
+        "units": None, "left_out": [], "unequal_budget": comparison.get("unequal_budget"),
+        "printed": comparison.get("printed"), "pooled": None, "seeds_to_settle": None,
+        "seconds_to_settle": None, "look": None,
+        "diverged": [], "held_back": None, "of_printed": None,
+        "exploratory": None, "fragile": [], "detail": None,
+        "stated_effect": _stated(comparison), "stated_spread": comparison.get("spread"),
+        "seeds_for_power": None, "beside": None, "columns": [],
+    }  # fmt: skip
+
+
+def _stated(comparison: Json) -> float | None:
+    """Return the effect that a comparison states: its own, else one printed in the same unit.
+
+    A printed effect that does not favour the claim states nothing to plan for.
+    """
+    printed = comparison.get("printed")
+    if comparison.get("effect") is not None or not printed:
+        return comparison.get("effect")
+    test, margin = comparison.get("test") or "superiority", comparison.get("margin") or 0.0
+    value: float = printed["value"]
+    found = (
+        abs(value) < margin
+        if test == "equivalence"
+        else value > (-margin if test == "non-inferiority" else margin)
+    )
+    return value if found and printed["unit"] == contrasts.unit(comparison) else None
+
+
+def compare(
+    comparison: Json, experiments: Mapping[str, Json], records: Records, labels: Labels,
+    planned: int | None = None, share: int | None = None,
+) -> Case:  # fmt: skip
+    """Pair the data of one comparison and estimate its effect, at every look that they reached.
+
+    Without ``planned`` seeds all data are one look. An arm whose seeds are declared apart, as a
+    range test has them, plans no more than it has. ``share`` is how many seeds in a row are one
+    independent unit, by default the most of the arms' own.
+    """
+    row = blank(comparison, labels)
+    everything = contrasts.collect(comparison, experiments, records)
+    arms = {(name, arm): next(a for a in experiments[name]["arms"] if a["id"] == arm)
+            for name, arm in everything.arms}  # fmt: skip
+    ended = finished(arms.values(), records)
+    if planned:
+        planned = min([planned, *(a["planned"] for a in arms.values() if a.get("planned"))])
+    share = share or lcm(*(a.get("share") or 1 for a in arms.values()))
+    looks = [everything]
+    if planned and not everything.missing:
+        # Each with the choice among controls, and the smallest step, as they were then.
+        looks = [contrasts.collect(comparison, first(experiments, end), records)
+                 for end in alpha_spending.looks(planned, share) if end <= ended]  # fmt: skip
+    pairs = looks[-1] if looks else everything
+    columns = [labels.get((name, arm), arm) for name, arm, _ in pairs.columns]
+    row |= {"chosen": pairs.chosen, "seeds": pairs.seeds, "differences": pairs.differences,
+            "keys": pairs.keys, "left_out": everything.left_out, "columns": columns,
+            "diverged": pairs.divergence(labels)}  # fmt: skip
+    case = Case(row, looks or [everything], [contrasts.samples(found) for found in looks],
+                len(pairs.seeds), contrasts.estimator(comparison), contrasts.steps(comparison),
+                not looks, pairs.missing, pairs.problem, planned, share,
+                pairs.unsafe(row["test"]))  # fmt: skip
+    if planned and not looks:
+        case.problem = case.problem or (
+            f"no look yet: the first is after {alpha_spending.looks(planned, share)[0]} seeds, of "
+            f"which {ended} are finished in every arm"
+        )
+    elif planned and not pairs.missing:
+        row["look"] = _look(len(looks), planned, share)
+    for (name, arm), entry in arms.items():
+        keys = [key for key in runs_of(entry).values() if key in records]
+        spent = [metrics_derived.value(records[key], "seconds") for key in keys]
+        known = [seconds for seconds in spent if seconds is not None]
+        case.costs[name, arm] = fmean(known) if known else 0.0
+    if pairs.seeds:
+        # Before the first look of what there is, which is not judged.
+        found = case.source or case.estimator(contrasts.samples(pairs))
+        if found is not None:
+            est = found.estimate
+            row |= {"effect": est.effect, "sd": est.sd, "n": est.n,
+                    "detail": contrasts.detail(comparison, pairs, labels),
+                    "naive95": None if pairs.problem else paired_tests.interval(found)}  # fmt: skip
+        if case.usable:
+            # The smallest step of several has no bootstrap of its own.
+            row["bca95"] = None if pairs.steps else paired_tests.bca(pairs.by_unit)
+            row["beside"] = sensitivity.figures(pairs, case.test, row["margin"])
+        if len(pairs.units) < len(pairs.seeds):
+            row["units"] = pairs.units
+    row["exploratory"] = _exploratory(case, pairs, everything)
+    return case
+
+
+def _nominal(planned: int, share: int, look: int, error: float) -> float:
+    """Return what a look may spend of a one-sided error."""
+    return alpha_spending.levels(error, planned, share)[look]
+
+
+def _look(number: int, planned: int, share: int) -> Json:
+    """Return what the evidence says of a look, with the level of the 95 % interval at it."""
+    ends = alpha_spending.looks(planned, share)
+    outside = 2 * alpha_spending.levels(paired_tests.ALPHA / 2, planned, share)[number - 1]
+    return {"number": number, "of": len(ends), "seeds": ends[number - 1], "planned": planned,
+            "level": 1 - outside}  # fmt: skip
+
+
+def _exploratory(case: Case, used: Pairs, everything: Pairs) -> Json | None:
+    """Return what the data after the last look would say, which decides nothing."""
+    places = [i for i, seed in enumerate(everything.seeds) if seed not in set(used.seeds)]
+    if not places:
+        return None
+    found = case.estimator(contrasts.samples(everything))
+    if found is None:
+        return None
+    return {
+        "seeds": [everything.seeds[i] for i in places],
+        "differences": [everything.differences[i] for i in places],
+        "keys": [everything.keys[i] for i in places], "chosen": everything.chosen,
+        "n": found.estimate.n, "effect": found.effect, "naive95": paired_tests.interval(found),
+    }  # fmt: skip
+
+
+def pooled(members: Sequence[Case]) -> Case:
+    """Pool a claim's comparisons: those of one experiment first, seed by seed.
+
+    Comparisons that the tier does not run are left out by declaration; any other one that lacks
+    data leaves the mean open.
+    """
+    declared = [case for case in members if not case.pairs[0].undeclared]
+    absent = sorted({case.row["experiment"] for case in members if case.pairs[0].undeclared})
+    members = declared or members
+    planned = min((case.planned for case in members if case.planned), default=None)
+    share = members[0].share
+    # A member without data has the one entry that says so.
+    reached = min(len(case.pairs) for case in members)
+    by_look = [_by_experiment(members, look) for look in range(reached)]
+    samples, waiting = by_look[-1], any(case.waiting for case in members)
+    first = members[0].row
+    count = f"{len(samples)} experiment{'s' if len(samples) > 1 else ''}"
+    row = {**first, "label": f"pooled over {count}", "experiment": "",
+           "arm": "pooled", "against": "all comparators", "chosen": None, "bca95": None, "sd": None,
+           "margin": max(case.row["margin"] for case in members), "effect": None, "units": None,
+           "printed": None, "seeds": [], "differences": [], "keys": [], "columns": [],
+           "naive95": None,
+           "look": _look(reached, planned, share) if planned and not waiting else None,
+           "exploratory": None, "beside": None, "detail": None, "of_printed": None,
+           "diverged": list(dict.fromkeys(x for m in members for x in m.row["diverged"])),
+           "stated_effect": None, "stated_spread": None,
+           "left_out": [f"{name}: not run at this tier" for name in absent]}  # fmt: skip
+    row["n"] = min(len(sample) for sample in samples.values())
+    costs = {arm: cost for case in members for arm, cost in case.costs.items()}
+    stages = [list(one.values()) for one in by_look] if not waiting else []
+    case = Case(row, [m.pairs[-1] for m in members], stages, row["n"], pool,
+                waiting=waiting, planned=planned, share=share, costs=costs,
+                unsafe=frozenset().union(*(m.unsafe for m in members)))  # fmt: skip
+    lacking = [m.row["experiment"] for m in members if not m.usable]
+    mixed = {m.test for m in members}, {m.row["unit"] for m in members}
+    if all(m.missing for m in members):
+        case.missing = "no data for any of the pooled comparisons"
+    elif all(m.waiting for m in members if not m.usable) and waiting:
+        case.problem = next(m.problem for m in members if m.waiting)
+    elif lacking:
+        case.problem = f"the mean over all needs data of {', '.join(dict.fromkeys(lacking))}"
+    elif any(len(kinds) > 1 for kinds in mixed):
+        case.problem = "comparisons with different tests or units have no common mean"
+    elif not isinstance(found := case.source, Pool):
+        case.problem = "no spread can be estimated: too few seeds, or no difference anywhere"
+    else:
+        parts = zip(samples, samples.values(), found.weights, strict=True)
+        row |= {"effect": found.effect, "naive95": paired_tests.interval(found), "pooled": {
+            "k": found.k, "tau2": found.tau2, "q": found.q, "se": found.se,
+            "experiments": [{"experiment": name, "effect": fmean(sample.values()),
+                             "weight": weight, "n": len(sample)}
+                            for name, sample, weight in parts]}}  # fmt: skip
+    return case
+
+
+def _by_experiment(members: Sequence[Case], look: int) -> dict[str, dict[int, float]]:
+    """Return the mean differences of each experiment's comparisons at a look, by unit."""
+    tables: dict[str, list[dict[int, float]]] = {}
+    for case in members:
+        tables.setdefault(case.row["experiment"], []).append(contrasts.samples(case.pairs[look])[0])
+    return {
+        name: {s: fmean(t[s] for t in some) for s in sorted(set.intersection(*map(set, some)))}
+        for name, some in tables.items()
+    }

@@ -1,0 +1,318 @@
+"""Comparisons of more than two arms: one contrast for each seed, and what is tested of it.
+
+Like a difference, a contrast is one number for each seed, so a t test of its mean, Holm's
+correction, intervals, power and seeds to settle are those of ``paired_tests``:
+
+- interaction: the first difference of two arms minus the second one;
+- trend: the least-squares line through the arms of a seed over the numbers that they stand for
+  (or their logarithms or ranks), read as its rise from the smallest number to the largest, so
+  that it has the metric's unit;
+- rank correlation: Kendall's tau-b or Spearman's rho over the arms of a seed, between the metric
+  and declared numbers or another metric. Seeds that all have the same coefficient, as a perfect
+  order has, have no spread to estimate; there the bounds of a coefficient decide (``Coefficient``);
+- ordering: the smallest step from an arm to the next, by an intersection-union test (``Steps``).
+
+A seed counts only if every arm has its metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats as scipy_stats
+
+from cyclery.evidence import lineage
+from cyclery.evidence.stats import pairing
+from cyclery.evidence.stats.paired_tests import Estimate, Floats, Source, estimate
+from cyclery.evidence.stats.pairing import Json, Pairs, Records
+from cyclery.evidence.stats.rank_and_order_tests import Coefficient, Steps
+from cyclery.records import metrics as metrics_derived
+
+# Contrasts by unit (its first seed): one sample, or several for a mean or an order of them.
+Samples: TypeAlias = list[dict[int, float]]
+
+KINDS = ("interaction", "trend", "ordering", "rank_correlation")
+LETTERS = {"kendall": "\u03c4", "spearman": "\u03c1"}
+
+
+def kind(comparison: Json) -> str:
+    """Return what a declared comparison measures in each seed."""
+    found = next((key for key in KINDS if comparison.get(key)), "difference")
+    return found.replace("_", " ")
+
+
+# From records to one contrast for each seed.
+
+
+def collect(comparison: Json, experiments: Mapping[str, Json], records: Records) -> Pairs:
+    """Return the contrasts of a declared comparison by seed, a difference among them."""
+    found = kind(comparison)
+    if found == "interaction":
+        out = _interaction(comparison, experiments, records)
+    elif found == "difference":
+        out = pairing.collect(comparison, experiments, records)
+    else:
+        out = _several(comparison, found, experiments, records)
+    arms = {(name, arm["id"]): arm for name, one in experiments.items() for arm in one["arms"]}
+    other = (comparison.get("rank_correlation") or {}).get("metric")
+    for name, each, metric in out.columns:
+        arm = arms[name, each]
+        worth = [pairing.at_chance(arm, one) for one in (metric, other) if one]
+        # A seed counts only with both metrics, so it is left out where either has no chance.
+        out.diverged.append(
+            (pairing.diverged_seeds(arm, records), None if None in worth else worth[0])
+        )
+    return out
+
+
+def differences(comparison: Json) -> tuple[Json, Json]:
+    """Return the two differences of an interaction, as comparisons of their own."""
+    first = {**comparison, "interaction": None}
+    second = {key: x for key, x in comparison["interaction"].items() if x is not None}
+    return first, {**first, **second}
+
+
+def listed(comparison: Json) -> list[str]:
+    """Return the arms that a trend, an ordering or a rank correlation lists."""
+    found = kind(comparison)
+    if found == "ordering":
+        return list(comparison["ordering"])
+    declared = comparison[found.replace(" ", "_")]
+    return list(declared.get("values") or declared["arms"])
+
+
+def _interaction(comparison: Json, experiments: Mapping[str, Json], records: Records) -> Pairs:
+    """Return the first difference minus the second, seed by seed."""
+    first, second = (pairing.collect(one, experiments, records) for one in differences(comparison))
+    out = Pairs(
+        arms=list(dict.fromkeys([*first.arms, *second.arms])),
+        columns=[*first.columns, *second.columns],
+        missing=first.missing or second.missing, problem=first.problem or second.problem,
+        undeclared=first.undeclared or second.undeclared,
+        left_out=list(dict.fromkeys([*first.left_out, *second.left_out])),
+        chosen=", ".join(x.chosen for x in (first, second) if x.chosen) or None,
+    )  # fmt: skip
+    here, there = (dict(zip(x.seeds, x.differences, strict=True)) for x in (first, second))
+    runs, others = (dict(zip(x.seeds, x.keys, strict=True)) for x in (first, second))
+    figures = [dict(zip(x.seeds, x.figures, strict=True)) for x in (first, second)]
+    for seed in sorted(here.keys() & there.keys()):
+        out.seeds.append(seed)
+        out.differences.append(here[seed] - there[seed])
+        out.figures.append([*figures[0][seed], *figures[1][seed]])
+        out.keys.append([*runs[seed], *others[seed]])
+    alone = here.keys() ^ there.keys()
+    if alone and not out.left_out:
+        out.left_out = pairing.listed(dict.fromkeys(sorted(alone), "is in one difference alone"))
+    out.units = pairing.units(dict(zip(out.seeds, out.keys, strict=True)), records)
+    return out
+
+
+def _several(
+    comparison: Json, found: str, experiments: Mapping[str, Json], records: Records
+) -> Pairs:
+    """Return the contrasts of a trend, an ordering or a rank correlation."""
+    name, declared = comparison["experiment"], comparison[found.replace(" ", "_")]
+    names = listed(comparison)
+    out = Pairs()
+    arms = pairing.declared(out, name, names, experiments)
+    if arms is None:
+        return out
+    without = [arm["id"] for arm in arms if not pairing.any_record(arm, records)]
+    if without:
+        out.missing = f"no run of {', '.join(map(repr, without))} yet"
+        return out
+    metric = comparison.get("metric") or "test_accuracy"
+    other = declared.get("metric") if found == "rank correlation" else None
+    out.columns = [(name, arm, metric) for arm in names]
+    tables, faults = pairing.tables(arms, metric, records)
+    others, more = pairing.tables(arms, other, records) if other else ([], {})
+    faults = {**more, **faults}
+    sign = -1.0 if comparison.get("lower_is_better") else 1.0
+    contrast = _contrast(found, declared)
+    for seed in sorted(set.intersection(*(set(table) for table in [*tables, *others]))):
+        y = sign * np.array([table[seed] for table in tables])
+        x = np.array([table[seed] for table in others])
+        if found == "rank correlation" and (np.ptp(y) == 0 or (x.size and np.ptp(x) == 0)):
+            faults[seed] = "all arms are alike, so they have no order"
+            continue
+        out.seeds.append(seed)
+        out.keys.append([pairing.runs_of(arm)[seed] for arm in arms])
+        out.figures.append([table[seed] for table in tables])
+        if found == "ordering":
+            out.steps.append([float(step) for step in y[:-1] - y[1:]])
+        else:
+            out.differences.append(contrast(y, x))
+    out.units = pairing.units(dict(zip(out.seeds, out.keys, strict=True)), records)
+    if found == "ordering" and out.seeds:
+        weakest = order(samples(out)).weakest
+        out.differences = [steps[weakest] for steps in out.steps]
+    if any(len(set(keys)) < len(keys) for keys in out.keys):
+        out.problem = "two arms are the same runs, so there is nothing to compare"
+    out.left_out += pairing.listed(faults)
+    return out
+
+
+def _contrast(found: str, declared: Json) -> Callable[[Floats, Floats], float]:
+    """Return what makes a seed's metrics of all arms [k] (and another metric [k]) one number."""
+    if found == "trend":
+        weights = trend_weights(list(declared["values"].values()), declared.get("scale"))
+        return lambda y, x: float(weights @ y)
+    if found == "ordering":
+        return lambda y, x: 0.0
+    values = np.array(list((declared.get("values") or {}).values()))
+    name = declared.get("coefficient") or "kendall"
+    return lambda y, x: rank_correlation(x if x.size else values, y, name)
+
+
+def trend_weights(values: ArrayLike, scale: str | None = "linear") -> Floats:
+    """Return the weights [k] of the arms' metrics whose sum is the fitted rise over all values."""
+    x = np.asarray(values, dtype=np.float64)
+    if scale == "log":
+        x = np.log(x)
+    elif scale == "rank":
+        x = np.asarray(scipy_stats.rankdata(x), dtype=np.float64)
+    centred = x - x.mean()
+    weights: Floats = centred * np.ptp(x) / (centred @ centred)
+    return weights
+
+
+def rank_correlation(x: ArrayLike, y: ArrayLike, coefficient: str = "kendall") -> float:
+    """Return Kendall's tau-b or Spearman's rho of two samples [k] that are not constant.
+
+    Computed by hand, because scipy takes a hundred times as long for a handful of arms.
+    """
+    if coefficient == "spearman":
+        a, b = scipy_stats.rankdata(x), scipy_stats.rankdata(y)
+        a, b = a - a.mean(), b - b.mean()
+    else:
+        upper = np.triu_indices(np.size(x), 1)
+        a, b = (np.sign(np.subtract.outer(v, v))[upper] for v in (np.asarray(x), np.asarray(y)))
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+
+
+# From contrasts to what is estimated.
+
+
+def samples(found: Pairs) -> Samples:
+    """Return the contrasts by independent unit (its first seed): of an ordering each step's."""
+    columns = zip(*found.steps, strict=True) if found.steps else [found.differences]
+    by_seed = [dict(zip(found.seeds, column, strict=True)) for column in columns]
+    firsts = [unit[0] for unit in found.units]
+    return [
+        dict(zip(firsts, pairing.by_unit(column, found.units), strict=True)) for column in by_seed
+    ]
+
+
+def mean(found: Samples) -> Estimate:
+    """Return the mean of one sample."""
+    [sample] = found
+    return estimate(list(sample.values()))
+
+
+def order(found: Samples) -> Steps:
+    """Return the steps of an ordering, given each as a sample."""
+    return Steps(tuple(estimate(list(sample.values())) for sample in found))
+
+
+def coefficient(found: Samples) -> Coefficient:
+    """Return the mean of one sample of rank correlations."""
+    return Coefficient(mean(found))
+
+
+def estimator(comparison: Json) -> Callable[[Samples], Source]:
+    """Return what estimates a comparison from samples that are not empty."""
+    if comparison.get("ordering"):
+        return order
+    return coefficient if comparison.get("rank_correlation") else mean
+
+
+def steps(comparison: Json) -> int:
+    """Return the number of means that must all hold: 1 but for an ordering."""
+    return max(1, len(comparison.get("ordering") or []) - 1)
+
+
+# Words, metrics and budgets.
+
+
+def metrics(comparison: Json) -> list[str | None]:
+    """Return the metrics that a comparison names, None where it does not."""
+    others = [comparison.get("interaction") or {}, comparison.get("rank_correlation") or {}]
+    return [comparison.get("metric"), comparison.get("against_metric"),
+            *(other.get("metric") for other in others)]  # fmt: skip
+
+
+def unit(comparison: Json) -> str:
+    """Return the unit of a comparison's effect: ``pp``, the letter of a coefficient or nothing."""
+    if correlation := comparison.get("rank_correlation"):
+        return LETTERS[correlation.get("coefficient") or "kendall"]
+    return metrics_derived.unit(comparison.get("metric") or "test_accuracy")
+
+
+def words(comparison: Json, labels: Mapping[tuple[str, str], str]) -> tuple[str, str, str]:
+    """Return the sides of a comparison, by their names, and its label with those of the arms.
+
+    Of a trend the first side is its last arm, of an ordering and a correlation the first one.
+    """
+    name, found = comparison["experiment"], kind(comparison)
+
+    if found == "interaction":
+        first, second = differences(comparison)
+        arm, against, label = _difference(first, labels)
+        other = _difference(second, labels)[2]
+        place = "" if second["experiment"] == name else f" in {second['experiment']}"
+        return arm, against, f"{label}, more than {other}{place}"
+    if found == "difference":
+        return _difference(comparison, labels)
+    declared, arms = comparison[found.replace(" ", "_")], listed(comparison)
+    called = [labels.get((name, arm), arm) for arm in arms]
+    if found == "ordering":
+        return arms[0], ", ".join(arms[1:]), f"order: {', '.join(called)}"
+    if found == "trend":
+        return arms[-1], ", ".join(arms[:-1]), f"trend over {', '.join(called)}"
+    other = declared["metric"].replace("_", " ") if declared.get("metric") else "declared numbers"
+    return arms[0], ", ".join(arms[1:]), f"rank correlation with {other} over {', '.join(called)}"
+
+
+def _difference(comparison: Json, labels: Mapping[tuple[str, str], str]) -> tuple[str, str, str]:
+    """Return the sides of a difference and its label."""
+    name, arm, against = comparison["experiment"], comparison["arm"], comparison["against"]
+    text = str(against)
+    if isinstance(against, Mapping):
+        best = against.get("best_of")
+        text = f"best of {', '.join(best)}" if best else f"{against['constant']:g}"
+    called = [labels.get((name, side), side) for side in (arm, text)]
+    return arm, text, " against ".join(called)
+
+
+def detail(comparison: Json, found: Pairs, labels: Mapping[tuple[str, str], str]) -> str | None:
+    """Say which step an ordering hangs on."""
+    if not found.steps or not found.seeds:
+        return None
+    arms, name = comparison["ordering"], comparison["experiment"]
+    at = order(samples(found)).weakest
+    better, worse = (labels.get((name, arm), arm) for arm in arms[at : at + 2])
+    return f"Effect and differences are those of the smallest step, {better} against {worse}."
+
+
+def unequal_images(comparison: Json, found: Pairs, records: Records) -> str | None:
+    """Say by how much the budgets of arms differ, if they do and it is not declared."""
+    if comparison.get("unequal_budget") or comparison.get("against_metric"):
+        return None
+    # Each difference of an interaction has a budget of its own.
+    half = len(found.columns) // 2
+    groups = [slice(0, half), slice(half, None)] if comparison.get("interaction") else [slice(None)]
+    for part in groups:
+        for keys in found.keys:
+            images = [lineage.budget(key, records) for key in keys[part] if key]
+            known = [count for count in images if count]
+            if len(known) == len(images) > 1 and max(known) - min(known) > 0.01 * max(known):
+                arms = [arm for _, arm, _ in found.columns[part]]
+                first, others = f"'{arms[0]}'", "its comparator"
+                if len(known) > 2:
+                    first, others = f"one of {', '.join(arms)}", "another"
+                a, b = (known[0], known[1]) if len(known) == 2 else (max(known), min(known))
+                return f"{first} saw {a:.0f} samples and {others} {b:.0f} in the same seed"
+    return None

@@ -1,0 +1,1 @@
+"""What runs, what this machine has, and whether all files of a tier are whole."""

@@ -1,0 +1,188 @@
+"""What runs, waits, is done, has diverged or failed: read from files alone.
+
+The plan says which runs there are, the run store which of them are over, and the jobs' own files
+(``records.job_progress``) which are being trained, where and how fast. So it works for jobs of this
+machine, of SLURM and of another laboratory alike, wherever the results folder can be seen. No
+process is asked: whether a job lives is judged by the age of its last sign.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cyclery.common.files import parse_json, read_regular
+from cyclery.plan.graph import Plan
+from cyclery.plan.model import ArmPlan
+from cyclery.records.job_progress import SCHEMA, STALE
+from cyclery.records.run_store import Store
+
+Json = dict[str, Any]
+
+STATES = ("done", "diverged", "running", "lost", "failed", "queued")
+"""``lost``: in a job that gives no sign of life; ``failed``: in a job that ended with an error."""
+
+_NUMBERS = ("total", "done", "ready", "diverged", "beat", "seconds", "images", "images_total",
+            "images_per_second", "time", "started")  # fmt: skip
+
+
+@dataclass
+class _Seen:
+    beat: float
+    since: float
+
+
+@dataclass
+class Watcher:
+    """Looks at a project again and again; the plan is expanded once.
+
+    ``clock`` is the wall clock, which is only used for what was never seen before: later looks
+    see whether a job goes on beating, whatever the clocks of the machines say.
+    """
+
+    plan: Plan
+    parts: list[str]
+    clock: Any = time.time
+    steady: Any = time.monotonic
+    _seen: dict[Path, _Seen] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        """Expand the plan: the runs of each part, and those of each job."""
+        plan = self.plan
+        self.folder = plan.project.results / plan.tier
+        self.store = Store(plan.project.results / "store")
+        self.runs: dict[str, dict[str, ArmPlan]] = {}
+        self.jobs: dict[str, list[str]] = {}
+        for part in self.parts or plan.project.selected():
+            own = self.runs.setdefault(part, {})
+            for shard in plan.closure(part):
+                keys = {arm.key(seed): arm for arm, seed in shard.runs}
+                own |= keys
+                self.jobs[f"records/{shard.id}"] = list(keys)
+        self.images = {key: arm.cost["views"] for own in self.runs.values()
+                       for key, arm in own.items()}  # fmt: skip
+
+    def look(self) -> Json:
+        """Return the state of every part and job, ready for JSON."""
+        jobs = [self._job(path) for path in sorted(self.folder.glob("progress/**/[!.]*.json"))]
+        shares = {run["key"]: run["share"] for job in jobs if job["state"] == "running"
+                  for run in job["running"]}  # fmt: skip
+        states = {key: self.store.status(key) or "queued" for key in self.images}
+        states |= dict.fromkeys(shares.keys() & states.keys(), "running")
+        for job in jobs:
+            listed = self.jobs.get(job["job"], [])
+            job["planned"] = bool(listed) or not job["job"].startswith("records/")
+            # Another job may have finished what a lost one had begun.
+            left = [key for key in listed if states[key] == "queued"]
+            job["settled"] = bool(listed) and not left
+            if job["state"] == "failed":
+                states |= dict.fromkeys(left, "failed")
+            elif job["state"] == "lost":
+                begun = {run["key"] for run in job["running"]}
+                states |= dict.fromkeys(begun.intersection(left), "lost")
+        jobs = [job for job in jobs if job["state"] == "running" or not job["settled"]]
+        rate = sum(job["images_per_second"] for job in jobs if job["state"] == "running")
+        parts = [self._part(name, list(own), states, shares) for name, own in self.runs.items()]
+        if len(parts) > 1:
+            parts.append(self._part("all", list(self.images), states, shares))
+        whole = parts[-1]
+        seconds = whole["images_left"] / rate if rate > 0 else None
+        now = self.clock()
+        return {
+            "tier": self.plan.tier, "time": now, "parts": parts, "jobs": jobs,
+            "images_per_second": rate, "left": seconds,
+            "finish": now + seconds if seconds is not None else None,
+        }  # fmt: skip
+
+    def _part(
+        self, name: str, keys: Iterable[str], states: Mapping[str, str], shares: Mapping[str, float]
+    ) -> Json:
+        keys = list(keys)
+        count = Counter(states[key] for key in keys)
+        over = [key for key in keys if states[key] in ("done", "diverged")]
+        images = sum(self.images[key] for key in keys)
+        seen = float(sum(self.images[key] for key in over))
+        seen += sum(self.images[key] * shares.get(key, 0.0) for key in keys
+                    if states[key] == "running")  # fmt: skip
+        return {"part": name, "runs": len(keys), **{state: count[state] for state in STATES},
+                "share": seen / images if images else 1.0,
+                "images_left": images - seen}  # fmt: skip
+
+    def _job(self, path: Path) -> Json:
+        """Return what a job's file says and whether the job lives; nothing that it holds is sure.
+
+        ``age``: seconds since its last sign. ``ahead``: seconds by which the file's clock is ahead
+        of this machine's, where that is more than a stale sign may be old.
+        """
+        name = path.relative_to(self.folder / "progress").with_suffix("").as_posix()
+        problem = None
+        said: Json = {}
+        age = 0.0
+        try:
+            age = self.clock() - path.stat().st_mtime
+            said = _checked(parse_json(read_regular(path)))
+        except FileNotFoundError:
+            # It ended a moment ago.
+            return {**_EMPTY, "job": name, "state": "over", "age": 0.0, "settled": True}
+        except (OSError, ValueError) as error:
+            problem = f"{path}: cannot be read ({error})"
+        job = {**_EMPTY, **said, "job": name, "ahead": None}
+        seen = self._seen.get(path)
+        if seen is None:
+            job["ahead"] = -age if age < -STALE else None
+            seen = self._seen[path] = _Seen(job["beat"], self.steady() - max(age, 0.0))
+        elif problem is None and seen.beat != job["beat"]:
+            seen.beat, seen.since = job["beat"], self.steady()
+        job["age"] = self.steady() - seen.since
+        if job["state"] != "failed":
+            job["state"] = "lost" if job["age"] > STALE else "running"
+        if problem is not None:
+            job["error"] = problem
+        if job["left"] is not None:
+            job["left"] = max(0.0, job["left"] - job["age"])
+        return job
+
+
+_EMPTY: Json = {
+    **dict.fromkeys(_NUMBERS, 0), "host": "an unknown host", "pid": None, "slurm_job": None,
+    "error": None, "left": None, "running": [], "state": "running", "ahead": None,
+}  # fmt: skip
+
+
+def _checked(said: Any) -> Json:
+    """Return the content of a job's file; ValueError where it is not what a job writes."""
+    if not isinstance(said, dict) or said.get("schema") != SCHEMA:
+        raise ValueError("it is not a file of this version")
+    for name in _NUMBERS:
+        _number(said.get(name), name)
+    if said.get("left") is not None:
+        _number(said["left"], "left")
+    if said.get("state") not in ("running", "failed"):
+        raise ValueError(f"state: {said.get('state')!r:.40}")
+    runs = said.get("running")
+    if not isinstance(runs, list):
+        raise ValueError("running: not a list")
+    for run in runs:
+        if not isinstance(run, dict) or not isinstance(run.get("key"), str):
+            raise ValueError("running: not a list of runs")
+        if not 0 <= _number(run.get("share"), "share") <= 1:
+            raise ValueError("share: not in 0..1")
+    texts = ("host", "slurm_job", "error")
+    return {**said, **{name: None if said.get(name) is None else str(said[name]) for name in texts}}
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}: no finite number")
+    return value
+
+
+def finished(found: Json) -> bool:
+    """Say whether nothing is left to run."""
+    whole = found["parts"][-1]
+    return bool(whole["done"] + whole["diverged"] == whole["runs"])

@@ -1,0 +1,1 @@
+"""Optimisers that update all parameters as one vector, and their settings."""

@@ -1,0 +1,157 @@
+"""What training jobs need of the configuration, kept so that not each of them expands it all.
+
+A graph of thousands of jobs would read, check and expand every paper as often. The first job keeps
+what it found for its whole paper in ``.cyclery/<hash>/``; the hash is that of all it follows from:
+configuration, overrides and the package's own code. What was kept counts only where it has the
+digest that the graph expects; whatever is missing, cut or of another time is found anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclery.common.errors import UserError
+from cyclery.common.files import write_atomic
+
+if TYPE_CHECKING:
+    from cyclery.plan.graph import Plan
+
+Json = dict[str, Any]
+FOLDER = ".cyclery"
+# Configurations that are kept: those of a few tiers and papers in turn.
+KEPT = 8
+# What a trainer is told of the main file.
+_KEYS = ("results", "data", "device", "gpus", "jobs_per_gpu", "cohort", "capture", "resume_seconds")
+# What each shard says of a run itself: who trains it keeps its weights, and names it by an own arm.
+_OWN = ("key", "label", "keep")
+
+
+@dataclass(frozen=True)
+class Order:
+    """The jobs of a shard, those of others that they take something from, and their setting."""
+
+    digest: str
+    jobs: list[Json]
+    sources: list[Json]
+    setting: Json
+
+
+def setting(plan: Plan) -> Json:
+    """Return the tier and what of the main file a trainer is told."""
+    config = plan.project.config
+    return {"tier": plan.tier, **{key: getattr(config, key) for key in _KEYS}}
+
+
+def order(
+    root: Path,
+    overrides: Sequence[str],
+    shard_id: str,
+    expect: str | None,
+    load: Callable[[], Plan],
+) -> Order:
+    """Return the order of a shard: that which was kept where it is the expected one, or a new one.
+
+    Args:
+        root: the project's root.
+        overrides: what the command line changed of the main file.
+        shard_id: group and name of the shard.
+        expect: the digest that the graph planned; None, as by hand, uses nothing that was kept.
+        load: reads the configuration.
+    """
+    group, _, name = shard_id.rpartition("/")
+    before = _fingerprint(root, overrides)
+    if expect and before:
+        with suppress(OSError, ValueError):
+            kept = (root / FOLDER / before / f"{group}.jsonl").read_bytes()
+            if (found := _read(kept, name)).digest == expect:
+                return found
+    plan = load()
+    plan.shard(shard_id)
+    # An experiment that is asked for by name may have shards of its own.
+    groups = dict.fromkeys([*plan.groups(group.partition(".")[0]), group])
+    texts = {each: _text(plan, each) for each in groups}
+    # It may have been edited while it was read.
+    if before and before == _fingerprint(root, overrides):
+        # Where nothing can be kept, the job goes on all the same.
+        with suppress(UserError, OSError):
+            for each, text in texts.items():
+                write_atomic(root / FOLDER / before / f"{each}.jsonl", text)
+            _forget(root / FOLDER)
+    return _read(texts[group].encode(), name)
+
+
+def _fingerprint(root: Path, overrides: Sequence[str]) -> str | None:
+    """Return the hash of all that a plan follows from; None where that cannot be read."""
+    config, package = root / "config", Path(__file__).parents[1]
+    found = sha256(json.dumps(list(overrides)).encode())
+    try:
+        code = sorted(package.rglob("*.py"))
+        for path in [
+            *sorted(
+                p for kind in ("*.y*ml", "papers/*.y*ml", "tiers/*.y*ml") for p in config.glob(kind)
+            ),
+            *code,
+        ]:
+            # Hidden files are those of editors, which configuration and imports pass over, too.
+            if not path.name.startswith("."):
+                content = path.read_bytes()
+                found.update(f"\n{path} {len(content)}\n".encode())
+                found.update(content)
+    except OSError:
+        return None
+    return found.hexdigest()[:24] if code else None
+
+
+def _line(name: str, value: Any) -> str:
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return f"{name}\t{sha256(f'{name}{text}'.encode()).hexdigest()}\t{text}\n"
+
+
+def _text(plan: Plan, group: str) -> str:
+    """Return all orders of a group; what several shards say of one run stands there once."""
+    from cyclery.plan.job_specs import shard_jobs, source_jobs
+
+    runs: dict[str, Json] = {}
+
+    def listed(given: Collection[Json]) -> list[Json]:
+        for job in given:
+            runs.setdefault(job["key"], {name: job[name] for name in job if name not in _OWN})
+        return [{name: job[name] for name in _OWN if name in job} for job in given]
+
+    shards = [
+        _line(
+            f"shard {each.name}", [each.digest, listed(shard_jobs(each)), listed(source_jobs(each))]
+        )
+        for each in plan.shards(group)
+    ]
+    shared = [_line(f"run {key}", run) for key, run in runs.items()]
+    return "".join(["\n", _line("setting", setting(plan)), *shards, *shared])
+
+
+def _read(content: bytes, name: str) -> Order:
+    """Return the order of a shard; ValueError where it is not there or not whole."""
+
+    def value(name: str) -> Any:
+        begin = content.index(f"\n{name}\t".encode()) + 1
+        found, digest, text = content[begin : content.index(b"\n", begin)].decode().split("\t")
+        if sha256(f"{found}{text}".encode()).hexdigest() != digest:
+            raise ValueError(f"{name} was cut or altered")
+        return json.loads(text)
+
+    digest, *lists = value(f"shard {name}")
+    jobs, sources = ([{**value(f"run {own['key']}"), **own} for own in each] for each in lists)
+    return Order(digest, jobs, sources, value("setting"))
+
+
+def _forget(folder: Path) -> None:
+    """Remove what was kept longest ago."""
+    found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in found[KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,81 @@
+"""Turn planned runs into jobs: the plain dicts that the trainer understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from cyclery.config.resolve import budget
+from cyclery.plan.graph import Plan
+from cyclery.plan.model import ArmPlan, RangePlan, Shard, needed_seeds, range_tests, with_ancestors
+
+
+def range_jobs(tests: Iterable[RangePlan]) -> list[dict[str, Any]]:
+    """Return one job per sweep."""
+    return [
+        {
+            "key": test.run_key(seed),
+            "label": f"range test ({test.label}) s{seed}",
+            "kind": "range",
+            "settings": test.run(seed),
+            "images": budget(test.settings)["views"],
+        }
+        for test in tests
+        for seed in test.seeds
+    ]
+
+
+def _run_job(arm: ArmPlan, seed: int, keep: bool) -> dict[str, Any]:
+    tuned = {
+        "trials": [
+            {
+                "factors": trial.arm.factors,
+                "runs": [trial.arm.key(each) for each in trial.at],
+                "schedules": trial.arm.settings["schedules"],
+            }
+            for trial in arm.trials
+        ]
+    }
+    return {
+        **(tuned if arm.trials else {}),
+        "key": arm.key(seed),
+        "label": f"{arm.id} s{seed}",
+        "kind": "run",
+        "settings": arm.run(seed),
+        "keep": keep,
+        "range_runs": [arm.range.run_key(s) for s in arm.range.seeds] if arm.range else [],
+        "images": arm.cost["views"],
+        "parent_models": {
+            name: [len(parent.seeds(seed)), parent.arm.settings["model"]]
+            for name, parent in arm.parents.items()
+        },
+    }
+
+
+def shard_jobs(shard: Shard) -> list[dict[str, Any]]:
+    """Return one job per run of a shard."""
+    return [_run_job(arm, seed, cell.keep) for cell in shard.cells for arm, seed in cell.runs]
+
+
+def source_jobs(shard: Shard) -> list[dict[str, Any]]:
+    """Return the jobs of other shards and range tests that a shard's runs take something from."""
+    family = list(with_ancestors(shard.arms))
+    seeds = needed_seeds((cell.arm, cell.seeds) for cell in shard.cells)
+    own = {arm.key(seed) for arm, seed in shard.runs}
+    runs = {arm.key(seed): (arm, seed) for arm in family for seed in sorted(seeds[arm.digest])}
+    # Of a trial only the figures are taken, of a parent its weights.
+    parents = {parent.arm.digest for arm in family for parent in arm.parents.values()}
+    return range_jobs(range_tests(family)) + [
+        _run_job(arm, seed, keep=arm.digest in parents)
+        for key, (arm, seed) in runs.items()
+        if key not in own
+    ]
+
+
+def part_jobs(plan: Plan, part: str) -> list[dict[str, Any]]:
+    """Return every job of a part, in an order in which they can be trained."""
+    # Parents lie at lower levels.
+    shards = sorted(plan.closure(part), key=lambda s: (s.level, s.id))
+    tests = range_tests(arm for shard in shards for arm in shard.arms)
+    jobs = range_jobs(tests) + [job for shard in shards for job in shard_jobs(shard)]
+    return list({job["key"]: job for job in jobs}.values())

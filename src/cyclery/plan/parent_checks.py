@@ -1,0 +1,112 @@
+"""Checks of an arm's parents: what it takes from each, and that their data fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cyclery import methods
+from cyclery.common.errors import UserError, choices, nearest
+from cyclery.methods import REFERENCE
+from cyclery.models.settings import TRAINING_ONLY
+from cyclery.plan.model import Parent
+
+
+def check_parents(settings: dict[str, Any], parents: Mapping[str, Parent]) -> None:
+    """Raise a UserError, which begins with the key, where a parent is missing or does not fit."""
+    method = settings["method"]
+    wanted = methods.parents_of(method)
+    for name in wanted:
+        if name not in parents:
+            raise UserError(
+                f"parents: the method {method['name']!r} needs a parent {name!r}."
+                f"{nearest(name, parents)} Parents: {choices(parents) or 'none'}."
+            )
+    known = {*wanted, settings["init"], REFERENCE}
+    for name, parent in parents.items():
+        if name not in known:
+            needs = f"it takes {choices(wanted)}" if wanted else "it takes none"
+            raise UserError(
+                f"parents.{name}: nothing uses it: the method {method['name']!r} does not ({needs})"
+                f", nor does `init`; rename it, or drop it.{nearest(name, known - {None})}"
+            )
+        if name == settings["init"]:
+            _check_start(name, settings["model"], parent)
+        _check_data(name, settings, parent)
+    declared = methods.load(method["name"])
+    judges = declared.judges(declared.chosen(method["settings"]))
+    _check_folds(settings["split"], {name: parents[name] for name in judges})
+
+
+def _check_folds(mine: dict[str, Any], judges: Mapping[str, Parent]) -> None:
+    """Raise a UserError unless every training sample is left out by one of the judges."""
+    left_out: dict[int, str] = {}
+    for name, parent in judges.items():
+        theirs = parent.arm.settings["split"]
+        for key in ("labels", "per_class", "imbalance"):
+            if mine[key] != theirs[key]:
+                raise UserError(
+                    f"parents.{name}: {parent.arm.id} has split.{key} {theirs[key]}, this arm "
+                    f"{mine[key]}; both must divide the same training samples."
+                )
+        other = left_out.setdefault(theirs["fold"], name)
+        if theirs["folds"] != len(judges) or other != name:
+            found = f"folds {theirs['folds']}, fold {theirs['fold']}".replace("None", "null")
+            raise UserError(
+                f"parents.{name}: must leave out a part of its own of the training samples, one of "
+                f"{len(judges)}, for it judges that part ({parent.arm.id} has split {found}); set "
+                f"split.folds {len(judges)} and another split.fold there, 0 to {len(judges) - 1}."
+            )
+
+
+def _check_start(name: str, model: dict[str, Any], parent: Parent) -> None:
+    """Raise a UserError unless the parent is one run of the network that the child starts as.
+
+    Weights that fit are not enough: those of another activation are another function's.
+    """
+    if parent.kind == "members":
+        raise UserError(f"init: {name!r} is several runs (`members`); a run starts from one.")
+    theirs = parent.arm.settings["model"]
+    if model["name"] != theirs["name"]:
+        raise UserError(
+            f"init: {parent.arm.id} is a {theirs['name']}, this arm a {model['name']}; weights to "
+            "start from are those of the same network."
+        )
+    for key, value in model["settings"].items():
+        if key not in TRAINING_ONLY and value != theirs["settings"][key]:
+            raise UserError(
+                f"init: {parent.arm.id} has model.{key} {theirs['settings'][key]}, this arm "
+                f"{value}; weights to start from are those of the same network, so set both alike "
+                f"(only {choices(TRAINING_ONLY)} may differ)."
+            )
+
+
+def _check_data(name: str, child: dict[str, Any], parent: Parent) -> None:
+    """Raise a UserError unless the parent was trained on the child's data, as it holds them out."""
+    own, theirs = child["dataset"]["name"], parent.arm.settings["dataset"]["name"]
+    if own != theirs:
+        raise UserError(
+            f"parents.{name}: {parent.arm.id} is trained on {theirs}, this arm on {own}; a parent "
+            "needs the same dataset, classes and shape of images."
+        )
+    mine, other = child["split"], parent.arm.settings["split"]
+    keys = ["test", "validation", "choose"]
+    if "first" in (mine["choose"], other["choose"]):
+        # These rows are taken before the others are drawn.
+        keys += ["labels", "per_class", "imbalance"]
+    for key in keys:
+        if mine[key] != other[key]:
+            raise UserError(
+                f"parents.{name}: {parent.arm.id} has split.{key} {other[key]}, this arm "
+                f"{mine[key]}; both must hold out the same test and validation samples."
+            )
+    factor = {"nested": mine["share"] / parent.count, "members": mine["share"] * parent.count}
+    fits = factor.get(parent.kind, mine["share"])
+    if other["share"] != fits:
+        whole = fits == int(fits)
+        right = f"{fits:g} there" if whole else f"{parent.count * other['share']} here"
+        raise UserError(
+            f"parents.{name}: seeds of {parent.arm.id} share their splits by {other['share']}, of "
+            f"this arm by {mine['share']}, so a parent would be trained on what its child is "
+            f"tested on; set split.share {right}."
+        )

@@ -1,0 +1,299 @@
+"""Checks that need the whole configuration: every name is defined, every comparison is fair."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from cyclery import methods
+from cyclery.common.errors import UserError, choices, nearest
+from cyclery.config.comparisons import BestOf, Comparison, Group, comparison_arms
+from cyclery.config.load import Project, tier_names
+from cyclery.config.margins import check_scales
+from cyclery.config.models import Claim, Experiment, Paper
+from cyclery.methods import REFERENCE, TEACHER
+from cyclery.plan.graph import RANGE_ARM, Plan
+from cyclery.plan.resolve_arms import ArmError
+from cyclery.records.metrics import BEST, PSEUDO_ACCURACY, SELECTIONS, selection
+from cyclery.records.readers import read_printed
+
+# Of the network that is evaluated, and, where weights are averaged, of the trained one.
+PARTS = ("test_", "val_", "raw_test_", "raw_val_")
+# Of runs that have a teacher or a reference.
+COPIES = tuple(
+    f"{part}_{name}" for part in ("test", "val", "train") for name in ("agreement", "kl")
+)
+METRICS = (
+    *(part + name for part in PARTS for name in ("accuracy", "balanced_accuracy", "nll", "ece")),
+    *(f"{part}accuracy{rule}" for part in PARTS for rule in SELECTIONS if rule != BEST),
+    *(f"train_{name}" for name in ("accuracy", "nll", "ece")),
+    *COPIES,
+    "minority_accuracy",
+    "many_accuracy",
+    "medium_accuracy",
+    "few_accuracy",
+    "seconds",
+)
+# What a run is evaluated for on its way, and what its method logs in training.
+CURVES = (
+    *(part + name for part in PARTS for name in ("accuracy", "nll")),
+    "train_loss",
+    "train_mask_rate",
+    PSEUDO_ACCURACY,
+)
+# What the range test, as an arm of a claim, is measured by.
+RANGE_METRICS = ("log10_base", "log10_max", "range_deviation")
+
+
+def check(project: Project) -> Plan:
+    """Check all papers at the configured tier and return the plan; a UserError lists what fails."""
+    project.selected()
+    plan = Plan(project)
+    tiers = tier_names(project.root)
+    problems = [
+        f"{project.paper_file(name)}: {text}"
+        for name, paper in project.papers.items()
+        for text in _paper(paper, tiers)
+    ]
+    problems += _printed(project)
+    problems = problems or _arms(plan)
+    problems = problems or [
+        f"{project.paper_file(name)}: {text}"
+        for name in project.papers
+        for text in _comparisons(plan, name)
+    ]
+    if problems:
+        raise UserError("\n".join(problems))
+    return plan
+
+
+def _printed(project: Project) -> Iterator[str]:
+    for name in project.papers:
+        try:
+            read_printed(project.printed_file(name))
+        except UserError as error:
+            yield str(error)
+
+
+def _arms(plan: Plan) -> list[str]:
+    """Resolve every arm; a mistake that several share is told once."""
+    found: dict[str, dict[str, None]] = {}
+    for paper in plan.project.papers:
+        for experiment in plan.experiments(paper):
+            for arm in plan.arm_names(paper, experiment):
+                try:
+                    plan.arm(paper, experiment, arm)
+                except ArmError as error:
+                    found.setdefault(error.text, {})[error.arm] = None
+    return [f"{text} ({_shared(list(arms))})" for text, arms in found.items()]
+
+
+def _shared(arms: list[str]) -> str:
+    more = len(arms) - 1
+    return f"arm {arms[0]}" + (f" and {more} more arm{'s' if more > 1 else ''}" if more else "")
+
+
+def _unknown(where: str, name: str, known: Collection[str], kind: str, within: str = "") -> str:
+    text = f"{where}: unknown {kind} {name!r}" + (f" in {within!r}" if within else "")
+    return f"{text}.{nearest(name, known)} There are: {choices(known)}."
+
+
+def _paper(paper: Paper, tiers: list[str]) -> Iterator[str]:
+    # Both are targets and file names, and some file systems do not tell A from a.
+    seen: dict[str, str] = {}
+    for kind, known in (("experiments", paper.experiments), ("claims", paper.claims)):
+        for name in known:
+            other = seen.setdefault(name.casefold(), f"{kind}.{name}")
+            if other != f"{kind}.{name}":
+                yield f"{kind}.{name}: has the name of {other}; rename one."
+    for name, exp in paper.experiments.items():
+        yield from _experiment(exp, f"experiments.{name}", tiers)
+    for tier in paper.not_run:
+        if tier not in tiers:
+            yield _unknown("not_run", tier, tiers, "tier")
+    for name, claim in paper.claims.items():
+        yield from _claim(paper, claim, f"claims.{name}", tiers)
+
+
+def _experiment(exp: Experiment, where: str, tiers: list[str]) -> Iterator[str]:
+    if RANGE_ARM in exp.arms:
+        yield f"{where}.arms.{RANGE_ARM}: this name means the range test itself; rename the arm."
+    for tier, chosen in exp.tiers.items():
+        at = f"{where}.tiers.{tier}"
+        if tier not in tiers:
+            yield _unknown(at, tier, tiers, "tier")
+        for key, names in (("arms", chosen.arms or []), ("not_run", list(chosen.not_run))):
+            for arm in dict.fromkeys(names):
+                if arm not in exp.arms:
+                    yield _unknown(f"{at}.{key}", arm, exp.arms, "arm")
+                elif names.count(arm) > 1:
+                    yield f"{at}.{key}: the arm {arm!r} stands twice; delete one."
+        for arm in chosen.not_run:
+            if arm in exp.arms and (chosen.arms is None or arm in chosen.arms):
+                yield f"{at}.not_run: the arm {arm!r} runs here; leave it out of `arms` or of this."
+
+
+def _claim(paper: Paper, claim: Claim, where: str, tiers: list[str]) -> Iterator[str]:
+    for tier in claim.not_run:
+        if tier not in (*tiers, "all", *paper.not_run):
+            yield _unknown(f"{where}.not_run", tier, [*tiers, "all"], "tier")
+    for tier in claim.seeds:
+        if tier not in tiers:
+            yield _unknown(f"{where}.seeds", tier, tiers, "tier")
+    if not claim.comparisons and not claim.not_run:
+        yield f"{where}: needs `comparisons`, or `not_run` with the reason."
+    for index, comparison in enumerate(claim.comparisons):
+        yield from _comparison(paper, comparison, f"{where}.comparisons.{index}")
+
+
+def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
+    if comparison.listed():
+        found = list(_listed(paper, comparison, where))
+        yield from found or check_scales(comparison, where)
+        return
+    first, *others = comparison.differences()
+    found = list(_difference(paper, first, where))
+    yield from found
+    sound = not found
+    for second in others:
+        # What the second takes over from the first is told there.
+        for problem in _difference(paper, second, f"{where}.interaction"):
+            sound = False
+            if problem.replace(f"{where}.interaction", where, 1) not in found:
+                yield problem
+        if second == first:
+            yield f"{where}.interaction: is the first difference again; change one of them."
+    if sound:
+        yield from check_scales(comparison, where)
+
+
+def _listed(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
+    """Yield what is wrong with a trend, an ordering or a rank correlation."""
+    key, within = comparison.kind.replace(" ", "_"), comparison.experiment
+    if within not in paper.experiments:
+        yield _unknown(f"{where}.experiment", within, paper.experiments, "experiment")
+        return
+    arms = list(paper.experiments[within].arms)
+    for name in dict.fromkeys(comparison.listed()):
+        if name not in arms:
+            yield _unknown(f"{where}.{key}", name, arms, "arm", within)
+        elif comparison.listed().count(name) > 1:
+            yield f"{where}.{key}: the arm {name!r} stands twice; delete one."
+    yield from _metric(comparison.metric, False, f"{where}.metric")
+    other = comparison.rank_correlation and comparison.rank_correlation.metric
+    if other:
+        yield from _metric(other, False, f"{where}.{key}.metric")
+        if other == comparison.metric:
+            yield f"{where}.{key}.metric: {other!r} would be correlated with itself."
+
+
+def _difference(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
+    if comparison.experiment not in paper.experiments:
+        known = paper.experiments
+        yield _unknown(f"{where}.experiment", comparison.experiment, known, "experiment")
+        return
+    exp = paper.experiments[comparison.experiment]
+    has_range = exp.range or any(tier.range for tier in exp.tiers.values())
+    arms = [*exp.arms, RANGE_ARM] if has_range else list(exp.arms)
+    others = comparison_arms(comparison)
+    for key, names in (("arm", (str(comparison.arm),)), ("against", others)):
+        for name in dict.fromkeys(names):
+            if name not in arms:
+                yield _unknown(f"{where}.{key}", name, arms, "arm", comparison.experiment)
+    if comparison.arm in others and comparison.against_metric in (None, comparison.metric):
+        yield f"{where}.against: {comparison.arm!r} would be compared with itself."
+    own = "metric" if comparison.against_metric is None else "against_metric"
+    sides = {(comparison.metric, comparison.arm == RANGE_ARM): "metric"}
+    for name in others:
+        metric = comparison.against_metric or comparison.metric
+        sides.setdefault((metric, name == RANGE_ARM), own)
+    for (metric, of_range), key in sides.items():
+        yield from _metric(metric, of_range, f"{where}.{key}")
+    if isinstance(comparison.against, BestOf):
+        by = comparison.against.by
+        if by.removeprefix("raw_").startswith("test_"):
+            yield (
+                f"{where}.against.by: {by!r} would choose on the test set; use a validation "
+                "metric such as val_accuracy."
+            )
+        else:
+            yield from _metric(by, False, f"{where}.against.by", "val_")
+
+
+def _metric(metric: str, of_range: bool, where: str, prefix: str = "") -> Iterator[str]:
+    """Yield what is wrong with a metric of a trained arm, or of the range test."""
+    base, at, fraction = metric.removeprefix("log:").partition("@")
+    name, rule = selection(base)
+    if rule == BEST:
+        yield (
+            f"{where}: {metric!r} would choose the checkpoint on the test set; use {name} or "
+            f"{name}{next(iter(SELECTIONS))}."
+        )
+        return
+    if of_range:
+        known: Collection[str] = RANGE_METRICS
+    else:
+        known = [name for name in (CURVES if at else METRICS) if name.startswith(prefix)]
+    if base not in known:
+        kind = "curve" if at else "metric"
+        hint = "" if at or of_range else " Or a curve, as in test_accuracy@0.5."
+        yield _unknown(where, base, known, kind) + hint
+    elif at and not _is_fraction(fraction):
+        yield f"{where}: {metric!r} needs a fraction of the run from 0 to 1 after @."
+
+
+def _is_fraction(text: str) -> bool:
+    # Not all that Python takes for a number, such as 0_1.
+    return bool(re.fullmatch(r"[0-9]*\.?[0-9]+|[0-9]+\.", text)) and float(text) <= 1
+
+
+def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
+    """Yield the comparisons of this tier that are unfair or cannot be made."""
+    experiments = plan.experiments(paper)
+    for name, claim in plan.project.papers[paper].claims.items():
+        for index, comparison in enumerate(claim.comparisons):
+            if plan.untested(claim):
+                continue
+            for group in comparison.groups():
+                if group.experiment in experiments:
+                    where = f"claims.{name}.comparisons.{index}"
+                    unequal = bool(comparison.unequal_budget)
+                    yield from _fair(plan, paper, group, unequal, where)
+
+
+def _fair(plan: Plan, paper: str, group: Group, unequal: bool, where: str) -> Iterator[str]:
+    exp = group.experiment
+    running = {arm: plan.arm(paper, exp, arm) for arm in plan.arm_names(paper, exp)}
+    sides = [arm for arm in group.arms if arm in running]
+    images = {arm: running[arm].budget for arm in sides}
+    if len(set(images.values())) > 1 and not unequal:
+        # A budget is samples seen: an arm that starts from a trained one says why it has more.
+        shown = ", ".join(f"{arm} {count:,}" for arm, count in images.items())
+        started = any(running[arm].settings["init"] for arm in sides)
+        yield (
+            f"{where}: the arms see different numbers of samples ({shown}"
+            f"{', with those of the runs that they start from' if started else ''}); make them "
+            "equal or give the reason as `unequal_budget`."
+        )
+    for arm in sides:
+        settings = running[arm].settings
+        for metric in group.metrics:
+            base = metric.removeprefix("log:")
+            if base.startswith("raw_") and "ema_decay" not in settings["schedules"]:
+                yield f"{where}: {metric!r} needs averaged weights (`ema_decay`); {arm!r} has none."
+                return
+            taught = TEACHER in methods.parents_of(settings["method"])
+            if base in COPIES and not taught and REFERENCE not in running[arm].parents:
+                yield (
+                    f"{where}: {metric!r} needs a parent `reference`, or a `teacher` that the "
+                    f"method learns from; {arm!r} has none."
+                )
+                return
+            validates = base.removeprefix("raw_").startswith("val_")
+            if validates and not settings["split"]["validation"]:
+                yield f"{where}: {metric!r} needs a validation split; {arm!r} has none."
+                return
+    asked = RANGE_ARM in group.arms
+    everything = len(running) == len(plan.project.papers[paper].experiments[exp].arms)
+    if asked and everything and not any(arm.range for arm in running.values()):
+        yield f"{where}: no arm of {exp!r} asks for its range test, as `lr: range` does."

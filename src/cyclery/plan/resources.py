@@ -1,0 +1,53 @@
+"""What a training job needs of the machine that runs it: time and memory, before anything runs.
+
+A scheduler ends a job that takes more than it asked for, and makes one wait that asks for much. So
+these are estimates from the size of the runs with room to spare, which a second attempt doubles;
+training goes on from where it was, so an attempt that ran out of time is not lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import ceil, prod
+from typing import Any
+
+from cyclery.data import registry
+from cyclery.plan.cost import declared_speed
+from cyclery.plan.graph import Plan
+
+# Start, data, evaluations and a parent that may have to be trained again.
+LEAST_MINUTES = 20
+# Times as long as the tier's declared speed says: another processor, or a shared disk.
+SLACK = 3
+# Python with torch and the two Snakemakes around it; CUDA's own libraries lie in the host's memory.
+BASE_MB, CUDA_MB = 2000, 4000
+# What a process on a CPU has of its own beside them: weights, activations, a batch of views.
+WORKER_MB = 500
+# How often a dataset of bytes may be there at once: as read, as tensors, as one block of floats.
+DATA_COPIES = 6
+
+
+def seconds(plan: Plan, settings: Mapping[str, Any], views: int) -> float:
+    """Return how long ``views`` images take at the speed that the tier declares."""
+    return views / declared_speed(plan, settings)
+
+
+def minutes(seconds: Iterable[float], workers: int) -> int:
+    """Return the minutes to ask for, for runs of so many seconds on so many processes."""
+    each = list(seconds)
+    # No run is divided among processes.
+    longest = max(sum(each) / workers, max(each, default=0))
+    return LEAST_MINUTES + ceil(SLACK * longest / 60)
+
+
+def megabytes(settings: Iterable[Mapping[str, Any]], workers: int, gpu: bool) -> int:
+    """Return the MB of main memory to ask for, for runs of these settings."""
+    data = {each["dataset"]["name"] for each in settings}
+    size = sum(_bytes(registry.get(name)) for name in data)
+    own = CUDA_MB if gpu else WORKER_MB * workers
+    return BASE_MB + own + ceil(DATA_COPIES * size / 1e6)
+
+
+def _bytes(dataset: registry.Dataset) -> int:
+    """Return the size of a dataset's images, a byte for each value."""
+    return (dataset.train + dataset.test) * prod(dataset.shape)

@@ -1,0 +1,302 @@
+"""What the rules of the graph ask: paths, parameters and resources, from configuration alone.
+
+Snakemake imports this at every parse, so it is light: no torch, no pandas, and nothing is read but
+``config/`` and the code whose hash makes verdicts and report anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Container, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cyclery.common import mtimes
+from cyclery.common.errors import UserError, choices, nearest
+from cyclery.config.load import load
+from cyclery.config.resolve import budget
+from cyclery.data import registry
+from cyclery.plan import lost_files as due
+from cyclery.plan import resources
+from cyclery.plan.graph import Plan
+from cyclery.plan.model import ArmPlan, Shard, digest
+from cyclery.plan.project_checks import check
+
+# No job asks for more cores than this, however many runs it has.
+MOST_WORKERS = 64
+# The rooms whose code decides what evidence and report say: both, and what they import.
+JUDGING = ("common", "config", "data", "evidence", "plan", "records", "report")
+# A report of more papers than these letters name has a number and a hash in its name.
+MOST_LETTERS = 100
+
+
+def prefer_this_python() -> None:
+    """Let jobs find this environment's Python even where it is not activated.
+
+    An environment of `--use-conda` is activated inside the job, so it comes before this one.
+    """
+    here = str(Path(sys.executable).parent)
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    os.environ["PATH"] = os.pathsep.join([here, *(p for p in path if p != here)])
+
+
+class Graph:
+    """The graph of one project at one tier. Paths are relative to the project's root."""
+
+    def __init__(self, plan: Plan, overrides: Mapping[str, Any]) -> None:
+        self.plan = plan
+        self.config = plan.project.config
+        self.results = f"{self.config.results}/{plan.tier}"
+        self.data = self.config.data
+        # Asked for by targets and by evidence.
+        self._records: dict[str, list[str]] = {}
+        # Handed to every command, so that a job sees the configuration that was planned.
+        # Braces are doubled, because Snakemake formats the command.
+        self.overrides = (
+            " ".join(
+                f"--set {shlex.quote(f'{key}={json.dumps(value)}')}"
+                for key, value in sorted(overrides.items())
+            )
+            .replace("{", "{{")
+            .replace("}", "}}")
+        )
+
+    @classmethod
+    def load(cls, root: Path, config: Mapping[str, Any]) -> Graph:
+        """Load, check and plan the project; a UserError says what is wrong."""
+        project = load(root, config)
+        return cls(check(project), project.overrides)
+
+    def parts(self) -> list[str]:
+        """Return every paper, experiment and claim that can be asked for."""
+        return list(self.plan.parts())
+
+    def settle_times(self) -> None:
+        """Give outputs from the future the present time, and say so: the clock was set back."""
+        # Not the run store and logs, which Snakemake does not look at.
+        kinds = ("lr-range", "records", "checkpoints", "evidence", "tables")
+        root = self.plan.project.root
+        made = [f"{self.results}/{kind}" for kind in kinds]
+        folders = [root / path for path in (self.data, *made, self.report)]
+        if settled := mtimes.settle(folders):
+            print(
+                f"cyclery: {settled} files in {self.results} and {self.data} were from the future, "
+                "as after a clock was set back; they have the present time now.",
+                file=sys.stderr,
+            )
+
+    @cached_property
+    def gpus(self) -> int:
+        """Return the GPUs that a training job takes."""
+        on_gpu = self.config.device == "cuda" or (
+            self.config.device == "auto" and Path("/dev/nvidiactl").exists()
+        )
+        return int(on_gpu)
+
+    @property
+    def device_resources(self) -> dict[str, Any]:
+        """Return what a training job asks for beside cores, time and memory: a GPU, or nothing.
+
+        Snakemake and SLURM count the same GPU, under one of two names: clusters differ in which
+        they take, and both at once would be two GPUs.
+        """
+        if not self.gpus:
+            return {}
+        return {"gres": self.config.gres} if self.config.gres else {"gpu": self.gpus}
+
+    def threads(self, runs: int) -> int:
+        """Return the cores that a job of so many runs can use; Snakemake gives it what there is."""
+        return 1 if self.gpus else max(1, min(MOST_WORKERS, runs))
+
+    def shard_threads(self, group: str, shard: str) -> int:
+        """Return the cores that training a shard can use."""
+        return self.threads(sum(1 for _ in self.plan.shard(f"{group}/{shard}").runs))
+
+    def range_threads(self, group: str) -> int:
+        """Return the cores that a group's range tests can use."""
+        return self.threads(sum(len(test.seeds) for test in self.plan.ranges(group)))
+
+    # What a job needs, before its attempt multiplies it.
+
+    def shard_minutes(self, group: str, shard: str, threads: int) -> int:
+        """Return the minutes in which a shard's runs should be trained."""
+        return self._minutes([arm for arm, _ in self.plan.shard(f"{group}/{shard}").runs], threads)
+
+    def shard_megabytes(self, group: str, shard: str, threads: int) -> int:
+        """Return the memory that training a shard takes."""
+        return self._megabytes(self.plan.shard(f"{group}/{shard}").arms, threads)
+
+    def range_minutes(self, group: str, threads: int) -> int:
+        """Return the minutes in which a group's range tests should be done."""
+        tests = self.plan.ranges(group)
+        seconds = (
+            resources.seconds(self.plan, test.settings, budget(test.settings)["views"])
+            for test in tests
+            for _ in test.seeds
+        )
+        return resources.minutes(seconds, threads)
+
+    def range_megabytes(self, group: str, threads: int) -> int:
+        """Return the memory that a group's range tests take."""
+        return resources.megabytes(
+            (test.settings for test in self.plan.ranges(group)), threads, bool(self.gpus)
+        )
+
+    def checkpoint_minutes(self, run: str) -> int:
+        """Return the minutes in which a kept run should be trained, where the store lost it."""
+        return self._minutes([self._kept_run(run)[1]], 1)
+
+    def checkpoint_megabytes(self, run: str) -> int:
+        """Return the memory that training a kept run takes."""
+        return self._megabytes([self._kept_run(run)[1]], 1)
+
+    def _minutes(self, runs: Iterable[ArmPlan], threads: int) -> int:
+        seconds = (resources.seconds(self.plan, arm.settings, arm.cost["views"]) for arm in runs)
+        return resources.minutes(seconds, threads)
+
+    def _megabytes(self, arms: Iterable[ArmPlan], threads: int) -> int:
+        return resources.megabytes((arm.settings for arm in arms), threads, bool(self.gpus))
+
+    # Data and range tests.
+
+    def identity(self, dataset: str) -> str:
+        """Return what pins a dataset: its raw checksums and the version of its preparation."""
+        return registry.get(dataset).identity
+
+    def manifest(self, dataset: str) -> str:
+        """Return the manifest of a dataset."""
+        return f"{self.data}/{dataset}.json"
+
+    def manifests(self, group: str) -> list[str]:
+        """Return the manifests that a group's runs need."""
+        cells = (cell for shard in self.plan.shards(group) for cell in shard.cells)
+        names = {cell.arm.settings["dataset"]["name"] for cell in cells}
+        return [self.manifest(name) for name in sorted(names)]
+
+    def _range_file(self, group: str) -> str:
+        return f"{self.results}/lr-range/{group}.jsonl"
+
+    def range_files(self, group: str, shard: str) -> list[str]:
+        """Return the group's range tests if an arm of the shard takes its bounds from one."""
+        cells = self.plan.shard(f"{group}/{shard}").cells
+        return [self._range_file(group)] if any(cell.arm.range for cell in cells) else []
+
+    def range_digest(self, group: str) -> str:
+        """Return the hash of a group's range tests."""
+        return digest(sorted(test.key for test in self.plan.ranges(group)))
+
+    # Shards.
+
+    def shard_digest(self, group: str, shard: str) -> str:
+        """Return the hash of a shard's run keys."""
+        return self.plan.shard(f"{group}/{shard}").digest
+
+    def _record_file(self, shard_id: str) -> str:
+        return f"{self.results}/records/{shard_id}.jsonl"
+
+    def parent_files(self, group: str, shard: str) -> list[str]:
+        """Return the records of the shards that hold a shard's parents."""
+        parents = self.plan.parent_shards(self.plan.shard(f"{group}/{shard}"))
+        return [self._record_file(parent.id) for parent in parents]
+
+    # Checkpoints.
+
+    @cached_property
+    def _kept(self) -> dict[str, tuple[Shard, ArmPlan, int]]:
+        return self.plan.kept()
+
+    def checkpoint_files(self) -> list[str]:
+        """Return the exported weights of every parent of the selected papers."""
+        return [f"{self.results}/checkpoints/{run}.safetensors" for run in self._kept]
+
+    def checkpoint_records(self, run: str) -> str:
+        """Return the records among which a kept run is."""
+        return self._record_file(self._kept_run(run)[0].id)
+
+    def checkpoint_key(self, run: str) -> str:
+        """Return the run key of a kept run."""
+        _, arm, seed = self._kept_run(run)
+        return arm.key(seed)
+
+    def files_holding(self, keys: Container[str]) -> list[str]:
+        """Return the files of records that list any of these runs, which keep their weights."""
+        return [self._record_file(shard.id) for shard in self.plan.holding(keys)]
+
+    def _kept_run(self, run: str) -> tuple[Shard, ArmPlan, int]:
+        if run not in self._kept:
+            raise UserError(
+                f"no run {run!r} keeps its weights.{nearest(run, self._kept)} Those that do: "
+                f"{choices(self._kept) or 'none'}."
+            )
+        return self._kept[run]
+
+    # Evidence.
+
+    def evidence(self, part: str) -> str:
+        """Return what says of a part whether its claims held."""
+        return f"{self.results}/evidence/{part}.json"
+
+    def table(self, part: str) -> str:
+        """Return the tidy table of a part."""
+        return f"{self.results}/tables/{part}.csv"
+
+    def sums(self, part: str) -> str:
+        """Return the list of the SHA-256 of a part's table and evidence."""
+        return f"{self.results}/tables/{part}.sha256"
+
+    def record_files(self, part: str) -> list[str]:
+        """Return the records of a part and of all its ancestors."""
+        if part not in self._records:
+            self._records[part] = [self._record_file(shard.id) for shard in self.plan.closure(part)]
+        return self._records[part]
+
+    def part_range_files(self, part: str) -> list[str]:
+        """Return the range tests of a part."""
+        groups = self.plan.groups(part)
+        return [self._range_file(group) for group in groups if self.plan.ranges(group)]
+
+    def part_digest(self, part: str) -> str:
+        """Return the hash of all that is said and asked about a part, beside its runs."""
+        project, paper = self.plan.project, part.partition(".")[0]
+        said = project.papers[paper].model_dump(mode="json")
+        planned = [self.plan.planned(claim) for claim in project.papers[paper].claims.values()]
+        printed = project.printed_file(paper)
+        figures = printed.read_bytes().hex() if printed.exists() else ""
+        return digest([part, said, project.seeds, planned, figures])
+
+    @cached_property
+    def code(self) -> str:
+        """Return the hash of the code that judges and reports.
+
+        These jobs take seconds, so any edit repeats them: an old verdict must not outlive the rule
+        that it came from. Training has versions instead, because it takes hours.
+        """
+        package = Path(__file__).parents[1]
+        found = (path for room in JUDGING for path in (package / room).rglob("*"))
+        files = sorted(path for path in found if path.suffix in (".py", ".j2"))
+        return digest([[str(p.relative_to(package)), p.read_bytes().hex()] for p in files])
+
+    def evidence_files(self) -> list[str]:
+        """Return the evidence of every selected paper."""
+        return [self.evidence(paper) for paper in self.plan.project.selected()]
+
+    # The report, and what targets ask for.
+
+    @cached_property
+    def report(self) -> str:
+        """Return the folder of the report: a selection of papers has its own beside the whole."""
+        selected, papers = self.plan.project.selected(), self.plan.project.papers
+        if set(selected) == set(papers):
+            return f"{self.results}/report"
+        names = "+".join(selected)
+        if len(names) > MOST_LETTERS:
+            names = f"{len(selected)}-papers-{digest(selected)[:8]}"
+        return f"{self.results}/report-{names}"
+
+    def due(self, part: str | None = None) -> list[str]:
+        """Return what a target must ask for by name: what is lost of a part, or of the report."""
+        return due.of_report(self) if part is None else due.of_part(self, part)

@@ -1,0 +1,1 @@
+"""What a run leaves: the run store, records, metrics, range tests and the progress of jobs."""

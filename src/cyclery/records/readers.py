@@ -1,0 +1,97 @@
+"""Read what evidence is built from: files of records, and the figures that a paper prints."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cyclery.common.errors import UserError
+from cyclery.common.files import parse_json, read_regular
+from cyclery.common.seals import is_altered, is_sealed
+from cyclery.records.record import Record
+
+# Plain decimals: not all that Python takes for a number, such as 9_2 or digits of other scripts.
+_DECIMAL = r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?"
+_FIGURES = {
+    "value": (re.compile(f"[-+]?{_DECIMAL}"), "a number"),
+    "std": (re.compile(_DECIMAL), "a number from 0"),
+    "runs": (re.compile(r"[1-9][0-9]{0,8}"), "a whole number from 1"),
+}
+REMEDY = "Delete the file and repeat the command: what the run store holds is not trained again."
+
+
+def read_records(files: Mapping[Path, Iterable[str]]) -> dict[str, Record]:
+    """Return the records in files of one a line, by run key.
+
+    A UserError names a file that lacks one of the run keys it is to hold, or a damaged line.
+    """
+    records: dict[str, Record] = {}
+    for path, keys in files.items():
+        try:
+            lines = read_regular(path).decode().splitlines()
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: there is no such file; run the part with Snakemake, which makes it."
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}). {REMEDY}") from None
+        for number, line in enumerate(lines, 1):
+            try:
+                record = parse_json(line)
+            except ValueError:
+                record = None
+            if not is_sealed(record):
+                raise UserError(f"{path}, line {number}: the record was cut or altered. {REMEDY}")
+            records[record["key"]] = record
+        missing = [key for key in keys if key not in records]
+        if missing:
+            raise UserError(
+                f"{path}: lacks {len(missing)} of its records (run {missing[0]}). {REMEDY}"
+            )
+    return records
+
+
+def read_evidence(path: Path) -> dict[str, Any]:
+    """Return the evidence in a file; a UserError names one that was cut or altered."""
+    try:
+        found = parse_json(read_regular(path))
+        if not isinstance(found, dict):
+            raise ValueError("not a JSON object")
+        if is_altered(found):
+            raise ValueError("it was altered: its content does not match its SHA-256")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); delete it and repeat") from None
+    return found
+
+
+def read_printed(path: Path) -> list[dict[str, Any]]:
+    """Return the figures that a paper prints; a figure that could not be read has value None."""
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            lines = [(reader.line_num, row) for row in reader]
+            columns = set(reader.fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a table of comma-separated values ({error}).") from None
+    if not {"metric", "value"} <= columns:
+        raise UserError(f"{path}, line 1: must name the columns, `metric` and `value` among them.")
+    rows = []
+    for number, line in lines:
+        if None in line or None in line.values():
+            raise UserError(f"{path}, line {number}: has another number of cells than line 1.")
+        row: dict[str, Any] = {key: text or None for key, text in line.items()}
+        for key, (form, words) in _FIGURES.items():
+            text = row.get(key)
+            if text is not None and not (form.fullmatch(text) and math.isfinite(float(text))):
+                raise UserError(
+                    f"{path}, line {number}: {key} must be {words} or empty (found {text!r:.80})."
+                )
+            row[key] = None if text is None else float(text)
+        rows.append(row)
+    return rows

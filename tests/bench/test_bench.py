@@ -1,0 +1,468 @@
+"""The benchmark: fair contenders, honest ratios and goals, and what is stored and shown."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from factories.project import run
+from factories.replay import Recorder
+from torch import Tensor
+
+from cyclery import methods
+from cyclery.bench import cases, contenders, measure, page, results, session, trace, turns
+from cyclery.bench.cases import CNN_16, EAGER, LOOP, LOOPS, Case, Net, captured
+from cyclery.bench.children import Children, read, spec
+from cyclery.bench.command import LOOPS as LOOPS_FILE
+from cyclery.bench.command import PUBLISHED, find_loops, slug
+from cyclery.bench.contenders import Engine, load_loops, synthetic
+from cyclery.common.errors import UserError
+
+Json = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device("cpu")
+TINY = Net("tiny", "bn_mlp", {"hidden": [16]}, (1, 8, 8))
+CASE = Case("step/tiny/32", TINY, 32, 4, (LOOP, EAGER))
+FIXMATCH = replace(CASE, row="fixmatch/tiny/32", method="fixmatch", steps=2)
+
+
+@pytest.fixture(scope="module")
+def loops() -> Any:
+    return load_loops(ROOT / LOOPS_FILE)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+# The loops written by hand.
+
+
+@pytest.mark.parametrize("case", [replace(CASE, steps=60), replace(FIXMATCH, steps=30)])
+def test_the_loops_learn(loops: Any, case: Case) -> None:
+    train = contenders.by_hand(case, LOOP, synthetic(case, CPU), loops)
+    losses = [train() for _ in range(5)]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_loop_evaluates_in_evaluation_mode(loops: Any) -> None:
+    case = replace(CASE, steps=120)
+    data = synthetic(case, CPU)
+    ids = torch.arange(1000)
+    loop = loops.Supervised(data.images, data.labels, case.task(LOOP) | {"train": ids})
+    before = loop.evaluate(ids)
+    loop.epoch()
+    after = loop.evaluate(ids)
+    assert after[0] > before[0] + 0.3 and after[1] < before[1]
+    assert loop.evaluate(ids) == after and loop.net.training
+
+
+@pytest.mark.parametrize("method", ["supervised", "fixmatch"])
+@pytest.mark.parametrize("net", [TINY, CNN_16])
+def test_loop_and_engine_do_the_same_work(
+    loops: Any, method: str, net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights, averages and loss after two epochs of the same samples, not augmented."""
+    case = Case("same", net, 32, 3, (LOOP, EAGER), method)
+    monkeypatch.setattr(Case, "augment", [])
+    monkeypatch.setattr(Case, "strong", [])
+    data = synthetic(case, CPU)
+    made = Engine(case, EAGER, data, CPU).run(0)
+    task = case.task(LOOP) | {name: ids for name, ids in made.ids.items()}
+    loop = (loops.FixMatch if case.mu else loops.Supervised)(data.images, data.labels, task)
+    with torch.no_grad():
+        for own, other in zip(loop.weights, made.models["main"].parameters(), strict=True):
+            own.copy_(other)
+        for own, weight in zip(loop.averaged, loop.weights, strict=True):
+            own.copy_(weight)
+    orders: list[Tensor] = []
+    monkeypatch.setattr(loops, "shuffled", lambda ids, size: orders.pop(0))
+    for _ in range(2):
+        made.train_epoch()
+        orders += [feed._order for feed in made.feeds.values()]
+        loss = loop.epoch()
+        assert loss == pytest.approx(made.curve["train_loss"][-1], rel=1e-4)
+    for name, own in (("main", loop.weights), ("ema", loop.averaged)):
+        for tensor, other in zip(own, made.models[name].parameters(), strict=True):
+            torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-5)
+
+
+def test_plain_fixmatch_has_the_loss_of_the_method(loops: Any) -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10), torch.nn.BatchNorm1d(10))
+    x, weak, strong = torch.randn(8, 1, 8, 8), torch.randn(56, 1, 8, 8), torch.randn(56, 1, 8, 8)
+    y, hidden = torch.randint(10, (8,)), torch.randint(10, (56,))
+    method = methods.load("fixmatch")
+    unlabelled = SimpleNamespace(views=(weak, strong), y=hidden)
+    batch = SimpleNamespace(x=x, y=y, unlabelled=unlabelled)
+    row = {"threshold": torch.tensor(0.4), "weight": torch.ones(()), "temperature": torch.ones(())}
+    loss, logs = method.step({"main": net}, batch, row, method.settings_type(), torch.Generator())
+    assert 0 < logs["mask_rate"] < 1
+    torch.testing.assert_close(loops.fixmatch_loss(net, x, y, weak, strong, 0.4), loss)
+
+
+def test_missing_loops_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "bench", "--loop", str(tmp_path / "no.py"), expect=2)
+    said = capsys.readouterr().err
+    assert "no.py: not found." in said and "--loop" in said and "\n" not in said.strip()
+    # Of a checkout they are found wherever one is.
+    assert find_loops(tmp_path) == ROOT / LOOPS_FILE
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / LOOPS_FILE).write_text("")
+    assert find_loops(tmp_path) == tmp_path / LOOPS_FILE
+
+
+# Turns and ratios.
+
+
+def test_what_drifts_slowly_cancels_out() -> None:
+    """A machine that gets ever slower: who needs half the time is twice as fast all the same."""
+    now = [0.0]
+    order: list[str] = []
+
+    def work(name: str, seconds: float) -> None:
+        order.append(name)
+        now[0] += seconds * (1 + 0.02 * len(order))
+
+    taken = turns.take(
+        {"a": lambda: work("a", 1.0), "b": lambda: work("b", 0.5)}, 30, lambda: now[0]
+    )
+    assert order[:5] == ["a", "b", "a", "b", "a"] and order[-1] == "a"
+    assert len(taken["a"]) == len(taken["b"]) + 1 > turns.LEAST
+    assert now[0] <= 30 + 2 * 2
+    ratios = turns.ratios(turns.around(taken["a"]), taken["b"])
+    assert ratios == pytest.approx([2.0] * len(ratios))
+    assert turns.ratios([1.0], [2.0], 8) == [4.0]
+
+
+def test_turns_are_few_where_time_is_short_and_never_too_many() -> None:
+    ticks = iter(range(100_000))
+    few = turns.take({"a": lambda: None, "b": lambda: None}, 0, lambda: float(next(ticks)))
+    many = turns.take({"a": lambda: None, "b": lambda: None}, 1e9, lambda: float(next(ticks)))
+    assert (len(few["b"]), len(many["b"])) == (turns.LEAST, turns.MOST)
+
+
+def test_a_row_of_replayed_runs_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, with a stand-in for graphs: runs are shared by the widths and end together."""
+    monkeypatch.setattr(contenders, "Graphs", Recorder)
+    case = replace(CASE, variants=(*LOOPS, EAGER, *captured(1, 2)))
+    found = measure.row(case, CPU, ROOT / LOOPS_FILE, 0)
+    assert list(found["variants"]) == [
+        "loop fp32", "loop bf16", "engine eager fp32", "captured bf16", "captured bf16 x 2",
+    ]  # fmt: skip
+    both = found["variants"]["captured bf16 x 2"]
+    assert both["width"] == 2 and both["ratio_to"].keys() == {"loop fp32", "loop bf16"}
+    rates = sorted(2 * 32 * 4 / s for s in both["seconds"])
+    assert both["images_per_second"]["median"] == pytest.approx(rates[1], rel=0.01)
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_widths_share_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contenders, "Graphs", Recorder)
+    engine = Engine(CASE, captured(1)[0], synthetic(CASE, CPU), CPU)
+    engine.grow(1)
+    engine.train(1)
+    engine.grow(2)
+    engine.train(2)
+    assert [run.epoch for run in engine.runs] == [2, 1]
+    assert not torch.equal(engine.runs[0].flat.data, engine.runs[1].flat.data)
+
+
+def test_an_engine_that_could_not_be_captured_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refuses(Recorder):
+        def __call__(self, function: Any, generators: Any) -> Any:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(contenders, "Graphs", Refuses)
+    case = replace(CASE, variants=(LOOP, *captured(1)))
+    with pytest.raises(RuntimeError, match="not captured"):
+        measure.row(case, CPU, ROOT / LOOPS_FILE, 0)
+
+
+def test_whole_runs_are_trained_and_evaluated(loops: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = replace(CASE, whole=2)
+    engine = Engine(case, EAGER, synthetic(case, CPU), CPU)
+    made = []
+    plain = engine.run
+    monkeypatch.setattr(engine, "run", lambda seed: made.append(plain(seed)) or made[-1])
+    engine.grow(2)
+    engine.train(2)
+    assert [one.finished for one in made] == [True, True]
+    assert [len(one.curve["eval_epoch"]) for one in made] == [2, 2]
+    seen = []
+    monkeypatch.setattr(loops.Supervised, "evaluate", lambda self, ids: seen.append(len(ids)))
+    contenders.by_hand(case, LOOP, synthetic(case, CPU), loops)()
+    assert seen == 2 * [cases.VALIDATION, cases.TEST]
+
+
+def test_a_child_is_timed_from_its_start_and_trains_when_told() -> None:
+    one = replace(CASE, steps=1)
+    given = spec(one, EAGER, CPU, ROOT / LOOPS_FILE)
+    assert read(json.loads(json.dumps(given))) == (replace(one, variants=(EAGER,)), EAGER)
+    children = Children([given])
+    [first] = children.answers()
+    children.train()
+    children.close()
+    assert first["memory"] > 50 * 2**20
+    failing = Children([given | {"loop": "/nowhere"}])
+    with pytest.raises(RuntimeError, match="ended with code 1"):
+        failing.answers()
+    failing.close()
+
+
+def test_rows_have_names_and_the_time_to_the_first_step() -> None:
+    for device in ("cpu", "cuda"):
+        every = cases.rows(device, 4)
+        assert len({case.row for case in every}) == len(every)
+        assert all(case.variants[0] == LOOP for case in every)
+    assert [v.name for v in cases.rows("cpu", 3)[-1].variants[1:]] == [
+        "engine, 1 process", "engine, 2 processes",
+    ]  # fmt: skip
+    goals = {row for goal in cases.GOALS for row in goal.rows}
+    by_name = {case.row: case for case in cases.rows("cuda", 16)}
+    for goal in cases.GOALS:
+        for row in goal.rows:
+            assert goal.width in {variant.width for variant in by_name[row].variants}
+    assert len(goals) == 10
+
+
+# What is stored and said.
+
+
+def spread(value: float) -> Json:
+    return {"median": value, "low": 0.9 * value, "high": 1.1 * value}
+
+
+def figures(kind: str = "cuda", ratio: float = 13.0, eager: float = 1.1, **changes: Any) -> Json:
+    """Return made-up figures of every row: captured and compiled runs are ``ratio`` as fast."""
+    rows = []
+    for case in cases.rows(kind, 2):
+        variants = {}
+        for variant in case.variants:
+            times = {"loop": 1.0}.get(variant.kind, ratio if variant.capture else 1 / eager)
+            variants[variant.name] = {
+                "width": variant.width, "images_per_second": spread(100_000 * times),
+                "memory_bytes": 2**30 if kind == "cuda" else None,
+                "ratio_to": {} if variant == LOOP else {LOOP.name: spread(times)},
+                "seconds": [1.0, 2.0, 3.0],
+            }  # fmt: skip
+        rows.append({"row": case.row, "title": case.title, "images_per_step": case.images,
+                     "batch": case.batch, "steps": case.steps, "variants": variants})  # fmt: skip
+    steady = {"title": "a net", "steps": 50, "allocations": 0, "replays": 50, "waits": 0,
+              "operators": 0, "calls": {"cudaGraphLaunch": 50}, "host_microseconds": 900.0,
+              }  # fmt: skip
+    first = {"title": "a net", "variants": {
+        "loop fp32": {"seconds": spread(5.0), "process_memory_bytes": 2**30},
+        "captured bf16": {"seconds": spread(7.0), "process_memory_bytes": 2**30},
+    }}  # fmt: skip
+    return {
+        "schema": 1, "device": f"a {kind}", "kind": kind, "cores": 2, "versions": {"torch": "2"},
+        "made": "2026-01-02T03:04:05+00:00", "quick": False, "rows": rows, "first-step": first,
+        "steady-state": [steady] if kind == "cuda" else [], "left_out": {}, "failed": {},
+    } | changes  # fmt: skip
+
+
+def verdicts(found: Json) -> list[str]:
+    return [goal["verdict"] for goal in results.goals(found)]
+
+
+def test_goals_are_met_or_not() -> None:
+    assert verdicts(figures()) == ["met"] * 8
+    assert verdicts(figures(ratio=4.2)) == ["not met"] * 3 + ["met"] * 5
+    assert verdicts(figures(eager=1.2))[-1] == "not met"
+    assert results.goals(figures(eager=1.2))[-1]["measured"].startswith("at most 1.20x")
+    # FixMatch must be fast enough in steps too.
+    slow = figures()
+    for row in slow["rows"]:
+        row["images_per_step"] *= 100
+    assert verdicts(slow)[4] == "not met" and verdicts(slow)[:4] == ["met"] * 4
+
+
+def test_the_best_of_captured_and_compiled_counts() -> None:
+    found = figures(ratio=5.0)
+    for row in found["rows"]:
+        if row["row"] == "compiled/wrn-28-2/64":
+            row["variants"]["compiled bf16 x 8"]["ratio_to"][LOOP.name] = spread(9.5)
+    goal = results.goals(found)[1]
+    assert goal["verdict"] == "met" and goal["measured"].startswith("9.50x")
+    assert "compiled bf16 x 8" in goal["measured"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("allocations", 1), ("waits", 2), ("operators", 3), ("replays", 51)]
+)
+def test_any_host_work_fails_the_steady_state(name: str, value: int) -> None:
+    found = figures()
+    found["steady-state"][0][name] = value
+    goal = results.goals(found)[6]
+    assert goal["verdict"] == "not met"
+    assert ("1.02 replays" if name == "replays" else f"{value} {name}") in goal["measured"]
+
+
+def test_a_cpu_cannot_decide_the_goals_for_a_gpu() -> None:
+    assert verdicts(figures("cpu")) == ["needs a GPU"] * 7 + ["met"]
+    nothing: Json = {"rows": [], "first-step": None, "steady-state": []}
+    assert verdicts(figures("cuda", **nothing)) == ["not measured"] * 8
+    slow = figures()
+    slow["first-step"]["variants"]["captured bf16"]["seconds"] = spread(12.5)
+    assert verdicts(slow)[5] == "not met"
+
+
+def test_the_trace_counts_what_lies_between_epoch_ends() -> None:
+    def call(name: str, at: float) -> trace.Call:
+        return trace.Call(name, at, at + 1)
+
+    replays = [call(trace.REPLAY, 10.0 * i) for i in range(1, 6)]
+    others = [call("cudaEventRecord", 15), call("cudaStreamSynchronize", 25), call("aten::add", 35)]
+    outside = [call("cudaDeviceSynchronize", 120), call(trace.REPLAY, 2), call("aten::add", 130)]
+    region = trace.Call(trace.REGION, 5, 100)
+    assert trace.summary([*outside, *others, region, *replays]) == {
+        "replays": 5, "waits": 1, "operators": 1, "host_microseconds": 95,
+        "calls": {"cudaEventRecord": 1, "cudaGraphLaunch": 5, "cudaStreamSynchronize": 1},
+    }  # fmt: skip
+
+
+def test_the_trace_is_read_from_a_profiler() -> None:
+    one = torch.ones(3)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        one.neg()
+        with torch.profiler.record_function(trace.REGION):
+            one.neg()
+            one.neg()
+        one.neg()
+    found = trace.summary(trace.calls(profiler))
+    assert (found["operators"], found["replays"], found["calls"]) == (2, 0, {})
+    assert found["host_microseconds"] > 0
+
+
+def test_a_table_is_aligned() -> None:
+    found = results.table("title", [("", "a"), ("longer", "1"), ("b", "1,000")])
+    assert found == ["title", "              a", "  longer      1", "  b       1,000"]
+
+
+def test_devices_become_file_names() -> None:
+    assert slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
+    assert slug("CPU Intel(R) Xeon(R) @ 2.1GHz") == "cpu-intel-xeon-2-1ghz"
+
+
+# The session and the command.
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(device: str, cores: int) -> list[Case]:
+        broken = replace(CASE, row="step/broken/1", net=replace(TINY, name="no_such_net"))
+        return [CASE, broken, replace(FIXMATCH, variants=cases.with_compile(1))]
+
+    monkeypatch.setattr(cases, "rows", rows)
+    monkeypatch.setattr(measure, "row", lambda case, *a, real=measure.row: real(case, *a[:2], 0))
+
+
+@pytest.mark.usefixtures("short")
+def test_a_row_that_fails_or_does_not_fit_leaves_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "bench.json"
+    command = ["bench", "--device", "cpu", "--rows", "step/*", "--json", str(target)]
+    run(tmp_path, *command, "--rows", "fixmatch/*", "--minutes", "0.5", expect=1)
+    said = capsys.readouterr().out
+    found = json.loads(target.read_text())
+    assert [row["row"] for row in found["rows"]] == ["step/tiny/32"]
+    assert "no_such_net" in found["failed"]["step/broken/1"]
+    assert found["left_out"] == {"fixmatch/tiny/32": "does not fit into 0.5 minutes"}
+    assert "tiny, batch 32" in said and "engine eager fp32" in said and "needs a GPU" in said
+    assert found["goals"] == results.goals(found) and found["kind"] == "cpu"
+
+
+@pytest.mark.usefixtures("short")
+def test_a_part_is_stored_only_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, "bench", "--device", "cpu", "--rows", "step/tiny/*")
+    assert "stored" not in capsys.readouterr().out and not list(tmp_path.iterdir())
+    run(tmp_path, "bench", "--device", "cpu", "--rows", "step/none", expect=2)
+    said = capsys.readouterr().err
+    assert "no such row. Rows: step/tiny/32, " in said and "first-step" in said
+
+
+def test_whole_runs_are_published_under_the_name_of_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "device_name", lambda device: "A CPU (R)")
+    monkeypatch.setattr(session.Session, "measure", lambda self, names: iter([["a row"]]))
+    run(tmp_path, "bench", "--device", "cpu")
+    assert [path.name for path in (tmp_path / PUBLISHED).iterdir()] == ["a-cpu.json"]
+
+
+def test_the_module_needs_numpy_torch_and_safetensors_alone(tmp_path: Path) -> None:
+    names = ["pydantic", "pandas", "matplotlib", "yaml", "snakemake", "sklearn", "scipy", "rich",
+             "jinja2", "markupsafe", "torchvision"]  # fmt: skip
+    target = tmp_path / "bench.json"
+    code = (
+        f"import sys, runpy; sys.modules.update(dict.fromkeys({names}));"
+        f"sys.argv = ['bench', '--device', 'cpu', '--rows', 'step/bn-mlp/*', '--minutes', '0.01',"
+        f" '--json', {str(target)!r}];"
+        "runpy.run_module('cyclery.bench', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(target.read_text())["rows"]
+    assert list(row["variants"]) == ["loop fp32", "engine eager fp32"]
+
+
+# The page.
+
+
+def test_the_page_shows_what_is_stored(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    text = (ROOT / page.PAGE).read_text()
+    (tmp_path / page.PAGE).write_text(text)
+    with pytest.raises(UserError, match="no figures are stored"):
+        page.write(tmp_path, tmp_path / PUBLISHED)
+    (tmp_path / PUBLISHED).mkdir(parents=True)
+    (tmp_path / PUBLISHED / "a.json").write_text(json.dumps(figures("cpu")))
+    run(tmp_path, "bench", "--docs")
+    shown = (tmp_path / page.PAGE).read_text()
+    assert page.AWAITED in shown and "| BN-MLP 64-128-128-10, batch 64 | loop fp32 |" in shown
+    left_out = {"compiled/wrn-28-2/64": "does not fit into 8 minutes"}
+    (tmp_path / PUBLISHED / "b.json").write_text(json.dumps(figures(left_out=left_out)))
+    run(tmp_path, "bench", "--docs")
+    shown = (tmp_path / page.PAGE).read_text()
+    assert page.AWAITED not in shown and shown.index("### a cuda") < shown.index("### a cpu")
+    assert "`compiled/wrn-28-2/64` left out: does not fit into 8 minutes." in shown
+    assert "captured bf16 x 8" in shown and "13.00x" in shown
+    # What people wrote around it stays.
+    assert shown.partition(page.BEGIN)[0] == text.partition(page.BEGIN)[0]
+    assert shown.partition(page.END)[2] == text.partition(page.END)[2]
+    (tmp_path / page.PAGE).write_text("no marks")
+    with pytest.raises(UserError, match="marks"):
+        page.write(tmp_path, tmp_path / PUBLISHED)
+
+
+def test_the_plot_is_the_same_each_time_and_names_every_row() -> None:
+    found = [figures(), figures("cpu", eager=1.0)]
+    drawn = page.plot(found)
+    assert drawn == page.plot(found)
+    text = drawn.decode()
+    for one in found:
+        assert f">{one['device']}<" in text
+        for row in one["rows"]:
+            assert f">{row['title']}<" in text
+    assert "2026" not in text
+
+
+def test_the_page_of_this_project_is_current() -> None:
+    text = (ROOT / page.PAGE).read_text(encoding="utf-8")
+    assert page.filled(text, page.stored(ROOT / PUBLISHED)) == text, "run `cyclery bench --docs`"

@@ -1,0 +1,1 @@
+"""What several tests build: data, runs, records, projects, checkouts."""

@@ -1,0 +1,86 @@
+"""Semi-supervised methods on real digits with hidden labels: correctness, apart from claims."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from factories import engine as factory
+
+from cyclery.engine.run import Data, Run
+
+FEW: dict[str, Any] = {
+    "model": "small_cnn", "model_settings": {"width": 8}, "split": {"per_class": 4, "labels": None},
+    "batch": 20, "epoch_images": 400, "epochs": 20, "ema_decay": 0.95, "lr": 0.05,
+}  # fmt: skip
+
+
+def of(method: str, **changes: Any) -> Run:
+    given = {**FEW, **changes}
+    if method != "supervised":
+        strong = ({"op": "policy"}, {"op": "cutout", "size": 3})
+        given = {"mu": 4, "strong": strong, **given}
+    return factory.train(factory.settings(method, **given))
+
+
+@pytest.fixture(scope="module")
+def plain() -> Run:
+    return of("supervised")
+
+
+def test_fixmatch_improves_on_the_labels_alone(plain: Run) -> None:
+    """An easy case: 40 labels, 1,300 digits that hide theirs."""
+    run = of("fixmatch")
+    gain = run.final()["test_accuracy"] - plain.final()["test_accuracy"]
+    assert gain > 0.05
+    mask, correct = run.curve["train_mask_rate"], run.curve["train_pseudo_correct"]
+    assert mask[0] < mask[-1] and correct[-1] / mask[-1] > 0.85
+    assert all(0 <= c <= m <= 1 for c, m in zip(correct, mask, strict=True))
+    assert run.curve["train_pseudo_classes"][-1] > 5
+
+
+def test_mean_teacher_improves_on_the_labels_alone(plain: Run) -> None:
+    ramp = {"kind": "ramp", "start": 0.0, "end": 10.0, "over": 0.3}
+    run = of("mean_teacher", method_settings={"weight": ramp})
+    assert run.final()["test_accuracy"] - plain.final()["test_accuracy"] > 0.05
+    assert min(run.curve["train_loss_consistency"]) > 0
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label"])
+def test_without_weight_a_method_is_supervised_training(method: str) -> None:
+    """With GroupNorm, because samples of a shared pass have batch statistics in common."""
+    net = {"model_settings": {"width": 4, "norm": "group"}, "epochs": 2, "epoch_images": 200}
+    plain, run = of("supervised", **net), of(method, weight=0.0, **net)
+    assert int(run.update) == 20
+    for name in ("main", "ema"):
+        one, other = plain.models[name].state_dict(), run.models[name].state_dict()
+        for key, value in one.items():
+            assert torch.allclose(value, other[key], rtol=1e-4, atol=1e-5), key
+
+
+def test_without_averaging_mean_teacher_is_the_pi_model() -> None:
+    few = {"epochs": 2, "epoch_images": 100, "method_settings": {"weight": 10.0}}
+    averaged = of("mean_teacher", **{**few, "ema_decay": 0.0})
+    few["method_settings"] = {"weight": 10.0, "target": "current"}
+    current = of("mean_teacher", **few)
+    assert averaged.curve["train_loss_consistency"][-1] > 0
+    assert torch.allclose(averaged.flat.data, current.flat.data, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label"])
+def test_hidden_labels_train_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other hidden labels change the figures that are logged and no weight."""
+    given = {**FEW, "epochs": 1, "epoch_images": 100}
+    settings = factory.settings(method, **given, threshold=0.1) if method != "mean_teacher" else (
+        factory.settings(method, **given)
+    )  # fmt: skip
+    honest, misled = factory.run(settings), factory.run(settings)
+    true = misled.data
+    wrong = Data(true.images, (true.labels + 1) % 10, true.manifest)
+    monkeypatch.setattr(misled.feeds["unlabelled"], "_data", wrong)
+    factory.finish(misled)
+    factory.finish(honest)
+    assert torch.equal(honest.flat.data, misled.flat.data)
+    logged = "train_target_correct" if method == "mean_teacher" else "train_pseudo_correct"
+    assert honest.curve[logged] != misled.curve[logged]

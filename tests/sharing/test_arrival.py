@@ -1,0 +1,196 @@
+"""What a plain `dvc pull` brought is put in place once, and never over other results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories.project import trained
+
+from cyclery.common.errors import UserError
+from cyclery.config.load import load
+from cyclery.plan.project_checks import check
+from cyclery.plan.snakemake_api import Graph
+from cyclery.records.run_store import Store
+from cyclery.sharing import index, place, state
+from cyclery.sharing.arrival import NESTED, arrive, settle
+from cyclery.sharing.contents import Contents
+from cyclery.sharing.packing import pack
+
+Capture = pytest.CaptureFixture[str]
+TABLE = "results/smoke/tables/one.csv"
+PACK = "packs/papers/one.tar.xz"
+IN_PLACE = "cyclery: tier smoke: what `dvc pull` brought is put in place: 1 papers, "
+STAYS = "cyclery: tier smoke has results already, so this publication stays packed; `make pull"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project without results, to which somebody's publication was pulled."""
+    monkeypatch.delenv(NESTED, raising=False)
+    shutil.copytree(trained() / "config", tmp_path / "config")
+    contents = Contents(check(load(tmp_path, {})))
+    files: dict[str, Path | bytes] = {}
+    for output in contents.outputs():
+        # The trained project has its table, and the list beside it, elsewhere.
+        files[contents.name(output)] = trained() / output.replace("/tables/", "/")
+        memory = json.dumps({"rule": "r", "params": [], "input": []}).encode()
+        files[f"snakemake/{contents.name(output)}"] = memory
+    store = Store(trained() / "results/store")
+    keys = [key for keys in contents.kept.values() for key in keys]
+    weights: dict[str, Path | bytes] = {f"{key}.safetensors": store.checkpoint(key) for key in keys}
+    home = index.Home(tmp_path, "smoke")
+    packs = {
+        "papers/one.tar.xz": pack(home.packs / "papers/one.tar.xz", files).as_dict(),
+        "checkpoints/one.tar": pack(home.packs / "checkpoints/one.tar", weights).as_dict(),
+    }
+    graph = contents.graph
+    publish(tmp_path, format=1, tier="smoke", papers=["one"], results="results", packs=packs,
+            seeds=contents.plan.project.seeds, checkpoints=contents.plan.project.config.checkpoints,
+            data="results/data", snakemake=state.snakemake_version(), code=graph.code, datasets={},
+            claims={"one": graph.part_digest("one")}, without_checkpoints=[])  # fmt: skip
+    return tmp_path
+
+
+def publish(root: Path, **changes: Any) -> None:
+    """Change the index of what is published."""
+    path = index.Home(root, "smoke").index
+    found = json.loads(path.read_bytes()) if path.exists() else {}
+    path.write_text(json.dumps({**found, **changes}))
+
+
+def start(root: Path, capsys: Capture, **overrides: Any) -> str:
+    """Return what is said when Snakemake starts."""
+    capsys.readouterr()
+    arrive(Graph.load(root, overrides))
+    return capsys.readouterr().err
+
+
+def own(root: Path, name: str = TABLE, text: str = "mine") -> Path:
+    """Write a result of the user's own."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def damage(root: Path) -> bytes:
+    """Flip a bit of a pack; return the whole one."""
+    path = index.Home(root, "smoke").folder / PACK
+    whole = path.read_bytes()
+    path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
+    return whole
+
+
+def test_it_is_put_in_place_once_for_each_publication(root: Path, capsys: Capture) -> None:
+    assert start(root, capsys).startswith(IN_PLACE)
+    assert (root / TABLE).read_bytes() == (trained() / "results/smoke/one.csv").read_bytes()
+    assert start(root, capsys) == ""
+    shutil.rmtree(root / "results/smoke")
+    said = start(root, capsys)
+    assert "was put in place before, and is removed: it is made anew; `make pull" in said
+    assert not (root / TABLE).exists()
+
+
+def test_a_lock_of_snakemake_is_left_to_snakemake(root: Path, capsys: Capture) -> None:
+    """So `snakemake --unlock` gets as far as to remove it."""
+    lock = own(root, ".snakemake/locks/0.input.lock")
+    said = start(root, capsys)
+    assert "is put in place once no other Snakemake is at work here" in said
+    assert not (root / TABLE).exists()
+    lock.unlink()
+    assert start(root, capsys).startswith(IN_PLACE)
+
+
+def test_results_of_ones_own_stay_at_every_change_of_folder(root: Path, capsys: Capture) -> None:
+    assert start(root, capsys).startswith(IN_PLACE)
+    other = own(root, "other/smoke/tables/one.csv")
+    assert start(root, capsys, results="other").startswith(STAYS)
+    mine = own(root)
+    assert start(root, capsys) == start(root, capsys, results="other") == ""
+    assert start(root, capsys, data="elsewhere").startswith(STAYS)
+    assert mine.read_text() == other.read_text() == "mine"
+    assert not list(root.glob("*/set-aside"))
+
+
+def test_a_newer_publication_does_not_take_the_place_of_results(
+    root: Path, capsys: Capture
+) -> None:
+    assert start(root, capsys).startswith(IN_PLACE)
+    mine = own(root)
+    publish(root, without_checkpoints=["one"])
+    assert start(root, capsys).startswith(STAYS)
+    assert start(root, capsys) == "" and mine.read_text() == "mine"
+    # Nothing of it was put in place, so nothing of it can have been removed.
+    shutil.rmtree(root / "results/smoke")
+    said = start(root, capsys)
+    assert "stayed packed beside other results, which are removed: they are made anew" in said
+    assert not mine.exists()
+
+
+def test_what_fetch_or_publish_settled_is_known(root: Path, capsys: Capture) -> None:
+    own(root)
+    settle(Graph.load(root, {}))
+    assert start(root, capsys) == ""
+    assert start(root, capsys, data="elsewhere").startswith(STAYS)
+
+
+@pytest.mark.parametrize("fault", ["damaged", "missing", "format", "index"])
+def test_what_cannot_be_used_is_said_and_stops_nothing(
+    root: Path, capsys: Capture, fault: str
+) -> None:
+    home = index.Home(root, "smoke")
+    path, before = home.index, home.index.read_bytes()
+    if fault == "damaged":
+        path, before = home.folder / PACK, damage(root)
+        said = "refused: its SHA-256 is"
+    elif fault == "missing":
+        path, before = home.folder / PACK, (home.folder / PACK).read_bytes()
+        path.unlink()
+        said = "not all that this version published; `dvc pull` brings it."
+    elif fault == "format":
+        publish(root, format=2)
+        said = "has format 2, this version reads 1"
+    else:
+        path.write_text("{")
+        said = "cannot be read"
+    for _ in range(2):
+        told = start(root, capsys)
+        assert "is not put in place, and this goes on without: " in told and said in told
+        assert told.count("\n") == 1 and not (root / "results/smoke").exists()
+    # What is made meanwhile is the user's own, also when the packs are whole again.
+    mine = own(root)
+    path.write_bytes(before)
+    assert start(root, capsys).startswith(STAYS)
+    assert start(root, capsys) == "" and mine.read_text() == "mine"
+
+
+def test_what_was_begun_is_completed(
+    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, "put", killed)
+        with pytest.raises(KeyboardInterrupt):
+            start(root, capsys)
+    assert not (root / TABLE).exists()
+    own(root, "results/smoke/lr-range/half")
+    assert start(root, capsys).startswith(IN_PLACE) and (root / TABLE).exists()
+
+
+def test_a_full_disk_is_no_fault_of_the_packs(
+    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any) -> None:
+        raise UserError("no space on disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, "put", full)
+        with pytest.raises(UserError, match="no space on disk"):
+            start(root, capsys)
+    assert start(root, capsys).startswith(IN_PLACE)

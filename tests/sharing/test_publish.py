@@ -1,0 +1,421 @@
+"""Publish, clone, fetch: nothing to be done, the same bytes, and only what changed is trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from factories.sharing import Repository, published
+
+from cyclery.common.errors import UserError
+from cyclery.common.seals import seal
+from cyclery.sharing import publish as publishing
+
+pytest.importorskip("dvc", reason="DVC is not installed")
+# Each takes seconds: Snakemake and DVC are run as users run them.
+pytestmark = pytest.mark.slow
+
+SMOKE = "results/published/smoke"
+SECRET = "hunter2-is-no-secret"
+
+
+@pytest.fixture
+def origin() -> Repository:
+    return published()
+
+
+@pytest.fixture
+def clone(origin: Repository, tmp_path: Path) -> Repository:
+    return origin.clone(tmp_path / "clone")
+
+
+@pytest.fixture
+def another(origin: Repository, tmp_path: Path) -> Repository:
+    """A copy of the publisher's folder, with all its results."""
+    folder = tmp_path / "another"
+    shutil.copytree(origin.root, folder, symlinks=True)
+    found = origin.clone(tmp_path / "unused")
+    found.root = folder
+    return found
+
+
+def test_a_clone_has_nothing_to_do_and_a_changed_arm_trains_itself(
+    origin: Repository, clone: Repository, tmp_path: Path
+) -> None:
+    said = clone.cyclery("fetch")
+    assert "nothing to be done" in said and "checkpoints: 2\n" in said
+    assert clone.nothing_to_do()
+    assert not clone.git("status", "--porcelain")
+    # Two people have the same bytes.
+    second = origin.clone(tmp_path / "second")
+    second.cyclery("fetch")
+    assert clone.results() == second.results() == origin.results()
+    assert clone.figures() == origin.figures()
+
+    # The report is rebuilt alone.
+    report = clone.root / "results/smoke/report"
+    shutil.rmtree(report)
+    clone.snakemake("report")
+    assert (report / "index.html").exists() and clone.trained() == 0
+    assert not (clone.root / "results/smoke/logs/evidence").exists()
+    assert clone.results() == origin.results()
+
+    # The student starts from the published weights of its teacher.
+    arms = clone.paper["experiments"]["other"]["arms"]
+    clone.paper = json.loads(json.dumps(clone.paper))
+    clone.paper["experiments"]["other"]["arms"] = {**arms, "student": {**arms["student"], "lr": 1}}
+    clone.save()
+    clone.snakemake("report")
+    assert clone.trained() == 2
+    kept = {key: figures for key, figures in clone.figures().items() if key in origin.figures()}
+    assert kept == origin.figures()
+
+
+def test_after_a_plain_pull_there_is_nothing_to_do(
+    origin: Repository, clone: Repository, tmp_path: Path
+) -> None:
+    clone.dvc("pull")
+    said = clone.snakemake("--dry-run")
+    assert "cyclery: tier smoke: what `dvc pull` brought is put in place: 1 papers, " in said
+    assert "Nothing to be done" in said
+    assert clone.results() == origin.results() and clone.figures() == origin.figures()
+    assert not clone.git("status", "--porcelain")
+    # Once, and without a word later.
+    assert "cyclery: " not in clone.snakemake("--dry-run")
+
+    # The report alone is rebuilt, to the same bytes.
+    report = clone.root / "results/smoke/report"
+    shutil.rmtree(report)
+    said = clone.snakemake()
+    assert "localrule render" in said and "rule evidence" not in said and clone.trained() == 0
+    names = ("index.html", "report.tex", "SHA256SUMS")
+    theirs = origin.root / "results/smoke/report"
+    assert all((report / name).read_bytes() == (theirs / name).read_bytes() for name in names)
+    assert "Nothing to be done" in clone.snakemake()
+
+    # What was removed on purpose is made anew.
+    shutil.rmtree(clone.root / "results/smoke")
+    said = clone.snakemake("--dry-run")
+    assert "was put in place before, and is removed" in said and "Nothing to be done" not in said
+    assert "nothing to be done" in clone.cyclery("fetch") and clone.nothing_to_do()
+
+
+def test_after_a_plain_pull_results_of_this_project_stay(clone: Repository) -> None:
+    table = clone.root / "results/smoke/tables/tiny.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("mine\n")
+    clone.dvc("pull")
+    said = clone.snakemake("--dry-run")
+    assert "tier smoke has results already, so this publication stays packed" in said
+    assert table.read_text() == "mine\n" and not (clone.root / "results/set-aside").exists()
+    assert "stays packed" not in clone.snakemake("--dry-run")
+
+
+def test_after_a_plain_pull_a_lock_that_was_left_is_removed(clone: Repository) -> None:
+    clone.dvc("pull")
+    lock = clone.root / ".snakemake/locks/0.input.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("results/smoke/evidence/tiny.json\n")
+    assert "once no other Snakemake is at work here" in clone.snakemake("--unlock")
+    assert not lock.exists()
+    assert "Nothing to be done" in clone.snakemake("--dry-run")
+
+
+def test_after_a_plain_pull_two_at_once_put_in_place_once(
+    origin: Repository, clone: Repository
+) -> None:
+    clone.dvc("pull")
+    pair = [clone.start("snakemake", "--cores", "1", "--dry-run") for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in pair]
+    assert all("Nothing to be done" in each for each in said), said
+    assert sum(each.count("is put in place: ") for each in said) == 1
+    assert clone.results() == origin.results()
+
+
+def test_after_a_plain_pull_a_killed_start_is_completed(
+    origin: Repository, clone: Repository
+) -> None:
+    clone.dvc("pull")
+    folder = clone.root / "results/smoke"
+    process = clone.start("snakemake", "--cores", "1", "--dry-run")
+    until = time.monotonic() + 60
+    while not folder.exists() and time.monotonic() < until:
+        time.sleep(0.001)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert "Nothing to be done" in clone.snakemake("--dry-run")
+    assert clone.results() == origin.results() and clone.figures() == origin.figures()
+    assert not list((clone.root / "results").glob(".fetch-*"))
+
+
+def test_after_a_plain_pull_damaged_or_missing_packs_are_said(clone: Repository) -> None:
+    clone.dvc("pull")
+    path = clone.root / SMOKE / "packs/papers/tiny.tar.xz"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(data)
+    said = clone.snakemake("--dry-run")
+    assert "is not put in place, and this goes on without: " in said and "Traceback" not in said
+    assert f"{path}: refused: its SHA-256 is" in said and "Nothing to be done" not in said
+    path.unlink()
+    said = clone.snakemake("--dry-run")
+    assert "not all that this version published; `dvc pull` brings it" in said
+    clone.dvc("pull", "--force")
+    assert "Nothing to be done" in clone.snakemake("--dry-run")
+
+
+def test_a_configuration_that_was_edited_before_is_seen(clone: Repository) -> None:
+    text = (clone.root / "config/papers/tiny.yaml").read_text()
+    (clone.root / "config/papers/tiny.yaml").write_text(text.replace("lr: 0.2", "lr: 0.3"))
+    said = clone.cyclery("fetch")
+    assert "since it was published, configuration or code changed" in said
+    assert "1 render" in said
+    clone.snakemake("report")
+    assert clone.trained() == 2
+    assert clone.nothing_to_do()
+
+
+def forget_version(repository: Repository) -> None:
+    """Let the publisher have had another Snakemake."""
+    path = repository.root / SMOKE / "index.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({**found, "snakemake": "9.1.0"}))
+
+
+def test_with_another_snakemake_outputs_are_touched(origin: Repository, clone: Repository) -> None:
+    forget_version(clone)
+    assert "nothing to be done" in clone.cyclery("fetch")
+    assert clone.results() == origin.results() and clone.nothing_to_do()
+    # What is touched is known well enough to see what changes later.
+    path = clone.root / "config/papers/tiny.yaml"
+    path.write_text(path.read_text().replace("lr: 0.2", "lr: 0.3"))
+    clone.snakemake("report")
+    assert clone.trained() == 2
+
+
+def test_with_another_snakemake_what_differs_is_not_touched(clone: Repository) -> None:
+    forget_version(clone)
+    path = clone.root / "config/papers/tiny.yaml"
+    path.write_text(path.read_text().replace("lr: 0.2", "lr: 0.3"))
+    said = clone.cyclery("fetch")
+    assert "to do" in said
+    results = clone.root / "results/smoke"
+    # The students' shard is downstream of the changed one in this tier's shards of a paper.
+    assert not (results / "report").exists() and not (results / "evidence").exists()
+    assert not (results / "records/tiny/L0-0000.jsonl").exists()
+    assert (results / "lr-range/tiny.jsonl").exists()
+    clone.snakemake("report")
+    assert clone.trained() == 2
+    assert clone.nothing_to_do()
+
+
+def test_the_same_tier_is_the_same_bytes(origin: Repository, another: Repository) -> None:
+    before = (another.root / "dvc.lock").read_bytes()
+    shutil.rmtree(another.root / SMOKE)
+    another.cyclery("publish")
+    assert (another.root / "dvc.lock").read_bytes() == before
+    assert not another.git("status", "--porcelain")
+
+
+def test_dvc_reads_metrics_and_plots(origin: Repository, another: Repository) -> None:
+    path = another.root / SMOKE / "metrics.json"
+    shown = json.loads(another.dvc("metrics", "show", "--json"))
+    assert shown[""]["data"][f"{SMOKE}/metrics.json"]["data"]["all"]["claims"] == 3
+    path.write_text(path.read_text().replace('"not run": 1', '"not run": 2'))
+    difference = another.dvc("metrics", "diff")
+    assert "all.not run" in difference
+    another.dvc("plots", "show", "--out", "plots")
+    assert "T-1/1" in (another.root / "plots/index.html").read_text()
+
+
+def test_an_unfinished_tier_is_refused(another: Repository) -> None:
+    path = another.root / "config/papers/tiny.yaml"
+    path.write_text(path.read_text().replace("lr: 0.2", "lr: 0.3"))
+    before = (another.root / SMOKE / "index.json").read_bytes()
+    said = another.cyclery("publish", expect=2)
+    assert "tier 'smoke' is not finished" in said and "make reproduce TIER=smoke" in said
+    assert (another.root / SMOKE / "index.json").read_bytes() == before
+    other = another.root / "config/tiers/desk.yaml"
+    shutil.copy(another.root / "config/tiers/smoke.yaml", other)
+    said = another.cyclery("publish", "--set", "tier=desk", expect=2)
+    assert "lists smoke; add 'desk' there" in said
+    other.unlink()
+    # Weights that the store lost.
+    path.write_text(path.read_text().replace("lr: 0.3", "lr: 0.2"))
+    next((another.root / "results/store").rglob("checkpoint.safetensors")).unlink()
+    assert "TARGET=checkpoints` mends that" in another.cyclery("publish", expect=2)
+    another.snakemake("checkpoints")
+    another.snakemake("report")
+    another.cyclery("publish")
+
+
+def test_what_does_not_fit_into_the_repository(
+    another: Repository, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = another.root / SMOKE / "index.json"
+    before = path.read_bytes()
+    found = json.loads(before)
+    monkeypatch.setattr(publishing, "MOST_INSIDE", 1000)
+    with pytest.raises(UserError, match="tier 'smoke' does not fit into the remote inside"):
+        publishing.publish(another.root, {})
+    assert path.read_bytes() == before
+    weights = found["packs"]["checkpoints/tiny.tar"]["size"]
+    sizes = [each["size"] for each in [*found["packs"].values(), *found["datasets"].values()]]
+    monkeypatch.setattr(publishing, "MOST_INSIDE", sum(sizes) - weights + 100)
+    publishing.publish(another.root, {})
+    assert json.loads(path.read_text())["without_checkpoints"] == ["tiny"]
+    another.commit("without weights")
+    clone = another.clone(tmp_path / "clone")
+    assert "checkpoints: 0\n" in clone.cyclery("fetch") and clone.nothing_to_do()
+    # Who has only what was published can publish it anew.
+    said = clone.cyclery("publish")
+    assert "tiny: the weights of its parents were not published before, and are not here" in said
+    assert json.loads((clone.root / SMOKE / "index.json").read_text())["without_checkpoints"]
+
+
+def test_two_versions(origin: Repository, another: Repository, tmp_path: Path) -> None:
+    another.git("tag", "one")
+    path = another.root / "config/papers/tiny.yaml"
+    path.write_text(path.read_text().replace("lr: 0.2", "lr: 0.3"))
+    another.reproduce_and_publish("other results")
+    clone = another.clone(tmp_path / "clone")
+    clone.cyclery("fetch")
+    assert clone.results() == another.results() != origin.results()
+    clone.git("checkout", "--quiet", "one")
+    # The outputs of the other version make room, and their runs stay in the store.
+    said = clone.cyclery("fetch")
+    assert "nothing to be done" in said and "differed from what was published" in said
+    assert clone.results() == origin.results()
+    assert clone.figures().keys() == another.figures().keys()
+    clone.git("checkout", "--quiet", "main")
+    clone.cyclery("fetch")
+    assert clone.results() == another.results() and clone.nothing_to_do()
+
+
+def test_results_of_this_project_are_set_aside(origin: Repository, clone: Repository) -> None:
+    """A run of the same key, and outputs that differ, are kept; what is the same stays as it is."""
+    clone.cyclery("fetch")
+    [checkpoint, _] = sorted((clone.root / "results/store").rglob("checkpoint.safetensors"))
+    record = checkpoint.with_name("record.json")
+    own = seal({**json.loads(record.read_text()), "seconds": 12345.0})
+    record.write_text(json.dumps(own))
+    table = clone.root / "results/smoke/tables/tiny.csv"
+    table.write_text("mine\n")
+    times = {p: p.stat().st_mtime_ns for p in (clone.root / "results/store").rglob("record.json")}
+    said = clone.cyclery("fetch")
+    assert "1 runs of this project differed" in said and "1 files of this project" in said
+    assert clone.results() == origin.results() and clone.nothing_to_do()
+    kept = [p for p in (clone.root / "results/set-aside").rglob("*") if p.is_file()]
+    assert sorted(p.name for p in kept) == ["record.json", "tiny.csv"]
+    assert "12345" in next(p for p in kept if p.name == "record.json").read_text()
+    assert {p for p, then in times.items() if p.stat().st_mtime_ns != then} == {record}
+
+
+def snapshot(repository: Repository) -> dict[str, bytes]:
+    folder = repository.root / "results"
+    paths = [p for p in folder.rglob("*") if p.is_file() and "published" not in p.parts]
+    return {str(p): p.read_bytes() for p in paths}
+
+
+def test_what_was_tampered_with_is_refused(clone: Repository) -> None:
+    """The largest file of the remote, altered so that DVC cannot know: its cache trusts it."""
+    before = snapshot(clone)
+    largest = max((clone.root / "published").rglob("??*"), key=lambda p: p.stat().st_size)
+    data = bytearray(largest.read_bytes())
+    data[len(data) // 2] ^= 1
+    largest.chmod(0o644)
+    largest.write_bytes(data)
+    said = clone.cyclery("fetch", expect=2)
+    assert said.count("cyclery: ") == 1 and "Traceback" not in said
+    assert "refused: its SHA-256" in said or "DVC could not pull" in said
+    assert snapshot(clone) == before
+
+
+def test_a_dead_remote_is_one_message_without_secrets(clone: Repository) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"http://somebody:{SECRET}@127.0.0.1:{closed.getsockname()[1]}/x"
+    clone.dvc("remote", "add", "--local", "web", address)
+    clone.dvc("remote", "modify", "--local", "web", "password", SECRET)
+    before = snapshot(clone)
+    said = clone.cyclery("fetch", "--remote", "web", expect=2)
+    assert said.count("\n") == 1 and said.startswith(
+        "cyclery: DVC could not pull from remote 'web'"
+    )
+    assert SECRET not in said and "Traceback" not in said
+    shutil.rmtree(clone.root / "published")
+    said = clone.cyclery("fetch", expect=2)
+    assert said.count("\n") == 1 and "'published' (../published): it does not answer" in said
+    assert "there is no remote 'nowhere'; remotes: published, web" in clone.cyclery(
+        "fetch", "--remote", "nowhere", expect=2
+    )
+    assert snapshot(clone) == before
+
+
+def test_a_secret_is_nowhere(another: Repository) -> None:
+    another.dvc("remote", "add", "--local", "web", f"https://me:{SECRET}@example.org/x")
+    another.dvc("remote", "modify", "--local", "web", "password", SECRET)
+    shutil.rmtree(another.root / SMOKE)
+    said = another.cyclery("publish", "--verbose")
+    said += another.cyclery("fetch", "--verbose")
+    assert SECRET not in said
+    for path in (p for p in another.root.rglob("*") if p.is_file()):
+        if path.name != "config.local":
+            assert SECRET.encode() not in path.read_bytes(), path
+
+
+def kill_often(repository: Repository, command: str, seconds: float) -> None:
+    """Kill a command, with all that it started, at four random moments of its time."""
+    chance = random.Random(6)
+    for _ in range(4):
+        process = repository.start("cyclery", command)
+        time.sleep(chance.uniform(0.3, 1.0) * seconds)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_a_killed_publication_is_completed(another: Repository, tmp_path: Path) -> None:
+    before = (another.root / "dvc.lock").read_bytes()
+    for name in (SMOKE, "results/published/datasets", "published", ".dvc/cache"):
+        shutil.rmtree(another.root / name)
+    (another.root / "dvc.lock").unlink()
+    began = time.monotonic()
+    another.cyclery("publish")
+    took = time.monotonic() - began
+    kill_often(another, "publish", took)
+    another.cyclery("publish")
+    assert (another.root / "dvc.lock").read_bytes() == before
+    assert not another.git("status", "--porcelain")
+    clone = another.clone(tmp_path / "clone")
+    assert "nothing to be done" in clone.cyclery("fetch")
+
+
+def test_a_killed_fetch_is_completed(origin: Repository, clone: Repository, tmp_path: Path) -> None:
+    began = time.monotonic()
+    origin.clone(tmp_path / "timed").cyclery("fetch")
+    took = time.monotonic() - began
+    kill_often(clone, "fetch", took)
+    clone.cyclery("fetch")
+    assert clone.results() == origin.results() and clone.nothing_to_do()
+    assert clone.figures() == origin.figures()
+    assert not list((clone.root / "results").glob(".fetch-*"))
+
+
+def test_a_dataset_that_is_not_shared_is_made_again(clone: Repository) -> None:
+    path = clone.root / "results/data/digits.safetensors"
+    clone.cyclery("fetch")
+    content = path.read_bytes()
+    path.unlink()
+    assert clone.nothing_to_do()
+    config = clone.root / "config/papers/tiny.yaml"
+    config.write_text(config.read_text().replace("lr: 0.2", "lr: 0.3"))
+    clone.snakemake("report")
+    assert path.read_bytes() == content and clone.trained() == 2
