@@ -79,7 +79,7 @@ def test_everything_has_a_time_limit(pytestconfig: pytest.Config) -> None:
 
 
 def test_files_that_come_first_are_there() -> None:
-    names = {path.name for path in checkout_factory.files("tests/*.py")}
+    names = {path.name for path in checkout_factory.files("tests/**/*.py")}
     assert names.issuperset(conftest.FIRST)
 
 
@@ -92,12 +92,12 @@ def test_workers_follow_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not slurm_factory.WITH_PARENT, reason="setpriv is not installed (util-linux)")
 def test_daemons_end_with_the_tests_that_started_them() -> None:
     program = (
-        "import subprocess, sys; import slurm_factory as slurm\n"
+        "import subprocess, sys; from factories import slurm\n"
         "daemon = subprocess.Popen([*slurm.WITH_PARENT, 'sleep', '60'], start_new_session=True)\n"
         "print(daemon.pid, flush=True); sys.stdin.read()"
     )
     parent = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=Path(__file__).parent, text=True,
+        [sys.executable, "-c", program], cwd=Path(__file__).parents[1], text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert parent.stdout is not None

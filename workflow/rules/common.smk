@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 try:
-    PLAN = Graph.load(Path(workflow.basedir), config)
+    PLAN = Graph.load(Path.cwd(), config)
     if workflow.is_main_process:
         # A plain `dvc pull` brings packs alone.
         arrive(PLAN)

@@ -23,7 +23,7 @@ except ModuleNotFoundError as missing:
 prefer_this_python()
 
 try:
-    load_config(Path(workflow.basedir))
+    load_config(Path.cwd())
 except UserError as mistake:
     print(f"cyclery: {mistake}", file=sys.stderr)
     sys.exit(2)
