@@ -217,15 +217,15 @@ def figures(record: Json) -> Json:
 
 
 def start(jobs: list[Json], root: Path, *options: str) -> subprocess.Popen[str]:
-    """Start ``python -m cyclery.engine`` on these jobs, with its store in ``root``/store."""
+    """Start a process that trains these jobs, with its store in ``root``/store."""
     root.mkdir(parents=True, exist_ok=True)
     path = root / "jobs.json"
     path.write_text(json.dumps(jobs))
-    source = Path(sys.modules["cyclery"].__file__ or "").parents[1]
+    places = [Path(sys.modules["cyclery"].__file__ or "").parents[1], Path(__file__).parents[1]]
     return subprocess.Popen(
-        [sys.executable, "-m", "cyclery.engine", str(path), "--store", str(root / "store"),
+        [sys.executable, "-m", "factories.train_jobs", str(path), "--store", str(root / "store"),
          "--data", str(manifest().parent), "--device", "cpu", *options],
-        env={**os.environ, "PYTHONPATH": str(source)}, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from factories import engine as factory
+from factories.jobs import part_jobs
 from factories.project import PAPER, TIER, run, write
 from factories.record import Records, claim, comparison, experiment, key
 from scipy import stats as scipy_stats
@@ -41,7 +42,7 @@ from cyclery.models import SETTINGS
 from cyclery.models.layers import batch_norms
 from cyclery.models.settings import TRAINING_ONLY
 from cyclery.plan.graph import Plan
-from cyclery.plan.job_specs import part_jobs, shard_jobs, source_jobs
+from cyclery.plan.job_specs import shard_jobs, source_jobs
 from cyclery.plan.model import ArmPlan, Parent, needed_seeds
 from cyclery.plan.project_checks import check
 
