@@ -38,14 +38,16 @@ class Supervised:
         self.images, self.labels, self.task, self.device = images, labels, task, images.device
         on_gpu = self.device.type == "cuda"
         self.format = torch.channels_last if on_gpu else torch.contiguous_format
-        shape = tuple(images.shape[1:])
+        channels, height, width = images.shape[1:]
+        shape = channels, height, width
         net = models.build(task["net"]["name"], task["net"]["settings"], shape, task["classes"])
-        self.net = net.to(self.device, memory_format=self.format).train()
+        self.net = net.to(self.device).to(memory_format=self.format).train()
+        specs: list[Any] = [[], task["augment"], task["augment"] + task["strong"]]
         self.plain, self.weak, self.strong = (
             Pipeline(spec, shape, task["mean"], task["std"], task["max_value"]).to(self.device)
-            for spec in ([], task["augment"], task["augment"] + task["strong"])
+            for spec in specs
         )
-        self.weights = list(self.net.parameters())
+        self.weights: list[Tensor] = list(self.net.parameters())
         decayed = [p for p in self.weights if p.ndim > 1]
         others = [p for p in self.weights if p.ndim <= 1]
         self.optimiser = torch.optim.SGD(
