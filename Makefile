@@ -79,7 +79,7 @@ docs: $(READY) ## regenerate the JSON Schemas and the reference of every config 
 	$(BIN)/cyclery docs
 
 record: $(READY) ## record what methods compute: a new one, a raised VERSION, other code that computes the same
-	PYTHONPATH=tests $(BIN)/python -m factories.versions $(ARGS)
+	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m factories.versions $(ARGS)
 
 lock: ## resolve requirements.lock anew after a change of pyproject.toml (needs uv)
 	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile pyproject.toml --extra dev --universal \
