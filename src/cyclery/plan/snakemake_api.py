@@ -15,14 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cyclery.common import mtimes
+from cyclery.common import checksums, mtimes
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.config.load import load
 from cyclery.config.resolve import budget
 from cyclery.data import registry
-from cyclery.plan import lost_files as due
 from cyclery.plan import resources
 from cyclery.plan.graph import Plan
+from cyclery.plan.lost_files import LostFiles
 from cyclery.plan.model import ArmPlan, Shard, digest
 from cyclery.plan.project_checks import check
 
@@ -299,4 +299,18 @@ class Graph:
 
     def due(self, part: str | None = None) -> list[str]:
         """Return what a target must ask for by name: what is lost of a part, or of the report."""
-        return due.of_report(self) if part is None else due.of_part(self, part)
+        project = self.plan.project
+        lost = LostFiles(project.root, project.results)
+        if part is None:
+            lost.mend(f"{self.report}/{checksums.NAME}")
+            return [path for paper in project.selected() for path in self.due(paper)]
+        lost.mend(self.sums(part))
+        # Without evidence, the job that makes it asks for all records itself.
+        records = self.record_files(part) if (project.root / self.evidence(part)).exists() else []
+        files = [
+            *dict.fromkeys(m for group in self.plan.groups(part) for m in self.manifests(group)),
+            *self.part_range_files(part),
+            *records,
+            *(self.evidence(part), self.table(part), self.sums(part)),
+        ]
+        return list(lost.missing(files))
