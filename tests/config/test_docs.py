@@ -143,7 +143,7 @@ def test_the_page_has_every_key_and_name() -> None:
         for key in model.model_fields:
             assert f"\n| `{key}` | " in page, key
     for known in (
-        schedules.KINDS, models.SETTINGS, optim_settings.SETTINGS, augment_settings.OPS,
+        schedules.KINDS, augment_settings.OPS,
         dict.fromkeys(methods.names()),
     ):  # fmt: skip
         for name in known:

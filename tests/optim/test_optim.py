@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from cyclery.optim.optimisers import Flat, build, clip_, grad_norm
+from cyclery.optim.settings import SETTINGS
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cyclery.common.errors import UserError
 from cyclery.optim import optimisers
-from cyclery.optim.optimisers import Flat, build, clip_, grad_norm
-from cyclery.optim.settings import SETTINGS
 
 STEPS = 20
 

@@ -146,6 +146,10 @@ def _untrained(arm: ArmPlan, data: Data) -> Trained:
     kind, manifest = arm.settings["model"], data.manifest
     with torch.random.fork_rng(devices=[]):
         net = models.build(
-            kind["name"], kind["settings"], tuple(manifest["shape"]), manifest["classes"]
+            kind["name"],
+            kind["settings"],
+            tuple(manifest["shape"]),
+            manifest["classes"],
+            arm.settings.get("head"),
         )
     return Trained({**_small(arm.settings), "seed": 0}, net.state_dict())
