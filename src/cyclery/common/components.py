@@ -10,7 +10,7 @@ import ast
 import inspect
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,8 +118,9 @@ def takes(function: Any, count: int) -> bool:
 
 def _problems(settings: Any) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what is wrong with a class of settings, each with the names that lead to its line."""
-    params: Any = getattr(settings, "__dataclass_params__", None)
-    if not (isinstance(settings, type) and is_dataclass(settings) and params.frozen):
+    # Of its own: a class that extends a dataclass without being one has no fields of its own.
+    params = vars(settings).get("__dataclass_params__") if isinstance(settings, type) else None
+    if params is None or not params.frozen:
         yield ("Settings",), "Settings must be a dataclass with `@dataclass(frozen=True)`."
         return
     for item in fields(settings):
