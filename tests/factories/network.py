@@ -36,12 +36,18 @@ def shape_of(name: str) -> Shape:
 
 
 def small(
-    name: str, shape: Shape | None = None, classes: int = 10, seed: int = 0, **settings: Any
+    name: str,
+    shape: Shape | None = None,
+    classes: int = 10,
+    seed: int = 0,
+    head: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> nn.Module:
     """Return a new small network; the test is skipped where its package is not installed."""
     torch.manual_seed(seed)
+    given = {**SMALL.get(name, {}), **settings}
     try:
-        return build(name, {**SMALL.get(name, {}), **settings}, shape or shape_of(name), classes)
+        return build(name, given, shape or shape_of(name), classes, head)
     except UserError as error:
         if "cannot be imported" in str(error):
             pytest.skip(str(error))

@@ -268,6 +268,8 @@ def _model(given: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]
 
 def _head(given: dict[str, Any]) -> dict[str, Any]:
     """Return the head under its key; nothing where it is the one that every network has."""
+    if given == DEFAULTS["head"]:
+        return {}
     name, settings = _settings("head", given)
     head = heads.resolve(name, settings)
     return {} if head is None else {"head": head}
