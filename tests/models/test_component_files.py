@@ -204,7 +204,7 @@ def test_a_wrong_file_is_one_message_that_names_it(
 OTHER = {
     "model": {
         "(settings, shape, classes)": ("(settings)", "build must be a function that takes 3"),
-        "(ModelSettings)": ("", "Settings must extend ModelSettings"),
+        "(ModelSettings)": ("", "Settings must derive from ModelSettings"),
     },
     "head": {"(settings, width, classes)": ("()", "takes 3 arguments: settings, width, classes")},
     "optimiser": {"(Optimiser)": ("", "Rule must be a class that extends Optimiser")},

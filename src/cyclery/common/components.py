@@ -78,21 +78,30 @@ class Components:
             *most, last = [f"{key} ({words})" if words else key for key, words in self.declares]
             whole = f"{', '.join(most)} and {last}" if most else last
             raise UserError(
-                f"{file}: declares no {', '.join(missing)}; a {self.noun}'s file has {whole}."
+                f"{file}: declares no {', '.join(missing)}; every {self.noun}'s file has {whole}."
             )
         return module
 
-    def settings(self, name: str, functions: dict[str, Sequence[str]] | None = None) -> type:
+    def settings(
+        self,
+        name: str,
+        functions: dict[str, Sequence[str]] | None = None,
+        base: type = object,
+        defaults: bool = True,
+    ) -> type:
         """Return the class ``Settings`` of a component.
 
         Args:
             name: of the component.
             functions: what its file must define, with the arguments that each takes.
+            base: the class that the settings derive from, whose abstract methods they define.
+            defaults: whether every field needs one.
 
         Raises:
-            UserError: what ``load`` raises; ``Settings`` is no frozen dataclass; a field of it has
-                no default, no ``doc`` in its metadata or an annotation that cannot be read; a
-                function takes other arguments. It names the file and the line.
+            UserError: what ``load`` raises; ``Settings`` is no frozen dataclass, or does not derive
+                from ``base``; a field of it has no default, no ``doc`` in its metadata or an
+                annotation that cannot be read; a function takes other arguments. It names the file
+                and the line.
         """
         module, file = self.load(name), self.path(name)
         for key, arguments in (functions or {}).items():
@@ -101,7 +110,7 @@ class Components:
                     f"{file}:{_line(file, key)}: {key} must be a function that takes "
                     f"{len(arguments)} arguments: {', '.join(arguments)}."
                 )
-        for path, problem in _problems(module.Settings):
+        for path, problem in _problems(module.Settings, base, defaults):
             raise UserError(f"{file}:{_line(file, *path)}: {problem}")
         settings: type = module.Settings
         return settings
@@ -116,16 +125,20 @@ def takes(function: Any, count: int) -> bool:
     return True
 
 
-def _problems(settings: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+def _problems(settings: Any, base: type, defaults: bool) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what is wrong with a class of settings, each with the names that lead to its line."""
     # Of its own: a class that extends a dataclass without being one has no fields of its own.
     params = vars(settings).get("__dataclass_params__") if isinstance(settings, type) else None
     if params is None or not params.frozen:
         yield ("Settings",), "Settings must be a dataclass with `@dataclass(frozen=True)`."
         return
+    if not issubclass(settings, base):
+        yield ("Settings",), f"Settings must derive from {base.__name__}."
+    for method in sorted(getattr(settings, "__abstractmethods__", ())):
+        yield ("Settings",), f"Settings must define `{method}`."
     for item in fields(settings):
         where = f"Settings.{item.name}"
-        if item.default is MISSING and item.default_factory is MISSING:
+        if defaults and item.default is MISSING and item.default_factory is MISSING:
             yield ("Settings", item.name), f"{where} has no default; every field needs one."
         if not item.metadata.get("doc"):
             yield (

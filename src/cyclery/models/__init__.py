@@ -22,7 +22,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cyclery.common.components import Components
-from cyclery.common.errors import UserError
 from cyclery.common.fields import parse
 from cyclery.models import heads
 from cyclery.models._settings import ModelSettings, Shape
@@ -49,13 +48,7 @@ def settings_type(name: str) -> type[ModelSettings]:
 
     A UserError names the networks there are, or what is wrong with the file of this one.
     """
-    found = _FILES.settings(name, {"build": ("settings", "shape", "classes")})
-    if not issubclass(found, ModelSettings):
-        raise UserError(
-            f"{_FILES.path(name)}: Settings must extend ModelSettings of cyclery.models, which "
-            "says which images a network takes."
-        )
-    return found
+    return _FILES.settings(name, {"build": ("settings", "shape", "classes")}, base=ModelSettings)
 
 
 def check(
