@@ -7,9 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from factories import method as method_factory
+from factories import component
 from factories import project as project_factory
 
+from cyclery import methods
 from cyclery.authoring.skeletons import KINDS
 from cyclery.cli.main import main
 
@@ -87,16 +88,12 @@ def test_a_new_paper_passes_all_checks(root: Path, capsys: pytest.CaptureFixture
     assert " 4 " in capsys.readouterr().out
 
 
-def test_a_new_method_passes_all_checks(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_new_method_passes_all_checks(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = new(root, "method", "my_method")
-    with monkeypatch.context() as patch:
-        method_factory.writer(patch, tmp := root / "methods")("my_method", path.read_text())
+    with component.written(methods, root / "methods") as write:
+        write("my_method", path.read_text())
         assert main(["--root", str(root), "check", "--method", "my_method"]) == 0
-        assert "the method my_method (1): all are good" in capsys.readouterr().out
-        assert list(tmp.glob("*.py"))
-    method_factory.forget()
+    assert "the method my_method (1): all are good" in capsys.readouterr().out
 
 
 def test_python_files_have_the_house_style(root: Path) -> None:

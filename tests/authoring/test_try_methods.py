@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factories import component
 from factories import method as method_factory
 from factories import project as project_factory
-from factories.method import Write
+from factories.component import Write
 
 from cyclery import methods
 from cyclery.cli.main import main
 
 
 @pytest.fixture
-def write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Write]:
+def write(tmp_path: Path) -> Iterator[Write]:
     """Return what writes a method's file, which is gone after the test."""
-    with monkeypatch.context() as patch:
-        yield method_factory.writer(patch, tmp_path / "methods")
-    method_factory.forget()
+    with component.written(methods, tmp_path / "methods") as writer:
+        yield writer
 
 
 def tried(root: Path, *arms: dict[str, object], name: str | None = None) -> int:
@@ -129,14 +129,13 @@ def test_trying_leaves_global_generators_alone(write: Write, tmp_path: Path) -> 
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
 
 
-@pytest.mark.usefixtures("write")
 def test_a_folder_named_torch_hides_no_line_of_a_method(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "torch").mkdir()
-    write = method_factory.writer(monkeypatch, tmp_path / "torch/methods")
-    path = write("wrong", method_factory.text(before="z = z * float(z.detach().mean())"))
-    assert tried(tmp_path, {"name": "wrong"}) == 2
+    with component.written(methods, tmp_path / "torch/methods") as write:
+        path = write("wrong", method_factory.text(before="z = z * float(z.detach().mean())"))
+        assert tried(tmp_path, {"name": "wrong"}) == 2
     assert f"{path}:" in capsys.readouterr().err
 
 

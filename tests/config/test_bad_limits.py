@@ -492,7 +492,7 @@ def test_weights_are_estimated_well_enough(
 ) -> None:
     with torch.device("meta"):
         found = sum(p.numel() for p in build(name, settings, (1, 32, 32), 10).parameters())
-    monkeypatch.setattr("cyclery.models.limits.MOST_WEIGHTS", 1)
+    monkeypatch.setattr("cyclery.models._limits.MOST_WEIGHTS", 1)
     with pytest.raises(UserError, match="makes a network of about") as refusal:
         build(name, settings, (1, 32, 32), 10)
     estimate = float(str(refusal.value).partition("about ")[2].partition(" ")[0])

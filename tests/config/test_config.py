@@ -17,7 +17,8 @@ from cyclery.common.fields import check_given, parse
 from cyclery.config.load import load, read_value, read_yaml
 from cyclery.config.resolve import DEFAULTS, merge, resolve
 from cyclery.config.settings import Settings
-from cyclery.optim.settings import Adam, Sgd
+from cyclery.optim.adam import Settings as Adam
+from cyclery.optim.sgd import Settings as Sgd
 from cyclery.plan.project_checks import check
 
 Json = dict[str, Any]

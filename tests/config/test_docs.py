@@ -15,7 +15,7 @@ import pytest
 from factories import checkout as checkout_factory
 from factories.project import PAPER, TIER, arms, rich_paper, run
 
-from cyclery import methods, models, schedules
+from cyclery import methods, models, optim, schedules
 from cyclery.augment import settings as augment_settings
 from cyclery.config.docs import FILES, documents
 from cyclery.config.load import read_yaml
@@ -23,7 +23,7 @@ from cyclery.config.models import Config, Paper, Tier
 from cyclery.config.resolve import DEFAULTS
 from cyclery.config.settings import Settings
 from cyclery.data.registry import DATASETS
-from cyclery.optim import settings as optim_settings
+from cyclery.models import heads
 
 ROOT = checkout_factory.ROOT
 Json = dict[str, Any]
@@ -143,8 +143,8 @@ def test_the_page_has_every_key_and_name() -> None:
         for key in model.model_fields:
             assert f"\n| `{key}` | " in page, key
     for known in (
-        schedules.KINDS, models.SETTINGS, optim_settings.SETTINGS, augment_settings.OPS,
-        dict.fromkeys(methods.names()),
+        schedules.KINDS, augment_settings.OPS,
+        methods.names(), models.names(), heads.names(), optim.names(),
     ):  # fmt: skip
         for name in known:
             assert f"\n### {name}\n" in page

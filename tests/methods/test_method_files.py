@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factories import component
 from factories import engine as factory
 from factories import method as method_factory
 from factories import project as project_factory
-from factories.method import Write
+from factories.component import Write
 
 from cyclery import methods
 from cyclery.cli.main import main
@@ -23,11 +24,10 @@ from cyclery.methods import _file
 
 
 @pytest.fixture
-def write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Write]:
+def write(tmp_path: Path) -> Iterator[Write]:
     """Return what writes a method's file, which is gone after the test."""
-    with monkeypatch.context() as patch:
-        yield method_factory.writer(patch, tmp_path / "methods")
-    method_factory.forget()
+    with component.written(methods, tmp_path / "methods") as writer:
+        yield writer
 
 
 def first_epoch(name: str, epochs: int = 1) -> None:

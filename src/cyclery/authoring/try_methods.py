@@ -238,6 +238,10 @@ def _untrained(settings: Json, data: Data) -> Trained:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = models.build(
-            kind["name"], kind["settings"], tuple(manifest["shape"]), manifest["classes"]
+            kind["name"],
+            kind["settings"],
+            tuple(manifest["shape"]),
+            manifest["classes"],
+            settings.get("head"),
         )
     return Trained({**_small(settings), "seed": 0}, net.state_dict())

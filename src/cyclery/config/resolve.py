@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cyclery import methods, models, schedules
+from cyclery import methods, models, optim, schedules
 from cyclery.augment import settings as augment_settings
 from cyclery.common.errors import UserError, choices
 from cyclery.common.fields import parse, plain
@@ -18,11 +18,12 @@ from cyclery.config.components import QUANTITIES, check_layer, names
 from cyclery.config.settings import Settings
 from cyclery.data import registry, sizes
 from cyclery.engine import ENGINE_VERSION
-from cyclery.optim import settings as optim_settings
+from cyclery.models import heads
 
 # What a run uses where no layer says otherwise.
 DEFAULTS: dict[str, Any] = {
     "split": {},
+    "head": {"name": heads.DEFAULT},
     "method": {"name": "supervised"},
     "optimiser": {"name": "sgd"},
     "momentum": 0.9,
@@ -53,7 +54,7 @@ SPLIT_DEFAULTS: dict[str, Any] = {
 # Five times as many as the longest run of a shipped paper.
 MOST_UPDATES = 5_000_000
 REQUIRED = ("dataset", "model", "lr", "batch", "epochs")
-COMPONENTS = ("model", "method", "optimiser")
+COMPONENTS = ("model", "head", "method", "optimiser")
 _SETTINGS = set(Settings.model_fields)
 
 
@@ -97,6 +98,7 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
         "dataset": {"name": dataset.name, "identity": dataset.identity},
         "split": split,
         "model": model,
+        **_head(given["head"]),
         "optimiser": _optimiser(given["optimiser"]),
         "schedules": {
             **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
@@ -264,9 +266,18 @@ def _model(given: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]
     return {"name": name, "settings": plain(models.check(name, settings, shape))}
 
 
+def _head(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the head under its key; nothing where it is the one that every network has."""
+    if given == DEFAULTS["head"]:
+        return {}
+    name, settings = _settings("head", given)
+    head = heads.resolve(name, settings)
+    return {} if head is None else {"head": head}
+
+
 def _optimiser(given: dict[str, Any]) -> dict[str, Any]:
     name, settings = _settings("optimiser", given)
-    found: Any = parse(optim_settings.SETTINGS[name], settings, "optimiser")
+    found: Any = parse(optim.settings_type(name), settings, "optimiser")
     return {"name": name, "settings": plain(found)}
 
 

@@ -13,10 +13,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from cyclery import methods, models, schedules
+from cyclery import methods, models, optim, schedules
 from cyclery.augment import settings as augment_settings
 from cyclery.config import components
-from cyclery.optim import settings as optim_settings
+from cyclery.models import heads
 from cyclery.schedules.kinds import RANGE_WORDS, Number, Schedule, Stage
 
 Json = dict[str, Any]
@@ -63,8 +63,9 @@ def _definitions() -> Json:
     quantities = {name: method.quantities for name, method in known_methods.items()}
     return {
         "Dataset": {"enum": sorted(components.names("dataset"))},
-        "Model": _component(models.SETTINGS),
-        "Optimiser": _component(optim_settings.SETTINGS),
+        "Model": _component({name: models.settings_type(name) for name in models.names()}),
+        "Head": _component({name: heads.settings_type(name) for name in heads.names()}),
+        "Optimiser": _component({name: optim.settings_type(name) for name in optim.names()}),
         "Method": _component(method_types, quantities),
         "Augmentation": _tagged("op", augment_settings.OPS, needed=True),
         "Quantity": {

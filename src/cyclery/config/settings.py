@@ -206,8 +206,8 @@ class Split(Strict):
 class Settings(Strict):
     """Settings of a run. Tier, paper, experiment and arm may each set any; the later one holds.
 
-    A component (network, method, optimiser) that is named again keeps the settings below it; a
-    split keeps the keys that are not set again. Null takes a setting back to its default.
+    A component (network, head, method, optimiser) that is named again keeps the settings below it;
+    a split keeps the keys that are not set again. Null takes a setting back to its default.
     """
 
     dataset: Annotated[str, checked(_dataset), WithJsonSchema({"x-ref": "Dataset"})] | None = Field(
@@ -217,6 +217,13 @@ class Settings(Strict):
     model: (
         Annotated[dict[str, Any], _component("model"), WithJsonSchema({"x-ref": "Model"})] | None
     ) = Field(None, description="network: a name, or `name` with its settings")
+    head: (
+        Annotated[dict[str, Any], _component("head"), WithJsonSchema({"x-ref": "Head"})] | None
+    ) = Field(
+        None,
+        description="what makes logits of the network's features: a name, or `name` with its "
+        "settings",
+    )
     method: (
         Annotated[dict[str, Any], _component("method"), WithJsonSchema({"x-ref": "Method"})] | None
     ) = Field(

@@ -1,4 +1,7 @@
-"""What the networks share: norms, activations, noise, initial weights, the classifier's shape."""
+"""What networks are made of, and what can be done to any of them; this imports torch.
+
+Norms, activations, noise, convolutions, initial weights; running statistics and modes.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from math import gcd
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from cyclery.models.settings import Activation, Norm
+from cyclery.models._settings import Activation, Norm
 
-
-class Classifier(nn.Module):
-    """A network in two parts: ``features`` [B, C, H, W] -> [B, D] and the linear ``head``."""
-
-    def __init__(self, width: int, classes: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(width, classes)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return the feature vectors [B, D] of images [B, C, H, W]."""
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [B, classes] of images [B, C, H, W]."""
-        logits: Tensor = self.head(self.features(x))
-        return logits
+M = TypeVar("M", bound=nn.Module)
 
 
 class Noise(nn.Module):
@@ -155,22 +144,26 @@ def scaled(count: int, factor: float) -> int:
     return max(1, round(count * factor))
 
 
-def initialise(model: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / (outputs x kernel size)), as He et al. (2015) and WRN do.
+def initialise(model: M) -> M:
+    """Return ``model``, its convolutions drawn anew from N(0, 2 / (outputs x kernel size)).
 
-    Their biases, where they have any, start at 0. Linear layers and norms keep what torch gives
-    them.
+    As He et al. (2015) and WRN do. Their biases, where they have any, start at 0. Linear layers
+    and norms keep what torch gives them.
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+    return model
 
 
-def pool(x: Tensor) -> Tensor:
-    """Return the mean over the pixels, [B, C, H, W] -> [B, C].
+class Pool(nn.Module):
+    """The mean over the pixels, [B, C, H, W] -> [B, C].
 
     Not ``adaptive_avg_pool2d``, whose backward pass is not deterministic on CUDA.
     """
-    return x.mean((2, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled maps [B, C]."""
+        return x.mean((2, 3))

@@ -31,11 +31,3 @@ def check_weights(count: int, where: str, key: str) -> None:
             f"{where}.{key}: makes a network of about {count:.1e} weights; at most "
             f"{MOST_WEIGHTS:.0e} can be trained, so lower it."
         )
-
-
-def dense_weights(layers: int, growth: int, bottleneck: bool) -> int:
-    """Return about how many weights a DenseNet of so many layers has."""
-    # Each takes what the stem and those before it gave; transitions halve that.
-    inputs = layers * growth // (4 if bottleneck else 2) + 2 * growth
-    each = 4 * growth * inputs + 36 * growth**2 if bottleneck else 9 * growth * inputs
-    return layers * each

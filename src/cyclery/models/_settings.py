@@ -1,25 +1,48 @@
-"""What the settings of all networks share: torch-free, as ``cyclery.models.settings`` is."""
+"""What the settings of networks share; planning reads them, so nothing here imports torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from cyclery.common.errors import UserError
 
 Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+
+Norm = Literal["batch", "group", "layer"]
+Activation = Literal["relu", "leaky", "sigmoid"]
+
+# Metadata of fields that several networks have.
+NORM: dict[str, Any] = {
+    "doc": "normalisation: batch; group (16 groups, fewer where a group would hold under 4 "
+    "channels); layer (one group over channels and pixels)"
+}
+NORM_MOMENTUM: dict[str, Any] = {
+    "doc": "share of each batch in the running statistics of batch norm (torch's sense: 1 - "
+    "TensorFlow's; FixMatch has 0.001)",
+    "low": 0,
+    "high": 1,
+}
+NORM_EPS: dict[str, Any] = {"doc": "what the norms add to the variance", "above": 0}
+ACTIVATION: dict[str, Any] = {"doc": "activation after each norm; leaky has slope 0.1 below 0"}
+WIDTH: dict[str, Any] = {
+    "doc": "factor on all numbers of channels and hidden units; 1 is the papers'",
+    "above": 0,
+    "high": 5,
+}
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What all networks share: where they are built and which images they take."""
+    """Base of a network's ``Settings``: which images it takes, and what else planning asks."""
 
-    FILE: ClassVar[str]
-    """Module of this package whose function, named like the network, builds it."""
     MIN_SIDE: ClassVar[int] = 1
     """Smallest image side in pixels."""
     CHANNELS: ClassVar[int | None] = None
     """The only number of image channels, where there is one."""
+    TRAINING_ONLY: ClassVar[tuple[str, ...]] = ("dropout", "norm_momentum")
+    """Settings that matter in training alone: in evaluation mode they change nothing."""
 
     @property
     def batch_norm(self) -> bool:
