@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cyclery import models, schedules
 from cyclery.common.errors import UserError
 from cyclery.config.resolve import SPLIT_DEFAULTS
-from cyclery.data import registry
+from cyclery.data.dataset import Dataset
 from cyclery.engine.failures import RunFailed, naming
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
@@ -60,21 +60,21 @@ def try_methods(plan: Plan) -> int:
             arms.setdefault(json.dumps(arm.settings["method"], sort_keys=True), arm)
     problems: dict[str, str] = {}
     for arm in arms.values():
-        for text in tried(arm):
+        for text in tried(arm, plan.project.datasets[arm.settings["dataset"]["name"]]):
             problems.setdefault(text, arm.id)
     if problems:
         raise UserError("\n".join(f"{arm}: {text}" for text, arm in problems.items()))
     return len(arms)
 
 
-def tried(arm: ArmPlan) -> list[str]:
-    """Return what is wrong with an arm's method, after its steps on random images."""
+def tried(arm: ArmPlan, dataset: Dataset) -> list[str]:
+    """Return what is wrong with an arm's method, after its steps on images like its dataset's."""
     settings = {**_small(arm.settings), "seed": 0}
     job = {"key": "", "label": arm.id, "settings": settings}
     reads: dict[str, None] = {}
     try:
         with naming(job):
-            _steps(settings, arm.parents, reads)
+            _steps(settings, _images(dataset), arm.parents, reads)
     except RunFailed as failed:
         return [failed.failure.text]
     return [
@@ -84,8 +84,9 @@ def tried(arm: ArmPlan) -> list[str]:
     ]
 
 
-def _steps(settings: dict[str, Any], parents: Mapping[str, Parent], reads: dict[str, None]) -> None:
-    data = _images(settings["dataset"]["name"])
+def _steps(
+    settings: dict[str, Any], data: Data, parents: Mapping[str, Parent], reads: dict[str, None]
+) -> None:
     taken = {name: [_untrained(parent.arm, data)] for name, parent in parents.items()}
     run = Run(settings, data, torch.device("cpu"), parents=taken)
     step = run.method.step
@@ -127,17 +128,16 @@ def _constant(given: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _images(dataset: str) -> Data:
+def _images(dataset: Dataset) -> Data:
     """Return random images of a dataset's shape, the same at every call."""
-    found = registry.get(dataset)
     count = CLASSES * EACH
     drawn = torch.Generator().manual_seed(0)
     images = torch.randint(
-        0, found.max_value + 1, (count, *found.shape), generator=drawn, dtype=torch.uint8
+        0, dataset.max_value + 1, (count, *dataset.shape), generator=drawn, dtype=torch.uint8
     )
-    half = [128.0 / found.max_value] * found.shape[0]
-    manifest = {"shape": list(found.shape), "classes": CLASSES, "n_train": count,
-                "mean": half, "std": half, "max_value": found.max_value}  # fmt: skip
+    half = [128.0 / dataset.max_value] * dataset.shape[0]
+    manifest = {"shape": list(dataset.shape), "classes": CLASSES, "n_train": count,
+                "mean": half, "std": half, "max_value": dataset.max_value}  # fmt: skip
     return Data(images, torch.arange(count) % CLASSES, manifest)
 
 

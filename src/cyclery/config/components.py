@@ -8,7 +8,6 @@ from typing import Any
 from cyclery import methods, models, schedules
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.common.fields import check_given, check_limits
-from cyclery.data.registry import DATASETS
 from cyclery.optim import settings as optim_settings
 
 # Quantities of the engine, and limits beyond those of every schedule (numbers from 0).
@@ -28,11 +27,10 @@ _FACTORS = ("exponential", "triangular")
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of a kind of component: dataset, model, method or optimiser."""
+    """Return the names of a kind of component: model, method or optimiser."""
     if kind == "method":
         return list(methods.names())
     known: dict[str, Mapping[str, Any]] = {
-        "dataset": DATASETS,
         "model": models.SETTINGS,
         "optimiser": optim_settings.SETTINGS,
     }

@@ -15,6 +15,7 @@ from cyclery import methods, models, schedules
 from cyclery.augment import settings as augment_settings
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
+from cyclery.common.strict import Strict
 from cyclery.config.comparisons import (
     BestOf,
     Comparison,
@@ -24,6 +25,7 @@ from cyclery.config.comparisons import (
     RankCorrelation,
     Trend,
 )
+from cyclery.config.load import datasets
 from cyclery.config.models import (
     Arm,
     Claim,
@@ -38,20 +40,26 @@ from cyclery.config.models import (
 )
 from cyclery.config.resolve import DEFAULTS, REQUIRED, SPLIT_DEFAULTS
 from cyclery.config.schema import schema
-from cyclery.config.settings import LongTail, Settings, Split, Strict, TwoLevel
-from cyclery.data.registry import DATASETS
+from cyclery.config.settings import LongTail, Settings, Split, TwoLevel
+from cyclery.data.dataset import DatasetFile, Package, RawFile
+from cyclery.data.registry import Datasets
 from cyclery.optim import settings as optim_settings
 from cyclery.schedules.kinds import RANGE_WORDS
 
 log = logging.getLogger(__name__)
 SCHEMAS = Path("workflow/schemas")
 REFERENCE = Path("docs/configuration.md")
-FILES: dict[str, type[BaseModel]] = {"config": Config, "tier": Tier, "paper": Paper}
+FILES: dict[str, type[BaseModel]] = {
+    "config": Config, "tier": Tier, "paper": Paper, "dataset": DatasetFile,
+}  # fmt: skip
 # The models of the page, in reading order, by heading.
 MODELS: dict[str, type[Strict]] = {
     "config/config.yaml": Config,
     "config/tiers/*.yaml": Tier,
     "config/papers/*.yaml": Paper,
+    "config/datasets/*.yaml": DatasetFile,
+    "Raw file": RawFile,
+    "Python package": Package,
     "Experiment": Experiment,
     "Arm": Arm,
     "Parent": ParentRef,
@@ -74,6 +82,8 @@ MODELS: dict[str, type[Strict]] = {
 # What a key holds, where that has a section of its own.
 LINKS = {
     ("Tier", "base"): "Settings",
+    ("DatasetFile", "files"): "Raw file",
+    ("DatasetFile", "package"): "Python package",
     ("Paper", "base"): "Settings",
     ("Paper", "experiments"): "Experiment",
     ("Paper", "claims"): "Claim",
@@ -114,7 +124,8 @@ A run's [settings](#settings) come from five layers, each of which may set any o
 the paper, the experiment, the experiment's entry for the tier, and the arm. The later one holds.
 `cyclery check` says what is wrong with a configuration, `cyclery plan` what it would cost. For
 completion in an editor, begin a file with
-`# yaml-language-server: $schema=../../workflow/schemas/paper.schema.json` (or `tier`, `config`).
+`# yaml-language-server: $schema=../../workflow/schemas/paper.schema.json` (or `dataset`,
+`tier`, `config`).
 """
 
 
@@ -126,7 +137,7 @@ def write(root: Path, check: bool) -> None:
     """
     stale = {
         root / path: text
-        for path, text in documents().items()
+        for path, text in documents(root).items()
         if not (root / path).exists() or (root / path).read_text(encoding="utf-8") != text
     }
     if check and stale:
@@ -137,17 +148,18 @@ def write(root: Path, check: bool) -> None:
         log.info("%s: written", path)
 
 
-def documents() -> dict[Path, str]:
-    """Return the text of every generated document by its path below the project's root."""
+def documents(root: Path) -> dict[Path, str]:
+    """Return the text of every generated document of a project by its path below ``root``."""
+    known = datasets(root)
     found = {
-        SCHEMAS / f"{name}.schema.json": json.dumps(schema(model), indent=2) + "\n"
+        SCHEMAS / f"{name}.schema.json": json.dumps(schema(model, known), indent=2) + "\n"
         for name, model in FILES.items()
     }
-    found[REFERENCE] = "\n".join(_reference()).rstrip() + "\n"
+    found[REFERENCE] = "\n".join(_reference(known)).rstrip() + "\n"
     return found
 
 
-def _reference() -> Iterator[str]:
+def _reference(known_datasets: Datasets) -> Iterator[str]:
     yield INTRODUCTION
     components: dict[str, tuple[str, Mapping[str, type]]] = {
         "Schedules": (
@@ -176,7 +188,7 @@ def _reference() -> Iterator[str]:
             yield from (text, "")
         for name, kind in known.items():
             yield from _component(name, kind, title)
-    yield from _datasets()
+    yield from _datasets(known_datasets)
 
 
 def _model(model: type[BaseModel]) -> Iterator[str]:
@@ -239,14 +251,18 @@ def _component(name: str, kind: type, title: str) -> Iterator[str]:
     yield ""
 
 
-def _datasets() -> Iterator[str]:
+def _datasets(known: Datasets) -> Iterator[str]:
     yield from ("## Datasets", "")
     yield "| name | title | classes | shape | train | test | licence |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for d in DATASETS.values():
+    for name in known:
+        # A folder is not looked at: the page is the same wherever it lies.
+        d = known.declared(name)
+        counts = (d.classes, d.train, d.test)
+        classes, train, test = ("-" if count is None else f"{count:,}" for count in counts)
         shape = " x ".join(map(str, d.shape))
         yield (
-            f"| `{d.name}` | {_cell(d.title)} | {d.classes} | {shape} | {d.train:,} | {d.test:,} "
+            f"| `{name}` | {_cell(d.title)} | {classes} | {shape} | {train} | {test} "
             f"| {_cell(d.licence)} |"
         )
 

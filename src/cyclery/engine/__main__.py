@@ -16,7 +16,6 @@ from typing import Any
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, read_regular
 from cyclery.common.signals import EXIT_CODE, Stopped, Terminated, terminable
-from cyclery.data.registry import DATASETS
 from cyclery.engine.train import Trainer
 from cyclery.records.run_store import Store
 
@@ -52,7 +51,7 @@ def _train(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="cyclery: %(message)s")
     trainer = Trainer(
         store=Store(options.store),
-        manifests={name: options.data / f"{name}.json" for name in DATASETS},
+        manifests={path.stem: path for path in options.data.glob("*.json")},
         device=options.device,
         workers=options.workers,
         resume_seconds=options.resume_seconds,
