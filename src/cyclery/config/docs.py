@@ -44,6 +44,7 @@ from cyclery.config.settings import LongTail, Settings, Split, TwoLevel
 from cyclery.data.dataset import DatasetFile, Package, RawFile
 from cyclery.data.registry import Datasets
 from cyclery.optim import settings as optim_settings
+from cyclery.records import metrics
 from cyclery.schedules.kinds import RANGE_WORDS
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ LINKS = {
     ("Settings", "weight_decay_norm"): "Schedules",
     ("Settings", "clip_norm"): "Schedules",
     ("Claim", "comparisons"): "Comparison",
+    ("Comparison", "metric"): "Metrics",
     ("Comparison", "printed"): "Printed effect",
     ("Comparison", "interaction"): "Interaction",
     ("Comparison", "trend"): "Trend",
@@ -127,6 +129,12 @@ completion in an editor, begin a file with
 `# yaml-language-server: $schema=../../workflow/schemas/paper.schema.json` (or `dataset`,
 `tier`, `config`).
 """
+METRICS = """\
+Each is a file of `src/cyclery/records/metrics`. A name that ends in `@` is a curve and takes a
+fraction of the run, as in `test_accuracy@0.5`: its value at the evaluation nearest to that. Of a
+curve of accuracy the ends `_median20` and `_mean20` take the median and mean of the last 20
+evaluations, but of no more than their last quarter. `log:` before a name is its natural logarithm,
+so that differences are ratios. `raw_` is the trained network where the averaged is evaluated."""
 
 
 def write(root: Path, check: bool) -> None:
@@ -176,7 +184,7 @@ def _reference(known_datasets: Datasets) -> Iterator[str]:
         "Optimisers": ("", optim_settings.SETTINGS),
         "Augmentations": ("", augment_settings.OPS),
     }
-    for title in (*MODELS, *components, "Datasets"):
+    for title in (*MODELS, *components, "Metrics", "Datasets"):
         yield f"- [{title}](#{_anchor(title)})"
     yield ""
     for title, model in MODELS.items():
@@ -188,7 +196,24 @@ def _reference(known_datasets: Datasets) -> Iterator[str]:
             yield from (text, "")
         for name, kind in known.items():
             yield from _component(name, kind, title)
+    yield from _metrics()
     yield from _datasets(known_datasets)
+
+
+def _metrics() -> Iterator[str]:
+    yield from ("## Metrics", "", METRICS, "")
+    yield "| metric | in a claim | measured in | better | meaning |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name, metric in metrics.declared().items():
+        curves = (f"{curve}@" for curve in metric.curve_names)
+        finals = (each for each in metric.finals if not each.endswith(tuple(metrics.RULES)))
+        used = ", ".join(f"`{each}`" for each in (*finals, *curves, *metric.range_names))
+        used += " (range test)" if metric.of_range_test else ""
+        yield (
+            f"| {name} | {used} | {metric.unit.words} | {metric.better or '-'} "
+            f"| {_cell(metric.doc)} |"
+        )
+    yield ""
 
 
 def _model(model: type[BaseModel]) -> Iterator[str]:
