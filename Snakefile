@@ -30,7 +30,7 @@ include: "workflow/rules/report.smk"
 
 
 wildcard_constraints:
-    dataset=r"[a-z0-9-]+",
+    dataset=r"[A-Za-z][\w-]*",
     group=r"[A-Za-z][\w.-]*",
     part=r"[A-Za-z][\w.-]*",
     run=r"[A-Za-z][\w.~-]*",

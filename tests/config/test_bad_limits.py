@@ -37,9 +37,9 @@ from test_bad_input import (
 
 from cyclery.common.errors import UserError, tidy
 from cyclery.config.load import read_value, read_yaml
-from cyclery.config.margins import scale
 from cyclery.models import build
-from cyclery.plan.project_checks import CURVES, METRICS, RANGE_METRICS
+from cyclery.records import metrics
+from cyclery.records.metrics import scale
 
 ROOT = Path(__file__).parents[2]
 MOST = 2000
@@ -365,7 +365,7 @@ def test_units_that_are_equal_are_compared(tmp_path: Path) -> None:
 
 
 def test_every_metric_has_a_scale() -> None:
-    for metric in (*METRICS, *CURVES, *RANGE_METRICS):
+    for metric in metrics.names("names"):
         assert scale(metric).words and scale(f"log:{metric}").words
     assert scale("raw_val_accuracy_median20") == scale("test_agreement")
 

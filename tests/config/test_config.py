@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories.data import KNOWN
 from factories.project import PAPER, TIER, arms, comparison, write
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ FULL: Json = {"dataset": "digits", "split": {"test": 200}, "model": "bn_mlp", "l
 
 
 def resolved(*layers: Json) -> Json:
-    return resolve(merge(Settings.model_validate(layer) for layer in (FULL, *layers)))
+    return resolve(merge(Settings.model_validate(layer) for layer in (FULL, *layers)), KNOWN)
 
 
 def test_later_layers_hold() -> None:

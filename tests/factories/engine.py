@@ -28,13 +28,13 @@ import torch
 
 from cyclery import methods
 from cyclery.common.fields import plain
-from cyclery.data import registry
 from cyclery.data.prepare import prepare
 from cyclery.engine import ENGINE_VERSION
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
 from cyclery.engine.train import Trainer
 from cyclery.records.run_store import Store
+from factories.data import KNOWN
 
 Json = dict[str, Any]
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def manifest() -> Path:
     """Return the manifest of the digits, prepared once."""
     folder = Path(tempfile.mkdtemp(prefix="cyclery-digits-"))
     _remove_at_exit(folder)
-    prepare("digits", folder, folder / "digits.json")
+    prepare(KNOWN["digits"], folder, folder / "digits.json")
     return folder / "digits.json"
 
 
@@ -100,7 +100,7 @@ def settings(
         quantities = {"ema_decay": 0.9, **quantities}
     values = plain(declared.settings_type()) | (method_settings or {})
     scheduled = {name: values.pop(name) for name in declared.quantities}
-    identity = registry.get("digits").identity
+    identity = KNOWN["digits"].identity
     return {
         "engine": ENGINE_VERSION,
         "method": {"name": method, "version": declared.version, "settings": values},

@@ -13,7 +13,6 @@ from pathlib import Path
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json
 from cyclery.common.signals import EXIT_CODE, Stopped, Terminated, terminable
-from cyclery.data.registry import DATASETS
 from cyclery.engine.train import Trainer
 from cyclery.records.run_store import Store
 
@@ -33,7 +32,7 @@ def main() -> int:
         with terminable():
             trainer = Trainer(
                 store=Store(options.store),
-                manifests={name: options.data / f"{name}.json" for name in DATASETS},
+                manifests={path.stem: path for path in options.data.glob("*.json")},
                 device=options.device,
                 workers=options.workers,
                 resume_seconds=options.resume_seconds,

@@ -21,7 +21,7 @@ from cyclery.authoring import watching
 from cyclery.authoring.watching import Findings
 from cyclery.common.errors import UserError
 from cyclery.config.resolve import SPLIT_DEFAULTS, merge, resolve
-from cyclery.data import registry
+from cyclery.data.dataset import Dataset
 from cyclery.engine.contract import check_step
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
@@ -44,6 +44,7 @@ class Choice:
 
     settings: Json
     parents: Mapping[str, Json]
+    dataset: Dataset
     arm: str = ""
 
 
@@ -79,6 +80,7 @@ def _of_arms(plan: Plan, name: str) -> list[Choice]:
         Choice(
             arm.settings,
             {key: parent.arm.settings for key, parent in arm.parents.items()},
+            plan.project.datasets[arm.settings["dataset"]["name"]],
             arm.id,
         )
         for arm in arms.values()
@@ -87,7 +89,7 @@ def _of_arms(plan: Plan, name: str) -> list[Choice]:
 
 def _by_default(plan: Plan, name: str) -> Choice:
     """Return a method's defaults, with whatever they ask for, on the tier's dataset and network."""
-    method = methods.load(name)
+    method, datasets = methods.load(name), plan.project.datasets
     chosen = method.chosen({})
     given = BASE | merge([plan.project.tier.base]) | {"method": {"name": name}}
     streams = method.streams(chosen)
@@ -106,8 +108,8 @@ def _by_default(plan: Plan, name: str) -> Choice:
             # Each has to leave out another part of the samples.
             folds = {"folds": len(judges), "fold": judges.index(parent)}
             own["split"] = {**own.get("split", {}), **folds}
-        parents[parent] = resolve(own)
-    return Choice(resolve(given), parents)
+        parents[parent] = resolve(own, datasets)
+    return Choice(resolve(given, datasets), parents, datasets[given["dataset"]])
 
 
 def tried(choice: Choice) -> list[str]:
@@ -134,7 +136,7 @@ def _steps(choice: Choice, found: Findings) -> torch.Tensor:
     settings = {**_small(choice.settings), "seed": 0}
     method = methods.load(settings["method"]["name"])
     try:
-        data = _images(settings["dataset"]["name"])
+        data = _images(choice.dataset)
         taken = {key: [_untrained(each, data)] for key, each in choice.parents.items()}
         run = Run(settings, data, torch.device("cpu"), parents=taken)
         run.method = replace(method, step=partial(_watched, run, found))
@@ -218,17 +220,16 @@ def _constant(given: Json) -> dict[str, float]:
     }
 
 
-def _images(dataset: str) -> Data:
+def _images(dataset: Dataset) -> Data:
     """Return random images of a dataset's shape, the same at every call."""
-    found = registry.get(dataset)
     count = CLASSES * EACH
     drawn = torch.Generator().manual_seed(0)
     images = torch.randint(
-        0, found.max_value + 1, (count, *found.shape), generator=drawn, dtype=torch.uint8
+        0, dataset.max_value + 1, (count, *dataset.shape), generator=drawn, dtype=torch.uint8
     )
-    half = [128.0 / found.max_value] * found.shape[0]
-    manifest = {"shape": list(found.shape), "classes": CLASSES, "n_train": count,
-                "mean": half, "std": half, "max_value": found.max_value}  # fmt: skip
+    half = [128.0 / dataset.max_value] * dataset.shape[0]
+    manifest = {"shape": list(dataset.shape), "classes": CLASSES, "n_train": count,
+                "mean": half, "std": half, "max_value": dataset.max_value}  # fmt: skip
     return Data(images, torch.arange(count) % CLASSES, manifest)
 
 

@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.signals import EXIT_CODE, Stopped
 
 if TYPE_CHECKING:
+    from cyclery.data.dataset import Dataset
     from cyclery.engine.train import Trainer
 
 log = logging.getLogger("cyclery")
@@ -64,7 +66,7 @@ def prepare(options: argparse.Namespace) -> None:
 
     project = load_project(options)
     manifest = options.output or project.data / f"{options.dataset}.json"
-    found = prepare(options.dataset, manifest.parent, manifest)
+    found = prepare(project.datasets[options.dataset], manifest.parent, manifest)
     log.info(
         "%s: %d images, from %s", manifest, found["n_train"] + found["n_test"], found["source"]
     )
@@ -74,7 +76,6 @@ def _trainer(options: argparse.Namespace, setting: dict[str, Any], job: str) -> 
     # One thread per process: set before numpy and torch start theirs.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
-    from cyclery.data.registry import DATASETS
     from cyclery.engine.machine import commit
     from cyclery.engine.train import Trainer
     from cyclery.records.job_progress import progress_file
@@ -84,7 +85,8 @@ def _trainer(options: argparse.Namespace, setting: dict[str, Any], job: str) -> 
     keys = ("device", "resume_seconds", "gpus", "jobs_per_gpu", "cohort", "capture")
     return Trainer(
         store=Store(results / "store"),
-        manifests={name: data / f"{name}.json" for name in DATASETS},
+        manifests={p.stem: data / f"{p.stem}.json" for p in options.root.glob("config/datasets/*")},
+        dataset=partial(_dataset, options.root),
         **{key: setting[key] for key in keys},
         workers=getattr(options, "workers", 1),
         commit=commit(options.root),
@@ -93,6 +95,13 @@ def _trainer(options: argparse.Namespace, setting: dict[str, Any], job: str) -> 
         progress=progress_file(results / setting["tier"], job),
         job=job,
     )
+
+
+def _dataset(root: Path, name: str) -> Dataset:
+    """Return a dataset of the project; read late, for training needs only what was prepared."""
+    from cyclery.config.load import datasets
+
+    return datasets(root)[name]
 
 
 def _run_jobs(

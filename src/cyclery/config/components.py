@@ -8,7 +8,6 @@ from typing import Any
 from cyclery import methods, models, optim, schedules
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.common.fields import check_given, check_limits
-from cyclery.data.registry import DATASETS
 from cyclery.models import heads
 
 # Quantities of the engine, and limits beyond those of every schedule (numbers from 0).
@@ -31,8 +30,8 @@ _FOUND: dict[str, Any] = {"model": models, "head": heads, "method": methods, "op
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of a kind of component: dataset, model, head, method or optimiser."""
-    return list(DATASETS) if kind == "dataset" else list(_FOUND[kind].names())
+    """Return the names of a kind of component: model, head, method or optimiser."""
+    return list(_FOUND[kind].names())
 
 
 def check_name(kind: str, name: Any, where: str) -> str:

@@ -15,6 +15,7 @@ from cyclery import methods, models, optim, schedules
 from cyclery.augment import settings as augment_settings
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
+from cyclery.common.strict import Strict
 from cyclery.config.comparisons import (
     BestOf,
     Comparison,
@@ -24,6 +25,7 @@ from cyclery.config.comparisons import (
     RankCorrelation,
     Trend,
 )
+from cyclery.config.load import datasets
 from cyclery.config.models import (
     Arm,
     Claim,
@@ -38,20 +40,27 @@ from cyclery.config.models import (
 )
 from cyclery.config.resolve import DEFAULTS, REQUIRED, SPLIT_DEFAULTS
 from cyclery.config.schema import schema
-from cyclery.config.settings import LongTail, Settings, Split, Strict, TwoLevel
-from cyclery.data.registry import DATASETS
+from cyclery.config.settings import LongTail, Settings, Split, TwoLevel
+from cyclery.data.dataset import DatasetFile, Package, RawFile
+from cyclery.data.registry import Datasets
 from cyclery.models import heads
+from cyclery.records import metrics
 from cyclery.schedules.kinds import RANGE_WORDS
 
 log = logging.getLogger(__name__)
 SCHEMAS = Path("workflow/schemas")
 REFERENCE = Path("docs/configuration.md")
-FILES: dict[str, type[BaseModel]] = {"config": Config, "tier": Tier, "paper": Paper}
+FILES: dict[str, type[BaseModel]] = {
+    "config": Config, "tier": Tier, "paper": Paper, "dataset": DatasetFile,
+}  # fmt: skip
 # The models of the page, in reading order, by heading.
 MODELS: dict[str, type[Strict]] = {
     "config/config.yaml": Config,
     "config/tiers/*.yaml": Tier,
     "config/papers/*.yaml": Paper,
+    "config/datasets/*.yaml": DatasetFile,
+    "Raw file": RawFile,
+    "Python package": Package,
     "Experiment": Experiment,
     "Arm": Arm,
     "Parent": ParentRef,
@@ -74,6 +83,8 @@ MODELS: dict[str, type[Strict]] = {
 # What a key holds, where that has a section of its own.
 LINKS = {
     ("Tier", "base"): "Settings",
+    ("DatasetFile", "files"): "Raw file",
+    ("DatasetFile", "package"): "Python package",
     ("Paper", "base"): "Settings",
     ("Paper", "experiments"): "Experiment",
     ("Paper", "claims"): "Claim",
@@ -100,6 +111,7 @@ LINKS = {
     ("Settings", "weight_decay_norm"): "Schedules",
     ("Settings", "clip_norm"): "Schedules",
     ("Claim", "comparisons"): "Comparison",
+    ("Comparison", "metric"): "Metrics",
     ("Comparison", "printed"): "Printed effect",
     ("Comparison", "interaction"): "Interaction",
     ("Comparison", "trend"): "Trend",
@@ -115,8 +127,15 @@ A run's [settings](#settings) come from five layers, each of which may set any o
 the paper, the experiment, the experiment's entry for the tier, and the arm. The later one holds.
 `cyclery check` says what is wrong with a configuration, `cyclery plan` what it would cost. For
 completion in an editor, begin a file with
-`# yaml-language-server: $schema=../../workflow/schemas/paper.schema.json` (or `tier`, `config`).
+`# yaml-language-server: $schema=../../workflow/schemas/paper.schema.json` (or `dataset`,
+`tier`, `config`).
 """
+METRICS = """\
+Each is a file of `src/cyclery/records/metrics`. A name that ends in `@` is a curve and takes a
+fraction of the run, as in `test_accuracy@0.5`: its value at the evaluation nearest to that. Of a
+curve of accuracy the ends `_median20` and `_mean20` take the median and mean of the last 20
+evaluations, but of no more than their last quarter. `log:` before a name is its natural logarithm,
+so that differences are ratios. `raw_` is the trained network where the averaged is evaluated."""
 
 
 def write(root: Path, check: bool) -> None:
@@ -127,7 +146,7 @@ def write(root: Path, check: bool) -> None:
     """
     stale = {
         root / path: text
-        for path, text in documents().items()
+        for path, text in documents(root).items()
         if not (root / path).exists() or (root / path).read_text(encoding="utf-8") != text
     }
     if check and stale:
@@ -138,17 +157,18 @@ def write(root: Path, check: bool) -> None:
         log.info("%s: written", path)
 
 
-def documents() -> dict[Path, str]:
-    """Return the text of every generated document by its path below the project's root."""
+def documents(root: Path) -> dict[Path, str]:
+    """Return the text of every generated document of a project by its path below ``root``."""
+    known = datasets(root)
     found = {
-        SCHEMAS / f"{name}.schema.json": json.dumps(schema(model), indent=2) + "\n"
+        SCHEMAS / f"{name}.schema.json": json.dumps(schema(model, known), indent=2) + "\n"
         for name, model in FILES.items()
     }
-    found[REFERENCE] = "\n".join(_reference()).rstrip() + "\n"
+    found[REFERENCE] = "\n".join(_reference(known)).rstrip() + "\n"
     return found
 
 
-def _reference() -> Iterator[str]:
+def _reference(known_datasets: Datasets) -> Iterator[str]:
     yield INTRODUCTION
     components: dict[str, tuple[str, Mapping[str, type]]] = {
         "Schedules": (
@@ -166,7 +186,7 @@ def _reference() -> Iterator[str]:
         "Optimisers": ("", {name: optim.settings_type(name) for name in optim.names()}),
         "Augmentations": ("", augment_settings.OPS),
     }
-    for title in (*MODELS, *components, "Datasets"):
+    for title in (*MODELS, *components, "Metrics", "Datasets"):
         yield f"- [{title}](#{_anchor(title)})"
     yield ""
     for title, model in MODELS.items():
@@ -178,7 +198,24 @@ def _reference() -> Iterator[str]:
             yield from (text, "")
         for name, kind in known.items():
             yield from _component(name, kind, title)
-    yield from _datasets()
+    yield from _metrics()
+    yield from _datasets(known_datasets)
+
+
+def _metrics() -> Iterator[str]:
+    yield from ("## Metrics", "", METRICS, "")
+    yield "| metric | in a claim | measured in | better | meaning |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name, metric in metrics.declared().items():
+        curves = (f"{curve}@" for curve in metric.curve_names)
+        finals = (each for each in metric.finals if not each.endswith(tuple(metrics.RULES)))
+        used = ", ".join(f"`{each}`" for each in (*finals, *curves, *metric.range_names))
+        used += " (range test)" if metric.of_range_test else ""
+        yield (
+            f"| {name} | {used} | {metric.unit.words} | {metric.better or '-'} "
+            f"| {_cell(metric.doc)} |"
+        )
+    yield ""
 
 
 def _model(model: type[BaseModel]) -> Iterator[str]:
@@ -241,14 +278,18 @@ def _component(name: str, kind: type, title: str) -> Iterator[str]:
     yield ""
 
 
-def _datasets() -> Iterator[str]:
+def _datasets(known: Datasets) -> Iterator[str]:
     yield from ("## Datasets", "")
     yield "| name | title | classes | shape | train | test | licence |"
     yield "| --- | --- | --- | --- | --- | --- | --- |"
-    for d in DATASETS.values():
+    for name in known:
+        # A folder is not looked at: the page is the same wherever it lies.
+        d = known.declared(name)
+        counts = (d.classes, d.train, d.test)
+        classes, train, test = ("-" if count is None else f"{count:,}" for count in counts)
         shape = " x ".join(map(str, d.shape))
         yield (
-            f"| `{d.name}` | {_cell(d.title)} | {d.classes} | {shape} | {d.train:,} | {d.test:,} "
+            f"| `{name}` | {_cell(d.title)} | {classes} | {shape} | {train} | {test} "
             f"| {_cell(d.licence)} |"
         )
 

@@ -6,7 +6,7 @@ of writing the same thing give the same dict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cyclery import methods, models, optim, schedules
@@ -16,7 +16,8 @@ from cyclery.common.fields import parse, plain
 from cyclery.config.columns import batches_of, check_columns
 from cyclery.config.components import QUANTITIES, check_layer, names
 from cyclery.config.settings import Settings
-from cyclery.data import registry, sizes
+from cyclery.data import sizes
+from cyclery.data.dataset import Dataset
 from cyclery.engine import ENGINE_VERSION
 from cyclery.models import heads
 
@@ -78,8 +79,11 @@ def merge(layers: Iterable[Settings]) -> dict[str, Any]:
     return merged
 
 
-def resolve(merged: dict[str, Any]) -> dict[str, Any]:
-    """Return canonical settings without a seed; a UserError begins with the key that is wrong."""
+def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Return canonical settings without a seed; a UserError begins with the key that is wrong.
+
+    ``datasets`` are those of the project by name.
+    """
     given = {**DEFAULTS, **{key: value for key, value in merged.items() if value is not None}}
     missing = [key for key in REQUIRED if key not in given]
     if missing:
@@ -87,7 +91,7 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
             f"{missing[0]}: missing; it has no default, so this tier, the paper, the experiment or "
             "the arm must set it."
         )
-    dataset = registry.get(given["dataset"])
+    dataset = _dataset(given["dataset"], datasets)
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
     split = {**SPLIT_DEFAULTS, **given["split"]}
@@ -114,6 +118,13 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
     for key in ("epochs", "precision", "compile", "deterministic", "threads", "evaluations"):
         settings[key] = given[key]
     return settings
+
+
+def _dataset(name: str, datasets: Mapping[str, Dataset]) -> Dataset:
+    try:
+        return datasets[name]
+    except UserError as error:
+        raise UserError(f"dataset: {error}") from None
 
 
 def check_ignored(own: dict[str, Any] | None, settings: dict[str, Any]) -> None:
@@ -210,8 +221,8 @@ def _ops(
     return [{"op": entry["op"], **plain(op)} for entry, op in zip(spec, ops, strict=True)]
 
 
-def budget(settings: dict[str, Any]) -> dict[str, int]:
-    """Return what a run costs.
+def budget(settings: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, int]:
+    """Return what a run costs, on one of the project's ``datasets``.
 
     ``samples`` make an epoch, ``updates`` are made, ``images`` are the labelled samples seen (the
     budget in which arms are compared), ``views`` all images that pass the network.
@@ -219,8 +230,7 @@ def budget(settings: dict[str, Any]) -> dict[str, int]:
     Raises a UserError that begins with the key where a schedule, the batch or the split asks for
     more than the run has.
     """
-    dataset = registry.get(settings["dataset"]["name"])
-    counts = sizes.counts(dataset, settings["split"])
+    counts = sizes.counts(datasets[settings["dataset"]["name"]], settings["split"])
     samples = settings["epoch_images"] or counts["train"]
     batches = batches_of(settings)
     largest = int(batches.max())

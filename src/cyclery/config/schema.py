@@ -15,7 +15,6 @@ from pydantic import BaseModel
 
 from cyclery import methods, models, optim, schedules
 from cyclery.augment import settings as augment_settings
-from cyclery.config import components
 from cyclery.models import heads
 from cyclery.schedules.kinds import RANGE_WORDS, Number, Schedule, Stage
 
@@ -31,15 +30,15 @@ _LIMITS = {
 _QUANTITY = {"$ref": "#/$defs/Quantity"}
 
 
-def schema(model: type[BaseModel]) -> Json:
-    """Return the JSON Schema of a configuration file."""
+def schema(model: type[BaseModel], datasets: Collection[str]) -> Json:
+    """Return the JSON Schema of a configuration file of a project with these datasets."""
     found: Json = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **_referring(model.model_json_schema()),
     }
     known = found.setdefault("$defs", {})
     if "Settings" in known:
-        known.update(_definitions())
+        known.update(_definitions(datasets))
     return found
 
 
@@ -57,12 +56,12 @@ def _referring(node: Any) -> Any:
     return found
 
 
-def _definitions() -> Json:
+def _definitions(datasets: Collection[str]) -> Json:
     known_methods = {name: methods.load(name) for name in methods.names()}
     method_types = {name: method.settings_type for name, method in known_methods.items()}
     quantities = {name: method.quantities for name, method in known_methods.items()}
     return {
-        "Dataset": {"enum": sorted(components.names("dataset"))},
+        "Dataset": {"enum": sorted(datasets)},
         "Model": _component({name: models.settings_type(name) for name in models.names()}),
         "Head": _component({name: heads.settings_type(name) for name in heads.names()}),
         "Optimiser": _component({name: optim.settings_type(name) for name in optim.names()}),

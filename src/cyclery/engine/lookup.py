@@ -115,6 +115,8 @@ class Lookup:
 
     def _manifest(self, settings: dict[str, Any]) -> dict[str, Any]:
         name = settings["dataset"]["name"]
+        if name not in self.manifests:
+            raise UserError(f"{name}: is not prepared; run `cyclery prepare {name}`.")
         path = self.manifests[name]
         if name not in self._manifests:
             try:

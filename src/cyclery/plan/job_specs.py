@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cyclery.config.resolve import budget
 from cyclery.plan.model import ArmPlan, RangePlan, Shard, needed_seeds, range_tests, with_ancestors
 
 
@@ -17,7 +16,7 @@ def range_jobs(tests: Iterable[RangePlan]) -> list[dict[str, Any]]:
             "label": f"range test ({test.label}) s{seed}",
             "kind": "range",
             "settings": test.run(seed),
-            "images": budget(test.settings)["views"],
+            "images": test.views,
         }
         for test in tests
         for seed in test.seeds
