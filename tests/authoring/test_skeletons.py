@@ -6,16 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from factories import component
 from factories import project as project_factory
+from PIL import Image
 
-from cyclery import methods
+from cyclery import methods, models
 from cyclery.authoring.skeletons import KINDS
 from cyclery.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = {"method": "my_method", "paper": "my-paper"}
+NAMES = {
+    "method": "my_method", "network": "my_net", "paper": "my-paper", "dataset": "my-images",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -57,7 +62,9 @@ def test_a_file_that_is_there_stays(
 
 WRONG = {
     "method": ("Mixup", "my-method", "_own", "class", "../x", "", "1st", 65 * "a"),
+    "network": ("My_net", "heads-", "import"),
     "paper": ("../x", "", "1st", "report", "a b", 65 * "a"),
+    "dataset": ("a/b", "prepare"),
 }
 
 
@@ -94,6 +101,34 @@ def test_a_new_method_passes_all_checks(root: Path, capsys: pytest.CaptureFixtur
         write("my_method", path.read_text())
         assert main(["--root", str(root), "check", "--method", "my_method"]) == 0
     assert "the method my_method (1): all are good" in capsys.readouterr().out
+
+
+def test_a_new_network_is_checked_built_and_run(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = new(root, "network", "my_net")
+    with component.written(models, root / "models") as write:
+        write("my_net", path.read_text())
+        assert main(["--root", str(root), "check"]) == 0
+        net = models.build("my_net", {"width": 8}, (3, 5, 4), 7)
+        assert net(torch.zeros(2, 3, 5, 4)).shape == (2, 7)
+        write("my_net", path.read_text().replace("class Settings", "class Other"))
+        assert main(["--root", str(root), "check"]) == 2
+    assert "my_net.py" in capsys.readouterr().err
+
+
+def test_a_new_dataset_is_checked_and_prepared(root: Path) -> None:
+    path = new(root, "dataset", "my-images")
+    assert main(["--root", str(root), "check"]) == 0
+    path.write_text(path.read_text().replace("[3, 32, 32]", "[1, 4, 4]"))
+    for i, name in enumerate(("beetle", "moth")):
+        folder = root / "images/my-images" / name
+        folder.mkdir(parents=True)
+        for j in range(3):
+            pixels = np.full((4, 4), 10 * i + j, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{j}.png")
+    assert main(["--root", str(root), "prepare", "my-images"]) == 0
+    assert (root / "results/data/my-images.json").exists()
 
 
 def test_python_files_have_the_house_style(root: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from factories.project import PAPER, TIER, evidence, run, trained, write
 
-from cyclery import methods
+from cyclery.authoring import component_files
 from cyclery.cli import jobs as cli_jobs
 from cyclery.cli.main import main
 from cyclery.common.errors import UserError
@@ -281,7 +281,7 @@ def test_our_own_mistakes_leave_a_traceback_in_the_log(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(methods, "check_files", lambda: 1 / 0)
+    monkeypatch.setattr(component_files, "check_files", lambda: 1 / 0)
     log = tmp_path / "log.txt"
     run(project, "check", "--log", str(log), expect=1)
     assert "unexpected ZeroDivisionError" in capsys.readouterr().err

@@ -22,6 +22,8 @@ class Kind:
 
 _PYTHON = r"[a-z][a-z0-9_]{0,63}"
 _PYTHON_SAYS = "a small letter, then small letters, digits and _, at most 64, and no word of Python"
+_CONFIG = r"[A-Za-z][A-Za-z0-9_-]{0,63}"
+_CONFIG_SAYS = "a letter, then letters, digits, - and _, at most 64, and no target's name"
 KINDS = {
     "method": Kind(
         "src/cyclery/methods/{name}.py",
@@ -30,13 +32,28 @@ KINDS = {
         "Write its step, try it with `cyclery check --method {name}`, and compare it with others "
         "in a paper (`cyclery new paper NAME`). docs/writing-a-method.md has every hook.",
     ),
+    "network": Kind(
+        "src/cyclery/models/{name}.py",
+        _PYTHON,
+        _PYTHON_SAYS,
+        "Write its layers, check its settings with `cyclery check`, and name it in a tier, paper "
+        "or arm: `model: {name}`. `make docs` puts it into the reference.",
+    ),
     "paper": Kind(
         "config/papers/{name}.yaml",
-        r"[A-Za-z][A-Za-z0-9_-]{0,63}",
-        "a letter, then letters, digits, - and _, at most 64, and no target's name",
+        _CONFIG,
+        _CONFIG_SAYS,
         "Say what it claims, check it with `cyclery check`, see its cost with `cyclery plan "
         '{name}`, and run it with `snakemake --cores all --config "papers=[{name}]"`. '
         "config/README.md has every step.",
+    ),
+    "dataset": Kind(
+        "config/datasets/{name}.yaml",
+        _CONFIG,
+        _CONFIG_SAYS,
+        "Put its images into images/{name}, a folder for each class, or name another folder; say "
+        "their shape, check that with `cyclery check`, and read them with `cyclery prepare "
+        "{name}`. Then a tier, paper or arm may name it: `dataset: {name}`.",
     ),
 }
 
@@ -67,7 +84,7 @@ def write(root: Path, kind: str, name: str) -> str:
 
 
 def _taken(kind: str) -> tuple[str, ...]:
-    if kind == "paper":
+    if KINDS[kind].pattern == _CONFIG:
         from cyclery.config.load import TAKEN
 
         return TAKEN

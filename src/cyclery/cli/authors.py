@@ -1,4 +1,4 @@
-"""Commands for who adds a method or a paper: check, new."""
+"""Commands for who adds a method, a network, a paper or a dataset: check, new."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from cyclery.cli.commands import Commands
 
 def register(commands: Commands) -> None:
     """Add these commands."""
-    command = commands.add("check", check, "check the whole configuration and all method files")
+    command = commands.add(
+        "check", check, "check the whole configuration and the files of all components"
+    )
     command.add_argument(
         "--method", nargs="?", const="", metavar="NAME",
         help="also make real steps of this method on random images, without a name of every "
         "method that the tier's arms use, and report its file's mistakes line by line",
     )  # fmt: skip
-    command = commands.add("new", new, "write the file of a new method or paper, to begin with")
+    command = commands.add(
+        "new", new, "write the file of a new method, network, paper or dataset, to begin with"
+    )
     command.add_argument("kind", choices=KINDS)
     command.add_argument("name")
 
@@ -29,13 +33,13 @@ def new(options: argparse.Namespace) -> None:
 
 
 def check(options: argparse.Namespace) -> None:
-    """Check method files, every paper at every tier, and with ``--method`` real steps."""
-    from cyclery import methods
+    """Check all components' files, every paper at every tier, and with ``--method`` real steps."""
+    from cyclery.authoring.component_files import check_files
     from cyclery.config.load import load, overrides, tier_names
     from cyclery.plan.project_checks import check
 
     # Those that no arm asks for, too: a file that its author is at work on.
-    methods.check_files()
+    check_files()
     changed = overrides(options.set)
     first = check(load(options.root, changed))
     if options.method is not None:

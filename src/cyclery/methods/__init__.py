@@ -118,11 +118,6 @@ def code(name: str) -> str:
     return _file.digest(name)
 
 
-def check_files() -> None:
-    """Raise a UserError with a line for each method whose file is wrong."""
-    _file.check_all(names())
-
-
 def parents_of(method: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of the parents that the ``method`` of resolved settings learns from."""
     declared = load(method["name"])
