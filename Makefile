@@ -13,7 +13,7 @@ OUTER_PATH := $(PATH)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce pull plan test test-all lint format docs lock audit clean clean-results
+.PHONY: help setup reproduce pull plan test test-all lint format docs record lock audit clean clean-results
 
 help: ## list the targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ format: $(READY) ## rewrite the code in the house style
 
 docs: $(READY) ## regenerate the JSON Schemas and the reference of every config key
 	$(BIN)/cyclery docs
+
+record: $(READY) ## record what methods compute: a new one, a raised VERSION, other code that computes the same
+	PYTHONPATH=tests$${PYTHONPATH:+:$$PYTHONPATH} $(BIN)/python -m factories.versions $(ARGS)
 
 lock: ## resolve requirements.lock anew after a change of pyproject.toml (needs uv)
 	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile pyproject.toml --extra dev --universal \

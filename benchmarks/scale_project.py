@@ -18,7 +18,6 @@ import numpy as np
 from evidence import record as made_up
 
 from cyclery.common.seals import seal
-from cyclery.data import registry
 from cyclery.engine.lookup import Lookup
 from cyclery.plan.job_specs import shard_jobs
 from cyclery.plan.snakemake_api import Graph
@@ -56,7 +55,7 @@ def _arms(number: int) -> dict[str, Json]:
 
 def write(folder: Path, cells: int, cells_per_job: int, experiments: int = 12) -> None:
     """Write a project of so many cells, a multiple of 25 for each experiment, so many a job."""
-    for name in ("Snakefile", "workflow", "profiles"):
+    for name in ("Snakefile", "workflow", "profiles", "config/datasets"):
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, folder / name)
@@ -108,7 +107,8 @@ def fill(folder: Path) -> int:
     store, data = Store(folder / "results/store"), folder / graph.data
     data.mkdir(parents=True, exist_ok=True)
     for name in DATASETS:
-        manifest = {"identity": registry.get(name).identity, "content_sha256": name}
+        identity = graph.plan.project.datasets[name].identity
+        manifest = {"identity": identity, "content_sha256": name}
         (data / f"{name}.json").write_text(json.dumps(manifest))
     lookup = Lookup(store, {name: data / f"{name}.json" for name in DATASETS})
     random, count = np.random.default_rng(0), 0

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 import torch
+from factories.data import DIGITS
 
 from cyclery import methods
 from cyclery.common.fields import plain
-from cyclery.data import registry
 from cyclery.data.prepare import load_or_remake, prepare
 from cyclery.engine.cohort import drain
 from cyclery.engine.cuda import Graphs
@@ -44,7 +44,7 @@ def settings(**changes: Any) -> dict[str, Any]:
     return {
         "engine": 1,
         "method": {"name": "supervised", "version": 1, "settings": {"label_smoothing": 0.1}},
-        "dataset": {"name": "digits", "identity": registry.get("digits").identity},
+        "dataset": {"name": "digits", "identity": DIGITS.identity},
         "split": {"test": 600, "validation": 200, "labels": 500},
         "model": {"name": "small_cnn", "settings": {"width": 16}},
         "optimiser": {"name": "sgd", "settings": {"nesterov": True}},
@@ -60,7 +60,7 @@ def settings(**changes: Any) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    prepare("digits", folder, folder / "digits.json")
+    prepare(DIGITS, folder, folder / "digits.json")
     return folder / "digits.json"
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,12 +15,11 @@ from factories.replay import Recorder
 from torch import Tensor
 
 from cyclery import methods
-from cyclery.bench import cases, contenders, measure, page, results, session, trace, turns
+from cyclery.bench import cases, contenders, measure, page, plain, results, session, trace, turns
 from cyclery.bench.cases import CNN_16, EAGER, LOOP, LOOPS, Case, Net, captured
 from cyclery.bench.children import Children, read, spec
-from cyclery.bench.command import LOOPS as LOOPS_FILE
-from cyclery.bench.command import PUBLISHED, find_loops, slug
-from cyclery.bench.contenders import Engine, load_loops, synthetic
+from cyclery.bench.command import PUBLISHED, slug
+from cyclery.bench.contenders import Engine, synthetic
 from cyclery.common.errors import UserError
 
 Json = dict[str, Any]
@@ -31,11 +28,6 @@ CPU = torch.device("cpu")
 TINY = Net("tiny", "bn_mlp", {"hidden": [16]}, (1, 8, 8))
 CASE = Case("step/tiny/32", TINY, 32, 4, (LOOP, EAGER))
 FIXMATCH = replace(CASE, row="fixmatch/tiny/32", method="fixmatch", steps=2)
-
-
-@pytest.fixture(scope="module")
-def loops() -> Any:
-    return load_loops(ROOT / LOOPS_FILE)
 
 
 @pytest.fixture(autouse=True)
@@ -47,17 +39,17 @@ def _one_thread() -> None:
 
 
 @pytest.mark.parametrize("case", [replace(CASE, steps=60), replace(FIXMATCH, steps=30)])
-def test_the_loops_learn(loops: Any, case: Case) -> None:
-    train = contenders.by_hand(case, LOOP, synthetic(case, CPU), loops)
+def test_the_loops_learn(case: Case) -> None:
+    train = contenders.by_hand(case, LOOP, synthetic(case, CPU))
     losses = [train() for _ in range(5)]
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_a_loop_evaluates_in_evaluation_mode(loops: Any) -> None:
+def test_a_loop_evaluates_in_evaluation_mode() -> None:
     case = replace(CASE, steps=120)
     data = synthetic(case, CPU)
     ids = torch.arange(1000)
-    loop = loops.Supervised(data.images, data.labels, case.task(LOOP) | {"train": ids})
+    loop = plain.Supervised(data.images, data.labels, case.task(LOOP) | {"train": ids})
     before = loop.evaluate(ids)
     loop.epoch()
     after = loop.evaluate(ids)
@@ -68,7 +60,7 @@ def test_a_loop_evaluates_in_evaluation_mode(loops: Any) -> None:
 @pytest.mark.parametrize("method", ["supervised", "fixmatch"])
 @pytest.mark.parametrize("net", [TINY, CNN_16])
 def test_loop_and_engine_do_the_same_work(
-    loops: Any, method: str, net: Net, monkeypatch: pytest.MonkeyPatch
+    method: str, net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same weights, averages and loss after two epochs of the same samples, not augmented."""
     case = Case("same", net, 32, 3, (LOOP, EAGER), method)
@@ -77,14 +69,14 @@ def test_loop_and_engine_do_the_same_work(
     data = synthetic(case, CPU)
     made = Engine(case, EAGER, data, CPU).run(0)
     task = case.task(LOOP) | {name: ids for name, ids in made.ids.items()}
-    loop = (loops.FixMatch if case.mu else loops.Supervised)(data.images, data.labels, task)
+    loop = (plain.FixMatch if case.mu else plain.Supervised)(data.images, data.labels, task)
     with torch.no_grad():
         for own, other in zip(loop.weights, made.models["main"].parameters(), strict=True):
             own.copy_(other)
         for own, weight in zip(loop.averaged, loop.weights, strict=True):
             own.copy_(weight)
     orders: list[Tensor] = []
-    monkeypatch.setattr(loops, "shuffled", lambda ids, size: orders.pop(0))
+    monkeypatch.setattr(plain, "shuffled", lambda ids, size: orders.pop(0))
     for _ in range(2):
         made.train_epoch()
         orders += [feed._order for feed in made.feeds.values()]
@@ -95,7 +87,7 @@ def test_loop_and_engine_do_the_same_work(
             torch.testing.assert_close(tensor, other, rtol=1e-4, atol=1e-5)
 
 
-def test_plain_fixmatch_has_the_loss_of_the_method(loops: Any) -> None:
+def test_plain_fixmatch_has_the_loss_of_the_method() -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10), torch.nn.BatchNorm1d(10))
     x, weak, strong = torch.randn(8, 1, 8, 8), torch.randn(56, 1, 8, 8), torch.randn(56, 1, 8, 8)
@@ -106,18 +98,7 @@ def test_plain_fixmatch_has_the_loss_of_the_method(loops: Any) -> None:
     row = {"threshold": torch.tensor(0.4), "weight": torch.ones(()), "temperature": torch.ones(())}
     loss, logs = method.step({"main": net}, batch, row, method.settings_type(), torch.Generator())
     assert 0 < logs["mask_rate"] < 1
-    torch.testing.assert_close(loops.fixmatch_loss(net, x, y, weak, strong, 0.4), loss)
-
-
-def test_missing_loops_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(tmp_path, "bench", "--loop", str(tmp_path / "no.py"), expect=2)
-    said = capsys.readouterr().err
-    assert "no.py: not found." in said and "--loop" in said and "\n" not in said.strip()
-    # Of a checkout they are found wherever one is.
-    assert find_loops(tmp_path) == ROOT / LOOPS_FILE
-    (tmp_path / "benchmarks").mkdir()
-    (tmp_path / LOOPS_FILE).write_text("")
-    assert find_loops(tmp_path) == tmp_path / LOOPS_FILE
+    torch.testing.assert_close(plain.fixmatch_loss(net, x, y, weak, strong, 0.4), loss)
 
 
 # Turns and ratios.
@@ -154,7 +135,7 @@ def test_a_row_of_replayed_runs_side_by_side(monkeypatch: pytest.MonkeyPatch) ->
     """As on a GPU, with a stand-in for graphs: runs are shared by the widths and end together."""
     monkeypatch.setattr(contenders, "Graphs", Recorder)
     case = replace(CASE, variants=(*LOOPS, EAGER, *captured(1, 2)))
-    found = measure.row(case, CPU, ROOT / LOOPS_FILE, 0)
+    found = measure.row(case, CPU, 0)
     assert list(found["variants"]) == [
         "loop fp32", "loop bf16", "engine eager fp32", "captured bf16", "captured bf16 x 2",
     ]  # fmt: skip
@@ -186,35 +167,35 @@ def test_an_engine_that_could_not_be_captured_is_not_measured(
     monkeypatch.setattr(contenders, "Graphs", Refuses)
     case = replace(CASE, variants=(LOOP, *captured(1)))
     with pytest.raises(RuntimeError, match="not captured"):
-        measure.row(case, CPU, ROOT / LOOPS_FILE, 0)
+        measure.row(case, CPU, 0)
 
 
-def test_whole_runs_are_trained_and_evaluated(loops: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_runs_are_trained_and_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:
     case = replace(CASE, whole=2)
     engine = Engine(case, EAGER, synthetic(case, CPU), CPU)
     made = []
-    plain = engine.run
-    monkeypatch.setattr(engine, "run", lambda seed: made.append(plain(seed)) or made[-1])
+    made_by = engine.run
+    monkeypatch.setattr(engine, "run", lambda seed: made.append(made_by(seed)) or made[-1])
     engine.grow(2)
     engine.train(2)
     assert [one.finished for one in made] == [True, True]
     assert [len(one.curve["eval_epoch"]) for one in made] == [2, 2]
     seen = []
-    monkeypatch.setattr(loops.Supervised, "evaluate", lambda self, ids: seen.append(len(ids)))
-    contenders.by_hand(case, LOOP, synthetic(case, CPU), loops)()
+    monkeypatch.setattr(plain.Supervised, "evaluate", lambda self, ids: seen.append(len(ids)))
+    contenders.by_hand(case, LOOP, synthetic(case, CPU))()
     assert seen == 2 * [cases.VALIDATION, cases.TEST]
 
 
 def test_a_child_is_timed_from_its_start_and_trains_when_told() -> None:
     one = replace(CASE, steps=1)
-    given = spec(one, EAGER, CPU, ROOT / LOOPS_FILE)
+    given = spec(one, EAGER, CPU)
     assert read(json.loads(json.dumps(given))) == (replace(one, variants=(EAGER,)), EAGER)
     children = Children([given])
     [first] = children.answers()
     children.train()
     children.close()
     assert first["memory"] > 50 * 2**20
-    failing = Children([given | {"loop": "/nowhere"}])
+    failing = Children([given | {"device": "nowhere"}])
     with pytest.raises(RuntimeError, match="ended with code 1"):
         failing.answers()
     failing.close()
@@ -365,7 +346,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
         return [CASE, broken, replace(FIXMATCH, variants=cases.with_compile(1))]
 
     monkeypatch.setattr(cases, "rows", rows)
-    monkeypatch.setattr(measure, "row", lambda case, *a, real=measure.row: real(case, *a[:2], 0))
+    monkeypatch.setattr(measure, "row", lambda case, *a, real=measure.row: real(case, a[0], 0))
 
 
 @pytest.mark.usefixtures("short")
@@ -402,24 +383,6 @@ def test_whole_runs_are_published_under_the_name_of_the_device(
     monkeypatch.setattr(session.Session, "measure", lambda self, names: iter([["a row"]]))
     run(tmp_path, "bench", "--device", "cpu")
     assert [path.name for path in (tmp_path / PUBLISHED).iterdir()] == ["a-cpu.json"]
-
-
-def test_the_module_needs_numpy_torch_and_safetensors_alone(tmp_path: Path) -> None:
-    names = ["pydantic", "pandas", "matplotlib", "yaml", "snakemake", "sklearn", "scipy", "rich",
-             "jinja2", "markupsafe", "torchvision"]  # fmt: skip
-    target = tmp_path / "bench.json"
-    code = (
-        f"import sys, runpy; sys.modules.update(dict.fromkeys({names}));"
-        f"sys.argv = ['bench', '--device', 'cpu', '--rows', 'step/bn-mlp/*', '--minutes', '0.01',"
-        f" '--json', {str(target)!r}];"
-        "runpy.run_module('cyclery.bench', run_name='__main__')"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    [row] = json.loads(target.read_text())["rows"]
-    assert list(row["variants"]) == ["loop fp32", "engine eager fp32"]
 
 
 # The page.

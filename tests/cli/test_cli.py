@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 from factories.project import PAPER, TIER, evidence, run, trained, write
 
-from cyclery.cli import main as cli
+from cyclery.authoring import component_files
+from cyclery.cli import jobs as cli_jobs
+from cyclery.cli.main import main
 from cyclery.common.errors import UserError
 from cyclery.common.signals import EXIT_CODE, Stopped
-from cyclery.config.load import load
+from cyclery.config.load import load, overrides
 from cyclery.engine import export as exporting
 from cyclery.engine.machine import commit
 from cyclery.plan.cost import UNKNOWN_IMAGES_PER_SECOND, amount, claim_needs, rows
@@ -170,9 +172,9 @@ def test_options_before_and_after_the_command(
 ) -> None:
     run(project, "plan", "--set", "seeds=2", "one.main")
     assert " 10 " in capsys.readouterr().out
-    assert cli.main(["--root", str(project), "--set", "seeds=3", "plan", "--set", "tier=smok"]) == 2
+    assert main(["--root", str(project), "--set", "seeds=3", "plan", "--set", "tier=smok"]) == 2
     assert "unknown tier 'smok'" in capsys.readouterr().err
-    assert cli.overrides(["seeds=20", "papers=[a, b]", "tier=desk", "results=x=y"]) == {
+    assert overrides(["seeds=20", "papers=[a, b]", "tier=desk", "results=x=y"]) == {
         "seeds": 20, "papers": ["a", "b"], "tier": "desk", "results": "x=y",
     }  # fmt: skip
 
@@ -180,15 +182,6 @@ def test_options_before_and_after_the_command(
 def test_prepare_takes_another_place(project: Path, tmp_path: Path) -> None:
     run(project, "prepare", "digits", "--output", f"{tmp_path}/here/digits.json")
     assert {p.name for p in (tmp_path / "here").glob("digits.*")} >= {"digits.json"}
-
-
-def test_jobs_can_leave_without_their_configuration(project: Path, tmp_path: Path) -> None:
-    run(project, "jobs", "one.C-2", "--output", f"{tmp_path}/jobs.json")
-    jobs = json.loads((tmp_path / "jobs.json").read_bytes())
-    assert [job["kind"] for job in jobs[:2]] == ["range", "range"]
-    assert {job["label"].split()[0] for job in jobs[2:]} == {
-        "one/main/found", "one/main/plain", "one/main/fast",
-    }  # fmt: skip
 
 
 def test_a_job_notices_a_changed_configuration(
@@ -288,7 +281,7 @@ def test_our_own_mistakes_leave_a_traceback_in_the_log(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(cli, "overrides", lambda texts: 1 / 0)
+    monkeypatch.setattr(component_files, "check_files", lambda: 1 / 0)
     log = tmp_path / "log.txt"
     run(project, "check", "--log", str(log), expect=1)
     assert "unexpected ZeroDivisionError" in capsys.readouterr().err
@@ -348,7 +341,7 @@ def test_half_an_edit_does_not_cost_a_job_that_was_hours_in_training(
     write(tmp_path, TIER, PAPER)
     (tmp_path / "config/papers/one.yaml").write_text("title: [half an edit")
     options = Namespace(root=tmp_path, set=[])
-    cli._refresh(options, {"ab": {"key": "ab", "checkpoint_sha256": "cd"}})
+    cli_jobs._refresh(options, {"ab": {"key": "ab", "checkpoint_sha256": "cd"}})
     assert "other shards are not told" in caplog.text and "one.yaml" in caplog.text
 
 
@@ -364,7 +357,7 @@ def test_an_export_that_ends_early_tells_other_shards_what_was_trained(
         raise error
 
     monkeypatch.setattr(exporting, "export", export)
-    monkeypatch.setattr(cli, "_refresh", lambda options, runs: told.append(dict(runs)))
+    monkeypatch.setattr(cli_jobs, "_refresh", lambda options, runs: told.append(dict(runs)))
     run(tmp_path, "checkpoint", "one.main.plain.s0", "--output", str(tmp_path / "weights"),
         expect=2 if isinstance(error, UserError) else EXIT_CODE)  # fmt: skip
     assert told == [{"ab": {"key": "ab"}}]

@@ -1091,7 +1091,7 @@ def test_unknown_shards_and_parts(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["evidence", "one.C-9", "--output", out], "no experiment or claim 'C-9'"),
         (["plan", "one.C-9"], "no experiment or claim 'C-9' at tier 'smoke'. Did you mean 'C-1'?"),
         (["plan", "../one"], "unknown paper"),
-        (["jobs", "one.mian", "--output", out], "Did you mean 'main'?"),
+        (["evidence", "one.mian", "--output", out], "Did you mean 'main'?"),
         (["prepare", "digitz"], "Did you mean 'digits'?"),
     ):
         assert main([*root, *command]) == 2

@@ -37,9 +37,9 @@ from test_bad_input import (
 
 from cyclery.common.errors import UserError, tidy
 from cyclery.config.load import read_value, read_yaml
-from cyclery.config.margins import scale
 from cyclery.models import build
-from cyclery.plan.project_checks import CURVES, METRICS, RANGE_METRICS
+from cyclery.records import metrics
+from cyclery.records.metrics import scale
 
 ROOT = Path(__file__).parents[2]
 MOST = 2000
@@ -365,7 +365,7 @@ def test_units_that_are_equal_are_compared(tmp_path: Path) -> None:
 
 
 def test_every_metric_has_a_scale() -> None:
-    for metric in (*METRICS, *CURVES, *RANGE_METRICS):
+    for metric in metrics.names("names"):
         assert scale(metric).words and scale(f"log:{metric}").words
     assert scale("raw_val_accuracy_median20") == scale("test_agreement")
 
@@ -492,7 +492,7 @@ def test_weights_are_estimated_well_enough(
 ) -> None:
     with torch.device("meta"):
         found = sum(p.numel() for p in build(name, settings, (1, 32, 32), 10).parameters())
-    monkeypatch.setattr("cyclery.models.limits.MOST_WEIGHTS", 1)
+    monkeypatch.setattr("cyclery.models._limits.MOST_WEIGHTS", 1)
     with pytest.raises(UserError, match="makes a network of about") as refusal:
         build(name, settings, (1, 32, 32), 10)
     estimate = float(str(refusal.value).partition("about ")[2].partition(" ")[0])

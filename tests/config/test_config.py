@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories.data import KNOWN
 from factories.project import PAPER, TIER, arms, comparison, write
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,8 @@ from cyclery.common.fields import check_given, parse
 from cyclery.config.load import load, read_value, read_yaml
 from cyclery.config.resolve import DEFAULTS, merge, resolve
 from cyclery.config.settings import Settings
-from cyclery.optim.settings import Adam, Sgd
+from cyclery.optim.adam import Settings as Adam
+from cyclery.optim.sgd import Settings as Sgd
 from cyclery.plan.project_checks import check
 
 Json = dict[str, Any]
@@ -26,7 +28,7 @@ FULL: Json = {"dataset": "digits", "split": {"test": 200}, "model": "bn_mlp", "l
 
 
 def resolved(*layers: Json) -> Json:
-    return resolve(merge(Settings.model_validate(layer) for layer in (FULL, *layers)))
+    return resolve(merge(Settings.model_validate(layer) for layer in (FULL, *layers)), KNOWN)
 
 
 def test_later_layers_hold() -> None:

@@ -13,27 +13,28 @@ from typing import Any
 import jsonschema
 import pytest
 from factories import checkout as checkout_factory
+from factories.data import KNOWN
 from factories.project import PAPER, TIER, arms, rich_paper, run
 
-from cyclery import methods, models, schedules
+from cyclery import methods, models, optim, schedules
 from cyclery.augment import settings as augment_settings
 from cyclery.config.docs import FILES, documents
 from cyclery.config.load import read_yaml
 from cyclery.config.models import Config, Paper, Tier
 from cyclery.config.resolve import DEFAULTS
 from cyclery.config.settings import Settings
-from cyclery.data.registry import DATASETS
-from cyclery.optim import settings as optim_settings
+from cyclery.models import heads
 
 ROOT = checkout_factory.ROOT
 Json = dict[str, Any]
 PAGE = Path("docs/configuration.md")
-FOLDERS = {"config": "config", "tier": "config/tiers", "paper": "config/papers"}
+FOLDERS = {"config": "config", "tier": "config/tiers", "paper": "config/papers",
+           "dataset": "config/datasets"}  # fmt: skip
 
 
 @cache
 def validator(kind: str) -> jsonschema.Draft202012Validator:
-    text = documents()[Path(f"workflow/schemas/{kind}.schema.json")]
+    text = documents(ROOT)[Path(f"workflow/schemas/{kind}.schema.json")]
     return jsonschema.Draft202012Validator(json.loads(text))
 
 
@@ -44,7 +45,7 @@ def errors(kind: str, data: Json) -> list[str]:
 def test_generated_documents_are_current() -> None:
     stale = [
         str(path)
-        for path, text in documents().items()
+        for path, text in documents(ROOT).items()
         if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != text
     ]
     assert not stale, f"run `make docs`: {stale}"
@@ -65,7 +66,7 @@ def test_schemas_are_schemas(kind: str) -> None:
     jsonschema.Draft202012Validator.check_schema(validator(kind).schema)
     text = json.dumps(validator(kind).schema)
     assert "x-ref" not in text
-    defined = validator(kind).schema["$defs"].keys() if kind != "config" else set()
+    defined = validator(kind).schema.get("$defs", {}).keys()
     assert set(re.findall(r"#/\$defs/(\w+)", text)) <= set(defined)
 
 
@@ -138,22 +139,22 @@ def test_schemas_refuse_typos(case: str) -> None:
 
 
 def test_the_page_has_every_key_and_name() -> None:
-    page = documents()[PAGE]
+    page = documents(ROOT)[PAGE]
     for model in (Config, Tier, Paper, Settings):
         for key in model.model_fields:
             assert f"\n| `{key}` | " in page, key
     for known in (
-        schedules.KINDS, models.SETTINGS, optim_settings.SETTINGS, augment_settings.OPS,
-        dict.fromkeys(methods.names()),
+        schedules.KINDS, augment_settings.OPS,
+        methods.names(), models.names(), heads.names(), optim.names(),
     ):  # fmt: skip
         for name in known:
             assert f"\n### {name}\n" in page
-    for name in DATASETS:
+    for name in KNOWN:
         assert f"\n| `{name}` | " in page
 
 
 def test_the_page_says_defaults_and_what_may_be_chosen() -> None:
-    page = documents()[PAGE]
+    page = documents(ROOT)[PAGE]
     assert f"| `momentum` | `{DEFAULTS['momentum']}` |" in page
     assert "| `method` | `supervised` |" in page
     assert "| `validation` | `0` |" in page
@@ -165,7 +166,7 @@ def test_the_page_says_defaults_and_what_may_be_chosen() -> None:
 
 
 def test_the_links_of_the_page_lead_somewhere() -> None:
-    page = documents()[PAGE]
+    page = documents(ROOT)[PAGE]
     titles = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
     anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
     links = re.findall(r"\]\(#([^)]*)\)", page)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import gzip
 import threading
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from factories import data as factory
+from factories.data import CIFAR10, DIGITS, FASHION_MNIST, replace
 
 from cyclery.common.errors import UserError
 from cyclery.data import raw as raw_module
 from cyclery.data.raw import open_raw, package_folder, system_folders
-from cyclery.data.registry import CIFAR10, DIGITS, FASHION_MNIST
 
 CONTENT = b"the content of an archive " * 400
 
@@ -145,7 +144,7 @@ def test_a_wrong_checksum_is_named_with_what_was_expected_and_got(fetched, tmp_p
 
 def test_md5_alone_does_not_vouch_for_a_download(fetched, tmp_path):
     dataset = archive("u")
-    forged = replace(dataset.files[0], sha256="0" * 64)
+    forged = dataset.files[0].model_copy(update={"sha256": "0" * 64})
     fetched["u"] = CONTENT
     with pytest.raises(UserError, match=f"expected SHA-256 {'0' * 64} of the file, got"):
         read(replace(dataset, files=(forged,)), tmp_path)

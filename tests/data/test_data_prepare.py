@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from factories import data as factory
+from factories.checkout import ROOT
+from factories.data import DIGITS, FASHION_MNIST, KNOWN
 from safetensors.numpy import load_file, save_file
 
 from cyclery.common import files
 from cyclery.common.errors import UserError
 from cyclery.common.seals import seal
-from cyclery.data import registry
 from cyclery.data.prepare import (
     content_sha256,
     load_or_remake,
@@ -25,26 +26,25 @@ from cyclery.data.prepare import (
 )
 from cyclery.data.raw import system_folders
 
-FASHION_HERE = any(folder.is_dir() for folder in system_folders(registry.FASHION_MNIST))
+FASHION_HERE = any(folder.is_dir() for folder in system_folders(FASHION_MNIST))
 
 
 @pytest.fixture
 def digits(tmp_path) -> Path:
     """Return the manifest of freshly prepared digits."""
-    prepare("digits", tmp_path / "data", tmp_path / "results" / "digits.json")
+    prepare(DIGITS, tmp_path / "data", tmp_path / "results" / "digits.json")
     return tmp_path / "results" / "digits.json"
 
 
 @pytest.fixture
-def small(tmp_path, monkeypatch):
-    """Register a small Fashion-MNIST whose files lie in tmp_path/raw; return that folder."""
+def small(tmp_path):
+    """Return a small Fashion-MNIST and the folder where its files lie."""
     dataset, contents = factory.small_fashion()
-    monkeypatch.setitem(registry.DATASETS, dataset.name, dataset)
     folder = tmp_path / "raw"
     folder.mkdir()
     for name, content in contents.items():
         (folder / name).write_bytes(content)
-    return folder
+    return dataset, folder
 
 
 def data_file(manifest_path: Path) -> Path:
@@ -71,7 +71,7 @@ def test_digits_are_those_of_scikit_learn(digits):
     np.testing.assert_allclose(manifest["mean"], [(expected.images / 16).mean()], rtol=1e-12)
     np.testing.assert_allclose(manifest["std"], [(expected.images / 16).std()], rtol=1e-12)
     counts = np.bincount(expected.target)
-    assert tuple(counts) == registry.DIGITS.train_class_counts
+    assert tuple(counts) == DIGITS.train_class_counts
 
 
 def test_the_manifest_says_what_the_contract_says(digits):
@@ -79,8 +79,8 @@ def test_the_manifest_says_what_the_contract_says(digits):
     assert manifest.pop("mean") and manifest.pop("std") and manifest.pop("sha256")
     assert manifest == {
         "name": "digits",
-        "identity": registry.DIGITS.identity,
-        "content_sha256": registry.DIGITS.content_sha256,
+        "identity": DIGITS.identity,
+        "content_sha256": DIGITS.content_sha256,
         "file": "../data/digits.safetensors",
         "n_train": 1797,
         "n_test": 0,
@@ -95,15 +95,15 @@ def test_the_manifest_says_what_the_contract_says(digits):
 
 def test_two_preparations_write_the_same_bytes(digits, tmp_path):
     again = tmp_path / "again" / "results" / "digits.json"
-    prepare("digits", tmp_path / "again" / "data", again)
+    prepare(DIGITS, tmp_path / "again" / "data", again)
     assert again.read_bytes() == digits.read_bytes()
     assert data_file(again).read_bytes() == data_file(digits).read_bytes()
 
 
 @pytest.mark.skipif(not FASHION_HERE, reason="the package dataset-fashion-mnist is not installed")
 def test_fashion_mnist_is_the_official_one(tmp_path):
-    manifest = prepare("fashion-mnist", tmp_path, tmp_path / "m.json")
-    assert manifest["content_sha256"] == registry.FASHION_MNIST.content_sha256
+    manifest = prepare(FASHION_MNIST, tmp_path, tmp_path / "m.json")
+    assert manifest["content_sha256"] == FASHION_MNIST.content_sha256
     _, arrays = open_prepared(tmp_path / "m.json")
     assert arrays["images"].shape == (70_000, 1, 28, 28)
     assert np.bincount(arrays["labels"][:60_000]).tolist() == [6_000] * 10
@@ -114,13 +114,12 @@ def test_fashion_mnist_is_the_official_one(tmp_path):
     np.testing.assert_allclose(manifest["std"], [0.3530], atol=5e-5)
 
 
-def test_moments_are_per_channel_and_of_training_rows_only(tmp_path, monkeypatch):
+def test_moments_are_per_channel_and_of_training_rows_only(tmp_path):
     dataset, members, images, labels = factory.small_cifar10()
     archive = factory.tar_gz(members)
     dataset = factory.with_archive(dataset, archive)
-    monkeypatch.setitem(registry.DATASETS, "cifar10", dataset)
     (tmp_path / dataset.files[0].name).write_bytes(archive)
-    manifest = prepare("cifar10", tmp_path, tmp_path / "m.json", [tmp_path])
+    manifest = prepare(dataset, tmp_path, tmp_path / "m.json", [tmp_path])
     _, arrays = open_prepared(tmp_path / "m.json")
     np.testing.assert_array_equal(arrays["images"], images)
     np.testing.assert_array_equal(arrays["labels"], labels)
@@ -142,7 +141,7 @@ def test_arrays_become_tensors_without_a_copy_or_a_warning(digits):
 def test_prepare_keeps_what_is_in_order(digits, monkeypatch):
     before = digits.stat().st_mtime_ns, data_file(digits).stat().st_mtime_ns
     monkeypatch.setattr("cyclery.data.prepare.open_raw", None)  # nothing is read
-    manifest = prepare("digits", data_file(digits).parent, digits)
+    manifest = prepare(DIGITS, data_file(digits).parent, digits)
     assert manifest == read_manifest(digits)
     assert before == (digits.stat().st_mtime_ns, data_file(digits).stat().st_mtime_ns)
 
@@ -151,16 +150,16 @@ def test_prepare_mends_what_is_damaged(digits):
     whole = data_file(digits).read_bytes()
     for damage in (whole[:-1], whole[:-1] + b"\x07", b""):
         data_file(digits).write_bytes(damage)
-        prepare("digits", digits.parent.parent / "data", digits)
+        prepare(DIGITS, digits.parent.parent / "data", digits)
         assert data_file(digits).read_bytes() == whole
     text = digits.read_text()
     digits.write_text(text[:40])
-    prepare("digits", digits.parent.parent / "data", digits)
+    prepare(DIGITS, digits.parent.parent / "data", digits)
     assert digits.read_text() == text
 
 
 def test_prepare_into_another_folder_moves_the_manifest_on(digits, tmp_path):
-    prepare("digits", tmp_path / "elsewhere", digits)
+    prepare(DIGITS, tmp_path / "elsewhere", digits)
     assert data_file(digits).resolve() == tmp_path / "elsewhere" / "digits.safetensors"
     open_prepared(digits)
 
@@ -178,7 +177,7 @@ def test_either_folder_may_be_a_link_to_another_disk(tmp_path, linked):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / linked).symlink_to(tmp_path / "disk" / "deep" / "er")
     manifest_path = tmp_path / "home" / "results" / "digits.json"
-    manifest = prepare("digits", tmp_path / "home" / "data", manifest_path)
+    manifest = prepare(DIGITS, tmp_path / "home" / "data", manifest_path)
     assert manifest["file"] == "../data/digits.safetensors"
     open_prepared(manifest_path)
 
@@ -189,9 +188,11 @@ def test_the_large_file_is_remade_where_it_is_absent(digits):
     path.unlink()
     with pytest.raises(UserError, match=rf"{path.name} is missing; prepare digits again"):
         open_prepared(digits)
-    _, made = load_or_remake(digits)
+    with pytest.raises(UserError, match=rf"{path.name} is missing; prepare digits again"):
+        load_or_remake(digits)
+    _, made = load_or_remake(digits, KNOWN.__getitem__)
     assert path.read_bytes() == whole
-    assert content_sha256(made) == registry.DIGITS.content_sha256
+    assert content_sha256(made) == DIGITS.content_sha256
     assert digits.stat().st_mtime_ns == manifest
     _, loaded = load_or_remake(digits)
     np.testing.assert_array_equal(loaded["images"], made["images"])
@@ -199,12 +200,13 @@ def test_the_large_file_is_remade_where_it_is_absent(digits):
 
 def test_a_remake_that_differs_from_the_manifest_is_refused(small, tmp_path):
     manifest_path = tmp_path / "m.json"
-    manifest = prepare("fashion-mnist", tmp_path / "data", manifest_path, [small])
+    dataset, folder = small
+    manifest = prepare(dataset, tmp_path / "data", manifest_path, [folder])
     manifest["content_sha256"] = "0" * 64
     manifest_path.write_text(json.dumps(seal(manifest)))
     data_file(manifest_path).unlink()
     with pytest.raises(UserError, match=r"has SHA-256 [0-9a-f]+, expected 0000"):
-        load_or_remake(manifest_path, [small])
+        load_or_remake(manifest_path, lambda name: dataset, [folder])
     assert not data_file(manifest_path).exists()
 
 
@@ -238,13 +240,13 @@ def test_a_data_file_that_was_cut_or_changed_is_refused(digits):
         ({"shape": [8, 8]}, "sizes are not those"),
         ({"mean": None}, "mean is missing or no list"),
         ({"file": 3}, "file is missing or no str"),
-        ({"name": "digit"}, "unknown dataset 'digit'"),
+        ({"name": "digit"}, "of digit where .* of digits belongs"),
     ],
 )
 def test_a_manifest_that_was_changed_is_refused(digits, change, message):
     digits.write_text(json.dumps(json.loads(digits.read_text()) | change))
     with pytest.raises(UserError, match=message):
-        read_manifest(digits)
+        read_manifest(digits, DIGITS)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\udcff"])
@@ -257,25 +259,17 @@ def test_a_manifest_that_was_cut_is_refused(tmp_path, text):
         read_manifest(tmp_path / "none.json")
 
 
-def test_unknown_datasets_are_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(UserError, match=r"unknown dataset 'digit'.* Did you mean 'digits'\?"):
-        prepare("digit", tmp_path / "data", tmp_path / "m.json")
-    assert not list(tmp_path.iterdir())
-
-
-def test_wrong_labels_and_pinned_content_are_refused(small, tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    dataset = registry.DATASETS["fashion-mnist"]
+def test_wrong_labels_and_pinned_content_are_refused(small, tmp_path):
+    dataset, folder = small
     for change, message in (
         ({"classes": 9}, "a label is not in 0 to 8"),
         ({"max_value": 200}, "a pixel is above 200"),
         ({"content_sha256": "0" * 64}, "expected 0000"),
         ({"shape": (1, 14, 56)}, "belongs"),
     ):
-        monkeypatch.setitem(registry.DATASETS, dataset.name, replace(dataset, **change))
+        changed = factory.replace(dataset, **change)
         with pytest.raises(UserError, match=message):
-            prepare(dataset.name, tmp_path / "data", tmp_path / "m.json", [small])
+            prepare(changed, tmp_path / "data", tmp_path / "m.json", [folder])
     assert visible(tmp_path / "data") == []
 
 
@@ -293,7 +287,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, target):
 
     monkeypatch.setattr(files, "replace", full)
     with pytest.raises(UserError, match=rf"no space on disk to write .*{target}.* It needs 1 MB"):
-        prepare("digits", tmp_path / "data", tmp_path / "digits.json")
+        prepare(DIGITS, tmp_path / "data", tmp_path / "digits.json")
     assert [path for path in visible(tmp_path) if path != "data"] == []
     assert visible(tmp_path / "data") == ([] if target == "safetensors" else ["digits.safetensors"])
 
@@ -317,18 +311,19 @@ def test_files_get_the_usual_permissions(tmp_path):
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(UserError, match=r"cannot write .*file"):
-        prepare("digits", tmp_path / "file" / "data", tmp_path / "m.json")
+        prepare(DIGITS, tmp_path / "file" / "data", tmp_path / "m.json")
 
 
 def test_what_a_killed_process_left_is_swept(tmp_path):
     (tmp_path / ".digits.safetensors.x1.part").write_bytes(b"half")
-    prepare("digits", tmp_path, tmp_path / "m.json")
+    prepare(DIGITS, tmp_path, tmp_path / "m.json")
     assert visible(tmp_path) == ["digits.safetensors", "m.json"]
 
 
 WORKER = """
 import sys, time
 from pathlib import Path
+from cyclery.config.load import datasets
 from cyclery.data import prepare as module
 made, make = [], module._make
 def slow(*arguments):
@@ -339,14 +334,14 @@ module._make = slow
 folder = Path(sys.argv[1])
 while not (folder / "go").exists():
     time.sleep(0.005)
-module.prepare("digits", folder / "data", folder / "m.json")
+module.prepare(datasets(Path(sys.argv[2]))["digits"], folder / "data", folder / "m.json")
 module.open_prepared(folder / "m.json")
 print(len(made))
 """
 
 
 def test_two_processes_at_once_make_it_once(tmp_path):
-    command = [sys.executable, "-c", WORKER, str(tmp_path)]
+    command = [sys.executable, "-c", WORKER, str(tmp_path), str(ROOT)]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     time.sleep(0.5)
     (tmp_path / "go").touch()

@@ -3,15 +3,14 @@ from __future__ import annotations
 import io
 import struct
 import tarfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from factories import data as factory
+from factories.data import DIGITS, replace
 
 from cyclery.common.errors import UserError
-from cyclery.data.readers import read_cifar10, read_cifar100, read_digits, read_idx
-from cyclery.data.registry import DIGITS
+from cyclery.data.readers import cifar10, cifar100, digits, idx
 
 
 def streams(*contents: bytes) -> list[io.BytesIO]:
@@ -23,7 +22,7 @@ def streams(*contents: bytes) -> list[io.BytesIO]:
 
 def digits_of(*rows: str):
     dataset = replace(DIGITS, train=len(rows))
-    return read_digits(dataset, streams("\n".join(rows).encode()))
+    return digits.read(dataset, streams("\n".join(rows).encode()))
 
 
 def test_digits_keep_their_raw_values_and_order():
@@ -67,7 +66,7 @@ def small_idx() -> tuple:
 
 def test_idx_gives_training_rows_then_test_rows():
     dataset, arrays, contents = small_idx()
-    images, labels = read_idx(dataset, streams(*contents))
+    images, labels = idx.read(dataset, streams(*contents))
     assert images.shape == (40, 1, 28, 28)
     np.testing.assert_array_equal(images[:30, 0], arrays[0])
     np.testing.assert_array_equal(images[30:, 0], arrays[2])
@@ -90,7 +89,7 @@ def test_idx_that_does_not_follow_the_format_is_refused(content, message):
     dataset, _, contents = small_idx()
     contents[1] = content
     with pytest.raises(UserError, match=rf"train-labels-idx1-ubyte\.gz.*{message}"):
-        read_idx(dataset, streams(*contents))
+        idx.read(dataset, streams(*contents))
 
 
 # CIFAR
@@ -98,7 +97,7 @@ def test_idx_that_does_not_follow_the_format_is_refused(content, message):
 
 @pytest.mark.parametrize(
     ("small", "reader"),
-    [(factory.small_cifar10, read_cifar10), (factory.small_cifar100, read_cifar100)],
+    [(factory.small_cifar10, cifar10.read), (factory.small_cifar100, cifar100.read)],
 )
 def test_cifar_archives_are_read_in_order(small, reader):
     dataset, members, images, labels = small()
@@ -128,7 +127,7 @@ def test_cifar_members_that_climb_out_or_link_are_never_touched(tmp_path, monkey
         ("", link("cifar-10-batches-bin/data_batch_2.bin", "../evil.bin", tarfile.LNKTYPE)),
         ("", link("cifar-10-batches-bin/test_batch.bin", "", tarfile.FIFOTYPE)),
     ]
-    read, _ = read_cifar10(dataset, streams(factory.tar_gz([*evil, *members])))
+    read, _ = cifar10.read(dataset, streams(factory.tar_gz([*evil, *members])))
     np.testing.assert_array_equal(read, images)
     assert not list(tmp_path.iterdir())
 
@@ -139,7 +138,7 @@ def test_cifar_without_a_member_or_with_only_a_link_is_refused():
     rest = [member for member in members if member[0] != name]
     for archive in (rest, [*rest, (name, link(name, "/etc/passwd", tarfile.SYMTYPE))]):
         with pytest.raises(UserError, match=r"no whole file .*data_batch_3\.bin"):
-            read_cifar10(dataset, streams(factory.tar_gz(archive)))
+            cifar10.read(dataset, streams(factory.tar_gz(archive)))
 
 
 def test_cifar_member_of_another_size_is_refused():
@@ -147,7 +146,7 @@ def test_cifar_member_of_another_size_is_refused():
     name, content = members[2]
     members[2] = (name, content[:-1])
     with pytest.raises(UserError, match=r"data_batch_2\.bin has 30729 bytes where 30730 belong"):
-        read_cifar10(dataset, streams(factory.tar_gz(members)))
+        cifar10.read(dataset, streams(factory.tar_gz(members)))
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", "cut"])
@@ -156,4 +155,4 @@ def test_cifar_archive_that_is_damaged_is_refused(content):
     if content == "cut":
         content = factory.tar_gz(members)[:-4000]
     with pytest.raises(UserError, match=r"cifar-10-binary\.tar\.gz of cifar10 is not as expected"):
-        read_cifar10(dataset, streams(content))
+        cifar10.read(dataset, streams(content))

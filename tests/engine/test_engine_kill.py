@@ -13,8 +13,8 @@ from factories import engine as factory
 from factories import kill as kills
 from factories.kill import jobs, results, resume_points, run_command, running
 
-from cyclery.cli import main as cli
-from cyclery.engine.lookup import Lookup
+from cyclery.cli import jobs as cli_jobs
+from cyclery.cli.main import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
@@ -87,8 +87,7 @@ def test_where_ctrl_c_is_ignored_at_the_start_it_stays_so(tmp_path, workers):
     assert resume_points(tmp_path / "store")
 
 
-@pytest.mark.parametrize("command", ["cyclery", "cyclery.engine"])
-def test_sigterm_before_anything_is_trained_is_said(tmp_path, monkeypatch, capsys, command):
+def test_sigterm_before_anything_is_trained_is_said(tmp_path, monkeypatch, capsys):
     """While modules are imported, configuration is read or runs are looked up."""
     before = signal.getsignal(signal.SIGTERM)
 
@@ -96,16 +95,10 @@ def test_sigterm_before_anything_is_trained_is_said(tmp_path, monkeypatch, capsy
         os.kill(os.getpid(), signal.SIGTERM)
         pytest.fail("it went on")
 
-    monkeypatch.setattr(cli, "_load", told)
-    monkeypatch.setattr(Lookup, "finished", told)
+    monkeypatch.setattr(cli_jobs, "load_plan", told)
     log = tmp_path / "log.txt"
-    if command == "cyclery":
-        code = cli.main(["train", "one/L0-0000", "--output", "records", "--log", str(log)])
-        assert "SIGTERM" in log.read_text()
-    else:
-        with pytest.raises(SystemExit) as ended:
-            run_command(tmp_path, jobs())
-        code = ended.value.code
+    code = main(["train", "one/L0-0000", "--output", "records", "--log", str(log)])
+    assert "SIGTERM" in log.read_text()
     said = capsys.readouterr().err
     assert code == 143 and said.splitlines()[-1].startswith("cyclery: stopped as asked, by SIGTERM")
     assert signal.getsignal(signal.SIGTERM) is before

@@ -12,7 +12,7 @@ import torch
 from factories import engine as factory
 from factories.replay import Recorder
 
-from cyclery import methods
+from cyclery import methods, optim
 from cyclery.engine import run as run_module
 from cyclery.engine.cohort import drain
 from cyclery.engine.replay import WARM_UP, culprit
@@ -60,7 +60,7 @@ def test_every_network_replays(model: str, model_settings: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("buffers", ["shared", "average", "own"])
-@pytest.mark.parametrize("optimiser", ["sgd", "adam", "adadelta"])
+@pytest.mark.parametrize("optimiser", optim.names())
 def test_every_state_replays(optimiser: str, buffers: str) -> None:
     settings = factory.everything(
         "mean_teacher", optimiser=optimiser, lr=0.01, ema_buffers=buffers, epochs=2

@@ -13,7 +13,7 @@ import torch
 from factories import engine as factory
 from torch import nn
 
-from cyclery import methods, models
+from cyclery import methods, models, optim
 from cyclery.common.errors import UserError
 from cyclery.common.seals import file_sha256
 from cyclery.engine.checkpoint import load_weights, read_state, save_state, save_weights
@@ -22,15 +22,14 @@ from cyclery.records.run_store import Store
 NETWORKS = {
     "dropout": factory.settings(model="wrn", epochs=4, evaluations=3),
     "stochastic depth": factory.settings(model="stochastic_depth", epochs=4, evaluations=3),
-    "adam": factory.settings(optimiser="adam", lr=0.001, epochs=4, evaluations=3),
     "dampening": factory.settings(
         optimiser_settings={"nesterov": False, "dampening": 0.5}, epochs=4, evaluations=3
     ),
     "small cnn": factory.everything("supervised", model="small_cnn", epochs=4),
 }
 OPTIMISERS = {
-    name: factory.settings(optimiser=name, lr=0.01, epochs=4)
-    for name in ("adamw", "rmsprop", "adagrad", "adadelta")
+    name: factory.settings(optimiser=name, lr=0.01, epochs=4, evaluations=3)
+    for name in optim.names()
 }
 ALIGNED = {"alignment": "average", "target": "soft"}
 METHODS = {f"method {name}": factory.everything(name) for name in methods.names()}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from factories import engine as factory
+from factories.data import KNOWN
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -204,7 +205,7 @@ FULL: Json = {"dataset": "digits", "split": {"test": 200, "labels": 40, "unlabel
 
 
 def resolved(**changes: Any) -> Json:
-    return resolve(merge([Settings.model_validate({**FULL, **changes})]))
+    return resolve(merge([Settings.model_validate({**FULL, **changes})]), KNOWN)
 
 
 def test_a_run_that_takes_no_unlabelled_samples_is_the_same_whatever_is_said_of_them() -> None:
@@ -215,7 +216,7 @@ def test_a_run_that_takes_no_unlabelled_samples_is_the_same_whatever_is_said_of_
 
 
 def test_the_cost_counts_every_view() -> None:
-    cost = budget(resolved(mu=3, epoch_images=100))
+    cost = budget(resolved(mu=3, epoch_images=100), KNOWN)
     assert cost == {"samples": 100, "updates": 25, "images": 500, "views": 500 * 7}
 
 
@@ -236,5 +237,5 @@ def test_settings_that_do_not_fit_are_named(changes: Json, words: str) -> None:
 
 def test_a_batch_beyond_the_epoch_is_named() -> None:
     with pytest.raises(UserError, match="batch: must be at most 40, the labelled samples"):
-        budget(resolved(batch=50))
-    assert budget(resolved(batch=50, epoch_images=100))["updates"] == 10
+        budget(resolved(batch=50), KNOWN)
+    assert budget(resolved(batch=50, epoch_images=100), KNOWN)["updates"] == 10

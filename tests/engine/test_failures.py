@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from factories import component
 from factories import engine as factory
 from factories import method as method_factory
 from factories import project as project_factory
-from factories.method import Write
+from factories.component import Write
 
+from cyclery import methods
 from cyclery.cli.main import main
 from cyclery.common.errors import UserError
 from cyclery.engine.cohort import Width
@@ -31,11 +33,10 @@ FAILING += "    if settings.smoothing == 0.5 and models['main'].count > 4: raise
 
 
 @pytest.fixture
-def write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Write]:
+def write(tmp_path: Path) -> Iterator[Write]:
     """Return what writes a method's file, which is gone after the test."""
-    with monkeypatch.context() as patch:
-        yield method_factory.writer(patch, tmp_path / "methods")
-    method_factory.forget()
+    with component.written(methods, tmp_path / "methods") as writer:
+        yield writer
 
 
 def job(name: str, seed: int, smoothing: float = 0.0, **changes: Any) -> Job:

@@ -1,4 +1,4 @@
-"""Small archives in the genuine formats, and registry entries that match them."""
+"""Small archives in the genuine formats and folders of images, and datasets that match them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,25 @@ import hashlib
 import io
 import struct
 import tarfile
-from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cyclery.data.registry import CIFAR10, CIFAR100, FASHION_MNIST, Dataset, RawFile
+from cyclery.config.load import datasets
+from cyclery.data.dataset import Dataset, RawFile
+from factories import checkout
+
+# Those of this checkout.
+KNOWN = datasets(checkout.ROOT)
+DIGITS, FASHION_MNIST = KNOWN["digits"], KNOWN["fashion-mnist"]
+CIFAR10, CIFAR100 = KNOWN["cifar10"], KNOWN["cifar100"]
+
+
+def replace(dataset: Dataset, **changes: Any) -> Dataset:
+    """Return a dataset with other values, whether they suit each other or not."""
+    before = {key: getattr(dataset, key) for key in Dataset.model_fields}
+    return Dataset.model_construct(**before | changes)
 
 
 def sha256(content: bytes) -> str:
@@ -33,7 +47,7 @@ def idx(array: np.ndarray) -> bytes:
 
 
 def small_fashion(train: int = 30, test: int = 10) -> tuple[Dataset, dict[str, bytes]]:
-    """Return a registry entry and the gzipped files that it describes."""
+    """Return a dataset and the gzipped files that it describes."""
     arrays = [
         pixels(train, 28, 28, seed=1),
         np.arange(train) % 10,
@@ -58,7 +72,7 @@ def small_fashion(train: int = 30, test: int = 10) -> tuple[Dataset, dict[str, b
         train=train,
         test=test,
         files=tuple(files),
-        train_class_counts=(train // 10,) * 10,
+        class_counts=None,
         content_sha256=None,
         shared=None,
     )
@@ -86,7 +100,7 @@ def cifar_records(images: np.ndarray, *labels: np.ndarray) -> bytes:
 
 
 def small_cifar10() -> tuple[Dataset, list[tuple[str, bytes]], np.ndarray, np.ndarray]:
-    """Return a registry entry, the archive's members, and the images and labels to expect."""
+    """Return a dataset, the archive's members, and the images and labels to expect."""
     images, labels = pixels(60, 3, 32, 32), np.arange(60) % 10
     parts = [(images[at : at + 10], labels[at : at + 10]) for at in range(0, 60, 10)]
     names = [f"data_batch_{batch}.bin" for batch in range(1, 6)] + ["test_batch.bin"]
@@ -95,7 +109,7 @@ def small_cifar10() -> tuple[Dataset, list[tuple[str, bytes]], np.ndarray, np.nd
         for name, (image, label) in zip(names, parts, strict=True)
     ]
     members.insert(0, ("cifar-10-batches-bin/batches.meta.txt", b"airplane\n"))
-    dataset = replace(CIFAR10, train=50, test=10, train_class_counts=(5,) * 10, shared=None)
+    dataset = replace(CIFAR10, train=50, test=10, shared=None)
     return dataset, members, images, labels
 
 
@@ -112,11 +126,32 @@ def small_cifar100() -> tuple[Dataset, list[tuple[str, bytes]], np.ndarray, np.n
 
 def with_archive(dataset: Dataset, archive: bytes, *urls: str) -> Dataset:
     """Return the entry with its one raw file pinned to this archive."""
-    raw = replace(
-        dataset.files[0],
-        sha256=sha256(archive),
-        md5=md5(archive),
-        bytes=len(archive),
-        urls=urls,
-    )
+    pinned = {"sha256": sha256(archive), "md5": md5(archive), "bytes": len(archive), "urls": urls}
+    raw = dataset.files[0].model_copy(update=pinned)
     return replace(dataset, files=(raw,))
+
+
+def png(pixels_: np.ndarray, mode: str | None = None) -> bytes:
+    """Return a PNG of pixels [H, W] or [H, W, 3], turned into another of Pillow's modes."""
+    from PIL import Image
+
+    image, stream = Image.fromarray(pixels_), io.BytesIO()
+    (image.convert(mode) if mode else image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def class_folders(
+    folder: Path, shape: tuple[int, ...], counts: dict[str, int], *, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Write PNGs of random pixels into a folder for each class; return the pixels by file name.
+
+    Of two classes and more the brightness tells them apart, so that a network can learn them.
+    """
+    written = {}
+    for label, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        drawn = pixels(count, *shape, seed=seed + label) // 4 + np.uint8(label * 60)
+        for index, image in enumerate(drawn):
+            (folder / name / f"{index:03}.png").write_bytes(png(image))
+            written[f"{name}/{index:03}.png"] = image
+    return written

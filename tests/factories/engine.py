@@ -28,13 +28,13 @@ import torch
 
 from cyclery import methods
 from cyclery.common.fields import plain
-from cyclery.data import registry
 from cyclery.data.prepare import prepare
 from cyclery.engine import ENGINE_VERSION
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
 from cyclery.engine.train import Trainer
 from cyclery.records.run_store import Store
+from factories.data import KNOWN
 
 Json = dict[str, Any]
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def manifest() -> Path:
     """Return the manifest of the digits, prepared once."""
     folder = Path(tempfile.mkdtemp(prefix="cyclery-digits-"))
     _remove_at_exit(folder)
-    prepare("digits", folder, folder / "digits.json")
+    prepare(KNOWN["digits"], folder, folder / "digits.json")
     return folder / "digits.json"
 
 
@@ -100,7 +100,7 @@ def settings(
         quantities = {"ema_decay": 0.9, **quantities}
     values = plain(declared.settings_type()) | (method_settings or {})
     scheduled = {name: values.pop(name) for name in declared.quantities}
-    identity = registry.get("digits").identity
+    identity = KNOWN["digits"].identity
     return {
         "engine": ENGINE_VERSION,
         "method": {"name": method, "version": declared.version, "settings": values},
@@ -217,15 +217,15 @@ def figures(record: Json) -> Json:
 
 
 def start(jobs: list[Json], root: Path, *options: str) -> subprocess.Popen[str]:
-    """Start ``python -m cyclery.engine`` on these jobs, with its store in ``root``/store."""
+    """Start a process that trains these jobs, with its store in ``root``/store."""
     root.mkdir(parents=True, exist_ok=True)
     path = root / "jobs.json"
     path.write_text(json.dumps(jobs))
-    source = Path(sys.modules["cyclery"].__file__ or "").parents[1]
+    places = [Path(sys.modules["cyclery"].__file__ or "").parents[1], Path(__file__).parents[1]]
     return subprocess.Popen(
-        [sys.executable, "-m", "cyclery.engine", str(path), "--store", str(root / "store"),
+        [sys.executable, "-m", "factories.train_jobs", str(path), "--store", str(root / "store"),
          "--data", str(manifest().parent), "--device", "cpu", *options],
-        env={**os.environ, "PYTHONPATH": str(source)}, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
 

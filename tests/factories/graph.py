@@ -71,7 +71,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
-        for name in ("Snakefile", "workflow", "profiles", "src"):
+        for name in ("Snakefile", "workflow", "profiles", "src", "config/datasets"):
             source = ROOT / name
             if source.is_dir():
                 shutil.copytree(

@@ -14,8 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from cyclery.engine import __main__ as command
 from factories import engine as factory
+from factories import train_jobs
 
 Json = dict[str, Any]
 Process = TypeVar("Process")
@@ -62,9 +62,9 @@ def run_command(root: Path, wanted: list[Json], *options: str) -> None:
     """Run the command in this process, which has torch already."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "jobs.json").write_text(json.dumps(wanted))
-    sys.argv = ["cyclery.engine", str(root / "jobs.json"), "--store", str(root / "store"),
+    sys.argv = ["train_jobs", str(root / "jobs.json"), "--store", str(root / "store"),
                 "--data", str(factory.manifest().parent), "--device", "cpu", *options]  # fmt: skip
-    sys.exit(command.main())
+    sys.exit(train_jobs.main())
 
 
 def resume_points(store: Path) -> set[str]:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from cyclery.cli.main import main
+from factories.checkout import ROOT
 
 Json = dict[str, Any]
 
@@ -64,6 +65,7 @@ def comparison(paper: Json) -> Json:
 
 
 def write(root: Path, tier: Json, paper: Json, config: Json | None = None) -> None:
+    shutil.copytree(ROOT / "config/datasets", root / "config/datasets", dirs_exist_ok=True)
     files = {
         "config.yaml": config or {"tier": "smoke"},
         "tiers/smoke.yaml": tier,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from factories import engine as factory
 from factories import fault as fault_factory
+from factories.data import DIGITS
 from factories.project import run, trained
 
 from cyclery.cli.main import main
@@ -72,7 +73,7 @@ def as_bytes(manifest: Path) -> tuple[Json, dict[str, bytes]]:
 
 @pytest.fixture
 def digits(tmp_path: Path) -> Path:
-    prepare("digits", tmp_path, tmp_path / "digits.json")
+    prepare(DIGITS, tmp_path, tmp_path / "digits.json")
     return tmp_path / "digits.json"
 
 

@@ -10,7 +10,6 @@ import struct
 import threading
 import urllib.error
 from collections.abc import Iterator
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from typing import Any
 import pytest
 from factories import data as factory
 from factories import fault as fault_factory
+from factories.data import CIFAR10, replace
 
 from cyclery.common.errors import UserError
 from cyclery.data import raw as raw_module
+from cyclery.data.dataset import Dataset
 from cyclery.data.raw import open_raw
-from cyclery.data.registry import CIFAR10, Dataset
 
 pytestmark = pytest.mark.fault
 CONTENT = b"the content of an archive " * 4000

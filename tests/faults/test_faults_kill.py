@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from pathlib import Path
@@ -12,7 +13,6 @@ from factories import engine as factory
 from factories import kill as kills
 from factories.fault import Properties, generator, note
 
-from cyclery.cli import main as cli
 from cyclery.common import files
 from cyclery.common.files import write_atomic, writing
 from cyclery.common.logs import log_to
@@ -140,10 +140,10 @@ def test_a_whole_file_is_its_writers_until_it_has_its_name(
 def log_of_a_job(path: Path, said: Path, go: Path) -> None:
     """Log a line, wait, and log another."""
     log_to(path, False)
-    cli.log.info("first")
+    logging.getLogger("cyclery").info("first")
     said.touch()
     factory.wait_for(go.exists)
-    cli.log.info("last")
+    logging.getLogger("cyclery").info("last")
 
 
 def test_a_job_that_outlives_snakemake_and_its_repetition_share_a_log(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from factories import component
 from factories import engine as factory
 from factories import method as method_factory
 from factories import project as project_factory
-from factories.method import Write
+from factories.component import Write
 
 from cyclery import methods
 from cyclery.cli.main import main
@@ -23,11 +24,10 @@ from cyclery.methods import _file
 
 
 @pytest.fixture
-def write(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Write]:
+def write(tmp_path: Path) -> Iterator[Write]:
     """Return what writes a method's file, which is gone after the test."""
-    with monkeypatch.context() as patch:
-        yield method_factory.writer(patch, tmp_path / "methods")
-    method_factory.forget()
+    with component.written(methods, tmp_path / "methods") as writer:
+        yield writer
 
 
 def first_epoch(name: str, epochs: int = 1) -> None:
@@ -216,74 +216,6 @@ def test_a_wrong_file_that_arms_ask_for_is_still_one_line(
     # As the graph does, which does not check files that nothing uses.
     assert main(["--root", str(tmp_path), "plan"]) == 2
     assert "Traceback" not in capsys.readouterr().err
-
-
-# Two steps of each method.
-
-
-def tried(root: Path, *arms: dict[str, object]) -> int:
-    """Run `cyclery check --methods` on a project with these settings of methods."""
-    paper = copy.deepcopy(project_factory.PAPER)
-    for arm, method in zip(project_factory.arms(paper).values(), arms, strict=False):
-        arm["method"] = method
-    project_factory.write(root, project_factory.TIER, paper)
-    return main(["--root", str(root), "check", "--methods"])
-
-
-MISTAKES = {
-    "a bare loss": ({"returned": "loss"}, "the step of 'wrong' must return (loss, logs)"),
-    "an error": ({"before": "z.nothing"}, "AttributeError: 'Tensor' object has no attribute"),
-    "a global draw": ({"before": "z = z * torch.rand(1)"}, "draws from torch's global generator"),
-    "a host read": (
-        {"before": "z = z * float(z.detach().mean())"},
-        "waits for a value on the host",
-    ),
-    "a choice by value": ({"before": "z = z if z.mean() > 0 else -z"}, "`z = z if z.mean() > 0"),
-    "a quantity": ({"before": "settings.temperature"}, "reads `settings.temperature`"),
-}
-
-
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_methods_are_tried_when_asked(
-    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: str
-) -> None:
-    given, message = MISTAKES[mistake]
-    write("wrong", method_factory.text(**given))
-    assert tried(tmp_path, {"name": "wrong"}, {"name": "wrong"}) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("cyclery: one/main/plain: ") and message in said
-    assert len(said.splitlines()) == 1
-    # Without the question no torch is asked, and nothing is known of it.
-    assert main(["--root", str(tmp_path), "check"]) == 0
-
-
-@pytest.mark.usefixtures("write")
-def test_a_folder_named_torch_hides_no_line_of_a_method(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "torch").mkdir()
-    write = method_factory.writer(monkeypatch, tmp_path / "torch/methods")
-    path = write("wrong", method_factory.text(before="z = z * float(z.detach().mean())"))
-    assert tried(tmp_path, {"name": "wrong"}) == 2
-    assert f"{path}:" in capsys.readouterr().err
-
-
-def test_a_method_that_is_not_captured_may_wait(
-    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(
-        "slow",
-        method_factory.text(before="z = z * float(z.detach().mean())", more="CAPTURE = False"),
-    )
-    assert tried(tmp_path, {"name": "slow"}, {"name": "cyclical_focal"}) == 0
-    assert "two steps of each of 2 choices" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tier", ["smoke", "desk"])
-def test_all_methods_of_the_papers_are_good(tier: str) -> None:
-    root = Path(__file__).resolve().parents[2]
-    assert main(["--root", str(root), "--set", f"tier={tier}", "check", "--methods"]) == 0
 
 
 # What its code says.

@@ -242,8 +242,8 @@ def test_vgg_equals_torchvision_up_to_its_linear_layers(depth, norm):
 def test_vgg_8_has_one_convolution_a_group_and_pools_three_times():
     net = on_meta("vgg", {})
     assert [m.out_channels for m in convolutions(net)] == [64, 128, 256, 512, 512]
-    assert net.body(torch.empty(2, *CIFAR, device="meta")).shape == (2, 512, 4, 4)
-    assert net.body(torch.empty(2, 3, 28, 28, device="meta")).shape == (2, 512, 3, 3)
+    assert net.body[:-1](torch.empty(2, *CIFAR, device="meta")).shape == (2, 512, 4, 4)
+    assert net.body[:-1](torch.empty(2, 3, 28, 28, device="meta")).shape == (2, 512, 3, 3)
     assert not len(net.hidden) and net.head.in_features == 512
 
 
@@ -253,7 +253,7 @@ def test_the_vgg_of_the_fidelity_paper():
     assert [type(m) for m in net.hidden] == [Dropout, nn.Linear, nn.ReLU] * 2
     assert [m.p for m in net.modules() if isinstance(m, Dropout)] == [0.5, 0.5]
     assert parameters(net) == 14_714_688 + 2 * (512 * 512 + 512) + 512 * 100 + 100
-    assert net.body(torch.empty(2, *CIFAR, device="meta")).shape == (2, 512, 1, 1)
+    assert net.body[:-1](torch.empty(2, *CIFAR, device="meta")).shape == (2, 512, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_preresnet_equals_its_definition(blocks):
     depth = {"basic": 14, "bottleneck": 20}[blocks]
     net = moved(made("preresnet", {"depth": depth, "width": 4, "blocks": blocks}, DIGITS)).eval()
     x = torch.randn(2, *DIGITS)
-    stem, *found, norm, _ = net.body
+    stem, *found, norm, _, _ = net.body
     y = stem(x)
     for block in found:
         out = y
@@ -320,7 +320,7 @@ def test_preresnet_has_bottlenecks_from_depth_44_on():
     }  # fmt: skip
     assert sides == {38: [3], 44: [3], 20: [1, 3], 47: [1, 3], 56: [1, 3], 110: [1, 3]}
     net = on_meta("preresnet", {"depth": 56})
-    assert net.head.in_features == 256 and len(net.body) == 1 + 18 + 2
+    assert net.head.in_features == 256 and len(net.body) == 1 + 18 + 3
     strides = [m.residual[5].stride[0] for m in net.body[1:-2]]
     assert strides == [1] * 6 + [2] + [1] * 5 + [2] + [1] * 5
 

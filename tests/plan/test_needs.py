@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories.data import KNOWN
 from factories.graph import Copy
 
 from cyclery.common.errors import UserError
@@ -33,12 +34,10 @@ def test_minutes_are_those_of_the_longest_process() -> None:
 
 
 def test_memory_grows_with_processes_and_data_or_has_room_for_cuda() -> None:
-    small: dict[str, Any] = {"dataset": {"name": "digits"}}
-    large: dict[str, Any] = {"dataset": {"name": "cifar10"}}
-    one, four = (resources.megabytes([small], workers, gpu=False) for workers in (1, 4))
+    one, four = (resources.megabytes([KNOWN["digits"]], workers, gpu=False) for workers in (1, 4))
     assert four == one + 3 * resources.WORKER_MB
     pixels = math.ceil(resources.DATA_COPIES * 60_000 * 3072 / 1e6)
-    on_gpu = resources.megabytes([large, large], 1, gpu=True)
+    on_gpu = resources.megabytes([KNOWN["cifar10"]], 1, gpu=True)
     assert on_gpu == resources.BASE_MB + resources.CUDA_MB + pixels
 
 

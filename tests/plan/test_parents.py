@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from factories import engine as factory
+from factories.jobs import part_jobs
 from factories.project import PAPER, TIER, run, write
 from factories.record import Records, claim, comparison, experiment, key
 from scipy import stats as scipy_stats
@@ -37,11 +38,9 @@ from cyclery.evidence import arm_tables
 from cyclery.evidence.arm_tables import tidy
 from cyclery.evidence.stats.pairing import collect
 from cyclery.evidence.verdicts import judge
-from cyclery.models import SETTINGS
 from cyclery.models.layers import batch_norms
-from cyclery.models.settings import TRAINING_ONLY
 from cyclery.plan.graph import Plan
-from cyclery.plan.job_specs import part_jobs, shard_jobs, source_jobs
+from cyclery.plan.job_specs import shard_jobs, source_jobs
 from cyclery.plan.model import ArmPlan, Parent, needed_seeds
 from cyclery.plan.project_checks import check
 
@@ -963,8 +962,9 @@ def test_a_start_may_differ_in_what_matters_in_training_alone(tmp_path: Path) ->
     start = {"parents": {"start": TEACHER}, "init": "start", "model": {"dropout": 0.3}}
     planned(tmp_path, {"small": start})
     x = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    for name, kind in SETTINGS.items():
-        changed = [f.name for f in dataclasses.fields(kind) if f.name in TRAINING_ONLY]
+    for name in models.names():
+        kind = models.settings_type(name)
+        changed = [f.name for f in dataclasses.fields(kind) if f.name in kind.TRAINING_ONLY]
         extra = {"hidden": 1} if name == "vgg" else {}
         answers = []
         for values in ({}, dict.fromkeys(changed, 0.3)):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories.jobs import part_jobs
 from factories.project import PAPER, TIER, arms, write
 
 from cyclery.common.source_hash import imported
@@ -18,7 +19,7 @@ from cyclery.config.load import load
 from cyclery.methods import supervised
 from cyclery.plan import snakemake_api
 from cyclery.plan.graph import Plan
-from cyclery.plan.job_specs import part_jobs, range_jobs, shard_jobs
+from cyclery.plan.job_specs import range_jobs, shard_jobs
 from cyclery.plan.project_checks import check
 from cyclery.plan.snakemake_api import JUDGING, Graph
 

@@ -28,7 +28,7 @@ from test_project import tracked_files
 
 from cyclery.common.errors import UserError
 from cyclery.data.prepare import open_prepared, prepare
-from cyclery.data.readers import read_cifar10
+from cyclery.data.readers import cifar10
 from cyclery.engine.checkpoint import load_weights, read_state
 from cyclery.records.run_store import Store
 from cyclery.report.build import build
@@ -195,7 +195,7 @@ def test_a_pickle_in_anothers_clothes_is_not_run(
 ) -> None:
     trap = tmp_path / "trap"
     manifest = tmp_path / "digits.json"
-    prepare("digits", tmp_path, manifest)
+    prepare(data_factory.DIGITS, tmp_path, manifest)
     data = tmp_path / "digits.safetensors"
     weights, resume = tmp_path / "checkpoint.safetensors", tmp_path / "resume.safetensors"
     for path in (data, weights, resume):
@@ -239,13 +239,13 @@ def test_hostile_archives_write_nothing_outside(
             unpack(path, pack, inside / "out")
         # A dataset's reader takes members by name, and none of these.
         archive = data_factory.tar_gz([(name, header), *members])
-        read_cifar10(dataset, [io.BytesIO(archive)])
+        cifar10.read(dataset, [io.BytesIO(archive)])
         path.unlink()
     # A member that claims more than it may, in an archive of a few kilobytes.
     bomb = data_factory.tar_gz([(members[1][0], bytes(30_000_000)), *members[2:]])
     assert len(bomb) < 500_000
     with pytest.raises(UserError, match="30000000 bytes where"):
-        read_cifar10(dataset, [io.BytesIO(bomb)])
+        cifar10.read(dataset, [io.BytesIO(bomb)])
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] in (
         ["deep", "deep/folder"], ["deep", "deep/folder", "deep/folder/out"],
     )  # fmt: skip

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from factories import engine as factory
 from factories import project as projects
+from factories.jobs import part_jobs
 
 from cyclery.common.signals import Stopped
 from cyclery.config.load import load
 from cyclery.engine.train import Trainer
 from cyclery.plan.graph import Plan
-from cyclery.plan.job_specs import part_jobs, shard_jobs, source_jobs
+from cyclery.plan.job_specs import shard_jobs, source_jobs
 from cyclery.plan.project_checks import check
 from cyclery.records import trial_selection
 from cyclery.report import contents

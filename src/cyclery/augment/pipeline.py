@@ -32,7 +32,7 @@ from cyclery.augment.settings import (
 )
 from cyclery.augment.stages import CutOut, Erase, Move, Normalise, Stage
 from cyclery.common.errors import UserError
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 
 class Pipeline(nn.Module):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cyclery.augment.settings import Policy, policy_ops
 from cyclery.augment.stages import Stage
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 WHITE = 255
 """The largest grey level, to which a policy scales its images."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cyclery.augment.settings import RandAugment, randaugment_ops
 from cyclery.augment.stages import Stage
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 # The coefficients of an image in one round, and how many numbers each is (shear and move: x, y).
 _PARTS = {

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.common.fields import parse
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 RANDAUGMENT_OPS = (
     "identity",

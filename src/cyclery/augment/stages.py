@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclery.augment.settings import Cutout, Erasing, Flip, Shift
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 
 class Stage(nn.Module):

@@ -1,106 +1,199 @@
-"""Two real steps of every method that a tier's arms use, on random images: `check --methods`."""
+"""Real steps of methods on random images, watched: ``cyclery check --method``.
+
+Each choice of settings is tried twice, with the random generators of the whole process elsewhere
+the second time, and must compute the same.
+"""
 
 from __future__ import annotations
 
 import json
 import traceback
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from cyclery import models, schedules
+from cyclery import methods, models, schedules
+from cyclery.authoring import watching
+from cyclery.authoring.watching import Findings
 from cyclery.common.errors import UserError
-from cyclery.config.resolve import SPLIT_DEFAULTS
-from cyclery.data import registry
-from cyclery.engine.failures import RunFailed, naming
+from cyclery.config.resolve import SPLIT_DEFAULTS, merge, resolve
+from cyclery.data.dataset import Dataset
+from cyclery.engine.contract import check_step
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
 from cyclery.plan.graph import Plan
-from cyclery.plan.model import ArmPlan, Parent
+from cyclery.plan.model import ArmPlan
 
+Json = dict[str, Any]
 BATCH, STEPS = 8, 2
 # Enough for every split: so many images of each class, of which some are held out.
 CLASSES, EACH, HELD_OUT = 10, 6, 10
-# What brings a value to the host, so that the device is waited for and no graph can be captured.
-READS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique2")
-TORCH = Path(torch.__file__).parent
+# Where the generators of the whole process stand in the first and the second try.
+DISTURBED = (1, 2)
+# What a run has where the tier's base leaves it out.
+BASE: Json = {"dataset": "digits", "model": "bn_mlp", "lr": 0.1, "batch": BATCH, "epochs": 1}
 
 
-class _HostReads(TorchDispatchMode):
-    """Notes the lines that read a value on the host."""
+@dataclass(frozen=True)
+class Choice:
+    """Settings of a run that tries a choice of a method's settings, and those of its parents."""
 
-    def __init__(self, lines: dict[str, None]) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        if function.__name__.partition(".")[0] in READS:
-            frames = traceback.extract_stack()[:-1]
-            # By its folder, as a project may lie below one of the same name.
-            own = [frame for frame in frames if TORCH not in Path(frame.filename).parents]
-            self._lines[f"{own[-1].filename}:{own[-1].lineno}: `{own[-1].line}`"] = None
-        return function(*args, **(kwargs or {}))
+    settings: Json
+    parents: Mapping[str, Json]
+    dataset: Dataset
+    arm: str = ""
 
 
-def try_methods(plan: Plan) -> int:
-    """Try each choice of a method's settings that the tier's arms make; return how many.
+def try_methods(plan: Plan, name: str = "") -> str:
+    """Try a method, or without a name those of the tier's arms; return what was tried.
 
-    Raises a UserError with a line for each mistake, which names the first arm that makes it.
+    Raises a UserError with a line for each mistake, ``file:line: what is wrong``.
     """
+    choices = _of_arms(plan, name)
+    if name and not choices:
+        choices = [_by_default(plan, name)]
+    problems: dict[str, str] = {}
+    for choice in choices:
+        for line in tried(choice):
+            problems.setdefault(line, f" (arm {choice.arm})" if choice.arm else "")
+    if problems:
+        raise UserError("\n".join(line + arm for line, arm in problems.items()))
+    of = f"of the method {name}" if name else "of methods"
+    return (
+        f"tier {plan.tier}: {STEPS} steps, made twice, with each choice of the settings {of} "
+        f"({len(choices)}): all are good"
+    )
+
+
+def _of_arms(plan: Plan, name: str) -> list[Choice]:
+    """Return the choices of settings that the tier's arms make, each from its first arm."""
     arms: dict[str, ArmPlan] = {}
     for paper in plan.project.selected():
-        for name in plan.part_arms(paper):
-            arm = plan.arm(*name)
-            arms.setdefault(json.dumps(arm.settings["method"], sort_keys=True), arm)
-    problems: dict[str, str] = {}
-    for arm in arms.values():
-        for text in tried(arm):
-            problems.setdefault(text, arm.id)
-    if problems:
-        raise UserError("\n".join(f"{arm}: {text}" for text, arm in problems.items()))
-    return len(arms)
-
-
-def tried(arm: ArmPlan) -> list[str]:
-    """Return what is wrong with an arm's method, after its steps on random images."""
-    settings = {**_small(arm.settings), "seed": 0}
-    job = {"key": "", "label": arm.id, "settings": settings}
-    reads: dict[str, None] = {}
-    try:
-        with naming(job):
-            _steps(settings, arm.parents, reads)
-    except RunFailed as failed:
-        return [failed.failure.text]
+        for arm in map(lambda each: plan.arm(*each), plan.part_arms(paper)):
+            if name in ("", arm.settings["method"]["name"]):
+                arms.setdefault(json.dumps(arm.settings["method"], sort_keys=True), arm)
     return [
-        f"{line} waits for a value on the host, so no step can be captured on a GPU; compute it "
-        "with tensors, or declare `CAPTURE = False`."
-        for line in reads
+        Choice(
+            arm.settings,
+            {key: parent.arm.settings for key, parent in arm.parents.items()},
+            plan.project.datasets[arm.settings["dataset"]["name"]],
+            arm.id,
+        )
+        for arm in arms.values()
     ]
 
 
-def _steps(settings: dict[str, Any], parents: Mapping[str, Parent], reads: dict[str, None]) -> None:
-    data = _images(settings["dataset"]["name"])
-    taken = {name: [_untrained(parent.arm, data)] for name, parent in parents.items()}
-    run = Run(settings, data, torch.device("cpu"), parents=taken)
-    step = run.method.step
+def _by_default(plan: Plan, name: str) -> Choice:
+    """Return a method's defaults, with whatever they ask for, on the tier's dataset and network."""
+    method, datasets = methods.load(name), plan.project.datasets
+    chosen = method.chosen({})
+    given = BASE | merge([plan.project.tier.base]) | {"method": {"name": name}}
+    streams = method.streams(chosen)
+    if "unlabelled" in streams:
+        given["split"] = {**given.get("split", {}), "unlabelled": "all"}
+    if any("strong" in views for views in streams.values()):
+        given["strong"] = given.get("strong") or [{"op": "cutout", "size": 2}]
+    if method.uses_ema(chosen):
+        given.setdefault("ema_decay", 0.9)
+    plain = {**given, "method": {"name": "supervised"}, "strong": []}
+    judges = method.judges(chosen)
+    parents = {}
+    for parent in method.parents(chosen):
+        own = dict(plain)
+        if parent in judges:
+            # Each has to leave out another part of the samples.
+            folds = {"folds": len(judges), "fold": judges.index(parent)}
+            own["split"] = {**own.get("split", {}), **folds}
+        parents[parent] = resolve(own, datasets)
+    return Choice(resolve(given, datasets), parents, datasets[given["dataset"]])
 
-    def watched(*arguments: Any) -> Any:
-        with _HostReads(reads):
-            return step(*arguments)
 
-    if run.method.capture:
-        run.method = replace(run.method, step=watched)
-    run.train_epoch()
+def tried(choice: Choice) -> list[str]:
+    """Make the steps of a choice twice; return a line for each mistake."""
+    found, weights = Findings(), []
+    for seed in DISTURBED:
+        with watching.undisturbed():
+            watching.disturb(seed)
+            weights.append(_steps(choice, found))
+    first, second = weights
+    if not list(found) and not torch.equal(first, second):
+        method = methods.load(choice.settings["method"]["name"])
+        found.add(
+            _function(method, "step"),
+            f"{STEPS} steps computed something else when they were made again: something is drawn, "
+            f"or kept between runs, that no seed decides; {watching.REMEDY}, and keep nothing in "
+            "the module.",
+        )
+    return list(found)
 
 
-def _small(given: dict[str, Any]) -> dict[str, Any]:
-    """Return an arm's settings for a few steps; its method, views and network stay as they are."""
+def _steps(choice: Choice, found: Findings) -> torch.Tensor:
+    """Return the weights after a few steps, or none where a mistake ended them."""
+    settings = {**_small(choice.settings), "seed": 0}
+    method = methods.load(settings["method"]["name"])
+    try:
+        data = _images(choice.dataset)
+        taken = {key: [_untrained(each, data)] for key, each in choice.parents.items()}
+        run = Run(settings, data, torch.device("cpu"), parents=taken)
+        run.method = replace(method, step=partial(_watched, run, found))
+        run.train_epoch()
+    except Exception as error:
+        text = f"{error}".strip().partition("\n")[0]
+        place = watching.place(traceback.extract_tb(error.__traceback__))
+        if isinstance(error, UserError):
+            # What the engine says of a hook names it.
+            hooks = [hook for hook in ("begin", "modules", "step") if f"`{hook}`" in text]
+            if not watching.in_a_method(place):
+                place = _function(method, hooks[0] if hooks else "step")
+        else:
+            text = f"{type(error).__name__}: {text}"
+        found.add(place, text)
+        return torch.empty(0)
+    return run.flat.data.clone()
+
+
+def _function(method: methods.Method, name: str) -> str:
+    """Return where a function of a method begins."""
+    code = getattr(method, name).__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _watched(run: Run, found: Findings, *given: Any) -> Any:
+    """Call the step of a run's method under watch."""
+    nets, batch, row, settings, generator = given
+    method = methods.load(run.method.name)
+    undeclared = {
+        name: f"`parents` must name {name!r}"
+        for name in run.networks.teachers.keys() - set(method.parents(settings))
+    }
+    averaged = [name for name in nets if name.partition(".")[0] == "ema"]
+    if not method.uses_ema(settings):
+        undeclared |= dict.fromkeys(averaged, "`uses_ema` must return True")
+    streams = method.streams(settings)
+    with ExitStack() as watch:
+        if not method.trains_ema(settings):
+            for name in averaged:
+                watch.enter_context(watching.training_passes(nets[name], found))
+        watch.enter_context(watching.global_draws(found))
+        if method.capture:
+            watch.enter_context(watching.host_reads(found))
+        result = method.step(
+            watching.Models(nets, undeclared, found),
+            watching.Batch(batch, streams),
+            row,
+            watching.Settings(settings, method.settings_type(), method.quantities, found),
+            generator,
+        )
+    check_step(method.name, result)
+    return result
+
+
+def _small(given: Json) -> Json:
+    """Return a run's settings for a few steps; its method, views and network stay as they are."""
     split = {key: given["split"][key] for key in ("unlabelled", "folds", "fold")}
     return {
         **given,
@@ -113,7 +206,7 @@ def _small(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _constant(given: dict[str, Any]) -> dict[str, float]:
+def _constant(given: Json) -> dict[str, float]:
     """Return every quantity as it is half way through the arm's own run."""
     specs = dict(given["schedules"])
     batches = schedules.epoch_batches(specs.pop("batch"), given["epochs"])
@@ -127,25 +220,29 @@ def _constant(given: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _images(dataset: str) -> Data:
+def _images(dataset: Dataset) -> Data:
     """Return random images of a dataset's shape, the same at every call."""
-    found = registry.get(dataset)
     count = CLASSES * EACH
     drawn = torch.Generator().manual_seed(0)
     images = torch.randint(
-        0, found.max_value + 1, (count, *found.shape), generator=drawn, dtype=torch.uint8
+        0, dataset.max_value + 1, (count, *dataset.shape), generator=drawn, dtype=torch.uint8
     )
-    half = [128.0 / found.max_value] * found.shape[0]
-    manifest = {"shape": list(found.shape), "classes": CLASSES, "n_train": count,
-                "mean": half, "std": half, "max_value": found.max_value}  # fmt: skip
+    half = [128.0 / dataset.max_value] * dataset.shape[0]
+    manifest = {"shape": list(dataset.shape), "classes": CLASSES, "n_train": count,
+                "mean": half, "std": half, "max_value": dataset.max_value}  # fmt: skip
     return Data(images, torch.arange(count) % CLASSES, manifest)
 
 
-def _untrained(arm: ArmPlan, data: Data) -> Trained:
-    """Return a parent's network as it is drawn."""
-    kind, manifest = arm.settings["model"], data.manifest
+def _untrained(settings: Json, data: Data) -> Trained:
+    """Return a parent's network as it is drawn, the same in every try."""
+    kind, manifest = settings["model"], data.manifest
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         net = models.build(
-            kind["name"], kind["settings"], tuple(manifest["shape"]), manifest["classes"]
+            kind["name"],
+            kind["settings"],
+            tuple(manifest["shape"]),
+            manifest["classes"],
+            settings.get("head"),
         )
-    return Trained({**_small(arm.settings), "seed": 0}, net.state_dict())
+    return Trained({**_small(settings), "seed": 0}, net.state_dict())

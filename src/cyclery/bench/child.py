@@ -21,7 +21,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     case, _ = read(given)
-    with contenders(case, torch.device(given["device"]), Path(given["loop"])) as each:
+    with contenders(case, torch.device(given["device"])) as each:
         [(_, train_epoch)] = each
         train_epoch()
         while True:

@@ -16,12 +16,10 @@ from cyclery.bench.cases import Case, Net, Variant
 Json = dict[str, Any]
 
 
-def spec(case: Case, variant: Variant, device: object, loop: Path) -> Json:
+def spec(case: Case, variant: Variant, device: object) -> Json:
     """Return what a child makes its contender from."""
     case_json = asdict(case) | {"variants": []}
-    return {
-        "case": case_json, "variant": asdict(variant), "device": str(device), "loop": str(loop),
-    }  # fmt: skip
+    return {"case": case_json, "variant": asdict(variant), "device": str(device)}
 
 
 def read(found: Json) -> tuple[Case, Variant]:

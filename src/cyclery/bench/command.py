@@ -1,4 +1,4 @@
-"""The command: find the loops, measure rows, say what came out and store it."""
+"""The command: measure rows, say what came out and store it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import torch
 
 PUBLISHED = Path("results/published/bench")
-LOOPS = Path("benchmarks/plain.py")
 MINUTES = {"cpu": 6.0, "cuda": 8.0}
 QUICK_MINUTES = 3.0
 
@@ -32,7 +31,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help=f"where to store the figures; without --quick and --rows: {PUBLISHED}/<device>.json",
     )  # fmt: skip
     parser.add_argument("--minutes", type=float, help="rows that do not fit in are left out")
-    parser.add_argument("--loop", type=Path, metavar="FILE", help=f"the loops, instead of {LOOPS}")
     parser.add_argument(
         "--docs", action="store_true",
         help="measure nothing; put what is stored into docs/benchmark.md and its plot",
@@ -41,13 +39,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def bench(options: argparse.Namespace) -> int:
     """Run the command; return its exit code, 1 where a row failed."""
-    root: Path = getattr(options, "root", Path())
+    root: Path = options.root
     if options.docs:
         from cyclery.bench.page import write
 
         write(root, root / PUBLISHED)
         return 0
-    loops = find_loops(root, options.loop)
     # One thread per process: set before numpy and torch start theirs.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
@@ -55,7 +52,7 @@ def bench(options: argparse.Namespace) -> int:
 
     device = _device(options.device)
     minutes = options.minutes or (QUICK_MINUTES if options.quick else MINUTES[device.type])
-    session = Session(device, loops, 60 * minutes, options.quick)
+    session = Session(device, 60 * minutes, options.quick)
     names = session.choose(options.rows or ["*"])
     target = options.json
     if target is None and not options.rows and not options.quick:
@@ -71,21 +68,6 @@ def bench(options: argparse.Namespace) -> int:
     if target:
         print(f"\nstored: {target}")
     return int(bool(session.found["failed"]))
-
-
-def find_loops(root: Path, given: Path | None = None) -> Path:
-    """Return the loops: those given, of this folder, or of the sources of this package.
-
-    Raises a UserError where there are none: they are not part of the package.
-    """
-    places = [given] if given else [root / LOOPS, Path(__file__).parents[3] / LOOPS]
-    for place in places:
-        if place.is_file():
-            return place
-    raise UserError(
-        f"{places[0]}: not found. The loops that the engine is measured against are {LOOPS} in "
-        "Cyclery's sources: run the benchmark there, or name the file with --loop."
-    )
 
 
 def slug(name: str) -> str:

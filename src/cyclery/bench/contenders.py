@@ -6,16 +6,15 @@ once the device is done.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from cyclery.bench import plain
 from cyclery.bench.cases import CLASSES, Case, Variant
 from cyclery.bench.children import Children, spec
 from cyclery.data import splits
@@ -27,15 +26,6 @@ from cyclery.engine.run import Data, Run
 Contender = Callable[[], Any]
 T = TypeVar("T")
 Place = Callable[[], AbstractContextManager[Any]]
-
-
-def load_loops(path: Path) -> Any:
-    """Return the module of the loops written by hand, which are not part of the package."""
-    found = importlib.util.spec_from_file_location("cyclery_plain_loops", path)
-    assert found is not None and found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 def synthetic(case: Case, device: torch.device) -> Data:
@@ -120,7 +110,7 @@ class Engine:
             pass
 
 
-def by_hand(case: Case, variant: Variant, data: Data, loops: Any) -> Contender:
+def by_hand(case: Case, variant: Variant, data: Data) -> Contender:
     """Return what trains an epoch, or a whole run, with the loop written by hand."""
     labels = data.labels.cpu().numpy()
     split = case.settings(variant, 0)["split"]
@@ -128,7 +118,7 @@ def by_hand(case: Case, variant: Variant, data: Data, loops: Any) -> Contender:
     ids: dict[str, Tensor] = {
         name: torch.from_numpy(rows).to(data.labels.device) for name, rows in chosen.items()
     }
-    kind = loops.FixMatch if case.mu else loops.Supervised
+    kind = plain.FixMatch if case.mu else plain.Supervised
 
     def begin() -> Any:
         return kind(data.images, data.labels, case.task(variant) | ids)
@@ -147,25 +137,23 @@ def by_hand(case: Case, variant: Variant, data: Data, loops: Any) -> Contender:
 
 
 @contextmanager
-def contenders(
-    case: Case, device: torch.device, loop: Path
-) -> Iterator[Iterator[tuple[Variant, Contender]]]:
+def contenders(case: Case, device: torch.device) -> Iterator[Iterator[tuple[Variant, Contender]]]:
     """Give every variant with its contender, which is set up when it is asked for."""
-    loops, data = load_loops(loop), synthetic(case, device)
+    data = synthetic(case, device)
     with ExitStack() as ended:
-        yield _each(case, device, loop, loops, data, ended)
+        yield _each(case, device, data, ended)
 
 
 def _each(
-    case: Case, device: torch.device, loop: Path, loops: Any, data: Data, ended: ExitStack
+    case: Case, device: torch.device, data: Data, ended: ExitStack
 ) -> Iterator[tuple[Variant, Contender]]:
     # Those that differ in their width alone share runs.
     engines: dict[tuple[str, bool, bool], Engine] = {}
     for variant in case.variants:
         if variant.kind == "loop":
-            yield variant, by_hand(case, variant, data, loops)
+            yield variant, by_hand(case, variant, data)
         elif variant.processes:
-            children = Children([spec(case, variant, device, loop)] * variant.width)
+            children = Children([spec(case, variant, device)] * variant.width)
             ended.callback(children.close)
             children.answers()
             yield variant, children.train

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,13 +17,13 @@ from cyclery.bench.contenders import Contender, contenders
 Json = dict[str, Any]
 
 
-def row(case: Case, device: torch.device, loop: Path, seconds: float) -> Json:
+def row(case: Case, device: torch.device, seconds: float) -> Json:
     """Return the figures of every variant of a case; the turns take about ``seconds``."""
     variants: dict[str, Variant] = {}
     trains: dict[str, Contender] = {}
     memory: dict[str, int | None] = {}
     bases: dict[Variant, int] = {}
-    with contenders(case, device, loop) as each:
+    with contenders(case, device) as each:
         while True:
             base = _begin_peak(device)
             found = next(each, None)
@@ -73,7 +72,7 @@ def _against(name: str, variants: dict[str, Variant], taken: dict[str, list[floa
 
 
 def first_step(
-    case: Case, variants: tuple[Variant, ...], device: torch.device, loop: Path, repeats: int
+    case: Case, variants: tuple[Variant, ...], device: torch.device, repeats: int
 ) -> Json:
     """Return how long a process takes from its start to its first trained step, and its memory."""
     one = replace(case, steps=1)
@@ -82,7 +81,7 @@ def first_step(
     for _ in range(repeats):
         for variant in variants:
             began = time.monotonic()
-            child = Children([spec(one, variant, device, loop)])
+            child = Children([spec(one, variant, device)])
             [answer] = child.answers()
             child.close()
             seconds[variant.name].append(answer["at"] - began)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatch
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -31,8 +30,8 @@ FIRST_STEPS = 3
 class Session:
     """Measures rows into ``found``, which is plain JSON at any time."""
 
-    def __init__(self, device: torch.device, loops: Path, seconds: float, quick: bool) -> None:
-        self._device, self._loops, self._seconds = device, loops, seconds
+    def __init__(self, device: torch.device, seconds: float, quick: bool) -> None:
+        self._device, self._seconds = device, seconds
         self._on_gpu = device.type == "cuda"
         every = cases.rows(device.type, cores())
         self._cases = {case.row: case for case in every}
@@ -104,7 +103,7 @@ class Session:
         if name == STEADY_STATE:
             return self._steady_state()
         case = self._cases[name]
-        row = measure.row(case, self._device, self._loops, self._unit * case.share)
+        row = measure.row(case, self._device, self._unit * case.share)
         self.found["rows"].append(row)
         return results.table(row["title"], [results.HEAD, *results.cells(row)])
 
@@ -114,7 +113,7 @@ class Session:
             row, [engine] = "step/wrn-28-2/64", cases.captured(1)
         both = (cases.LOOP, engine)
         found = measure.first_step(
-            self._cases[row], both, self._device, self._loops, FIRST_STEPS
+            self._cases[row], both, self._device, FIRST_STEPS
         )  # fmt: skip
         self.found[FIRST_STEP] = found
         title = f"from process start to first trained step: {found['title']}"

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from cyclery.common.errors import HERE
-from cyclery.config.settings import Strict, Text
+from cyclery.common.strict import Strict, Text
 from cyclery.records.metrics import smaller_is_better
 
 Kind = Literal["difference", "interaction", "trend", "ordering", "rank correlation"]

@@ -1,15 +1,14 @@
-"""Components (networks, methods, optimisers) and quantities: what may stand in one layer."""
+"""Components (networks, heads, methods, optimisers) and quantities: what may stand in one layer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cyclery import methods, models, schedules
+from cyclery import methods, models, optim, schedules
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.common.fields import check_given, check_limits
-from cyclery.data.registry import DATASETS
-from cyclery.optim import settings as optim_settings
+from cyclery.models import heads
 
 # Quantities of the engine, and limits beyond those of every schedule (numbers from 0).
 QUANTITIES: dict[str, dict[str, float]] = {
@@ -27,16 +26,12 @@ _VALUES = ("value", "easy", "hard", "low", "high", "start", "end", "peak", "warm
 _FACTORS = ("exponential", "triangular")
 
 
+_FOUND: dict[str, Any] = {"model": models, "head": heads, "method": methods, "optimiser": optim}
+
+
 def names(kind: str) -> list[str]:
-    """Return the names of a kind of component: dataset, model, method or optimiser."""
-    if kind == "method":
-        return list(methods.names())
-    known: dict[str, Mapping[str, Any]] = {
-        "dataset": DATASETS,
-        "model": models.SETTINGS,
-        "optimiser": optim_settings.SETTINGS,
-    }
-    return list(known[kind])
+    """Return the names of a kind of component: model, head, method or optimiser."""
+    return list(_FOUND[kind].names())
 
 
 def check_name(kind: str, name: Any, where: str) -> str:
@@ -59,8 +54,7 @@ def check_layer(kind: str, given: Mapping[str, Any], where: str) -> None:
     name = check_name(kind, given["name"], where)
     rest = {key: value for key, value in given.items() if key != "name"}
     if kind != "method":
-        known = models.SETTINGS if kind == "model" else optim_settings.SETTINGS
-        check_given(known[name], rest, where)
+        check_given(_FOUND[kind].settings_type(name), rest, where)
         return
     method = methods.load(name)
     check_given(method.settings_type, rest, where, skip=method.quantities)

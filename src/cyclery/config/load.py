@@ -16,6 +16,8 @@ from cyclery.config.folders import misplaced
 from cyclery.config.models import Config, Paper, Tier
 from cyclery.config.reading import SIZE, Odd, parse, scalar
 from cyclery.config.settings import NAME
+from cyclery.data.dataset import DatasetFile
+from cyclery.data.registry import FOLDER, Datasets
 
 Model = TypeVar("Model", bound=BaseModel)
 Overrides = dict[str, Any]
@@ -31,6 +33,7 @@ class Project:
     config: Config
     tier: Tier
     papers: Mapping[str, Paper]
+    datasets: Datasets
     # What the command line changed of the main file.
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
@@ -146,10 +149,13 @@ _WORDS = {
 }
 
 
-def validate(model: type[Model], data: Any, where: str) -> Model:
-    """Validate ``data``; a UserError lists every mistake with its key and value."""
+def validate(model: type[Model], data: Any, where: str, datasets: Datasets | None = None) -> Model:
+    """Validate ``data``; a UserError lists every mistake with its key and value.
+
+    Where ``datasets`` are given, no other may be named.
+    """
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context={"datasets": datasets})
     except ValidationError as error:
         problems = error.errors(include_url=False)
         lines = [f"{where}: {_message(problem)}" for problem in problems[:SHOWN]]
@@ -250,7 +256,7 @@ def load_config(root: Path, overrides: Mapping[str, Any] | None = None) -> tuple
 
 
 def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Project:
-    """Load ``config/`` under ``root``: the main file, its tier and every paper."""
+    """Load ``config/`` under ``root``: main file, tier, datasets and every paper."""
     folder = root / "config"
     config, changed = load_config(root, overrides)
     tiers = _files(folder / "tiers", "tier")
@@ -259,17 +265,32 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Project:
             f"{_source(root, changed, 'tier')}: tier: unknown tier {config.tier!r}."
             f"{nearest(config.tier, tiers)} Tiers: {choices(tiers)}."
         )
+    known = datasets(root)
     tier_file = tiers[config.tier]
-    tier = validate(Tier, read_yaml(tier_file), str(tier_file))
+    tier = validate(Tier, read_yaml(tier_file), str(tier_file), known)
     papers, problems = {}, []
+    for dataset in known:
+        try:
+            known.declared(dataset)
+        except UserError as error:
+            problems.append(str(error))
     for name, path in _files(folder / "papers", "paper").items():
         try:
-            papers[name] = validate(Paper, read_yaml(path), str(path))
+            papers[name] = validate(Paper, read_yaml(path), str(path), known)
         except UserError as error:
             problems.append(str(error))
     if problems:
         raise UserError("\n".join(problems))
-    return Project(root, config, tier, papers, changed)
+    return Project(root, config, tier, papers, known, changed)
+
+
+def datasets(root: Path) -> Datasets:
+    """Return the datasets of a project, none of whose files is read yet."""
+
+    def read(path: Path) -> DatasetFile:
+        return validate(DatasetFile, read_yaml(path), str(path))
+
+    return Datasets(root, _files(root / FOLDER, "dataset", needed=False), read)
 
 
 def tier_names(root: Path) -> list[str]:
@@ -277,8 +298,11 @@ def tier_names(root: Path) -> list[str]:
     return list(_files(root / "config" / "tiers", "tier"))
 
 
-def _files(folder: Path, what: str) -> dict[str, Path]:
-    """Return the files of a folder by name; a UserError where one has no name to be called by."""
+def _files(folder: Path, what: str, needed: bool = True) -> dict[str, Path]:
+    """Return the files of a folder by name; a UserError where one has no name to be called by.
+
+    With ``needed`` there must be one.
+    """
     paths = sorted(path for path in folder.glob("*.y*ml") if path.name[0] != ".")
     for path in paths:
         if path.suffix != ".yaml":
@@ -293,7 +317,7 @@ def _files(folder: Path, what: str) -> dict[str, Path]:
                 f"{path}: a {what} cannot be called {path.stem!r}, which has a meaning of its own; "
                 "rename the file."
             )
-    if not paths:
+    if needed and not paths:
         raise UserError(f"{folder}: holds no {what}; add one as <name>.yaml.")
     return {path.stem: path for path in paths}
 

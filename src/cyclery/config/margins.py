@@ -1,62 +1,11 @@
-"""What a metric is measured in, and how large a margin may be in that.
-
-Two metrics are compared only where they have one scale. A margin that no effect can pass decides
-nothing, so it is at most a tenth of what the metric can span, or of what separates a guess from
-certainty where there is no end to it.
-"""
+"""Units and margins of comparisons: two metrics are compared only where they have one unit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from cyclery.config.comparisons import Comparison
-from cyclery.records.metrics import is_accuracy
-
-
-class Scale(NamedTuple):
-    """What a metric is measured in.
-
-    ``widest`` is the largest margin of an equivalence or a non-inferiority, None where no number
-    of that scale is large or small by itself. ``span`` is the largest difference that there can be.
-    """
-
-    words: str
-    widest: float | None
-    span: float | None = None
-
-
-POINTS = Scale("percentage points", 10, 100)
-SHARE = Scale("a share", 0.1, 1)
-# Guessing among ten classes costs 2.3 nats more than knowing.
-NATS = Scale("nats", 0.25)
-# A tenth of the way from -1 to 1.
-CORRELATION = Scale("a correlation", 0.2)
-# Half a decade is a factor of 3.2 in a learning rate.
-BOUND = Scale("decades of a learning rate", 0.5)
-DEVIATION = Scale("decades between two rates", 0.5)
-_ENDS = {
-    "nll": NATS,
-    "kl": NATS,
-    "ece": SHARE,
-    "mask_rate": SHARE,
-    "loss": Scale("the loss of a method", None),
-    "seconds": Scale("seconds", None),
-    "log10_base": BOUND,
-    "log10_max": BOUND,
-    "range_deviation": DEVIATION,
-}
-
-
-def scale(metric: str) -> Scale:
-    """Return what a metric is measured in; the name must be one that a claim may have."""
-    if metric.startswith("log:"):
-        # A difference of 0.25 is a factor of 1.28.
-        return Scale(f"the logarithm of {scale(metric.removeprefix('log:')).words}", 0.25)
-    if is_accuracy(metric):
-        return POINTS
-    name = metric.partition("@")[0]
-    return next(found for end, found in _ENDS.items() if name.endswith(end))
+from cyclery.records.metrics import CORRELATION, scale
 
 
 def check_scales(comparison: Comparison, where: str) -> Iterator[str]:

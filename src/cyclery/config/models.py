@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from cyclery.common.errors import HERE, UserError, choices, nearest
+from cyclery.common.strict import Strict, Text
 from cyclery.config.comparisons import Comparison
 from cyclery.config.components import QUANTITIES, check_name
-from cyclery.config.settings import Count, Name, Settings, Strict, Text
+from cyclery.config.settings import Count, Name, Settings
 
 Seeds = Annotated[int, Field(ge=1, le=1000)]
 

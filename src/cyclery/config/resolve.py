@@ -6,23 +6,25 @@ of writing the same thing give the same dict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cyclery import methods, models, schedules
+from cyclery import methods, models, optim, schedules
 from cyclery.augment import settings as augment_settings
 from cyclery.common.errors import UserError, choices
 from cyclery.common.fields import parse, plain
 from cyclery.config.columns import batches_of, check_columns
 from cyclery.config.components import QUANTITIES, check_layer, names
 from cyclery.config.settings import Settings
-from cyclery.data import registry, sizes
+from cyclery.data import sizes
+from cyclery.data.dataset import Dataset
 from cyclery.engine import ENGINE_VERSION
-from cyclery.optim import settings as optim_settings
+from cyclery.models import heads
 
 # What a run uses where no layer says otherwise.
 DEFAULTS: dict[str, Any] = {
     "split": {},
+    "head": {"name": heads.DEFAULT},
     "method": {"name": "supervised"},
     "optimiser": {"name": "sgd"},
     "momentum": 0.9,
@@ -53,7 +55,7 @@ SPLIT_DEFAULTS: dict[str, Any] = {
 # Five times as many as the longest run of a shipped paper.
 MOST_UPDATES = 5_000_000
 REQUIRED = ("dataset", "model", "lr", "batch", "epochs")
-COMPONENTS = ("model", "method", "optimiser")
+COMPONENTS = ("model", "head", "method", "optimiser")
 _SETTINGS = set(Settings.model_fields)
 
 
@@ -77,8 +79,11 @@ def merge(layers: Iterable[Settings]) -> dict[str, Any]:
     return merged
 
 
-def resolve(merged: dict[str, Any]) -> dict[str, Any]:
-    """Return canonical settings without a seed; a UserError begins with the key that is wrong."""
+def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+    """Return canonical settings without a seed; a UserError begins with the key that is wrong.
+
+    ``datasets`` are those of the project by name.
+    """
     given = {**DEFAULTS, **{key: value for key, value in merged.items() if value is not None}}
     missing = [key for key in REQUIRED if key not in given]
     if missing:
@@ -86,7 +91,7 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
             f"{missing[0]}: missing; it has no default, so this tier, the paper, the experiment or "
             "the arm must set it."
         )
-    dataset = registry.get(given["dataset"])
+    dataset = _dataset(given["dataset"], datasets)
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
     split = {**SPLIT_DEFAULTS, **given["split"]}
@@ -97,6 +102,7 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
         "dataset": {"name": dataset.name, "identity": dataset.identity},
         "split": split,
         "model": model,
+        **_head(given["head"]),
         "optimiser": _optimiser(given["optimiser"]),
         "schedules": {
             **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
@@ -112,6 +118,13 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
     for key in ("epochs", "precision", "compile", "deterministic", "threads", "evaluations"):
         settings[key] = given[key]
     return settings
+
+
+def _dataset(name: str, datasets: Mapping[str, Dataset]) -> Dataset:
+    try:
+        return datasets[name]
+    except UserError as error:
+        raise UserError(f"dataset: {error}") from None
 
 
 def check_ignored(own: dict[str, Any] | None, settings: dict[str, Any]) -> None:
@@ -208,8 +221,8 @@ def _ops(
     return [{"op": entry["op"], **plain(op)} for entry, op in zip(spec, ops, strict=True)]
 
 
-def budget(settings: dict[str, Any]) -> dict[str, int]:
-    """Return what a run costs.
+def budget(settings: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, int]:
+    """Return what a run costs, on one of the project's ``datasets``.
 
     ``samples`` make an epoch, ``updates`` are made, ``images`` are the labelled samples seen (the
     budget in which arms are compared), ``views`` all images that pass the network.
@@ -217,8 +230,7 @@ def budget(settings: dict[str, Any]) -> dict[str, int]:
     Raises a UserError that begins with the key where a schedule, the batch or the split asks for
     more than the run has.
     """
-    dataset = registry.get(settings["dataset"]["name"])
-    counts = sizes.counts(dataset, settings["split"])
+    counts = sizes.counts(datasets[settings["dataset"]["name"]], settings["split"])
     samples = settings["epoch_images"] or counts["train"]
     batches = batches_of(settings)
     largest = int(batches.max())
@@ -264,9 +276,18 @@ def _model(given: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]
     return {"name": name, "settings": plain(models.check(name, settings, shape))}
 
 
+def _head(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the head under its key; nothing where it is the one that every network has."""
+    if given == DEFAULTS["head"]:
+        return {}
+    name, settings = _settings("head", given)
+    head = heads.resolve(name, settings)
+    return {} if head is None else {"head": head}
+
+
 def _optimiser(given: dict[str, Any]) -> dict[str, Any]:
     name, settings = _settings("optimiser", given)
-    found: Any = parse(optim_settings.SETTINGS[name], settings, "optimiser")
+    found: Any = parse(optim.settings_type(name), settings, "optimiser")
     return {"name": name, "settings": plain(found)}
 
 

@@ -13,10 +13,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from cyclery import methods, models, schedules
+from cyclery import methods, models, optim, schedules
 from cyclery.augment import settings as augment_settings
-from cyclery.config import components
-from cyclery.optim import settings as optim_settings
+from cyclery.models import heads
 from cyclery.schedules.kinds import RANGE_WORDS, Number, Schedule, Stage
 
 Json = dict[str, Any]
@@ -31,15 +30,15 @@ _LIMITS = {
 _QUANTITY = {"$ref": "#/$defs/Quantity"}
 
 
-def schema(model: type[BaseModel]) -> Json:
-    """Return the JSON Schema of a configuration file."""
+def schema(model: type[BaseModel], datasets: Collection[str]) -> Json:
+    """Return the JSON Schema of a configuration file of a project with these datasets."""
     found: Json = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **_referring(model.model_json_schema()),
     }
     known = found.setdefault("$defs", {})
     if "Settings" in known:
-        known.update(_definitions())
+        known.update(_definitions(datasets))
     return found
 
 
@@ -57,14 +56,15 @@ def _referring(node: Any) -> Any:
     return found
 
 
-def _definitions() -> Json:
+def _definitions(datasets: Collection[str]) -> Json:
     known_methods = {name: methods.load(name) for name in methods.names()}
     method_types = {name: method.settings_type for name, method in known_methods.items()}
     quantities = {name: method.quantities for name, method in known_methods.items()}
     return {
-        "Dataset": {"enum": sorted(components.names("dataset"))},
-        "Model": _component(models.SETTINGS),
-        "Optimiser": _component(optim_settings.SETTINGS),
+        "Dataset": {"enum": sorted(datasets)},
+        "Model": _component({name: models.settings_type(name) for name in models.names()}),
+        "Head": _component({name: heads.settings_type(name) for name in heads.names()}),
+        "Optimiser": _component({name: optim.settings_type(name) for name in optim.names()}),
         "Method": _component(method_types, quantities),
         "Augmentation": _tagged("op", augment_settings.OPS, needed=True),
         "Quantity": {

@@ -11,53 +11,25 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
     WithJsonSchema,
-    model_validator,
 )
 
 from cyclery import schedules
 from cyclery.augment import settings as augment_settings
 from cyclery.common.errors import HERE, UserError, choices, nearest
+from cyclery.common.strict import Strict
 from cyclery.config import components
+from cyclery.data.registry import unknown_dataset
 from cyclery.schedules.kinds import RANGE_WORDS
 
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-
-
-def _said(text: str) -> str:
-    if not text.strip():
-        raise ValueError(f"{HERE}: must say something (found {text!r:.80}).")
-    return text
-
-
-# What readers are told, a reason above all.
-Text = Annotated[str, Field(min_length=1), AfterValidator(_said)]
-
-
-class Strict(BaseModel):
-    """A model that knows every one of its keys and takes no value of another type."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, data: Any) -> Any:
-        for key in data if isinstance(data, dict) else ():
-            if key not in cls.model_fields:
-                raise ValueError(
-                    f"unknown key {key!r:.80}.{nearest(key, cls.model_fields)} "
-                    f"Allowed: {choices(cls.model_fields)}."
-                )
-        return data
 
 
 def checked(check: Callable[[Any], Any]) -> BeforeValidator:
@@ -131,8 +103,19 @@ def _augment(value: Any) -> Any:
     return value
 
 
-def _dataset(value: Any) -> Any:
-    return components.check_name("dataset", value, HERE)
+def _dataset(value: Any, info: ValidationInfo) -> Any:
+    """Refuse the name of a dataset that the project does not have.
+
+    ``info.context`` holds the names that it has; without them no name is refused.
+    """
+    known = (info.context or {}).get("datasets")
+    if (
+        known is not None
+        and value is not None
+        and (not isinstance(value, str) or value not in known)
+    ):
+        raise ValueError(f"{HERE}: {unknown_dataset(value, known)}")
+    return value
 
 
 class TwoLevel(Strict):
@@ -206,17 +189,24 @@ class Split(Strict):
 class Settings(Strict):
     """Settings of a run. Tier, paper, experiment and arm may each set any; the later one holds.
 
-    A component (network, method, optimiser) that is named again keeps the settings below it; a
-    split keeps the keys that are not set again. Null takes a setting back to its default.
+    A component (network, head, method, optimiser) that is named again keeps the settings below it;
+    a split keeps the keys that are not set again. Null takes a setting back to its default.
     """
 
-    dataset: Annotated[str, checked(_dataset), WithJsonSchema({"x-ref": "Dataset"})] | None = Field(
-        None, description="a dataset of the registry"
-    )
+    dataset: (
+        Annotated[str, BeforeValidator(_dataset), WithJsonSchema({"x-ref": "Dataset"})] | None
+    ) = Field(None, description="a file of `config/datasets`")
     split: Split | None = Field(None, description="training, validation and test samples")
     model: (
         Annotated[dict[str, Any], _component("model"), WithJsonSchema({"x-ref": "Model"})] | None
     ) = Field(None, description="network: a name, or `name` with its settings")
+    head: (
+        Annotated[dict[str, Any], _component("head"), WithJsonSchema({"x-ref": "Head"})] | None
+    ) = Field(
+        None,
+        description="what makes logits of the network's features: a name, or `name` with its "
+        "settings",
+    )
     method: (
         Annotated[dict[str, Any], _component("method"), WithJsonSchema({"x-ref": "Method"})] | None
     ) = Field(

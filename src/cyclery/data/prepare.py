@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from cyclery.common.errors import UserError
 from cyclery.common.files import lock, parse_json, read_regular, require_regular, write_atomic
 from cyclery.common.seals import is_altered, seal
+from cyclery.data import folders
+from cyclery.data.dataset import Dataset
 from cyclery.data.raw import open_raw
 from cyclery.data.readers import READERS
-from cyclery.data.registry import Dataset, get
 
 Arrays = dict[str, NDArray[Any]]
 Manifest = dict[str, Any]
@@ -44,14 +45,16 @@ _FIELDS: dict[str, type] = {
 }
 
 
-def prepare(name: str, folder: Path, manifest_path: Path, search: Sequence[Path] = ()) -> Manifest:
+def prepare(
+    dataset: Dataset, folder: Path, manifest_path: Path, search: Sequence[Path] = ()
+) -> Manifest:
     """Make `folder`/<name>.safetensors and its manifest, or keep them where they are in order.
 
     Downloads are kept in `folder`/raw/<name>. Two processes that prepare one dataset at once are
     safe: the second waits, and takes what the first made.
 
     Args:
-        name: A dataset of the registry.
+        dataset: The dataset.
         folder: Where the large file goes.
         manifest_path: Where the manifest (JSON) goes.
         search: Folders that may hold the raw files already.
@@ -62,13 +65,12 @@ def prepare(name: str, folder: Path, manifest_path: Path, search: Sequence[Path]
         the official training rows after division by max_value, and a sha256 of all these.
 
     Raises:
-        UserError: an unknown name, a raw file that is missing or wrong, or a disk that is full.
+        UserError: a raw file or an image that is missing or wrong, or a disk that is full.
     """
-    dataset = get(name)
-    path = folder / f"{name}.safetensors"
+    path = folder / f"{dataset.name}.safetensors"
     with lock(_lock_path(path)):
         with suppress(UserError):  # absent, stale or damaged: made anew below
-            manifest = read_manifest(manifest_path)
+            manifest = read_manifest(manifest_path, dataset)
             if _data_path(manifest_path, manifest).resolve() == path.resolve():
                 _open(manifest_path, manifest)
                 return manifest
@@ -80,34 +82,44 @@ def prepare(name: str, folder: Path, manifest_path: Path, search: Sequence[Path]
     return manifest
 
 
-def open_prepared(manifest_path: Path) -> tuple[Manifest, Arrays]:
+def open_prepared(manifest_path: Path, dataset: Dataset | None = None) -> tuple[Manifest, Arrays]:
     """Return the manifest and the arrays ``images`` and ``labels``, verified; remake nothing.
+
+    Where ``dataset`` is given, they must be its own.
 
     Raises:
         UserError: a file is missing, truncated or not what the manifest says, with the remedy.
     """
-    manifest = read_manifest(manifest_path)
+    manifest = read_manifest(manifest_path, dataset)
     return manifest, _open(manifest_path, manifest)
 
 
-def load_or_remake(manifest_path: Path, search: Sequence[Path] = ()) -> tuple[Manifest, Arrays]:
+def load_or_remake(
+    manifest_path: Path, find: Callable[[str], Dataset] | None = None, search: Sequence[Path] = ()
+) -> tuple[Manifest, Arrays]:
     """Like `open_prepared`, but make the large file again where it is absent.
 
     The manifest is never rewritten, so nothing downstream of it becomes stale.
+
+    Args:
+        manifest_path: The manifest.
+        find: Returns a dataset by its name, asked only where its file must be made; with None
+            that is an error.
+        search: Folders that may hold the raw files.
     """
     manifest = read_manifest(manifest_path)
     path = _data_path(manifest_path, manifest)
-    if not path.exists():
+    if find is not None and not path.exists():
         with lock(_lock_path(path)):
             if not path.exists():  # nobody made it while this process waited
-                dataset = get(manifest["name"])
+                dataset = find(manifest["name"])
                 arrays, _ = _make(dataset, path, search, manifest["content_sha256"])
                 return manifest, arrays
     return manifest, _open(manifest_path, manifest)
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Return a manifest that is whole and belongs to this version's registry, without the data."""
+def read_manifest(path: Path, dataset: Dataset | None = None) -> Manifest:
+    """Return a manifest that is whole, and ``dataset``'s where that is given, without the data."""
     try:
         manifest = parse_json(read_regular(path))
     except FileNotFoundError:
@@ -119,28 +131,27 @@ def read_manifest(path: Path) -> Manifest:
     for key, kind in _FIELDS.items():
         if not isinstance(manifest.get(key), kind):
             raise _damaged(path, f"{key} is missing or no {kind.__name__}")
-    try:
-        dataset = get(manifest["name"])
-    except UserError as error:
-        raise _damaged(path, str(error)) from None
-    if manifest["identity"] != dataset.identity:
-        raise _damaged(path, f"identity {manifest['identity']} where {dataset.identity} belongs")
-    sizes = (manifest["n_train"], manifest["n_test"], manifest["classes"], manifest["max_value"])
-    shape = tuple(manifest["shape"])
-    if (*sizes, shape) != (
-        dataset.train,
-        dataset.test,
-        dataset.classes,
-        dataset.max_value,
-        dataset.shape,
-    ):
-        raise _damaged(path, "its sizes are not those of the dataset")
-    if dataset.content_sha256 not in (None, manifest["content_sha256"]):
-        raise _damaged(path, f"content_sha256 is not {dataset.content_sha256}")
+    if dataset is not None:
+        _check_manifest(path, manifest, dataset)
     # Its mean and deviation go into every image, and nothing else vouches for them.
     if is_altered(manifest) or manifest.keys() - {*_FIELDS, "sha256"}:
         raise _damaged(path, "it does not match the SHA-256 at its end")
     return manifest
+
+
+def _check_manifest(path: Path, manifest: Manifest, dataset: Dataset) -> None:
+    """Raise a UserError unless a manifest is of this dataset, as its file is today."""
+    if (manifest["name"], manifest["identity"]) != (dataset.name, dataset.identity):
+        found, expected = manifest["identity"], dataset.identity
+        if manifest["name"] != dataset.name:
+            found, expected = f"{found} of {manifest['name']}", f"{expected} of {dataset.name}"
+        raise _damaged(path, f"identity {found} where {expected} belongs")
+    sizes = (manifest["n_train"], manifest["n_test"], manifest["classes"], manifest["max_value"])
+    expected_sizes = (dataset.train, dataset.test, dataset.classes, dataset.max_value)
+    if (*sizes, *manifest["shape"]) != (*expected_sizes, *dataset.shape):
+        raise _damaged(path, "its sizes are not those of the dataset")
+    if dataset.content_sha256 not in (None, manifest["content_sha256"]):
+        raise _damaged(path, f"content_sha256 is not {dataset.content_sha256}")
 
 
 def content_sha256(arrays: Arrays) -> str:
@@ -162,8 +173,11 @@ def _make(
 
     for stale in path.parent.glob(f".{path.name}.*.part"):
         stale.unlink(missing_ok=True)  # left by a killed process: this one holds the lock
-    with open_raw(dataset, path.parent / "raw" / dataset.name, search) as (streams, source):
-        images, labels = READERS[dataset.layout](dataset, streams)
+    if dataset.place is not None:
+        (images, labels), source = folders.read(dataset), "class folders"
+    else:
+        with open_raw(dataset, path.parent / "raw" / dataset.name, search) as (streams, source):
+            images, labels = READERS.load(str(dataset.reader)).read(dataset, streams)
     _check(dataset, images, labels)
     arrays: Arrays = {"images": images, "labels": labels}
     content = content_sha256(arrays)
@@ -178,7 +192,7 @@ def _make(
 
 
 def _check(dataset: Dataset, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-    """Refuse arrays that are not what the registry says of the dataset."""
+    """Refuse arrays that are not what is declared of the dataset."""
     rows = dataset.train + dataset.test
     if images.shape != (rows, *dataset.shape) or labels.shape != (rows,):
         raise UserError(

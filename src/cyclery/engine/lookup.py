@@ -2,8 +2,7 @@
 
 A job is a plain dict ``{"key", "label", "kind", "settings", "images"}``, for a run also ``"keep"``
 and ``"range_runs"``, for one of a tuned arm ``"trials"`` (each with ``"factors"``, ``"runs"`` and
-``"schedules"``), so a machine without the configuration packages can train it
-(``python -m cyclery.engine``). ``images`` are those that pass the network in training, and
+``"schedules"``). ``images`` are those that pass the network in training, and
 ``parent_models`` say how many networks of which kind each parent has.
 """
 
@@ -116,6 +115,8 @@ class Lookup:
 
     def _manifest(self, settings: dict[str, Any]) -> dict[str, Any]:
         name = settings["dataset"]["name"]
+        if name not in self.manifests:
+            raise UserError(f"{name}: is not prepared; run `cyclery prepare {name}`.")
         path = self.manifests[name]
         if name not in self._manifests:
             try:

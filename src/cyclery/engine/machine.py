@@ -14,7 +14,8 @@ from cyclery.common.source_hash import source_digest
 
 # What computes, among the files of the package.
 COMPUTING = (
-    "augment/*.py", "data/splits.py", "models/*.py", "optim/*.py", "records/range_bounds.py",
+    "augment/*.py", "data/splits.py", "models/**/*.py", "optim/**/*.py",
+    "records/range_bounds.py",
     "schedules/*.py", *(f"engine/{name}.py" for name in (
         "arithmetic", "cuda", "evaluation", "metrics", "networks", "replay", "run", "stream",
         "sweep", "table", "teachers",

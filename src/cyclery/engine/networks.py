@@ -19,7 +19,7 @@ from cyclery.engine.stream import Data, derive, origin
 from cyclery.engine.teachers import Trained, load, teacher
 from cyclery.methods import REFERENCE, TEACHER, Method
 from cyclery.models.layers import keep_statistics, share_buffers, use_generator
-from cyclery.optim.flat_parameters import Flat
+from cyclery.optim.flat.parameters import Flat
 
 
 class Networks:
@@ -43,7 +43,7 @@ class Networks:
         shape, classes = tuple(manifest["shape"]), manifest["classes"]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(origin(settings), "init"))
-            net = models.build(kind["name"], kind["settings"], shape, classes)
+            net = models.build(kind["name"], kind["settings"], shape, classes, settings.get("head"))
             if settings["init"]:
                 [start] = parents[settings["init"]]
                 load(net, start.weights, "init", settings["init_share"])

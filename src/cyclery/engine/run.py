@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyclery import methods
+from cyclery import methods, optim
 from cyclery.augment import pipeline
 from cyclery.data import splits
 from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
@@ -31,7 +31,7 @@ from cyclery.engine.replay import Recorder, Replays
 from cyclery.engine.stream import Batch, Data, Feed, Samples, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
-from cyclery.optim import optimisers
+from cyclery.optim.flat.parameters import clip_
 
 __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 
@@ -84,7 +84,7 @@ class Run:
         self.networks, self.flat = nets, nets.flat
         self.models = {**nets.models, **nets.teachers}
         optimiser = settings["optimiser"]
-        self.optimiser = optimisers.build(
+        self.optimiser = optim.build(
             optimiser["name"],
             self.flat,
             optimiser["settings"],
@@ -207,7 +207,7 @@ class Run:
         self.flat.backward(loss)
         scalars = {"loss": loss.detach(), **{k: v.detach() for k, v in logs.items()}}
         if "clip_norm" in row:
-            scalars["clipped"] = optimisers.clip_(self.flat, row["clip_norm"])
+            scalars["clipped"] = clip_(self.flat, row["clip_norm"])
         self.optimiser.step(row)
         if "ema_decay" in row:
             self.networks.average(1 - row["ema_decay"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cyclery import models
 from cyclery.common.errors import UserError
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def teacher(name: str, runs: Sequence[Trained], shape: Shape, classes: int) -> T
     for run in runs:
         kind = run.settings["model"]
         with torch.random.fork_rng(devices=[]):
-            net = models.build(kind["name"], kind["settings"], shape, classes)
+            net = models.build(
+                kind["name"], kind["settings"], shape, classes, run.settings.get("head")
+            )
         if wrong := _misfit(net, run.weights):
             raise UserError(
                 f"parents.{name}: the checkpoint has other weights than its network, "
@@ -79,7 +81,7 @@ def load(net: nn.Module, weights: dict[str, Tensor], key: str, share: float = 1.
     if wrong := _misfit(net, weights):
         raise UserError(
             f"{key}: the parent's weights do not fit this network (first: {wrong}); parent and "
-            "child need the same network, input shape and number of classes."
+            "child need the same network, head, input shape and number of classes."
         )
     if share < 1:
         weights = {

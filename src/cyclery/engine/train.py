@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -32,6 +32,7 @@ from cyclery.records.run_store import Store
 if TYPE_CHECKING:
     import torch
 
+    from cyclery.data.dataset import Dataset
     from cyclery.engine.replay import Recorder
     from cyclery.engine.run import Data
     from cyclery.engine.teachers import Trained
@@ -52,6 +53,8 @@ class Trainer:
     On a CPU ``workers`` processes share the jobs. On a GPU one process trains them side by side:
     ``cohort`` of them, or as many as memory holds; each captured as a graph, unless ``capture`` is
     off. ``gpus`` and ``jobs_per_gpu`` say which GPUs there are for how many such processes.
+    ``dataset`` finds a dataset by its name, where its prepared file is lost and must be made again;
+    without it that is an error.
     """
 
     store: Store
@@ -70,6 +73,7 @@ class Trainer:
     # Where a job says that it lives and how far it is, and its name there.
     progress: Path | None = None
     job: str = ""
+    dataset: Callable[[str], Dataset] | None = None
     lookup: Lookup = field(init=False)
     _data: dict[tuple[str, str], Data] = field(default_factory=dict, init=False)
     # What is learnt of methods and of memory serves all runs of the process.
@@ -382,7 +386,7 @@ class Trainer:
         if name not in self._data:
             import torch
 
-            manifest, arrays = load_or_remake(self.manifests[name[0]])
+            manifest, arrays = load_or_remake(self.manifests[name[0]], self.dataset)
             images, labels = (torch.as_tensor(arrays[key]) for key in ("images", "labels"))
             self._data[name] = Data(images, labels.long(), manifest).to(device)
         return self._data[name]

@@ -17,7 +17,6 @@ from cyclery.common import checksums
 from cyclery.common.files import write_atomic
 from cyclery.common.seals import seal
 from cyclery.config.models import Claim
-from cyclery.data import registry
 from cyclery.evidence import build as evidence
 from cyclery.evidence.settings_text import describe
 from cyclery.plan.cost import claim_needs
@@ -140,7 +139,7 @@ def _experiment(
                 "own_definition": spec.own_definition,
                 "runs": {seed: own[-1].key(seed) for seed in range(plan.project.seeds)},
                 "share": arm.share,
-                "classes": registry.get(arm.settings["dataset"]["name"]).classes,
+                "classes": plan.project.datasets[arm.settings["dataset"]["name"]].classes,
                 "tuned": tuned,
                 "schedules": _schedules(arm, runs.get(own[-1].key(0))),
             }

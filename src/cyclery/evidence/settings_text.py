@@ -58,7 +58,9 @@ def _network(settings: dict[str, Any]) -> str:
     """Return a network without what it has none of, such as dropout."""
     name, values = settings["model"]["name"], settings["model"]["settings"]
     present = {k: v for k, v in values.items() if isinstance(v, bool) or v != 0}
-    return _component({"name": name, "settings": present})
+    network = _component({"name": name, "settings": present})
+    head = settings.get("head")
+    return f"{network}, head {_component(head)}" if head else network
 
 
 def _start(settings: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ annotated ``Quantity`` may follow a schedule; their value at this update arrives
 0-dim tensor; reading it off ``settings`` is refused. Every field has a default. A step never reads
 a host number that changes with time and never synchronises, so the engine can capture and replay
 it, and draws from ``generator`` alone: a draw from a global one ends the run, for it would neither
-repeat nor resume. ``cyclery check --methods`` tries each method that is configured.
+repeat nor resume. ``cyclery check --method NAME`` tries a method, line by line.
 
 Where a method needs more than one weak view of labelled samples, its file says so:
 
@@ -116,11 +116,6 @@ def load(name: str) -> Method:
 def code(name: str) -> str:
     """Return the hash of what a method's code says, comments and docstrings aside."""
     return _file.digest(name)
-
-
-def check_files() -> None:
-    """Raise a UserError with a line for each method whose file is wrong."""
-    _file.check_all(names())
 
 
 def parents_of(method: dict[str, Any]) -> tuple[str, ...]:

@@ -85,15 +85,3 @@ def digest(name: str) -> str:
             files[file.stem] = file
             left += [FILES.path(other) for other in imported(file, __package__ or "")]
     return source_digest([files[stem] for stem in sorted(files)])
-
-
-def check_all(names: tuple[str, ...]) -> None:
-    """Raise a UserError with a line for each method whose file is wrong."""
-    problems = []
-    for name in names:
-        try:
-            read(name)
-        except UserError as error:
-            problems.append(str(error))
-    if problems:
-        raise UserError("\n".join(dict.fromkeys(problems)))

@@ -7,69 +7,69 @@ and transitions that halve the channels.
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from cyclery.models.base import Shape
-from cyclery.models.layers import Classifier, conv_1x1, conv_3x3, initialise, pool
-from cyclery.models.settings import DenseNet
+from cyclery.models._limits import check_depth, check_weights
+from cyclery.models._settings import ModelSettings, Shape
 
-
-class DenseLayer(nn.Module):
-    """Norm, ReLU, convolution (twice with a bottleneck), joined to the layer's own input."""
-
-    def __init__(self, inputs: int, growth: int, bottleneck: bool) -> None:
-        super().__init__()
-        steps: list[nn.Module] = [nn.BatchNorm2d(inputs), nn.ReLU()]
-        if bottleneck:
-            steps += [conv_1x1(inputs, 4 * growth), nn.BatchNorm2d(4 * growth), nn.ReLU()]
-            inputs = 4 * growth
-        self.steps = nn.Sequential(*steps, conv_3x3(inputs, growth))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [B, C, H, W] as [B, C + growth, H, W]."""
-        return torch.cat((x, self.steps(x)), 1)
+if TYPE_CHECKING:
+    from torch import nn
 
 
-class Transition(nn.Module):
-    """Norm, ReLU, 1x1 convolution and 2x2 mean pooling between two dense blocks."""
+@dataclass(frozen=True)
+class Settings(ModelSettings):
+    """DenseNet for small images (Huang et al. 2017), with or without bottleneck and compression."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(inputs)
-        self.conv = conv_1x1(inputs, outputs)
+    MIN_SIDE = 4
+    depth: int = field(
+        default=100, metadata={"doc": "layers, 6n + 4 with bc, else 3n + 4: 40, 100, 190, ..."}
+    )
+    growth: int = field(
+        default=12, metadata={"doc": "channels that each layer adds", "low": 1, "high": 1000}
+    )
+    bc: bool = field(
+        default=True, metadata={"doc": "1x1 bottlenecks, and transitions that halve the channels"}
+    )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the maps at half the size."""
-        return F.avg_pool2d(self.conv(F.relu(self.norm(x))), 2)
-
-
-class Dense(Classifier):
-    """Stem, three dense blocks with transitions between them, norm and ReLU before the pooling."""
-
-    def __init__(self, settings: DenseNet, shape: Shape, classes: int) -> None:
-        growth, bc = settings.growth, settings.bc
-        per_block = (settings.depth - 4) // (6 if bc else 3)
-        channels = 2 * growth if bc else 16
-        layers: list[nn.Module] = [conv_3x3(shape[0], channels)]
-        for block in range(3):
-            if block:
-                outputs = channels // 2 if bc else channels
-                layers.append(Transition(channels, outputs))
-                channels = outputs
-            for _ in range(per_block):
-                layers.append(DenseLayer(channels, growth, bc))
-                channels += growth
-        super().__init__(channels, classes)
-        self.body = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU())
-        initialise(self)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return the pooled maps [B, D] of images [B, C, H, W]."""
-        return pool(self.body(x))
+    def check(self, where: str) -> None:
+        """Raise a UserError where the depth does not divide into three blocks."""
+        if self.bc:
+            check_depth(self.depth, 6, 4, "40, 100, 190 or 250", f"{where} with bc")
+        else:
+            check_depth(self.depth, 3, 4, "40 or 100", f"{where} without bc")
+        layers = (self.depth - 4) // (2 if self.bc else 1)
+        check_weights(_weights(layers, self.growth, self.bc), where, "growth")
 
 
-def densenet(settings: DenseNet, shape: Shape, classes: int) -> Dense:
-    """Return DenseNet or DenseNet-BC of the given depth and growth rate."""
-    return Dense(settings, shape, classes)
+def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
+    """Return stem, three dense blocks with transitions between them, norm and ReLU."""
+    from torch import nn
+
+    from cyclery.models._classifier import Classifier
+    from cyclery.models._dense import DenseLayer, Transition
+    from cyclery.models.layers import Pool, conv_3x3, initialise
+
+    growth, bc = settings.growth, settings.bc
+    per_block = (settings.depth - 4) // (6 if bc else 3)
+    channels = 2 * growth if bc else 16
+    layers: list[nn.Module] = [conv_3x3(shape[0], channels)]
+    for block in range(3):
+        if block:
+            outputs = channels // 2 if bc else channels
+            layers.append(Transition(channels, outputs))
+            channels = outputs
+        for _ in range(per_block):
+            layers.append(DenseLayer(channels, growth, bc))
+            channels += growth
+    net = Classifier(channels, classes)
+    net.body = nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU(), Pool())
+    return initialise(net)
+
+
+def _weights(layers: int, growth: int, bottleneck: bool) -> int:
+    """Return about how many weights a DenseNet of so many layers has."""
+    # Each takes what the stem and those before it gave; transitions halve that.
+    inputs = layers * growth // (4 if bottleneck else 2) + 2 * growth
+    each = 4 * growth * inputs + 36 * growth**2 if bottleneck else 9 * growth * inputs
+    return layers * each

@@ -13,12 +13,17 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from cyclery.models.base import Shape
-from cyclery.models.layers import Classifier, Dropout, conv_3x3, initialise, norm_2d, pool, scaled
-from cyclery.models.settings import Vgg
+from cyclery.common.errors import UserError
+from cyclery.models._limits import check_among
+from cyclery.models._settings import NORM, WIDTH, ModelSettings, Shape
 
+if TYPE_CHECKING:
+    from torch import nn
+
+NormOrNone = Literal["batch", "group", "layer", "none"]
 CHANNELS = (64, 128, 256, 512, 512)
 # Convolutions of each group by depth.
 GROUPS = {
@@ -30,36 +35,80 @@ GROUPS = {
 }
 
 
-class VggNet(Classifier):
-    """Five groups of convolution, norm and ReLU, mean over the pixels, hidden linear layers."""
+@dataclass(frozen=True)
+class Settings(ModelSettings):
+    """VGG for small images: five groups of 3x3 convolutions, max pooling after the first groups.
 
-    def __init__(self, settings: Vgg, shape: Shape, classes: int) -> None:
-        widths = [scaled(width, settings.width) for width in CHANNELS]
-        super().__init__(widths[-1], classes)
-        layers: list[nn.Module] = []
-        inputs = shape[0]
-        for index, (width, depth) in enumerate(zip(widths, GROUPS[settings.depth], strict=True)):
-            for _ in range(depth):
-                layers.append(conv_3x3(inputs, width, bias=True))
-                if settings.norm != "none":
-                    layers.append(norm_2d(settings.norm, width))
-                layers.append(nn.ReLU())
-                inputs = width
-            if index < settings.pools:
-                layers.append(nn.MaxPool2d(2))
-        self.body = nn.Sequential(*layers)
-        hidden: list[nn.Module] = []
-        for _ in range(settings.hidden):
-            hidden += [Dropout(settings.dropout), nn.Linear(inputs, inputs), nn.ReLU()]
-        self.hidden = nn.Sequential(*hidden)
-        initialise(self)
+    The defaults are VGG-8 of RepDistiller (Tian et al. 2020). VGG-16 of Stanton et al. (2021) has
+    depth 16, norm none, pools 5, hidden 2, dropout 0.5.
+    """
 
-    def features(self, x: Tensor) -> Tensor:
-        """Return the last hidden layer, or else the pooled maps, [B, D] of images [B, C, H, W]."""
-        out: Tensor = self.hidden(pool(self.body(x)))
-        return out
+    DEPTHS: ClassVar[tuple[int, ...]] = (8, 11, 13, 16, 19)
+    depth: int = field(default=8, metadata={"doc": "name of the network: 8, 11, 13, 16 or 19"})
+    norm: NormOrNone = field(
+        default="batch", metadata={"doc": NORM["doc"] + "; none (convolution and ReLU alone)"}
+    )
+    pools: int = field(
+        default=3,
+        metadata={
+            "doc": "groups that a 2x2 max pooling follows, from the first on; the mean over the "
+            "pixels comes last. RepDistiller: 3, and 4 for images of 64 x 64 pixels",
+            "low": 1,
+            "high": 5,
+        },
+    )
+    hidden: int = field(
+        default=0,
+        metadata={
+            "doc": "hidden linear layers before the last one, each as wide as the last group and "
+            "with ReLU",
+            "low": 0,
+            "high": 2,
+        },
+    )
+    dropout: float = field(
+        default=0.0,
+        metadata={"doc": "share dropped before each hidden linear layer", "low": 0, "high": 0.9},
+    )
+    width: float = field(default=1.0, metadata=WIDTH)
+
+    def check(self, where: str) -> None:
+        """Raise a UserError for an unknown depth, and where dropout would have no place."""
+        check_among(self.depth, self.DEPTHS, f"{where}.depth")
+        if self.dropout and not self.hidden:
+            raise UserError(
+                f"{where}.dropout: stands before hidden layers; set hidden to 1 or 2, or dropout "
+                f"to 0 (found dropout {self.dropout} with hidden 0)."
+            )
+
+    def min_side(self) -> int:
+        """Return the side of which the poolings leave one pixel."""
+        return int(2**self.pools)
 
 
-def vgg(settings: Vgg, shape: Shape, classes: int) -> VggNet:
-    """Return the VGG of the given depth."""
-    return VggNet(settings, shape, classes)
+def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
+    """Return five groups of convolution, norm and ReLU, the mean over the pixels, hidden layers."""
+    from torch import nn
+
+    from cyclery.models._classifier import Classifier
+    from cyclery.models.layers import Dropout, Pool, conv_3x3, initialise, norm_2d, scaled
+
+    widths = [scaled(width, settings.width) for width in CHANNELS]
+    net = Classifier(widths[-1], classes)
+    layers: list[nn.Module] = []
+    inputs = shape[0]
+    for index, (width, depth) in enumerate(zip(widths, GROUPS[settings.depth], strict=True)):
+        for _ in range(depth):
+            layers.append(conv_3x3(inputs, width, bias=True))
+            if settings.norm != "none":
+                layers.append(norm_2d(settings.norm, width))
+            layers.append(nn.ReLU())
+            inputs = width
+        if index < settings.pools:
+            layers.append(nn.MaxPool2d(2))
+    net.body = nn.Sequential(*layers, Pool())
+    hidden: list[nn.Module] = []
+    for _ in range(settings.hidden):
+        hidden += [Dropout(settings.dropout), nn.Linear(inputs, inputs), nn.ReLU()]
+    net.hidden = nn.Sequential(*hidden)
+    return initialise(net)

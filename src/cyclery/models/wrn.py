@@ -11,76 +11,85 @@ have no bias (the norms have one) and the last layer starts as torch's does, not
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-from cyclery.models.base import Shape
-from cyclery.models.layers import (
-    Classifier,
-    Dropout,
-    activation,
-    conv_1x1,
-    conv_3x3,
-    initialise,
-    norm_2d,
-    pool,
+from cyclery.models._limits import check_depth, check_weights
+from cyclery.models._settings import (
+    ACTIVATION,
+    NORM,
+    NORM_EPS,
+    NORM_MOMENTUM,
+    Activation,
+    ModelSettings,
+    Norm,
+    Shape,
 )
-from cyclery.models.settings import WideResNet
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Shortcuts = Literal["activated", "raw"]
 
 
-class WideBlock(nn.Module):
-    """Norm, activation, convolution, twice, with dropout before the second convolution.
+@dataclass(frozen=True)
+class Settings(ModelSettings):
+    """Wide ResNet (Zagoruyko and Komodakis 2016), pre-activation."""
 
-    ``activated`` says that the shortcut begins after the first norm and activation.
-    """
+    depth: int = field(default=28, metadata={"doc": "layers, 6n + 4: 10, 16, 28, 40, ..."})
+    width: int = field(
+        default=2,
+        metadata={"doc": "widening factor of 16, 32, 64 channels", "low": 1, "high": 1000},
+    )
+    norm: Norm = field(default="batch", metadata=NORM)
+    dropout: float = field(
+        default=0.0,
+        metadata={
+            "doc": "share dropped between the convolutions of a block",
+            "low": 0,
+            "high": 0.9,
+        },
+    )
+    activation: Activation = field(default="relu", metadata=ACTIVATION)
+    norm_momentum: float = field(default=0.1, metadata=NORM_MOMENTUM)
+    norm_eps: float = field(default=1e-5, metadata=NORM_EPS)
+    shortcuts: Shortcuts = field(
+        default="activated",
+        metadata={
+            "doc": "what a block's shortcut takes. activated: with a 1x1 convolution the "
+            "activated input, else the raw one (the paper); raw: in the very first block the "
+            "activated input, else the raw one (the code of MixMatch and FixMatch)"
+        },
+    )
 
-    def __init__(
-        self, inputs: int, outputs: int, stride: int, activated: bool, settings: WideResNet
-    ) -> None:
-        super().__init__()
-        momentum, eps = settings.norm_momentum, settings.norm_eps
-        self.activated = activated
-        self.activation = activation(settings.activation)
-        self.norm1 = norm_2d(settings.norm, inputs, momentum, eps)
-        self.conv1 = conv_3x3(inputs, outputs, stride)
-        self.norm2 = norm_2d(settings.norm, outputs, momentum, eps)
-        self.drop = Dropout(settings.dropout)
-        self.conv2 = conv_3x3(outputs, outputs)
-        self.project = conv_1x1(inputs, outputs, stride) if inputs != outputs else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the maps [B, outputs, H / stride, W / stride]."""
-        active = self.activation(self.norm1(x))
-        out = self.conv2(self.drop(self.activation(self.norm2(self.conv1(active)))))
-        shortcut = active if self.activated else x
-        total: Tensor = out + (shortcut if self.project is None else self.project(shortcut))
-        return total
-
-
-class Wrn(Classifier):
-    """Stem of 16 channels, three groups of blocks, norm and activation before the pooling."""
-
-    def __init__(self, settings: WideResNet, shape: Shape, classes: int) -> None:
-        widths = [settings.width * base for base in (16, 32, 64)]
-        super().__init__(widths[-1], classes)
-        layers: list[nn.Module] = [conv_3x3(shape[0], 16)]
-        inputs = 16
-        for group, width in enumerate(widths):
-            for index in range((settings.depth - 4) // 6):
-                stride = 2 if group and not index else 1
-                activated = inputs != width
-                if settings.shortcuts == "raw":
-                    activated = group == index == 0
-                layers.append(WideBlock(inputs, width, stride, activated, settings))
-                inputs = width
-        norm = norm_2d(settings.norm, inputs, settings.norm_momentum, settings.norm_eps)
-        self.body = nn.Sequential(*layers, norm, activation(settings.activation))
-        initialise(self)
-
-    def features(self, x: Tensor) -> Tensor:
-        """Return the pooled maps [B, 64 x width] of images [B, C, H, W]."""
-        return pool(self.body(x))
+    def check(self, where: str) -> None:
+        """Raise a UserError where the depth is not 6n + 4."""
+        check_depth(self.depth, 6, 4, "10, 16, 28 or 40", where)
+        check_weights((self.depth - 4) * 3 * 21 * (16 * self.width) ** 2, where, "width")
 
 
-def wrn(settings: WideResNet, shape: Shape, classes: int) -> Wrn:
-    """Return WRN-depth-width."""
-    return Wrn(settings, shape, classes)
+def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
+    """Return stem of 16 channels, three groups of blocks, norm and activation, pooling."""
+    from torch import nn
+
+    from cyclery.models._classifier import Classifier
+    from cyclery.models._residual import WideBlock
+    from cyclery.models.layers import Pool, activation, conv_3x3, initialise, norm_2d
+
+    norm = partial(norm_2d, settings.norm, momentum=settings.norm_momentum, eps=settings.norm_eps)
+    act = partial(activation, settings.activation)
+    widths = [settings.width * base for base in (16, 32, 64)]
+    net = Classifier(widths[-1], classes)
+    layers: list[nn.Module] = [conv_3x3(shape[0], 16)]
+    inputs = 16
+    for group, width in enumerate(widths):
+        for index in range((settings.depth - 4) // 6):
+            stride = 2 if group and not index else 1
+            activated = inputs != width
+            if settings.shortcuts == "raw":
+                activated = group == index == 0
+            layers.append(WideBlock(inputs, width, stride, activated, norm, act, settings.dropout))
+            inputs = width
+    net.body = nn.Sequential(*layers, norm(inputs), act(), Pool())
+    return initialise(net)

@@ -142,7 +142,7 @@ def datasets(plan: Plan) -> Iterator[Finding]:
             yield Finding("dataset", "missing", text)
             continue
         try:
-            made, arrays = open_prepared(manifest)
+            made, arrays = open_prepared(manifest, plan.project.datasets[name])
         except UserError as error:
             yield Finding("dataset", "wrong", f"{name}: {error}", needed=True)
         else:
@@ -160,9 +160,10 @@ def _datasets(plan: Plan) -> list[str]:
 def _raw(plan: Plan, name: str) -> str:
     """Say where the raw files of a dataset will come from."""
     from cyclery.data.raw import package_folder, system_folders
-    from cyclery.data.registry import get
 
-    dataset = get(name)
+    dataset = plan.project.datasets[name]
+    if dataset.place is not None:
+        return f"from {dataset.place}"
     package, kept = package_folder(dataset), plan.project.data / "raw" / name
     for folder in [*([package] if package else []), kept, *system_folders(dataset)]:
         if all(
@@ -176,7 +177,6 @@ def _raw(plan: Plan, name: str) -> str:
 
 def disk(plan: Plan) -> Finding:
     """Compare the free space with what the plan will write."""
-    from cyclery.data.registry import get
     from cyclery.plan.cost import amount, rows
 
     folder = plan.project.results
@@ -188,7 +188,7 @@ def disk(plan: Plan) -> Finding:
     left = total["bytes"] * (1 - total["done"] / max(1, total["runs"]))
     for name in _datasets(plan):
         if not (plan.project.data / f"{name}.json").exists():
-            dataset = get(name)
+            dataset = plan.project.datasets[name]
             channels, height, width = dataset.shape
             left += sum(raw.bytes or 0 for raw in dataset.files)
             left += (dataset.train + dataset.test) * channels * height * width

@@ -42,9 +42,13 @@ def _problems(contents: Contents) -> Iterator[str]:
     from cyclery.data.prepare import read_manifest
 
     root, graph = contents.root, contents.graph
+    known = contents.plan.project.datasets
     runs = {path: {a.key(s) for a, s in shard.runs} for path, shard in contents.shards.items()}
     checks: list[Callable[[], object]] = [
-        *(partial(read_manifest, root / graph.manifest(name)) for name in contents.datasets),
+        *(
+            partial(read_manifest, root / graph.manifest(name), known[name])
+            for name in contents.datasets
+        ),
         *(
             partial(read_records, {root / path: keys})
             for path, keys in {**contents.ranges, **runs}.items()

@@ -95,7 +95,9 @@ def _fingerprint(root: Path, overrides: Sequence[str]) -> str | None:
         code = sorted(package.rglob("*.py"))
         for path in [
             *sorted(
-                p for kind in ("*.y*ml", "papers/*.y*ml", "tiers/*.y*ml") for p in config.glob(kind)
+                path
+                for place in ("", "datasets/", "papers/", "tiers/")
+                for path in config.glob(f"{place}*.y*ml")
             ),
             *code,
         ]:
@@ -152,6 +154,7 @@ def _read(content: bytes, name: str) -> Order:
 
 def _forget(folder: Path) -> None:
     """Remove what was kept longest ago."""
-    found = sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    folders = (path for path in folder.iterdir() if path.is_dir())
+    found = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
     for path in found[KEPT:]:
         shutil.rmtree(path, ignore_errors=True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cyclery.config.resolve import budget
-from cyclery.plan.graph import Plan
 from cyclery.plan.model import ArmPlan, RangePlan, Shard, needed_seeds, range_tests, with_ancestors
 
 
@@ -18,7 +16,7 @@ def range_jobs(tests: Iterable[RangePlan]) -> list[dict[str, Any]]:
             "label": f"range test ({test.label}) s{seed}",
             "kind": "range",
             "settings": test.run(seed),
-            "images": budget(test.settings)["views"],
+            "images": test.views,
         }
         for test in tests
         for seed in test.seeds
@@ -70,12 +68,3 @@ def source_jobs(shard: Shard) -> list[dict[str, Any]]:
         for key, (arm, seed) in runs.items()
         if key not in own
     ]
-
-
-def part_jobs(plan: Plan, part: str) -> list[dict[str, Any]]:
-    """Return every job of a part, in an order in which they can be trained."""
-    # Parents lie at lower levels.
-    shards = sorted(plan.closure(part), key=lambda s: (s.level, s.id))
-    tests = range_tests(arm for shard in shards for arm in shard.arms)
-    jobs = range_jobs(tests) + [job for shard in shards for job in shard_jobs(shard)]
-    return list({job["key"]: job for job in jobs}.values())

@@ -28,6 +28,8 @@ class RangePlan:
     label: str
     key: str
     seeds: tuple[int, ...]
+    # Images that pass the network in one sweep.
+    views: int
 
     def run(self, seed: int) -> dict[str, Any]:
         """Return the resolved settings of one sweep."""

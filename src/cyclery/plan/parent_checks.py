@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cyclery import methods
+from cyclery import methods, models
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.methods import REFERENCE
-from cyclery.models.settings import TRAINING_ONLY
 from cyclery.plan.model import Parent
 
 
@@ -31,7 +30,7 @@ def check_parents(settings: dict[str, Any], parents: Mapping[str, Parent]) -> No
                 f", nor does `init`; rename it, or drop it.{nearest(name, known - {None})}"
             )
         if name == settings["init"]:
-            _check_start(name, settings["model"], parent)
+            _check_start(name, settings, parent)
         _check_data(name, settings, parent)
     declared = methods.load(method["name"])
     judges = declared.judges(declared.chosen(method["settings"]))
@@ -59,26 +58,40 @@ def _check_folds(mine: dict[str, Any], judges: Mapping[str, Parent]) -> None:
             )
 
 
-def _check_start(name: str, model: dict[str, Any], parent: Parent) -> None:
+def _check_start(name: str, child: dict[str, Any], parent: Parent) -> None:
     """Raise a UserError unless the parent is one run of the network that the child starts as.
 
     Weights that fit are not enough: those of another activation are another function's.
     """
     if parent.kind == "members":
         raise UserError(f"init: {name!r} is several runs (`members`); a run starts from one.")
-    theirs = parent.arm.settings["model"]
+    model, theirs = child["model"], parent.arm.settings["model"]
     if model["name"] != theirs["name"]:
         raise UserError(
             f"init: {parent.arm.id} is a {theirs['name']}, this arm a {model['name']}; weights to "
             "start from are those of the same network."
         )
+    training_only = models.settings_type(model["name"]).TRAINING_ONLY
     for key, value in model["settings"].items():
-        if key not in TRAINING_ONLY and value != theirs["settings"][key]:
+        if key not in training_only and value != theirs["settings"][key]:
             raise UserError(
                 f"init: {parent.arm.id} has model.{key} {theirs['settings'][key]}, this arm "
                 f"{value}; weights to start from are those of the same network, so set both alike "
-                f"(only {choices(TRAINING_ONLY)} may differ)."
+                f"(only {choices(training_only)} may differ)."
             )
+    mine, other = (_head(settings) for settings in (child, parent.arm.settings))
+    if mine != other:
+        raise UserError(
+            f"init: {parent.arm.id} has the head {other}, this arm {mine}; a run starts from all "
+            "weights of its parent, so set `head` alike."
+        )
+
+
+def _head(settings: dict[str, Any]) -> str:
+    """Return the head of resolved settings in words."""
+    head = settings.get("head") or {"name": "linear", "settings": {}}
+    values = ", ".join(f"{key} {value}" for key, value in head["settings"].items())
+    return f"{head['name']} ({values})" if values else str(head["name"])
 
 
 def _check_data(name: str, child: dict[str, Any], parent: Parent) -> None:

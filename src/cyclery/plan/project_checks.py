@@ -14,35 +14,9 @@ from cyclery.config.models import Claim, Experiment, Paper
 from cyclery.methods import REFERENCE, TEACHER
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.resolve_arms import ArmError
-from cyclery.records.metrics import BEST, PSEUDO_ACCURACY, SELECTIONS, selection
+from cyclery.records import metrics
+from cyclery.records.metrics import BEST, selection
 from cyclery.records.readers import read_printed
-
-# Of the network that is evaluated, and, where weights are averaged, of the trained one.
-PARTS = ("test_", "val_", "raw_test_", "raw_val_")
-# Of runs that have a teacher or a reference.
-COPIES = tuple(
-    f"{part}_{name}" for part in ("test", "val", "train") for name in ("agreement", "kl")
-)
-METRICS = (
-    *(part + name for part in PARTS for name in ("accuracy", "balanced_accuracy", "nll", "ece")),
-    *(f"{part}accuracy{rule}" for part in PARTS for rule in SELECTIONS if rule != BEST),
-    *(f"train_{name}" for name in ("accuracy", "nll", "ece")),
-    *COPIES,
-    "minority_accuracy",
-    "many_accuracy",
-    "medium_accuracy",
-    "few_accuracy",
-    "seconds",
-)
-# What a run is evaluated for on its way, and what its method logs in training.
-CURVES = (
-    *(part + name for part in PARTS for name in ("accuracy", "nll")),
-    "train_loss",
-    "train_mask_rate",
-    PSEUDO_ACCURACY,
-)
-# What the range test, as an arm of a claim, is measured by.
-RANGE_METRICS = ("log10_base", "log10_max", "range_deviation")
 
 
 def check(project: Project) -> Plan:
@@ -227,13 +201,14 @@ def _metric(metric: str, of_range: bool, where: str, prefix: str = "") -> Iterat
     if rule == BEST:
         yield (
             f"{where}: {metric!r} would choose the checkpoint on the test set; use {name} or "
-            f"{name}{next(iter(SELECTIONS))}."
+            f"{name}{next(iter(metrics.RULES))}."
         )
         return
     if of_range:
-        known: Collection[str] = RANGE_METRICS
+        known: Collection[str] = metrics.names("range_names")
     else:
-        known = [name for name in (CURVES if at else METRICS) if name.startswith(prefix)]
+        every = metrics.names("curve_names" if at else "finals")
+        known = [name for name in every if name.startswith(prefix)]
     if base not in known:
         kind = "curve" if at else "metric"
         hint = "" if at or of_range else " Or a curve, as in test_accuracy@0.5."
@@ -282,8 +257,10 @@ def _fair(plan: Plan, paper: str, group: Group, unequal: bool, where: str) -> It
             if base.startswith("raw_") and "ema_decay" not in settings["schedules"]:
                 yield f"{where}: {metric!r} needs averaged weights (`ema_decay`); {arm!r} has none."
                 return
+            found = metrics.find(base)
             taught = TEACHER in methods.parents_of(settings["method"])
-            if base in COPIES and not taught and REFERENCE not in running[arm].parents:
+            compared = taught or REFERENCE in running[arm].parents
+            if found and found.needs_teacher and not compared:
                 yield (
                     f"{where}: {metric!r} needs a parent `reference`, or a `teacher` that the "
                     f"method learns from; {arm!r} has none."

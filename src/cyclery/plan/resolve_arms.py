@@ -17,6 +17,7 @@ from cyclery.config.load import Project
 from cyclery.config.models import Experiment, ParentRef, RangeTest
 from cyclery.config.resolve import DEFAULTS, budget, check_ignored, merge, resolve
 from cyclery.config.settings import Settings
+from cyclery.data.registry import Datasets
 from cyclery.plan.model import ArmPlan, Parent, RangePlan, Trial, digest
 from cyclery.plan.parent_checks import check_parents
 from cyclery.records import trial_selection
@@ -99,6 +100,7 @@ class Arms:
     def _resolve(self, name: Name) -> ArmPlan:
         paper_name, experiment_name, arm_name = name
         exp = self.project.papers[paper_name].experiments[experiment_name]
+        datasets = self.project.datasets
         try:
             merged = merge(layer for _, layer in self._layers(name))
             arm, tier = exp.arms[arm_name], exp.tiers[self.tier]
@@ -113,7 +115,7 @@ class Arms:
                 )
 
             def plan(factors: dict[str, float]) -> ArmPlan:
-                settings = resolve(_scaled(merged, factors))
+                settings = resolve(_scaled(merged, factors), datasets)
                 check_ignored(arm.method, settings)
                 check_parents(settings, parents)
                 if factors and not settings["split"]["validation"]:
@@ -124,8 +126,8 @@ class Arms:
                     name=arm_name,
                     settings=settings,
                     parents=parents,
-                    range=_range_test(settings, tier.range or exp.range),
-                    cost=budget(settings),
+                    range=_range_test(settings, tier.range or exp.range, datasets),
+                    cost=budget(settings, datasets),
                     factors=factors,
                 )
 
@@ -221,7 +223,9 @@ def _scaled(merged: dict[str, Any], factors: dict[str, float]) -> dict[str, Any]
     return scaled
 
 
-def _range_test(settings: dict[str, Any], test: RangeTest | None) -> RangePlan | None:
+def _range_test(
+    settings: dict[str, Any], test: RangeTest | None, datasets: Datasets
+) -> RangePlan | None:
     """Return the range test of an arm, if its learning rate asks for one."""
     if not schedules.words(settings["schedules"]["lr"]):
         return None
@@ -248,10 +252,10 @@ def _range_test(settings: dict[str, Any], test: RangeTest | None) -> RangePlan |
         "sweep": test.sweep,
     }
     try:
-        updates = budget(own)["updates"]
+        cost = budget(own, datasets)
     except UserError as error:
         raise UserError(f"range.epochs: {test.epochs} do not suit the arm: {error}") from None
-    if updates < 10:
+    if (updates := cost["updates"]) < 10:
         raise UserError(
             f"range.epochs: {updates} updates are too few for a sweep; raise it until there are "
             "at least 10."
@@ -260,4 +264,5 @@ def _range_test(settings: dict[str, Any], test: RangeTest | None) -> RangePlan |
     label = f"{settings['dataset']['name']}, {settings['model']['name']}, " + (
         f"{settings['optimiser']['name']}, {settings['method']['name']}"
     )
-    return RangePlan(settings=own, label=label, key=digest([own, seeds]), seeds=seeds)
+    return RangePlan(settings=own, label=label, key=digest([own, seeds]), seeds=seeds,
+                     views=cost["views"])  # fmt: skip

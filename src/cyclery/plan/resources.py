@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from math import ceil, prod
 from typing import Any
 
-from cyclery.data import registry
+from cyclery.data.dataset import Dataset
 from cyclery.plan.cost import declared_speed
 from cyclery.plan.graph import Plan
 
@@ -40,14 +40,13 @@ def minutes(seconds: Iterable[float], workers: int) -> int:
     return LEAST_MINUTES + ceil(SLACK * longest / 60)
 
 
-def megabytes(settings: Iterable[Mapping[str, Any]], workers: int, gpu: bool) -> int:
-    """Return the MB of main memory to ask for, for runs of these settings."""
-    data = {each["dataset"]["name"] for each in settings}
-    size = sum(_bytes(registry.get(name)) for name in data)
+def megabytes(datasets: Iterable[Dataset], workers: int, gpu: bool) -> int:
+    """Return the MB of main memory to ask for, for runs on these datasets."""
+    size = sum(_bytes(dataset) for dataset in datasets)
     own = CUDA_MB if gpu else WORKER_MB * workers
     return BASE_MB + own + ceil(DATA_COPIES * size / 1e6)
 
 
-def _bytes(dataset: registry.Dataset) -> int:
+def _bytes(dataset: Dataset) -> int:
     """Return the size of a dataset's images, a byte for each value."""
     return (dataset.train + dataset.test) * prod(dataset.shape)

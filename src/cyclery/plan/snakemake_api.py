@@ -15,21 +15,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cyclery.common import mtimes
+from cyclery.common import checksums, mtimes
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.config.load import load
-from cyclery.config.resolve import budget
-from cyclery.data import registry
-from cyclery.plan import lost_files as due
 from cyclery.plan import resources
 from cyclery.plan.graph import Plan
-from cyclery.plan.model import ArmPlan, Shard, digest
+from cyclery.plan.lost_files import LostFiles
+from cyclery.plan.model import ArmPlan, RangePlan, Shard, digest
 from cyclery.plan.project_checks import check
 
 # No job asks for more cores than this, however many runs it has.
 MOST_WORKERS = 64
 # The rooms whose code decides what evidence and report say: both, and what they import.
-JUDGING = ("common", "config", "data", "evidence", "plan", "records", "report")
+JUDGING = ("common", "config", "evidence", "plan", "records", "report")
 # A report of more papers than these letters name has a number and a hash in its name.
 MOST_LETTERS = 100
 
@@ -134,7 +132,7 @@ class Graph:
         """Return the minutes in which a group's range tests should be done."""
         tests = self.plan.ranges(group)
         seconds = (
-            resources.seconds(self.plan, test.settings, budget(test.settings)["views"])
+            resources.seconds(self.plan, test.settings, test.views)
             for test in tests
             for _ in test.seeds
         )
@@ -142,9 +140,7 @@ class Graph:
 
     def range_megabytes(self, group: str, threads: int) -> int:
         """Return the memory that a group's range tests take."""
-        return resources.megabytes(
-            (test.settings for test in self.plan.ranges(group)), threads, bool(self.gpus)
-        )
+        return self._megabytes(self.plan.ranges(group), threads)
 
     def checkpoint_minutes(self, run: str) -> int:
         """Return the minutes in which a kept run should be trained, where the store lost it."""
@@ -158,14 +154,16 @@ class Graph:
         seconds = (resources.seconds(self.plan, arm.settings, arm.cost["views"]) for arm in runs)
         return resources.minutes(seconds, threads)
 
-    def _megabytes(self, arms: Iterable[ArmPlan], threads: int) -> int:
-        return resources.megabytes((arm.settings for arm in arms), threads, bool(self.gpus))
+    def _megabytes(self, of: Iterable[ArmPlan | RangePlan], threads: int) -> int:
+        names = {each.settings["dataset"]["name"] for each in of}
+        data = [self.plan.project.datasets[name] for name in names]
+        return resources.megabytes(data, threads, bool(self.gpus))
 
     # Data and range tests.
 
     def identity(self, dataset: str) -> str:
         """Return what pins a dataset: its raw checksums and the version of its preparation."""
-        return registry.get(dataset).identity
+        return self.plan.project.datasets[dataset].identity
 
     def manifest(self, dataset: str) -> str:
         """Return the manifest of a dataset."""
@@ -299,4 +297,18 @@ class Graph:
 
     def due(self, part: str | None = None) -> list[str]:
         """Return what a target must ask for by name: what is lost of a part, or of the report."""
-        return due.of_report(self) if part is None else due.of_part(self, part)
+        project = self.plan.project
+        lost = LostFiles(project.root, project.results)
+        if part is None:
+            lost.mend(f"{self.report}/{checksums.NAME}")
+            return [path for paper in project.selected() for path in self.due(paper)]
+        lost.mend(self.sums(part))
+        # Without evidence, the job that makes it asks for all records itself.
+        records = self.record_files(part) if (project.root / self.evidence(part)).exists() else []
+        files = [
+            *dict.fromkeys(m for group in self.plan.groups(part) for m in self.manifests(group)),
+            *self.part_range_files(part),
+            *records,
+            *(self.evidence(part), self.table(part), self.sums(part)),
+        ]
+        return list(lost.missing(files))

@@ -13,6 +13,7 @@ from typing import Any
 
 from cyclery.common import formatting as text
 from cyclery.common.errors import UserError, choices, nearest
+from cyclery.records import metrics
 
 Json = dict[str, Any]
 SCHEMA = 1
@@ -205,27 +206,13 @@ def seed_list(seeds: Iterable[Any]) -> str:
 
 def is_share(name: str) -> bool:
     """Tell whether a metric is a fraction that tables show in percent."""
-    return "accuracy" in name or "agreement" in name
+    return metrics.is_accuracy(name.removeprefix("log:"))
 
 
+# Of quantities, and of what methods log that no metric is made of.
 _NAMES = {
-    "lr": "learning rate", "test_nll": "test NLL", "test_ece": "test ECE",
-    "val_accuracy": "validation accuracy", "val_nll": "validation NLL", "ema": "EMA decay",
-    "weight_decay_norm": "weight decay of norms and biases", "batch": "batch size",
-    "minority_accuracy": "accuracy of the smaller half",
-    "many_accuracy": "accuracy of common classes",
-    "medium_accuracy": "accuracy of medium classes", "few_accuracy": "accuracy of rare classes",
-    "test_accuracy_median20": "test accuracy, median of the last evaluations",
-    "test_accuracy_mean20": "test accuracy, mean of the last evaluations",
-    "raw_test_accuracy": "test accuracy without averaging of weights",
-    "raw_test_accuracy_mean20": "the same without averaging of weights",
-    "test_agreement": "agreement with the teacher",
-    "train_agreement": "agreement with the teacher in training",
-    "test_kl": "KL divergence from the teacher",
-    "train_kl": "KL divergence from the teacher in training",
-    "train_accuracy": "accuracy on the training samples",
-    "train_nll": "NLL on the training samples", "train_ece": "ECE on the training samples",
-    "train_mask_rate": "share of pseudo-labels that are used",
+    "lr": "learning rate", "ema": "EMA decay", "batch": "batch size",
+    "weight_decay_norm": "weight decay of norms and biases",
     "train_pseudo_correct": "share of pseudo-labels that are used and right",
     "train_pseudo_classes": "effective number of classes among the pseudo-labels",
     "train_clipped": "share of clipped updates", "train_scale": "scale of the loss",
@@ -235,7 +222,7 @@ _NAMES = {
 def metric_name(name: str) -> str:
     """Return a metric or quantity in words: `test_accuracy@0.5` is test accuracy at 50 %."""
     base, _, share = name.partition("@")
-    words = _NAMES.get(base, base.replace("_", " "))
+    words = _NAMES.get(base) or metrics.words(base) or base.replace("_", " ")
     try:
         return (
             f"{words} at {float(share):.0%} of the run".replace("%", "\u00a0%") if share else words

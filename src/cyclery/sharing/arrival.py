@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import lock, read_regular, write_atomic
+from cyclery.sharing.state import NESTED, is_locked
 
 if TYPE_CHECKING:
     from cyclery.plan.snakemake_api import Graph
     from cyclery.sharing.index import Home, Index
 
-# Set for a Snakemake that publish, fetch or this module asks something.
-NESTED = "CYCLERY_NESTED"
 # What a stamp says was done: begun to put in place, all in place, or left packed beside results of
 # the user's own.
 _BEGUN, _PLACED, _LEFT = "begun", "placed", "left"
@@ -82,9 +81,9 @@ def _is_made(graph: Graph) -> bool:
 
 
 def _arrive(graph: Graph, found: str) -> None:
-    from cyclery.sharing import index, place, state
+    from cyclery.sharing import index, place
     from cyclery.sharing.contents import Contents
-    from cyclery.sharing.fetch import examined
+    from cyclery.sharing.delivery import examined
 
     project, tier = graph.plan.project, graph.plan.tier
     root, path = project.root, _stamp_file(graph)
@@ -100,7 +99,7 @@ def _arrive(graph: Graph, found: str) -> None:
                  f"`make pull TIER={tier}` sets them aside and puts it in place")  # fmt: skip
             write_atomic(path, f"{_LEFT} {found}")
             return
-        if state.is_locked(root):
+        if is_locked(root):
             _say(f"what is published of tier {tier} is put in place once no other Snakemake is at "
                  "work here; this goes on without")  # fmt: skip
             return

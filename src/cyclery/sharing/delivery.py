@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cyclery.common.errors import UserError
-from cyclery.common.files import parse_json
+from cyclery.common.files import disk_errors, parse_json
 from cyclery.common.seals import file_sha256, is_sealed
 from cyclery.sharing.contents import Contents
-from cyclery.sharing.index import Index, safe_key
+from cyclery.sharing.index import Home, Index, safe_key
+from cyclery.sharing.packing import unpack
 from cyclery.sharing.state import is_memory
 
 Record = dict[str, Any]
@@ -100,3 +105,32 @@ def _foreign(found: Index, name: str) -> UserError:
         f"what is published of tier {found.tier!r} is damaged: {name} is not what belongs there. "
         "Nothing of it was used; whoever published must do it again."
     )
+
+
+@contextmanager
+def examined(home: Home, found: Index, contents: Contents) -> Iterator[Delivery]:
+    """Yield what was pulled, unpacked beside the results and examined; it is gone afterwards.
+
+    The caller holds the lock, and puts it in place.
+    """
+    results = contents.plan.project.results
+    with disk_errors(results):
+        results.mkdir(parents=True, exist_ok=True)
+        for left in results.glob(".fetch-*"):  # by one that was killed
+            shutil.rmtree(left)
+    with TemporaryDirectory(prefix=".fetch-", dir=results) as folder:
+        yield examine(_unpack(home, found, Path(folder)), found, contents)
+
+
+def _unpack(home: Home, found: Index, folder: Path) -> Path:
+    packs = {
+        **{home.packs / name: (found.pack(name), folder / _place(name)) for name in found.packs},
+        **{home.dataset(name): (found.dataset(name), folder / "data") for name in found.datasets},
+    }
+    for path, (pack, target) in packs.items():
+        unpack(path, pack, target)
+    return folder
+
+
+def _place(name: str) -> str:
+    return "weights" if name.startswith("checkpoints/") else "files"

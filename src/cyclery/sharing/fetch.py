@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import logging
 import shlex
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from cyclery.common.errors import UserError
-from cyclery.common.files import disk_errors, lock
+from cyclery.common.files import lock
 from cyclery.sharing import arrival, index, place, state
 from cyclery.sharing.contents import Contents
-from cyclery.sharing.delivery import Delivery, examine
+from cyclery.sharing.delivery import Delivery, examined
 from cyclery.sharing.dvc import Dvc
-from cyclery.sharing.packing import unpack
 
 log = logging.getLogger(__name__)
 
@@ -52,35 +48,6 @@ def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = No
             place.put_in_place(contents, delivery, found)
         arrival.settle(contents.graph)
     _say(contents, found, delivery)
-
-
-@contextmanager
-def examined(home: index.Home, found: index.Index, contents: Contents) -> Iterator[Delivery]:
-    """Yield what was pulled, unpacked beside the results and examined; it is gone afterwards.
-
-    The caller holds the lock, and puts it in place.
-    """
-    results = contents.plan.project.results
-    with disk_errors(results):
-        results.mkdir(parents=True, exist_ok=True)
-        for left in results.glob(".fetch-*"):  # by one that was killed
-            shutil.rmtree(left)
-    with TemporaryDirectory(prefix=".fetch-", dir=results) as folder:
-        yield examine(_unpack(home, found, Path(folder)), found, contents)
-
-
-def _unpack(home: index.Home, found: index.Index, folder: Path) -> Path:
-    packs = {
-        **{home.packs / name: (found.pack(name), folder / _place(name)) for name in found.packs},
-        **{home.dataset(name): (found.dataset(name), folder / "data") for name in found.datasets},
-    }
-    for path, (pack, target) in packs.items():
-        unpack(path, pack, target)
-    return folder
-
-
-def _place(name: str) -> str:
-    return "weights" if name.startswith("checkpoints/") else "files"
 
 
 def _say(contents: Contents, found: index.Index, delivery: Delivery) -> None:

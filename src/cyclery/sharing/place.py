@@ -117,7 +117,7 @@ def _still_current(contents: Contents, delivery: Delivery, found: Index) -> list
     for dataset in contents.datasets:
         manifest = graph.manifest(dataset)
         try:
-            read_manifest(files[manifest])
+            read_manifest(files[manifest], contents.plan.project.datasets[dataset])
         except UserError:
             continue
         current.add(manifest)

@@ -155,7 +155,7 @@ def _dataset(contents: Contents, home: index.Home, name: str) -> Pack:
     from cyclery.data.prepare import load_or_remake
 
     manifest = contents.root / contents.graph.manifest(name)
-    found, _ = load_or_remake(manifest)
+    found, _ = load_or_remake(manifest, contents.plan.project.datasets.__getitem__)
     file = f"{name}.safetensors"
     return pack(home.dataset(name), {file: manifest.parent / str(found["file"])})
 

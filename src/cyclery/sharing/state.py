@@ -19,10 +19,11 @@ from typing import Any
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, write_atomic
-from cyclery.sharing.arrival import NESTED
 
 # The longest name of a file on the common file systems; Snakemake splits longer ones into folders.
 _LONGEST = 255
+# Set for a Snakemake that is asked something from here.
+NESTED = "CYCLERY_NESTED"
 
 
 def snakemake_version() -> str:

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from cyclery.evidence.stats.paired_tests import Test
-from cyclery.records.metrics import Record, is_accuracy, shown, smaller_is_better
+from cyclery.records.metrics import Record, shown, smaller_is_better, worst
 
 Json = dict[str, Any]
 Records = Mapping[str, Record]
@@ -112,11 +112,12 @@ def dataset_content(record: Record) -> str | None:
 
 
 def at_chance(arm: Json, metric: str) -> float | None:
-    """Return what a run that diverged is worth: the accuracy of chance, in percentage points.
+    """Return what a run that diverged is worth by its metric, in the unit of comparisons.
 
-    None where the metric is no accuracy, or the number of classes is not known.
+    That of an accuracy is chance. None where the metric has no such value, or the number of classes
+    is not known.
     """
-    return 100 / arm["classes"] if is_accuracy(metric) and arm.get("classes") else None
+    return worst(metric, arm["classes"]) if arm.get("classes") else None
 
 
 def diverged_seeds(arm: Json, records: Records) -> list[int]:

@@ -1,0 +1,20 @@
+"""Commands about what was made: compare, publish, fetch, bench."""
+
+from __future__ import annotations
+
+from cyclery.bench import command as bench
+from cyclery.cli.commands import Commands
+from cyclery.compare import command as compare
+from cyclery.sharing import command as sharing
+
+
+def register(commands: Commands) -> None:
+    """Add these commands; each one's arguments stand in its room, beside its function."""
+    text = "compare two sets of results: verdicts that moved, arms that differ, what is identical"
+    compare.arguments(commands.add("compare", compare.run, text))
+    text = "freeze a finished tier for others, by DVC"
+    sharing.arguments(commands.add("publish", sharing.publish, text))
+    text = "pull a published tier and put it in its place"
+    sharing.arguments(commands.add("fetch", sharing.fetch, text))
+    text = "measure the engine against training loops written by hand"
+    bench.arguments(commands.add("bench", bench.bench, text))

@@ -1,0 +1,201 @@
+"""What is declared of a dataset, one YAML file each in ``config/datasets``.
+
+A dataset comes from raw files that are pinned by checksums, or from a folder of images with one
+folder for each class. Its ``identity`` enters the run keys, so it follows from what the images are
+made of alone: it is known before any download.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, model_validator
+
+from cyclery.common.errors import HERE
+from cyclery.common.strict import Strict, Text
+
+PREPARE_VERSION = 1
+"""Raise it when preparation would write other numbers from the same raw files."""
+
+Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+
+
+def _matching(pattern: str, words: str) -> AfterValidator:
+    """Return a validator of text by a pattern, which a message gives in words."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{HERE}: must be {words} (found {text!r:.80}).")
+        return text
+
+    return AfterValidator(check)
+
+
+def _hexadecimal(digits: int) -> AfterValidator:
+    return _matching(f"[0-9a-f]{{{digits}}}", f"{digits} hexadecimal digits in small letters")
+
+
+Sha256 = Annotated[str, _hexadecimal(64)]
+# A name that leads nowhere else: it is looked for in several folders.
+FileName = Annotated[str, _matching(r"[\w+-][\w.+-]{0,199}", "a plain name, without a folder")]
+Url = Annotated[str, _matching(r"https?://\S{1,999}", "an address that begins with https://")]
+
+
+class RawFile(Strict):
+    """One file as its authors publish it."""
+
+    name: FileName = Field(description="its name, by which it is looked for on this machine")
+    sha256: Sha256 = Field(
+        description="checksum of the content: of what a `gzipped` file unpacks to (packagers pack "
+        "it again, with other headers), of the file itself otherwise"
+    )
+    md5: Annotated[str, _hexadecimal(32)] | None = Field(
+        None, description="the authors' checksum of the file as downloaded"
+    )
+    bytes: Count | None = Field(None, description="size of the file as downloaded")
+    urls: Annotated[tuple[Url, ...], Field(strict=False, max_length=20)] = Field(
+        (), description="where to download it from, tried in this order"
+    )
+    gzipped: bool = Field(False, description="whether `sha256` is that of what the file unpacks to")
+
+
+class Package(Strict):
+    """A Python package that carries the raw files."""
+
+    install: Text = Field(description="its name for pip")
+    module: Annotated[str, _matching(r"[A-Za-z_]\w*", "the name of a module")] = Field(
+        description="its name in Python"
+    )
+    folder: Text = Field(description="where in it the files lie")
+
+
+class DatasetFile(Strict):
+    """A labelled set of images of one size: raw files with checksums, or a folder of images.
+
+    Of a `folder` nothing else is needed but `title` and `shape`: its classes and numbers of images
+    are counted. It holds a folder for each class, or `train` and `test` with such folders in both.
+    """
+
+    title: Text = Field(description="the name in reports")
+    shape: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], Side, Side], Field(strict=False)] = (
+        Field(description="channels, height and width of an image, as in [3, 32, 32]")
+    )
+    folder: Text | None = Field(
+        None, description="folder of images; a relative path begins at the project's root"
+    )
+    reader: str | None = Field(None, description="format of the raw files: a file of data/readers")
+    files: Annotated[tuple[RawFile, ...], Field(strict=False, max_length=1000)] = Field(
+        (), description="the raw files, in the order in which the reader takes them"
+    )
+    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="number of classes"
+    )
+    train: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        None, description="images of the official training set"
+    )
+    test: Count | None = Field(
+        None, description="images of the official test set; 0 where there is none, and a split "
+        "draws one",
+    )  # fmt: skip
+    class_counts: Annotated[tuple[Count, ...], Field(strict=False)] | None = Field(
+        None, description="training images of each class; null where all have as many"
+    )
+    max_value: Annotated[int, Field(ge=1, le=255)] = Field(
+        255, description="the value of a raw pixel that means 1.0"
+    )
+    content_sha256: Sha256 | None = Field(
+        None, description="checksum of the prepared arrays, where it has been measured"
+    )
+    package: Package | None = Field(None, description="a Python package that carries the raw files")
+    shared: FileName | None = Field(
+        None,
+        description="folder below `<prefix>/share/datasets` where a system package installs the "
+        "raw files",
+    )
+    licence: Text = Field("not stated", description="terms of use")
+    citation: str = Field("", description="what to cite")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DatasetFile:
+        given = {key for key in _OF_FILES if getattr(self, key) not in (None, ())}
+        if self.folder is not None:
+            if given:
+                raise ValueError(
+                    f"{min(given)}: is not said of a `folder`, whose images are counted; leave it "
+                    "out."
+                )
+            if self.shape[0] not in (1, 3):
+                raise ValueError(
+                    "shape: images of a folder have 1 channel (grey) or 3 (colour) "
+                    f"(found {self.shape[0]})."
+                )
+            if self.max_value != 255:
+                raise ValueError("max_value: is 255 for images of a folder; leave it out.")
+        elif missing := [key for key in _NEEDED if key not in given]:
+            raise ValueError(
+                f"{missing[0]}: missing; a dataset has `folder`, or {', '.join(_NEEDED)}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _counts(self) -> DatasetFile:
+        if self.classes is None or self.train is None:
+            return self
+        counts = self.class_counts
+        if counts is None:
+            if self.train % self.classes:
+                raise ValueError(
+                    f"class_counts: missing; {self.train} training images are not as many for each "
+                    f"of {self.classes} classes."
+                )
+        elif (len(counts), sum(counts)) != (self.classes, self.train):
+            raise ValueError(
+                f"class_counts: must be {self.classes} numbers, one for each class, whose sum is "
+                f"`train`, {self.train} (found {len(counts)} with the sum {sum(counts)})."
+            )
+        return self
+
+
+_NEEDED = ("reader", "files", "classes", "train", "test")
+_OF_FILES = (*_NEEDED, "class_counts", "content_sha256", "package", "shared")
+
+
+class Dataset(DatasetFile):
+    """A dataset as the program uses it: what its file says, its name, and all numbers.
+
+    Of a folder, ``place`` is its path, ``images_sha256`` the hash of the names and contents of its
+    images, and ``memo`` the file that remembers that.
+    """
+
+    name: str
+    classes: int
+    train: int
+    test: int
+    place: Path | None = None
+    images_sha256: str | None = None
+    memo: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Dataset:
+        """Take the numbers of a folder, which have been counted."""
+        return self
+
+    @property
+    def train_class_counts(self) -> tuple[int, ...]:
+        """Training images of each class, for planning without the data."""
+        return self.class_counts or (self.train // self.classes,) * self.classes
+
+    @cached_property
+    def identity(self) -> str:
+        """SHA-256 (hex) over name, raw checksums and the version of the preparation."""
+        raw: list[Any] = [[file.name, file.sha256] for file in self.files]
+        if self.images_sha256 is not None:
+            raw = ["folder", self.shape, self.images_sha256]
+        text = json.dumps([self.name, raw, PREPARE_VERSION], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()

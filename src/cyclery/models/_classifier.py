@@ -1,0 +1,61 @@
+"""A network in two parts: what makes features, and the head that makes logits of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from cyclery.common.errors import UserError
+from cyclery.models.heads import linear
+
+
+class Classifier(nn.Module):
+    """Features [B, D] of images [B, C, H, W], and logits [B, classes] by ``head``.
+
+    The parts that make features are set as attributes, such as ``net.body``; they follow each
+    other in that order. A network that is no chain overrides ``features``.
+
+    It begins with the linear head: ``cyclery.models.build`` puts another in its place, so that the
+    parts before it have the same initial weights whatever the head.
+
+    Args:
+        width: D, the length of a feature vector, kept as ``width``.
+        classes: how many there are.
+    """
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.width = width
+        self.head = linear.build(linear.Settings(), width, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the feature vectors [B, D] of images [B, C, H, W]."""
+        for name, part in self.named_children():
+            if name != "head":
+                x = part(x)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits [B, classes] of images [B, C, H, W]."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+
+def put_head(net: nn.Module, make: Callable[[int], nn.Module], classes: int, where: str) -> None:
+    """Put what ``make`` returns for a number of features in the place of a network's head.
+
+    In a network that is no ``Classifier``, as those of other packages, that is the last linear
+    layer. A UserError, which begins with ``where``, if it has none that gives the logits.
+    """
+    if isinstance(net, Classifier):
+        net.head = make(net.width)
+        return
+    layers = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear)]
+    path, last = layers[-1] if layers else ("", None)
+    if last is None or not path or last.out_features != classes:
+        raise UserError(
+            f"{where}: this network does not end in a linear layer of {classes} outputs, so no "
+            "other head can take its place; leave `head` out, or choose another network."
+        )
+    net.set_submodule(path, make(last.in_features))

@@ -1,0 +1,169 @@
+"""What networks are made of, and what can be done to any of them; this imports torch.
+
+Norms, activations, noise, convolutions, initial weights; running statistics and modes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import gcd
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from cyclery.models._settings import Activation, Norm
+
+M = TypeVar("M", bound=nn.Module)
+
+
+class Noise(nn.Module):
+    """A module that draws random numbers in training.
+
+    They come from ``generator``, or from torch's own generator of the device where it is None.
+    """
+
+    generator: torch.Generator | None = None
+
+
+class Dropout(Noise):
+    """Dropout of single elements, like ``nn.Dropout`` but with a generator of its own."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` with a share p set to 0 and the rest scaled up; in evaluation just x."""
+        if not self.training or self.p == 0:
+            return x
+        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
+        return x * kept.div_(1 - self.p)
+
+
+def use_generator(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw all noise in ``model`` from ``generator``, which must live on the model's device.
+
+    Runs that share a process need it: one generator for all would let neighbours change a run.
+    """
+    for module in model.modules():
+        if isinstance(module, Noise):
+            module.generator = generator
+
+
+def batch_norms(net: nn.Module) -> list[_BatchNorm]:
+    """Return the batch norms of a network."""
+    return [module for module in net.modules() if isinstance(module, _BatchNorm)]
+
+
+def keep_statistics(net: nn.Module) -> None:
+    """Make batch norm leave its buffers alone for good, all of them; evaluation reads them as ever.
+
+    In train mode it still normalises by the statistics of the batch: the network of averaged
+    weights, whose buffers are another's or an average.
+    """
+    for norm in batch_norms(net):
+        norm.track_running_stats = False
+
+
+@contextmanager
+def statistics_kept(net: nn.Module) -> Iterator[None]:
+    """Inside, batch norm of ``net`` leaves its buffers alone, as after ``keep_statistics``.
+
+    For further passes of one update, of which only one may move the running statistics. It sets
+    attributes and runs nothing on the device, so it may stand in a captured or compiled step.
+    """
+    before = [(norm, norm.track_running_stats) for norm in batch_norms(net)]
+    keep_statistics(net)
+    try:
+        yield
+    finally:
+        for norm, tracked in before:
+            norm.track_running_stats = tracked
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Inside, ``net`` is in evaluation mode; afterwards each module is in its own mode again."""
+    before = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
+
+
+def share_buffers(to: nn.Module, source: nn.Module) -> None:
+    """Make each buffer of ``to`` the very tensor that ``source`` has under the same name.
+
+    What changes one in place then changes both. Copying or moving a network ends it: share last.
+    Raises an AttributeError where ``source`` has no module or buffer of a name.
+    """
+    for path, module in to.named_modules():
+        for name, _ in module.named_buffers(recurse=False):
+            setattr(module, name, source.get_submodule(path).get_buffer(name))
+
+
+def norm_2d(kind: Norm, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> nn.Module:
+    """Return the normalisation of maps [B, channels, H, W]; ``momentum`` is batch norm's.
+
+    ``group`` has the 16 groups of De et al. (2022), but fewer where a group would hold under four
+    channels: the norm of one channel on a few pixels would erase most of what it carries.
+    """
+    if kind == "batch":
+        return nn.BatchNorm2d(channels, eps, momentum)
+    return nn.GroupNorm(gcd(16, max(channels // 4, 1)) if kind == "group" else 1, channels, eps)
+
+
+def activation(kind: Activation) -> nn.Module:
+    """Return a new activation module."""
+    kinds: dict[Activation, Callable[[], nn.Module]] = {
+        "relu": nn.ReLU,
+        "leaky": partial(nn.LeakyReLU, 0.1),
+        "sigmoid": nn.Sigmoid,
+    }
+    return kinds[kind]()
+
+
+def conv_3x3(inputs: int, outputs: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    """Return a 3x3 convolution that keeps the size up to its stride; the norm has the bias."""
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=bias)
+
+
+def conv_1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """Return a 1x1 convolution without bias."""
+    return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+
+def scaled(count: int, factor: float) -> int:
+    """Return a number of channels or units times ``factor``, at least 1."""
+    return max(1, round(count * factor))
+
+
+def initialise(model: M) -> M:
+    """Return ``model``, its convolutions drawn anew from N(0, 2 / (outputs x kernel size)).
+
+    As He et al. (2015) and WRN do. Their biases, where they have any, start at 0. Linear layers
+    and norms keep what torch gives them.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
+
+
+class Pool(nn.Module):
+    """The mean over the pixels, [B, C, H, W] -> [B, C].
+
+    Not ``adaptive_avg_pool2d``, whose backward pass is not deterministic on CUDA.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled maps [B, C]."""
+        return x.mean((2, 3))

@@ -1,0 +1,60 @@
+"""A small convolutional network for digits and Fashion-MNIST."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cyclery.models._settings import (
+    ACTIVATION,
+    NORM,
+    NORM_EPS,
+    NORM_MOMENTUM,
+    Activation,
+    ModelSettings,
+    Norm,
+    Shape,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Settings(ModelSettings):
+    """Three 3x3 convolutions of 1, 2 and 4 times the width, with two poolings between them."""
+
+    MIN_SIDE = 4
+    width: int = field(
+        default=16, metadata={"doc": "channels of the first convolution", "low": 1, "high": 1024}
+    )
+    norm: Norm = field(default="batch", metadata=NORM)
+    activation: Activation = field(default="relu", metadata=ACTIVATION)
+    dropout: float = field(
+        default=0.0, metadata={"doc": "share dropped after each pooling", "low": 0, "high": 0.9}
+    )
+    norm_momentum: float = field(default=0.1, metadata=NORM_MOMENTUM)
+    norm_eps: float = field(default=1e-5, metadata=NORM_EPS)
+
+
+def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
+    """Return three times convolution, norm, activation; pooling and dropout after the first two."""
+    from torch import nn
+
+    from cyclery.models._classifier import Classifier
+    from cyclery.models.layers import Dropout, Pool, activation, conv_3x3, initialise, norm_2d
+
+    widths = [settings.width * factor for factor in (1, 2, 4)]
+    net = Classifier(widths[-1], classes)
+    layers: list[nn.Module] = []
+    channels = shape[0]
+    for width in widths:
+        layers += [
+            conv_3x3(channels, width),
+            norm_2d(settings.norm, width, settings.norm_momentum, settings.norm_eps),
+            activation(settings.activation),
+            nn.Sequential(nn.MaxPool2d(2), Dropout(settings.dropout)),
+        ]
+        channels = width
+    net.body = nn.Sequential(*layers[:-1], Pool())
+    return initialise(net)

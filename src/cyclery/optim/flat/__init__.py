@@ -1,0 +1,1 @@
+"""All parameters as one vector, and what every optimiser does with it."""

@@ -1,0 +1,199 @@
+"""How many rows a split has, and settings that are refused, alike when planned and when drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from factories.data import CIFAR10, CIFAR100, DIGITS, FASHION_MNIST, replace
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyclery.common.errors import UserError
+from cyclery.data.sizes import parse
+from cyclery.data.splits import counts, split
+
+BALANCED = np.tile(np.arange(10), 100)  # 1,000 rows, 100 of each of 10 classes
+
+
+def of(wanted: dict) -> dict[str, np.ndarray]:
+    return split(BALANCED, 1000, 10, wanted, 0)
+
+
+# Too much, and settings that make no sense
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"test": 1001}, r"split\.test is 1001, but only 1000 of 1000 training rows"),
+        ({"test": 600, "validation": 500}, r"split\.validation is 500, but only 400 of 1000"),
+        ({"test": 600, "validation": 400}, r"split\.labels is null .*only 0 of 1000"),
+        (
+            {"test": 600, "validation": 200, "labels": 201},
+            r"split\.labels is 201, but only 200 of 1000 training rows are left after "
+            r"split\.test \(600\) and split\.validation \(200\)",
+        ),
+        (
+            {"test": 600, "labels": 401, "choose": "first"},
+            r"split\.labels is 401, but only 400 of 1000",
+        ),
+        (
+            {"test": 600, "per_class": 41},
+            r"split\.per_class is 41 \(410 rows in 10 classes\), but only 400 of 1000",
+        ),
+        (
+            {"test": 800, "labels": 160, "imbalance": {"kind": "two_level", "ratio": [6, 2]}},
+            r"split\.labels is 160 with two_level imbalance 6:2, which takes 24 rows of one "
+            r"class, but only 20 are there",
+        ),
+        (
+            {"test": 500, "per_class": 51, "imbalance": {"kind": "long_tail", "ratio": 0.01}},
+            r"split\.per_class is 51 \(\d+ rows in 10 classes\) with long_tail imbalance 0\.01, "
+            r"which takes 51 rows of one class, but only 50 are there",
+        ),
+    ],
+)
+def test_too_much_is_refused_alike_when_planned_and_when_drawn(wanted, message):
+    with pytest.raises(UserError, match=message):
+        of(wanted)
+    planned = replace(DIGITS, train=1000, class_counts=None)
+    with pytest.raises(UserError, match=message):
+        counts(planned, wanted)
+
+
+def test_a_class_that_is_too_small_is_named_with_what_it_has():
+    labels = np.array([0] * 90 + [1] * 10)
+    with pytest.raises(UserError, match=r"takes 10 rows of one class, but only 9 are there"):
+        split(labels, 100, 2, {"test": 10, "per_class": 10}, 0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"test": 9, "label": 3}, r"unknown key split\.label; known: .* Did you mean 'labels'\?"),
+        ({"test": 9, "labels": -3}, r"split\.labels is -3; allowed: null or a whole number >= 1"),
+        ({"test": 9, "labels": 0}, r"split\.labels is 0; allowed"),
+        ({"test": 9, "labels": 2.5}, r"split\.labels is 2\.5; allowed"),
+        ({"test": 9, "labels": True}, r"split\.labels is True; allowed"),
+        ({"test": 9, "validation": "3"}, r"split\.validation is '3'; allowed"),
+        ({"test": 0}, r"split\.test is 0; allowed"),
+        ({"labels": 5}, r"split\.test is null, but the dataset has no official test set"),
+        ({"test": 9, "labels": 5, "per_class": 2}, r"split\.labels is 5 and split\.per_class is 2"),
+        ({"test": 9, "folds": 1, "fold": 0}, r"split\.folds is 1; allowed: null or .* >= 2"),
+        ({"test": 9, "folds": 5, "fold": -1}, r"split\.fold is -1; allowed: null or .* >= 0"),
+        ({"test": 9, "folds": 5}, r"split\.fold is None and split\.folds is 5; allowed: both null"),
+        ({"test": 9, "fold": 0}, r"split\.fold is 0 and split\.folds is None; allowed"),
+        ({"test": 9, "folds": 5, "fold": 5}, r"split\.fold is 5 and split\.folds is 5; allowed"),
+        ({"test": 9, "share": 0}, r"split\.share is 0; allowed: null or a whole number >= 1"),
+        ({"test": 9, "choose": "frist"}, r"split\.choose is 'frist'.* Did you mean 'first'\?"),
+        ({"test": 9, "choose": "first"}, r"split\.choose is 'first', which takes"),
+        ({"test": 9, "imbalance": "two_level"}, r"split\.imbalance is 'two_level'; allowed"),
+        ({"test": 9, "imbalance": {"kind": "x", "ratio": 1}}, r"split\.imbalance\.kind is 'x'"),
+        (
+            {"test": 9, "imbalance": {"kind": "long_tail", "ratio": 0.1}},
+            r"split\.imbalance is long_tail, which shares out split\.labels rows",
+        ),
+        (
+            {"test": 9, "per_class": 5, "imbalance": {"kind": "two_level", "ratio": [5, 3]}},
+            r"split\.per_class is 5, but two_level",
+        ),
+        *[
+            (
+                {"test": 9, "labels": 5, "imbalance": {"kind": kind, "ratio": ratio}},
+                r"split\.imbalance\.ratio is",
+            )
+            for kind, ratio in [
+                ("two_level", 5),
+                ("two_level", [5, 0]),
+                ("two_level", [5, 3, 1]),
+                ("two_level", [5, float("inf")]),
+                ("two_level", "53"),
+                ("long_tail", 0),
+                ("long_tail", 1.5),
+                ("long_tail", [0.1, 0.1]),
+                ("long_tail", float("nan")),
+                ("long_tail", True),
+            ]
+        ],
+    ],
+)
+def test_settings_that_are_not_allowed_are_named(wanted, message):
+    with pytest.raises(UserError, match=message):
+        of(wanted)
+    with pytest.raises(UserError, match=message):
+        counts(DIGITS, wanted)
+
+
+def test_an_official_test_set_is_not_cut():
+    with pytest.raises(UserError, match=r"split\.test is 5, but the dataset has an official test"):
+        split(BALANCED, 900, 10, {"test": 5}, 0)
+    with pytest.raises(UserError, match="cannot have 1001 training rows"):
+        split(BALANCED, 1001, 10, {"test": 5}, 0)
+
+
+# Planning
+
+
+@pytest.mark.parametrize(
+    ("dataset", "wanted", "expected"),
+    [
+        (DIGITS, {"test": 600, "validation": 200, "labels": 200}, (200, 200, 600)),
+        (DIGITS, {"test": 600}, (1197, 0, 600)),
+        (FASHION_MNIST, {"validation": 5000}, (55_000, 5000, 10_000)),
+        (DIGITS, {"test": 600, "labels": 203, "folds": 5, "fold": 2, "share": 3}, (162, 0, 600)),
+        (DIGITS, {"test": 600, "labels": 203, "folds": 5, "fold": 3}, (163, 0, 600)),
+        (FASHION_MNIST, {"labels": 4000, "choose": "first"}, (4000, 0, 10_000)),
+        (CIFAR100, {"per_class": 40}, (4000, 0, 10_000)),
+        (
+            CIFAR10,
+            {"labels": 4000, "imbalance": {"kind": "two_level", "ratio": [5, 3]}},
+            (4000, 0, 10_000),
+        ),
+        (
+            CIFAR10,
+            {"per_class": 5000, "imbalance": {"kind": "long_tail", "ratio": 0.01}},
+            (12_406, 0, 10_000),  # the size of the usual long-tailed CIFAR-10
+        ),
+    ],
+)
+def test_sizes_are_known_without_the_data(dataset, wanted, expected):
+    assert tuple(counts(dataset, wanted).values()) == expected
+
+
+@given(
+    st.integers(1, 600),
+    st.integers(0, 600),
+    st.integers(1, 100),
+    st.sampled_from(["random", "first"]),
+    st.sampled_from([None, 1.0, 0.1]),
+    st.integers(0, 5),
+)
+@settings(max_examples=150, deadline=None)
+def test_planning_never_refuses_what_can_be_drawn(test, validation, each, choose, tail, seed):
+    labels = np.repeat(np.arange(10), DIGITS.train_class_counts)
+    labels = labels[np.random.default_rng(0).permutation(1797)]
+    wanted = {
+        "test": test,
+        "validation": validation,
+        "per_class": each,
+        "choose": choose,
+        "imbalance": None if tail is None else {"kind": "long_tail", "ratio": tail},
+    }
+    try:
+        parts = split(labels, 1797, 10, wanted, seed)
+    except UserError:
+        return
+    assert counts(DIGITS, wanted) == {part: len(ids) for part, ids in parts.items()}
+
+
+def test_missing_keys_mean_their_defaults():
+    assert parse({}) == parse(
+        {
+            "test": None,
+            "validation": None,
+            "labels": None,
+            "per_class": None,
+            "choose": "random",
+            "imbalance": None,
+        }
+    )

@@ -1,0 +1,178 @@
+"""What methods and the engine compute, in a few numbers, and what was recorded of it.
+
+`make record` brings the record up to date: a method that is new, a version that was raised, other
+code that computes the same. Comments, docstrings and layout count for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyclery import engine, methods
+from cyclery.engine.teachers import Trained
+from cyclery.records import range_bounds
+from factories import engine as factory
+
+Json = dict[str, Any]
+
+RECORDED = Path(__file__).parents[1] / "project" / "versions.json"
+# Other processors round otherwise; a change of the computation is far larger than this.
+TOLERANCE = 2e-4
+RANGE = "reading of a range test"
+ENGINE: dict[str, Json] = {
+    **{f"optimiser {name}": {"optimiser": name, "lr": lr} for name, lr in {
+        "sgd": 0.1, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.001, "adagrad": 0.01,
+        "adadelta": 1.0,
+    }.items()},
+    **{f"network {name}": {"model": name, "lr": 0.02} for name in (
+        "small_cnn", "wrn", "stochastic_depth",
+    )},
+    "range of learning rates": {"lr": {"kind": "one_cycle", "peak": 0.1}},
+    "first labels": {"split": {"choose": "first"}},
+    "imbalance": {"split": {"imbalance": {"kind": "two_level", "ratio": [5, 3]}}},
+    "covering": {"augment": ({"op": "cutout", "size": 3}, {"op": "erasing"})},
+    "order shuffled": {"weight_decay": factory.cycle(1e-1, 1e-2, order="shuffled")},
+}  # fmt: skip
+# Of methods that teach: what their defaults, which stand under `losses`, do not compute.
+VARIANTS: dict[str, dict[str, Json]] = {
+    "kd": {
+        "no labels": {"hard": 0.0},
+        "cross-entropy as TAKD divides": {"form": "cross_entropy", "reduction": "mean"},
+        "without T^2": {"squared": False},
+        "permuted": {"targets": "permuted"},
+        "unlabelled": {"inputs": "unlabelled"},
+        "mixtures of both": {"inputs": "both", "mixup": 0.5, "hard": 0.0},
+    },
+    "ces_kd": {
+        **{assignment: {"assignment": assignment}
+           for assignment in ("random", "reversed", "single", "mean", "all")},
+        **{unlocking: {"unlocking": unlocking} for unlocking in ("static", "easy_first")},
+        **{difficulty: {"difficulty": difficulty}
+           for difficulty in ("teacher_loss", "student_loss", "first_correct")},
+        "unlocked over the whole run": {"rho": 1.0},
+    },
+    "fixmatch": {
+        "soft": {"target": "soft"},
+        "soft, aligned": {"target": "soft", "alignment": "average"},
+    },
+    "soteacher": {penalty: {"penalty": penalty} for penalty in ("l1", "l1_matched")},
+}  # fmt: skip
+
+
+@cache
+def parent(seed: int) -> Trained:
+    """Return a network that was trained a little, so its statistics are not a new one's."""
+    given = factory.settings(model="small_cnn", seed=seed, epochs=1, lr=0.02)
+    return factory.trained(factory.train(given))
+
+
+# Of chains: the settings that are changed, and the parents.
+CHAINS: dict[str, tuple[str, Json, dict[str, list[int]]]] = {
+    "start from a parent": ("supervised", {"init": "start", "init_share": 1.0}, {"start": [5]}),
+    "start between networks": ("supervised", {"init": "start", "init_share": 0.3}, {"start": [5]}),
+    "another draw": ("supervised", {"draw": "other"}, {}),
+    "ensemble": ("kd", {}, {"teacher": [5, 6, 7]}),
+    "reference": ("kd", {}, {"teacher": [5], "reference": [6]}),
+}
+
+
+def losses(given: Json) -> list[float]:
+    """Return the losses of a short run on real data."""
+    run = factory.train(given)
+    return [*run.curve["train_loss"], run.final()["test_nll"]]
+
+
+def method_values(name: str) -> list[float]:
+    return losses(factory.everything(name, epochs=3, clip_norm=factory.cycle(1.0, 0.2)))
+
+
+def engine_values(name: str) -> list[float]:
+    return losses(factory.settings(epochs=2, **ENGINE[name]))
+
+
+def variant_values(name: str, variant: str) -> list[float]:
+    chosen = VARIANTS[name][variant]
+    # An expert is unlocked on the way.
+    ramp = {"progress": {"kind": "linear", "start": 0.0, "end": 1.0}} if name == "ces_kd" else {}
+    return losses(factory.everything(name, epochs=3, method_settings=chosen, **ramp))
+
+
+def chain_values(name: str) -> list[float]:
+    method, changes, parents = CHAINS[name]
+    given = factory.settings(method, model="small_cnn", epochs=2, lr=0.02) | changes
+    taken = {key: [parent(seed) for seed in seeds] for key, seeds in parents.items()}
+    run = factory.train(given, parents=taken)
+    final = run.final()
+    figures = [f"{part}_kl" for part in ("test", "val", "train") if f"{part}_kl" in final]
+    return [*run.curve["train_loss"], final["test_nll"], *(final[figure] for figure in figures)]
+
+
+def range_values() -> list[float]:
+    accuracy = [0.1, 0.1, 0.12, 0.2, 0.4, 0.6, 0.7, 0.72, 0.71, 0.5, 0.3, 0.1]
+    found = range_bounds.bounds([0.01 * 2**i for i in range(12)], accuracy, 10, 20.48)
+    return [found["base"], found["max"]]
+
+
+def values_of(name: str) -> dict[str, list[float]]:
+    """Return all that is recorded of what a method computes."""
+    variants = {each: variant_values(name, each) for each in VARIANTS.get(name, {})}
+    return {"losses": method_values(name), **variants}
+
+
+def engine_record() -> dict[str, list[float]]:
+    """Return all that is recorded of what the engine computes."""
+    values = {name: engine_values(name) for name in ENGINE}
+    values |= {name: chain_values(name) for name in CHAINS}
+    return {**values, RANGE: range_values()}
+
+
+def update(path: Path, names: Sequence[str] = ()) -> list[str]:
+    """Bring the record of these methods, or of all, up to date; return a line for each change.
+
+    Where the code of a method changed under one version, its record stays and the new code is
+    noted as computing the same, unless it does not: then SystemExit, which says what to raise.
+    """
+    before = json.loads(path.read_text())
+    found, said = dict(before), []
+    anew = before["engine"]["version"] != engine.ENGINE_VERSION
+    for name in methods.names() if anew else names or methods.names():
+        version, code, old = methods.load(name).version, methods.code(name), before.get(name, {})
+        known = {} if anew or old.get("version") != version else old["values"]
+        if known.keys() == {"losses", *VARIANTS.get(name, ())} and old["code"] == code:
+            continue
+        values = values_of(name)
+        for what, own in values.items():
+            if own != pytest.approx(known.get(what, own), rel=TOLERANCE):
+                raise SystemExit(
+                    f"{name}, {what}: other results; raise VERSION in methods/{name}.py"
+                )
+        said.append(f"{name}: other code that computes the same" if known else f"{name}: recorded")
+        # What was recorded first stays: what is allowed to differ must not add up.
+        values |= {what: own for what, own in known.items() if what in values}
+        found[name] = {"version": version, "code": code, "values": values}
+    if anew or before["engine"]["values"].keys() != {*ENGINE, *CHAINS, RANGE}:
+        known = {} if anew else before["engine"]["values"]
+        found["engine"] = {
+            "version": engine.ENGINE_VERSION,
+            "values": {name: known.get(name, own) for name, own in engine_record().items()},
+        }
+        said.append("engine: recorded")
+    for name in before.keys() - {"engine", *methods.names()}:
+        del found[name]
+        said.append(f"{name}: is gone")
+    if said:
+        kept = [name for name in sorted(found) if name != "engine"]
+        ordered = {name: found[name] for name in [*kept, "engine"]}
+        path.write_text(json.dumps(ordered, indent=1) + "\n")
+    return said
+
+
+if __name__ == "__main__":
+    print(*(update(RECORDED, sys.argv[1:]) or ["nothing has changed"]), sep="\n")
