@@ -6,10 +6,10 @@ from itertools import product
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from cyclery.augment.pipeline import Pipeline
 from cyclery.augment.settings import OPS, POLICY_OPS, check, needs_magnitude, randaugment_ops
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from cyclery.common.errors import UserError
 
 DIGITS, FASHION, CIFAR, WIDE = (1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 12, 20)

@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageEnhance, ImageOps
-
 from cyclery.augment.pipeline import Pipeline
 from cyclery.augment.settings import POLICY_OPS, check, needs_magnitude, policy_ops, randaugment_ops
+from PIL import Image, ImageEnhance, ImageOps
+
 from cyclery.common.errors import UserError
 
 DIGITS, FASHION, CIFAR, WIDE, THIN = (1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 20, 28), (1, 2, 40)

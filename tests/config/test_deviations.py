@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cyclery.augment.pipeline import Pipeline
+from cyclery.augment.settings import POLICY_OPS, randaugment_ops
 from torch import nn
 
 from cyclery import models, schedules
-from cyclery.augment.pipeline import Pipeline
 from cyclery.augment.policy import _code, _paper
-from cyclery.augment.settings import POLICY_OPS, randaugment_ops
 from cyclery.config.load import load
 from cyclery.config.models import Paper
 from cyclery.models.base import Shape

@@ -9,6 +9,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+from cyclery.schedules.columns import CLIMBS, FORMULAS, WINDOWS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
@@ -28,7 +29,6 @@ from cyclery.schedules import (
     normalise,
     words,
 )
-from cyclery.schedules.columns import CLIMBS, FORMULAS, WINDOWS
 
 
 def clock(updates: int, epochs: int = 1) -> Clock:

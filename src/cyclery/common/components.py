@@ -6,13 +6,15 @@ Files whose names begin with ``_`` are what the others share.
 
 from __future__ import annotations
 
+import inspect
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
+from typing import Any, get_type_hints
 
 from cyclery.common.errors import UserError, choices, nearest
 
@@ -76,6 +78,40 @@ class Components:
                 f"{file}: declares no {', '.join(missing)}; a {self.noun}'s file has {whole}."
             )
         return module
+
+
+def settings_type(components: Components, name: str, base: type, *methods: str) -> Any:
+    """Return the ``Settings`` of a component whose file has them derive from ``base``.
+
+    A UserError names the file and the line where they are no frozen dataclass of their own, lack
+    one of ``methods`` or a docstring, or where a field has no ``doc`` or an unknown annotation.
+    """
+    settings: Any = components.load(name).Settings
+    file = components.path(name)
+    if not (isinstance(settings, type) and issubclass(settings, base)):
+        raise UserError(
+            f"{file}: Settings must be a class that derives from {base.__name__} (found "
+            f"{settings!r:.80})."
+        )
+    where = f"{file}:{inspect.getsourcelines(settings)[1]}: Settings"
+    if "__dataclass_params__" not in vars(settings):
+        raise UserError(f"{where} must be a dataclass with `@dataclass(frozen=True)`.")
+    text = settings.__doc__ or "Settings("  # which is how a dataclass begins one of its own
+    if text.startswith("Settings("):
+        raise UserError(f"{where} must have a docstring, which is its text in the reference.")
+    for method in methods:
+        if getattr(settings, method) is getattr(base, method):
+            raise UserError(f"{where} must define `{method}`.")
+    try:
+        get_type_hints(settings)
+    except Exception as error:
+        raise UserError(
+            f"{where} has an annotation that cannot be read: {type(error).__name__}: {error}"
+        ) from None
+    for field in fields(settings):  # type: ignore[arg-type]
+        if not field.metadata.get("doc"):
+            raise UserError(f"{where}.{field.name} must have metadata with a line of `doc`.")
+    return settings
 
 
 def _place(error: BaseException, file: Path) -> str:

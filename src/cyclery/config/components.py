@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from cyclery import methods, models, schedules
@@ -21,10 +21,6 @@ QUANTITIES: dict[str, dict[str, float]] = {
     "magnitude": {"high": 10},
     "ema_decay": {"high": 1},
 }
-# Keys of a schedule that are values of the quantity itself.
-_VALUES = ("value", "easy", "hard", "low", "high", "start", "end", "peak", "warmup_start")
-# Kinds in which `end` is a factor and no value.
-_FACTORS = ("exponential", "triangular")
 
 
 def names(kind: str) -> list[str]:
@@ -87,17 +83,5 @@ def _no_words(spec: Any, where: str) -> None:
 def check_limited(spec: Any, limits: Mapping[str, Any], where: str) -> None:
     """Raise a UserError unless ``spec`` is a schedule whose values are within ``limits``."""
     schedules.check(spec, where)
-    for place, number in _values(spec, where):
+    for place, number in schedules.amounts(spec, where):
         check_limits(number, limits, place)
-
-
-def _values(spec: Any, where: str) -> Iterator[tuple[str, float]]:
-    """Yield the values that a valid quantity starts, turns or ends at, with their place."""
-    if isinstance(spec, Mapping):
-        for index, stage in enumerate(spec.get("stages") or ()):
-            yield from _values(stage["schedule"], f"{where}.stages[{index}].schedule")
-        for key in _VALUES:
-            if key in spec and not (key == "end" and spec["kind"] in _FACTORS):
-                yield from _values(spec[key], f"{where}.{key}")
-    elif isinstance(spec, int | float):
-        yield where, float(spec)

@@ -11,8 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from cyclery import methods, models, schedules
-from cyclery.augment import settings as augment_settings
+from cyclery import augment, methods, models, schedules
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.config.comparisons import (
@@ -41,7 +40,7 @@ from cyclery.config.schema import schema
 from cyclery.config.settings import LongTail, Settings, Split, Strict, TwoLevel
 from cyclery.data.registry import DATASETS
 from cyclery.optim import settings as optim_settings
-from cyclery.schedules.kinds import RANGE_WORDS
+from cyclery.schedules import RANGE_WORDS
 
 log = logging.getLogger(__name__)
 SCHEMAS = Path("workflow/schemas")
@@ -157,12 +156,12 @@ def _reference() -> Iterator[str]:
             "the value is new at every update; with `epoch`, the value at the first update of an "
             "epoch is held through the epoch. Each stage of `staged` has a `fraction` of the "
             "updates and a `schedule`.",
-            schedules.KINDS,
+            schedules.kinds(),
         ),
         "Networks": ("", models.SETTINGS),
         "Methods": ("", {name: methods.load(name).settings_type for name in methods.names()}),
         "Optimisers": ("", optim_settings.SETTINGS),
-        "Augmentations": ("", augment_settings.OPS),
+        "Augmentations": ("", augment.ops()),
     }
     for title in (*MODELS, *components, "Datasets"):
         yield f"- [{title}](#{_anchor(title)})"

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cyclery import methods, models, schedules
-from cyclery.augment import settings as augment_settings
+from cyclery import augment, methods, models, schedules
 from cyclery.common.errors import UserError, choices
 from cyclery.common.fields import parse, plain
 from cyclery.config.columns import batches_of, check_columns
@@ -202,10 +201,12 @@ def _views(
 def _ops(
     key: str, spec: list[dict[str, Any]], columns: dict[str, Any], shape: tuple[int, int, int]
 ) -> list[dict[str, Any]]:
-    ops = augment_settings.check(spec, shape, key)
-    if augment_settings.needs_magnitude(ops) and "magnitude" not in columns:
-        raise UserError(f"{key}: randaugment without `m` needs the key `magnitude`.")
-    return [{"op": entry["op"], **plain(op)} for entry, op in zip(spec, ops, strict=True)]
+    found = []
+    for entry, op in zip(spec, augment.check(spec, shape, key), strict=True):
+        if op.needs_magnitude and "magnitude" not in columns:
+            raise UserError(f"{key}: {entry['op']} as set here needs the key `magnitude`.")
+        found.append({"op": entry["op"], **plain(op)})
+    return found
 
 
 def budget(settings: dict[str, Any]) -> dict[str, int]:

@@ -7,17 +7,16 @@ files, or the run, is for ``cyclery check``.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from cyclery import methods, models, schedules
-from cyclery.augment import settings as augment_settings
+from cyclery import augment, methods, models, schedules
 from cyclery.config import components
 from cyclery.optim import settings as optim_settings
-from cyclery.schedules.kinds import RANGE_WORDS, Number, Schedule, Stage
+from cyclery.schedules import RANGE_WORDS, Number, Schedule
 
 Json = dict[str, Any]
 
@@ -66,14 +65,14 @@ def _definitions() -> Json:
         "Model": _component(models.SETTINGS),
         "Optimiser": _component(optim_settings.SETTINGS),
         "Method": _component(method_types, quantities),
-        "Augmentation": _tagged("op", augment_settings.OPS, needed=True),
+        "Augmentation": _tagged("op", augment.ops(), needed=True),
         "Quantity": {
             "description": "a number, or a schedule",
             "anyOf": [
                 {"type": "number", "minimum": 0},
                 {"enum": list(RANGE_WORDS)},
                 {"type": "null"},
-                _tagged("kind", schedules.KINDS, needed=True),
+                _tagged("kind", schedules.kinds(), needed=True),
             ],
         },
     }
@@ -132,12 +131,12 @@ def _fields(kind: type, quantities: Collection[str] = (), needed: bool = True) -
 def _type(hint: Any, limits: Mapping[str, Any]) -> Json:
     """Return the schema of one annotation."""
     args = get_args(hint)
-    if hint == Schedule:
+    if hint is Schedule:
         return dict(_QUANTITY)
     if hint == Number:
         return {"anyOf": [_type(float, limits), {"enum": list(RANGE_WORDS)}]}
-    if hint is Stage:
-        return {"type": "object", **_fields(Stage)}
+    if isinstance(hint, type) and is_dataclass(hint):
+        return {"type": "object", **_fields(hint)}
     if get_origin(hint) in (Union, UnionType):
         return {"anyOf": [_type(arg, limits) for arg in args]}
     if get_origin(hint) is Literal:

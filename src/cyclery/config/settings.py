@@ -22,11 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from cyclery import schedules
-from cyclery.augment import settings as augment_settings
+from cyclery import augment, schedules
 from cyclery.common.errors import HERE, UserError, choices, nearest
 from cyclery.config import components
-from cyclery.schedules.kinds import RANGE_WORDS
+from cyclery.schedules import RANGE_WORDS
 
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -121,13 +120,7 @@ def _component(kind: str) -> BeforeValidator:
 
 
 def _augment(value: Any) -> Any:
-    for index, entry in enumerate(value if isinstance(value, list) else ()):
-        name = entry.get("op", "") if isinstance(entry, dict) else ""
-        if not isinstance(name, str):
-            raise UserError(
-                f"{HERE}[{index}]: unknown op {name!r:.80}. Ops: {choices(augment_settings.OPS)}."
-            )
-    augment_settings.check(value, None, HERE)
+    augment.check(value, None, HERE)
     return value
 
 
