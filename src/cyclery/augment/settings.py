@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from cyclery.common.errors import UserError, choices, nearest
-from cyclery.common.fields import parse
+from cyclery.common.settings import read
 from cyclery.models.base import Shape
 
 RANDAUGMENT_OPS = (
@@ -276,7 +276,7 @@ def _check_entry(entry: Any, where: str, shape: Shape | None) -> Op:
     if name not in OPS:
         raise UserError(f"{where}: unknown op {name!r}.{nearest(name, OPS)} Ops: {choices(OPS)}.")
     where = f"{where} {name}"
-    op = parse(OPS[name], {key: value for key, value in entry.items() if key != "op"}, where)
+    op = read(OPS[name], {key: value for key, value in entry.items() if key != "op"}, where)
     op.check(shape, where)
     return op
 
