@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from cyclery import methods
-from cyclery.common.fields import plain
+from cyclery.common.settings import plain
 from cyclery.data import registry
 from cyclery.data.prepare import load_or_remake, prepare
 from cyclery.engine.cohort import drain

@@ -357,7 +357,7 @@ def test_a_run_never_asks_the_host():
             r"policy\.form: must be one of fixmatch_code, fixmatch_paper, uda \(found",
         ),
         ({"n": 0}, r"policy\.n: must be at least 1 and at most 16 \(found 0\)"),
-        ({"p": 0}, r"policy\.p: must be above 0\.0 and at most 1\.0 \(found 0\.0\)"),
+        ({"p": 0}, r"policy\.p: must be above 0\.0 and at most 1\.0 \(found 0\)"),
         ({"m": 5}, r"policy: unknown key 'm'"),
     ],
 )

@@ -800,7 +800,7 @@ PARENTS: dict[str, Case] = {
         kd(mixup=1.0), ONE, f"{FAST}.method.mixup: a mixture has no hard label", ["set hard: 0"],
     ),
     "a mixture of nothing": (
-        kd(mixup=0, hard=0), ONE, f"{FAST}.method.mixup: must be above 0.0 (found 0.0)", [],
+        kd(mixup=0, hard=0), ONE, f"{FAST}.method.mixup: must be above 0.0 (found 0)", [],
     ),
     "unlabelled samples whose right class is asked for": (
         kd(targets="permuted", inputs="both"),

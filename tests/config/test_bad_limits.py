@@ -230,7 +230,7 @@ LIMITS: dict[str, Case] = {
     ),
     "10^12 units": (
         base(model={"name": "bn_mlp", "hidden": [10**12]}),
-        SMOKE, "base.model.hidden: must be at least 1 and at most 100000", [],
+        SMOKE, "base.model.hidden[0]: must be at least 1 and at most 100000", [],
     ),
     "layers of many units": (
         base(model={"name": "bn_mlp", "hidden": [100_000, 100_000]}),

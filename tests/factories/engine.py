@@ -27,7 +27,7 @@ import pytest
 import torch
 
 from cyclery import methods
-from cyclery.common.fields import plain
+from cyclery.common.settings import plain
 from cyclery.data import registry
 from cyclery.data.prepare import prepare
 from cyclery.engine import ENGINE_VERSION

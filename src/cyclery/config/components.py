@@ -7,7 +7,7 @@ from typing import Any
 
 from cyclery import methods, models, schedules
 from cyclery.common.errors import UserError, choices, nearest
-from cyclery.common.fields import check_given, check_limits
+from cyclery.common.settings import check_limits, read_layer
 from cyclery.data.registry import DATASETS
 from cyclery.optim import settings as optim_settings
 
@@ -56,10 +56,10 @@ def check_layer(kind: str, given: Mapping[str, Any], where: str) -> None:
     rest = {key: value for key, value in given.items() if key != "name"}
     if kind != "method":
         known = models.SETTINGS if kind == "model" else optim_settings.SETTINGS
-        check_given(known[name], rest, where)
+        read_layer(known[name], rest, where)
         return
     method = methods.load(name)
-    check_given(method.settings_type, rest, where, skip=method.quantities)
+    read_layer(method.settings_type, rest, where, skip=method.quantities)
     for key in method.quantities:
         if key in rest:
             _no_words(rest[key], f"{where}.{key}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from cyclery import augment, methods, models, schedules
 from cyclery.common.errors import UserError, choices
-from cyclery.common.fields import parse, plain
+from cyclery.common.settings import plain, read
 from cyclery.config.columns import batches_of, check_columns
 from cyclery.config.components import QUANTITIES, check_layer, names
 from cyclery.config.settings import Settings
@@ -267,7 +267,7 @@ def _model(given: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]
 
 def _optimiser(given: dict[str, Any]) -> dict[str, Any]:
     name, settings = _settings("optimiser", given)
-    found: Any = parse(optim_settings.SETTINGS[name], settings, "optimiser")
+    found: Any = read(optim_settings.SETTINGS[name], settings, "optimiser")
     return {"name": name, "settings": plain(found)}
 
 
@@ -279,7 +279,7 @@ def _method(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     method = methods.load(name)
     defaults = plain(method.settings_type())
     quantities = {key: settings.pop(key, defaults[key]) for key in method.quantities}
-    full = plain(parse(method.settings_type, settings, "method"))
+    full = plain(read(method.settings_type, settings, "method"))
     static = {key: value for key, value in full.items() if key not in method.quantities}
     # As with views that a method asks none of: layers below may set them for other arms.
     for key in method.ignored(method.chosen(static)):

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cyclery.common.errors import UserError, choices, nearest
-from cyclery.common.fields import parse
+from cyclery.common.settings import read
 from cyclery.models import settings as _settings
 from cyclery.models.base import ModelSettings, Shape
 
@@ -54,7 +54,7 @@ def check(
             f"Models: {choices(SETTINGS)}."
         )
     where = f"{where} {name}"
-    checked = parse(SETTINGS[name], settings, where)
+    checked = read(SETTINGS[name], settings, where)
     checked.check(where)
     if shape is not None:
         checked.check_shape(shape, where)
