@@ -15,8 +15,7 @@ import pytest
 from factories import checkout as checkout_factory
 from factories.project import PAPER, TIER, arms, rich_paper, run
 
-from cyclery import methods, models, schedules
-from cyclery.augment import settings as augment_settings
+from cyclery import augment, methods, models, schedules
 from cyclery.config.docs import FILES, documents
 from cyclery.config.load import read_yaml
 from cyclery.config.models import Config, Paper, Tier
@@ -143,7 +142,7 @@ def test_the_page_has_every_key_and_name() -> None:
         for key in model.model_fields:
             assert f"\n| `{key}` | " in page, key
     for known in (
-        schedules.KINDS, models.SETTINGS, optim_settings.SETTINGS, augment_settings.OPS,
+        schedules.kinds(), models.SETTINGS, optim_settings.SETTINGS, augment.ops(),
         dict.fromkeys(methods.names()),
     ):  # fmt: skip
         for name in known:

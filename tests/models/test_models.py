@@ -584,7 +584,7 @@ def test_tresnet_is_asked_of_timm(monkeypatch):
 
 def test_checking_needs_no_torch():
     code = (
-        "import sys; from cyclery.models import check; from cyclery.augment import settings as a;"
+        "import sys; from cyclery.models import check; from cyclery import augment as a;"
         "check('wrn', {'depth': 28}, (3, 32, 32)); a.check([{'op': 'flip'}]);"
         "heavy = {'torch', 'numpy', 'torchvision'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"

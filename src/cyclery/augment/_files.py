@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from cyclery.augment._op import Op
-from cyclery.common.components import Components, settings_type
+from cyclery.common.components import Components
 from cyclery.common.errors import UserError
 from cyclery.common.settings import read
 from cyclery.models.base import Shape
@@ -28,7 +28,7 @@ def names() -> tuple[str, ...]:
 @cache
 def load(name: str) -> type[Op]:
     """Return the settings of an op; a UserError says what is wrong with its file."""
-    return settings_type(FILES, name, Op, "stage")
+    return FILES.settings(name, base=Op, defaults=False)
 
 
 def ops() -> dict[str, type[Op]]:

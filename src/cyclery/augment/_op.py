@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -26,16 +27,16 @@ class Images:
     max_value: int
 
 
-class Stage:
+class Stage(ABC):
     """One pass over the batch, or what an op does to it."""
 
     max_value: int | None = None
     """The largest value that it leaves, where that is not the largest that it is given."""
     _constants: tuple[str, ...] = ()
 
+    @abstractmethod
     def __call__(self, x: Tensor, u: Tensor, magnitude: Tensor | None) -> Tensor:
         """Return the changed images [B, C, H, W]; ``u`` [B, columns] and ``magnitude`` 0-dim."""
-        raise NotImplementedError
 
     def constant(self, name: str, value: Tensor | None) -> None:
         """Keep a tensor as the attribute ``name``, which moves with the pipeline."""
@@ -54,7 +55,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Op:
+class Op(ABC):
     """What all ops share; a file's ``Settings`` adds the keys."""
 
     ON: ClassVar[Literal["pixels", "normalised"]] = "pixels"
@@ -70,12 +71,12 @@ class Op:
         """Return whether it reads the schedule ``magnitude``."""
         return False
 
-    def check(self, shape: Shape | None, where: str) -> None:
+    def check(self, shape: Shape | None, where: str) -> None:  # noqa: B027 (most have nothing)
         """Raise a UserError where values do not fit together or do not fit images of ``shape``."""
 
+    @abstractmethod
     def stage(self, images: Images) -> Stage:
         """Return what changes a batch of images."""
-        raise NotImplementedError
 
 
 def check_side(size: int, shape: Shape | None, where: str, below: bool) -> None:

@@ -1,14 +1,16 @@
 """Components that are files: each is found by its file's name, so adding one edits no list.
 
 Methods, networks, optimisers, augmentation ops and the like lie in one package each, one file each.
-Files whose names begin with ``_`` are what the others share.
+Files whose names begin with ``_``, and folders, are what the others share.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 import traceback
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,7 +38,8 @@ class Components:
     def names(self) -> tuple[str, ...]:
         """Return the names of all components, sorted."""
         paths = import_module(self.package).__path__
-        return tuple(sorted(m.name for m in iter_modules(paths) if m.name[0] not in "_."))
+        found = (m.name for m in iter_modules(paths) if not m.ispkg)
+        return tuple(sorted(name for name in found if name[0] not in "_."))
 
     def path(self, name: str) -> Path:
         """Return the file of a component."""
@@ -75,43 +78,101 @@ class Components:
             *most, last = [f"{key} ({words})" if words else key for key, words in self.declares]
             whole = f"{', '.join(most)} and {last}" if most else last
             raise UserError(
-                f"{file}: declares no {', '.join(missing)}; a {self.noun}'s file has {whole}."
+                f"{file}: declares no {', '.join(missing)}; every {self.noun}'s file has {whole}."
             )
         return module
 
+    def settings(
+        self,
+        name: str,
+        functions: dict[str, Sequence[str]] | None = None,
+        base: type = object,
+        defaults: bool = True,
+    ) -> type:
+        """Return the class ``Settings`` of a component.
 
-def settings_type(components: Components, name: str, base: type, *methods: str) -> Any:
-    """Return the ``Settings`` of a component whose file has them derive from ``base``.
+        Args:
+            name: of the component.
+            functions: what its file must define, with the arguments that each takes.
+            base: the class that the settings derive from, whose abstract methods they define.
+            defaults: whether every field needs one.
 
-    A UserError names the file and the line where they are no frozen dataclass of their own, lack
-    one of ``methods`` or a docstring, or where a field has no ``doc`` or an unknown annotation.
-    """
-    settings: Any = components.load(name).Settings
-    file = components.path(name)
-    if not (isinstance(settings, type) and issubclass(settings, base)):
-        raise UserError(
-            f"{file}: Settings must be a class that derives from {base.__name__} (found "
-            f"{settings!r:.80})."
-        )
-    where = f"{file}:{inspect.getsourcelines(settings)[1]}: Settings"
-    if "__dataclass_params__" not in vars(settings):
-        raise UserError(f"{where} must be a dataclass with `@dataclass(frozen=True)`.")
-    text = settings.__doc__ or "Settings("  # which is how a dataclass begins one of its own
-    if text.startswith("Settings("):
-        raise UserError(f"{where} must have a docstring, which is its text in the reference.")
-    for method in methods:
-        if getattr(settings, method) is getattr(base, method):
-            raise UserError(f"{where} must define `{method}`.")
+        Raises:
+            UserError: what ``load`` raises; ``Settings`` is no frozen dataclass, or does not derive
+                from ``base``; a field of it has no default, no ``doc`` in its metadata or an
+                annotation that cannot be read; a function takes other arguments. It names the file
+                and the line.
+        """
+        module, file = self.load(name), self.path(name)
+        for key, arguments in (functions or {}).items():
+            if not takes(getattr(module, key), len(arguments)):
+                raise UserError(
+                    f"{file}:{_line(file, key)}: {key} must be a function that takes "
+                    f"{len(arguments)} arguments: {', '.join(arguments)}."
+                )
+        for path, problem in _problems(module.Settings, base, defaults):
+            raise UserError(f"{file}:{_line(file, *path)}: {problem}")
+        settings: type = module.Settings
+        return settings
+
+
+def takes(function: Any, count: int) -> bool:
+    """Return whether ``function`` can be called with so many arguments by position."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _problems(settings: Any, base: type, defaults: bool) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what is wrong with a class of settings, each with the names that lead to its line."""
+    # Of its own: a class that extends a dataclass without being one has no fields of its own.
+    params = vars(settings).get("__dataclass_params__") if isinstance(settings, type) else None
+    if params is None or not params.frozen:
+        yield ("Settings",), "Settings must be a dataclass with `@dataclass(frozen=True)`."
+        return
+    if not issubclass(settings, base):
+        yield ("Settings",), f"Settings must derive from {base.__name__}."
+    for method in sorted(getattr(settings, "__abstractmethods__", ())):
+        yield ("Settings",), f"Settings must define `{method}`."
+    for item in fields(settings):
+        where = f"Settings.{item.name}"
+        if defaults and item.default is MISSING and item.default_factory is MISSING:
+            yield ("Settings", item.name), f"{where} has no default; every field needs one."
+        if not item.metadata.get("doc"):
+            yield (
+                ("Settings", item.name),
+                f"{where} does not say what it is; write it as "
+                '`field(default=..., metadata={"doc": "what it sets"})`.',
+            )
     try:
         get_type_hints(settings)
     except Exception as error:
-        raise UserError(
-            f"{where} has an annotation that cannot be read: {type(error).__name__}: {error}"
-        ) from None
-    for field in fields(settings):  # type: ignore[arg-type]
-        if not field.metadata.get("doc"):
-            raise UserError(f"{where}.{field.name} must have metadata with a line of `doc`.")
-    return settings
+        yield (
+            ("Settings",),
+            f"an annotation of Settings cannot be read: {type(error).__name__}: {error}",
+        )
+
+
+def _line(file: Path, *names: str) -> int:
+    """Return the line of ``file`` that defines a name, or a name within a class."""
+    body: Sequence[ast.stmt] = ast.parse(file.read_text(encoding="utf-8")).body
+    line = 1
+    for name in names:
+        found = next((node for node in body if name in _defined(node)), None)
+        if found is None:
+            break
+        line, body = found.lineno, getattr(found, "body", ())
+    return line
+
+
+def _defined(node: ast.stmt) -> list[str]:
+    """Return the names that a statement defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _place(error: BaseException, file: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from cyclery.common.components import Components, settings_type
+from cyclery.common.components import Components
 from cyclery.schedules._schedule import Schedule
 
 FILES = Components(
@@ -23,7 +23,7 @@ def names() -> tuple[str, ...]:
 @cache
 def load(name: str) -> type[Schedule]:
     """Return the settings of a kind; a UserError says what is wrong with its file."""
-    return settings_type(FILES, name, Schedule, "column")
+    return FILES.settings(name, base=Schedule, defaults=False)
 
 
 def kinds() -> dict[str, type[Schedule]]:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import WithJsonSchema
 
 from cyclery.common import settings
 from cyclery.common.errors import UserError, choices
@@ -51,6 +53,12 @@ def read(spec: Any, where: str = "schedule") -> Schedule:
         FILES.require(kind, f"{where}.kind")
     given = {key: value for key, value in spec.items() if key != "kind"}
     return settings.read(load(kind), given, where)
+
+
+Nested: TypeAlias = Annotated[
+    Schedule, settings.checked(read), WithJsonSchema({"x-ref": "Quantity"})
+]
+"""Marks a key that is a schedule within another."""
 
 
 def _as_number(value: Any) -> str:

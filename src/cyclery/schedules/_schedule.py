@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from cyclery.common.settings import checked
 from cyclery.schedules._clock import Clock, Column
 
 Quantity: TypeAlias = Annotated[float, "quantity"]
@@ -43,7 +43,7 @@ def amount(doc: str, **limits: float) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Schedule(ABC):
     """What every kind has; its file's ``Settings`` adds the keys and ``column``."""
 
     BY_EPOCH: ClassVar[bool] = False
@@ -59,9 +59,9 @@ class Schedule:
         ),
     )
 
+    @abstractmethod
     def column(self, clock: Clock, seed: int) -> Column:
         """Return the value at every update; ``seed`` is for what is drawn."""
-        raise NotImplementedError
 
     def values(self, clock: Clock, seed: int) -> Column:
         """Return ``column``, held through each epoch where the key ``clock`` says so."""
@@ -76,13 +76,3 @@ class Schedule:
         for item in fields(cls):
             if "amount" in item.metadata and item.name in spec:
                 yield f"{where}.{item.name}", spec[item.name]
-
-
-def _read(spec: Any, where: str) -> Schedule:
-    from cyclery.schedules._read import read
-
-    return read(spec, where)
-
-
-Nested: TypeAlias = Annotated[Schedule, checked(_read)]
-"""A schedule within another."""
