@@ -167,7 +167,7 @@ TYPES: dict[str, Case] = {
         base(augment=["flip"]), SMOKE, "base.augment[0]: must be a mapping", ["'op'"],
     ),
     "a rate that is a list": (
-        base(lr=[0.1]), SMOKE, "base.lr: [0.1] is not allowed", ["a number", "{kind: ...}"],
+        base(lr=[0.1]), SMOKE, "base.lr: must be a number, or keys", ["[0.1]", "`kind`"],
     ),
     "an imbalance of another kind": (
         split(imbalance={"kind": "tail", "ratio": 0.1}),
@@ -236,11 +236,11 @@ NAMES: dict[str, Case] = {
     ),
     "unknown schedule": (
         fast(lr={"kind": "cosin", "peak": 0.1}),
-        ONE, f"{FAST}.lr.kind: unknown kind 'cosin'", ["Did you mean 'cosine'?"],
+        ONE, f"{FAST}.lr.kind: unknown schedule 'cosin'", ["Did you mean 'cosine'?"],
     ),
     "unknown key of a schedule": (
         fast(lr={"kind": "cosine", "peek": 0.1}),
-        ONE, f"{FAST}.lr.peek: unknown key 'peek'", ["Did you mean 'peak'?"],
+        ONE, f"{FAST}.lr: unknown key 'peek'", ["Did you mean 'peak'?"],
     ),
     "key of a schedule missing": (
         fast(lr={"kind": "cosine"}), ONE, f"{FAST}.lr.peak: missing", [],
@@ -365,13 +365,13 @@ NUMBERS: dict[str, Case] = {
         fast(batch={"kind": "cycle", "easy": 20, "hard": 200}),
         ONE, f"{FAST}.batch: must be at most 100", ["found 200", "(arm one/main/fast)"],
     ),
-    "a batch of nothing": (base(batch=0), SMOKE, "base.batch.value: 0.0 is not", ["at least 1"]),
+    "a batch of nothing": (base(batch=0), SMOKE, "base.batch.value: must", ["at least 1", "0)"]),
     "a part of a sample": (
         base(batch=12.5), SMOKE, "base.batch: must be a whole number (found 12.5)", [],
     ),
     "a batch that needs the clock": (
         base(batch={"kind": "cosine", "peak": 10}),
-        SMOKE, "base.batch.kind: 'cosine' cannot be a batch size", ["constant, cycle"],
+        SMOKE, "base.batch.kind: must be one of constant, cycle", ["(found 'cosine')"],
     ),
     "more labels than there are": (
         split(labels=1600), SMOKE, "base.split.labels is 1600, but only 1497", ["1 more arm"],
@@ -516,7 +516,7 @@ NUMBERS: dict[str, Case] = {
 }  # fmt: skip
 RATE = {"kind": "cosine", "peak": 1}
 NEGATIVE: dict[str, Case] = {
-    "a rate": (fast(lr=-0.1), ONE, f"{FAST}.lr", ["-0.1", ">= 0"]),
+    "a rate": (fast(lr=-0.1), ONE, f"{FAST}.lr", ["-0.1", "at least 0"]),
     "momentum": (base(momentum=-0.9), SMOKE, "base.momentum", ["-0.9"]),
     "a decay": (base(weight_decay=-1e-4), SMOKE, "base.weight_decay", ["-0.0001"]),
     "a decay of norms": (base(weight_decay_norm=-1), SMOKE, "base.weight_decay_norm", ["-1"]),
@@ -551,10 +551,10 @@ NEGATIVE: dict[str, Case] = {
         SMOKE, "images_per_second.bn_mlp: must be at least 0.001", ["-1"],
     ),
     "a margin": (pair(margin=-1), ONE, f"{PAIR}.margin: must be at least 0.0 (found -1", []),
-    "not a number": (fast(lr=float("nan")), ONE, f"{FAST}.lr: nan is not allowed", ["a number"]),
+    "not a number": (fast(lr=float("nan")), ONE, f"{FAST}.lr: must be a number", ["nan"]),
     "without end": (
         fast(lr={"kind": "cosine", "peak": float("inf")}),
-        ONE, f"{FAST}.lr.peak: inf is not allowed", ["a number >= 0"],
+        ONE, f"{FAST}.lr.peak: must be a number", ["inf", "at least 0"],
     ),
     "not a number for a limit": (
         ranged(high=float("inf")), ONE, f"{MAIN}.range.high: must be a finite number", ["inf"],

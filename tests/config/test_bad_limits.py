@@ -193,7 +193,7 @@ def test_shipped_files_mean_what_pyyaml_says(path: Path) -> None:
 
 LIMITS: dict[str, Case] = {
     "a batch without end": (
-        base(batch=1e10), SMOKE, "base.batch.value: 10000000000.0 is not allowed",
+        base(batch=1e10), SMOKE, "base.batch.value: must be a number of samples",
         ["at most 1,000,000,000"],
     ),
     "a schedule of batches without end": (
@@ -218,7 +218,7 @@ LIMITS: dict[str, Case] = {
     ),
     "a schedule of many parts": (
         fast(lr={"kind": "product", "of": [0.1] * 200}),
-        ONE, f"{FAST}.lr: a schedule of 201 parts; at most 100", [],
+        ONE, f"{FAST}.lr: must have at most 100 parts, since", [],
     ),
     "trials without end": (
         tuned(lr=[1 + n / 20 for n in range(20)], weight_decay=[1 + n / 20 for n in range(20)]),

@@ -79,7 +79,7 @@ class Pipeline:
         """
         if images.dtype != torch.uint8:
             raise ValueError(f"images must be uint8, found {images.dtype}")
-        if u is None and not self.columns:
+        if not self.columns:
             u = torch.empty(len(images), 0, device=images.device)
         if u is None or u.shape != (len(images), self.columns):
             found = None if u is None else tuple(u.shape)

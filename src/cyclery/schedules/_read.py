@@ -138,7 +138,8 @@ def _check_batch(schedule: Schedule, where: str) -> None:
         elif "amount" in item.metadata and (
             isinstance(value, str) or not 1 <= value <= MOST_SAMPLES
         ):
+            found = value if isinstance(value, str) else f"{value:g}"
             raise UserError(
                 f"{place}: must be a number of samples, at least 1 and at most {MOST_SAMPLES:,} "
-                f"(found {value!r})."
+                f"(found {found})."
             )
