@@ -115,7 +115,7 @@ def check_batch(spec: Any, where: str) -> None:
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+    return get_type_hints(cls, include_extras=True)
 
 
 def _fields(cls: type, given: dict[Any, Any], where: str, what: str) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
+from pydantic import WithJsonSchema
+
 Quantity: TypeAlias = Annotated[float, "quantity"]
 """Marks a method's setting that may be a schedule and reaches the step as a row entry."""
 
@@ -19,7 +21,10 @@ RANGE_WORDS: tuple[str, ...] = get_args(RangeWord)
 Number: TypeAlias = float | RangeWord
 """A value, or a bound that the learning-rate range test finds."""
 
-Schedule: TypeAlias = float | dict[str, Any]
+QUANTITY = {"x-ref": "Quantity"}
+"""Where `cyclery.config.schema` puts the JSON Schema of a schedule."""
+
+Schedule: TypeAlias = Annotated[float | dict[str, Any], WithJsonSchema(QUANTITY)]
 """A number, or ``{"kind": ...}`` with the keys of that kind; may be nested."""
 
 Order = Literal["easy-hard-easy", "hard-easy-hard", "easy-hard", "hard-easy", "shuffled"]
