@@ -27,15 +27,12 @@ from typing import (
     get_type_hints,
 )
 
-import pydantic
-from pydantic_core import PydanticCustomError, ValidationError, core_schema
-
 from cyclery.common.errors import HERE, UserError, choices, nearest
+from cyclery.common.lazy import pydantic, pydantic_core
 
 T = TypeVar("T")
 Json = dict[str, Any]
 
-_CONFIG = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
 _WORDS = {
     int: "a whole number",
     float: "a number",
@@ -88,7 +85,7 @@ def read_layer(kind: type, given: Any, where: str, skip: Collection[str] = ()) -
         if key not in skip:
             try:
                 values[key] = _adapter(kind, key).validate_python(value)
-            except ValidationError as error:
+            except pydantic.ValidationError as error:
                 problems += _problems(error, _hints(kind)[key], known[key], _join(where, key))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
@@ -175,7 +172,8 @@ def _hints(kind: Any) -> dict[str, Any]:
 def _adapter(kind: Any, name: str) -> pydantic.TypeAdapter[Any]:
     """Return what validates a field; made when it is first needed, which takes a moment."""
     annotation = _annotation(_hints(kind)[name], _fields(kind)[name].metadata)
-    return pydantic.TypeAdapter(annotation, config=_CONFIG)
+    config = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
+    return pydantic.TypeAdapter(annotation, config=config)
 
 
 def _annotation(hint: Any, metadata: Mapping[str, Any]) -> Any:
@@ -203,7 +201,7 @@ def _annotation(hint: Any, metadata: Mapping[str, Any]) -> Any:
 def _same(known: tuple[Any, ...], value: Any) -> Any:
     """Refuse 0 for false: it would be another value in the settings of a run."""
     if any(value == each and type(value) is not type(each) for each in known):
-        raise PydanticCustomError("literal_error", "another type")
+        raise pydantic_core.PydanticCustomError("literal_error", "another type")
     return value
 
 
@@ -220,7 +218,7 @@ class _Checked:
             raise ValueError(str(error)) from None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return core_schema.no_info_plain_validator_function(self._validate)
+        return pydantic_core.core_schema.no_info_plain_validator_function(self._validate)
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Json:
         return self._schema()
@@ -248,7 +246,9 @@ def _nested(*kinds: Any) -> Any:
     return Annotated[Any, _Checked(check, schema)]
 
 
-def _problems(error: ValidationError, hint: Any, item: Field[Any], where: str) -> list[str]:
+def _problems(
+    error: pydantic.ValidationError, hint: Any, item: Field[Any], where: str
+) -> list[str]:
     """Return what pydantic found wrong with a field's value, in the words of its declaration."""
     found: dict[str, str] = {}
     for problem in error.errors(include_url=False):

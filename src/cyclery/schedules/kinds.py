@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
-from pydantic import WithJsonSchema
+from cyclery.common.settings import checked
 
 Quantity: TypeAlias = Annotated[float, "quantity"]
 """Marks a method's setting that may be a schedule and reaches the step as a row entry."""
@@ -24,7 +24,14 @@ Number: TypeAlias = float | RangeWord
 QUANTITY = {"x-ref": "Quantity"}
 """Where `cyclery.config.schema` puts the JSON Schema of a schedule."""
 
-Schedule: TypeAlias = Annotated[float | dict[str, Any], WithJsonSchema(QUANTITY)]
+
+def _read(spec: Any, where: str) -> dict[str, Any]:
+    from cyclery.schedules.check import normalise
+
+    return normalise(spec, where)
+
+
+Schedule: TypeAlias = Annotated[float | dict[str, Any], checked(_read, QUANTITY)]
 """A number, or ``{"kind": ...}`` with the keys of that kind; may be nested."""
 
 Order = Literal["easy-hard-easy", "hard-easy-hard", "easy-hard", "hard-easy", "shuffled"]
