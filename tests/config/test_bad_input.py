@@ -175,7 +175,7 @@ TYPES: dict[str, Case] = {
     ),
     "an imbalance of three numbers": (
         split(imbalance={"kind": "two_level", "ratio": [5, 3, 1]}),
-        SMOKE, "base.split.imbalance.ratio: must have 2 elements (found [5, 3, 1])", [],
+        SMOKE, "base.split.imbalance.ratio: must be a list of 2, each element", ["[5, 3, 1]"],
     ),
     "a comparison with a number": (
         pair(against=3), ONE, f"{PAIR}.against: must be an arm, or keys", ["(found 3)"],
@@ -374,18 +374,20 @@ NUMBERS: dict[str, Case] = {
         SMOKE, "base.batch.kind: must be one of constant, cycle", ["(found 'cosine')"],
     ),
     "more labels than there are": (
-        split(labels=1600), SMOKE, "base.split.labels is 1600, but only 1497", ["1 more arm"],
+        split(labels=1600), SMOKE, "base.split.labels: must ask for at most 1497 of 1797 training",
+        ["(found 1600)", "1 more arm"],
     ),
     "more labels of a class than there are": (
-        split(labels=None, per_class=180), SMOKE, "base.split.per_class is 180", [],
+        split(labels=None, per_class=180), SMOKE, "base.split.per_class: must ", ["(found 180"],
     ),
     "more to validate with than there is": (
-        split(validation=1700), SMOKE, "base.split.validation is 1700", ["only 1597"],
+        split(validation=1700), SMOKE, "base.split.validation: must be at most 1597", ["1700"],
     ),
     "labels in two ways": (
-        fast(split={"per_class": 10}), SMOKE, "base.split.labels is 100 and", ["must be null"],
+        fast(split={"per_class": 10}), SMOKE, "base.split.labels: must be null beside `per_class`",
+        ["(found 100)"],
     ),
-    "no test set": (split(test=None), SMOKE, "base.split.test is null", ["official test set"]),
+    "no test set": (split(test=None), SMOKE, "base.split.test: must be below", ["official test"]),
     "no validation for a range test": (
         both(split(validation=0), ranged()),
         SMOKE, "base.split.validation: must be above 0 for a range test", [],

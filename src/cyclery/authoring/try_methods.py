@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cyclery import models, schedules
 from cyclery.common.errors import UserError
-from cyclery.config.resolve import SPLIT_DEFAULTS
+from cyclery.common.settings import plain
 from cyclery.data import registry
+from cyclery.data.split_settings import Split
 from cyclery.engine.failures import RunFailed, naming
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
@@ -104,7 +105,7 @@ def _small(given: dict[str, Any]) -> dict[str, Any]:
     split = {key: given["split"][key] for key in ("unlabelled", "folds", "fold")}
     return {
         **given,
-        "split": {**SPLIT_DEFAULTS, **split, "test": HELD_OUT},
+        "split": {**plain(Split()), **split, "test": HELD_OUT},
         "schedules": {**_constant(given), "batch": BATCH},
         "epoch_images": BATCH * STEPS,
         "epochs": 1,

@@ -27,15 +27,12 @@ from typing import (
     get_type_hints,
 )
 
-import pydantic
-from pydantic_core import PydanticCustomError, ValidationError, core_schema
-
 from cyclery.common.errors import HERE, UserError, choices, nearest
+from cyclery.common.lazy import pydantic, pydantic_core
 
 T = TypeVar("T")
 Json = dict[str, Any]
 
-_CONFIG = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
 _WORDS = {
     int: "a whole number",
     float: "a number",
@@ -88,7 +85,7 @@ def read_layer(kind: type, given: Any, where: str, skip: Collection[str] = ()) -
         if key not in skip:
             try:
                 values[key] = _adapter(kind, key).validate_python(value)
-            except ValidationError as error:
+            except pydantic.ValidationError as error:
                 problems += _problems(error, _hints(kind)[key], known[key], _join(where, key))
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
@@ -100,20 +97,13 @@ def unknown_key(key: Any, known: Collection[str]) -> str:
     return f"unknown key {key!r:.80}.{nearest(key, known)} Allowed: {choices(known) or 'none'}."
 
 
-def checked(check: Callable[[Any, str], Any]) -> pydantic.PlainValidator:
+def checked(check: Callable[[Any, str], Any], schema: Json | None = None) -> Any:
     """Return what makes ``Annotated[Any, ...]`` a field that a function of its own reads.
 
     ``check(value, where)`` returns the value to take, or raises a UserError that begins with
-    ``where``, the key path.
+    ``where``, the key path. ``schema`` is the JSON Schema of what it takes.
     """
-
-    def validate(value: Any) -> Any:
-        try:
-            return check(value, HERE)
-        except UserError as error:
-            raise ValueError(str(error)) from None
-
-    return pydantic.PlainValidator(validate)
+    return _Checked(check, lambda: schema or {})
 
 
 def plain(settings: Any) -> Any:
@@ -182,24 +172,26 @@ def _hints(kind: Any) -> dict[str, Any]:
 def _adapter(kind: Any, name: str) -> pydantic.TypeAdapter[Any]:
     """Return what validates a field; made when it is first needed, which takes a moment."""
     annotation = _annotation(_hints(kind)[name], _fields(kind)[name].metadata)
-    return pydantic.TypeAdapter(annotation, config=_CONFIG)
+    config = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
+    return pydantic.TypeAdapter(annotation, config=config)
 
 
 def _annotation(hint: Any, metadata: Mapping[str, Any]) -> Any:
     """Return the annotation of a field as pydantic wants it, with the limits of its metadata."""
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
-        return Annotated[_annotation(args[0], metadata), *args[1:]]
+        own = any(isinstance(each, _Checked) for each in args[1:])
+        return Annotated[Any if own else _annotation(args[0], metadata), *args[1:]]
     if origin in (Union, UnionType):
         if all(is_dataclass(arg) or arg is NoneType for arg in args):
-            nested = Annotated[Any, _Nested(tuple(arg for arg in args if arg is not NoneType))]
+            nested = _nested(*(arg for arg in args if arg is not NoneType))
             return nested | None if NoneType in args else nested
         return Union[tuple(_annotation(arg, metadata) for arg in args)]  # noqa: UP007
     if origin is tuple:
         inner = tuple(arg if arg is Ellipsis else _annotation(arg, metadata) for arg in args)
         return Annotated[tuple[inner], pydantic.Strict(False)]  # type: ignore[valid-type]
     if is_dataclass(hint):
-        return Annotated[Any, _Nested((hint,))]
+        return _nested(hint)
     if origin is Literal and not all(isinstance(arg, str) for arg in args):
         return Annotated[hint, pydantic.BeforeValidator(partial(_same, args))]
     limits = {word: metadata[name] for name, (_, word) in _LIMITS.items() if name in metadata}
@@ -209,43 +201,54 @@ def _annotation(hint: Any, metadata: Mapping[str, Any]) -> Any:
 def _same(known: tuple[Any, ...], value: Any) -> Any:
     """Refuse 0 for false: it would be another value in the settings of a run."""
     if any(value == each and type(value) is not type(each) for each in known):
-        raise PydanticCustomError("literal_error", "another type")
+        raise pydantic_core.PydanticCustomError("literal_error", "another type")
     return value
 
 
-class _Nested:
-    """Reads a dataclass within another, or that of several whose ``kind`` is given."""
+class _Checked:
+    """An annotation of what a function reads, for pydantic."""
 
-    def __init__(self, kinds: tuple[Any, ...]) -> None:
-        self._kinds = kinds
+    def __init__(self, check: Callable[[Any, str], Any], schema: Callable[[], Json]) -> None:
+        self._check, self._schema = check, schema
 
-    def _read(self, value: Any) -> Any:
+    def _validate(self, value: Any) -> Any:
         try:
-            return read(self._kind(value), value, HERE)
+            return self._check(value, HERE)
         except UserError as error:
             raise ValueError(str(error)) from None
 
-    def _kind(self, value: Any) -> Any:
-        if len(self._kinds) == 1:
-            return self._kinds[0]
-        known = {get_args(_hints(kind)["kind"])[0]: kind for kind in self._kinds}
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return pydantic_core.core_schema.no_info_plain_validator_function(self._validate)
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Json:
+        return self._schema()
+
+
+def _nested(*kinds: Any) -> Any:
+    """Return the annotation of a dataclass within another: one, or that of several by ``kind``."""
+
+    def check(value: Any, where: str) -> Any:
+        if len(kinds) == 1:
+            return read(kinds[0], value, where)
+        known = {get_args(_hints(kind)["kind"])[0]: kind for kind in kinds}
         name = value.get("kind") if isinstance(value, Mapping) else None
         if not isinstance(name, str) or name not in known:
             raise UserError(
-                f"{HERE}: must be keys and values with `kind`: {' or '.join(sorted(known))} "
+                f"{where}: must be keys and values with `kind`: {' or '.join(sorted(known))} "
                 f"(found {value!r:.80}).{nearest(name, known) if name else ''}"
             )
-        return known[name]
+        return read(known[name], value, where)
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return core_schema.no_info_plain_validator_function(self._read)
-
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Json:
-        cases = [json_schema(kind) for kind in self._kinds]
+    def schema() -> Json:
+        cases = [json_schema(kind) for kind in kinds]
         return cases[0] if len(cases) == 1 else {"anyOf": cases}
 
+    return Annotated[Any, _Checked(check, schema)]
 
-def _problems(error: ValidationError, hint: Any, item: Field[Any], where: str) -> list[str]:
+
+def _problems(
+    error: pydantic.ValidationError, hint: Any, item: Field[Any], where: str
+) -> list[str]:
     """Return what pydantic found wrong with a field's value, in the words of its declaration."""
     found: dict[str, str] = {}
     for problem in error.errors(include_url=False):

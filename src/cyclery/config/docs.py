@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -35,10 +35,11 @@ from cyclery.config.models import (
     SeedRule,
     Tier,
 )
-from cyclery.config.resolve import DEFAULTS, REQUIRED, SPLIT_DEFAULTS
+from cyclery.config.resolve import DEFAULTS, REQUIRED
 from cyclery.config.schema import schema
-from cyclery.config.settings import LongTail, Settings, Split, Strict, TwoLevel
+from cyclery.config.settings import Settings
 from cyclery.data.registry import DATASETS
+from cyclery.data.split_settings import LongTail, Split, TwoLevel
 from cyclery.optim import settings as optim_settings
 from cyclery.schedules import RANGE_WORDS
 
@@ -47,7 +48,7 @@ SCHEMAS = Path("workflow/schemas")
 REFERENCE = Path("docs/configuration.md")
 FILES: dict[str, type[BaseModel]] = {"config": Config, "tier": Tier, "paper": Paper}
 # The models of the page, in reading order, by heading.
-MODELS: dict[str, type[Strict]] = {
+MODELS: dict[str, type] = {
     "config/config.yaml": Config,
     "config/tiers/*.yaml": Tier,
     "config/papers/*.yaml": Paper,
@@ -178,26 +179,48 @@ def _reference() -> Iterator[str]:
     yield from _datasets()
 
 
-def _model(model: type[BaseModel]) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Key:
+    """A key as the page shows it."""
+
+    name: str
+    default: str
+    doc: str
+    options: str
+    limits: Mapping[str, Any]
+
+
+def _keys(kind: Any) -> Iterator[_Key]:
+    """Yield the keys of a model of a file, or of a settings dataclass."""
+    if issubclass(kind, BaseModel):
+        for name, info in kind.model_fields.items():
+            default = (
+                "required"
+                if info.is_required()
+                else _text(info.get_default(call_default_factory=True))
+            )
+            yield _Key(name, default, info.description or "", _options(info.annotation), {})
+        return
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        value = item.default if item.default_factory is MISSING else item.default_factory()
+        default = "required" if value is MISSING else _text(value)
+        doc = item.metadata.get("doc", "")
+        yield _Key(item.name, default, doc, _options(hints[item.name]), item.metadata)
+
+
+def _model(model: type) -> Iterator[str]:
     inherited = set(Settings.model_fields) if model is Arm else set()
     yield from ("| key | default | meaning |", "| --- | --- | --- |")
-    for name, info in model.model_fields.items():
-        if name in inherited:
+    for key in _keys(model):
+        if key.name in inherited:
             continue
-        default = (
-            "required" if info.is_required() else _text(info.get_default(call_default_factory=True))
-        )
+        default, meaning = key.default, _meaning(key)
         if model is Settings:
-            default = "required" if name in REQUIRED else _settled(DEFAULTS.get(name))
-        elif model is Split:
-            default = _settled(SPLIT_DEFAULTS[name])
-        meaning = _cell(info.description or "")
-        options = _options(info.annotation)
-        if options:
-            meaning += f": {options}" if meaning else options
-        if link := LINKS.get((model.__name__, name)):
+            default = "required" if key.name in REQUIRED else _settled(DEFAULTS.get(key.name))
+        if link := LINKS.get((model.__name__, key.name)):
             meaning += f" ([{link}](#{_anchor(link)}))"
-        yield f"| `{name}` | {default} | {meaning} |"
+        yield f"| `{key.name}` | {default} | {meaning} |"
     if inherited:
         yield from ("", "and every key of [Settings](#settings).")
     yield ""
@@ -209,33 +232,33 @@ def _component(name: str, kind: type, title: str) -> Iterator[str]:
         method = methods.load(name)
         text = f"{method.title}. {method.own_definition or ''}"
     yield from (f"### {name}", "", _sentence(text), "")
-    hints = get_type_hints(kind)
     quantities = methods.load(name).quantities if title == "Methods" else ()
-    rows = [f for f in fields(kind) if (title, f.name) != ("Schedules", "clock")]
-    if not rows:
+    keys = [key for key in _keys(kind) if (title, key.name) != ("Schedules", "clock")]
+    if not keys:
         yield from ("No settings.", "")
         return
     yield from ("| key | default | meaning |", "| --- | --- | --- |")
-    for f in rows:
-        default = f.default if f.default_factory is MISSING else f.default_factory()
-        limits = ", ".join(
-            f"{sign} {f.metadata[key]:g}"
-            for key, sign in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
-            if key in f.metadata
-        )
-        meaning = _cell(f.metadata.get("doc", ""))
-        options = _options(hints[f.name])
-        named = [option.strip("`") in meaning for option in options.split(", ")]
-        # All but the default may be explained in the text.
-        if options and named.count(False) > 1:
-            meaning += f": {options}"
-        if limits:
-            meaning += f" ({limits})"
-        if f.name in quantities:
+    for key in keys:
+        meaning = _meaning(key)
+        if key.name in quantities:
             meaning += "; may follow a [schedule](#schedules)"
-        shown = "required" if default is MISSING else _text(default)
-        yield f"| `{f.name}` | {shown} | {meaning} |"
+        yield f"| `{key.name}` | {key.default} | {meaning} |"
     yield ""
+
+
+def _meaning(key: _Key) -> str:
+    """Return what a key means, its limits, and the words that it may be but for explained ones."""
+    meaning = _cell(key.doc)
+    named = [option.strip("`") in meaning for option in key.options.split(", ")]
+    # The default needs no explanation.
+    if key.options and named.count(False) > 1:
+        meaning += f": {key.options}" if meaning else key.options
+    limits = ", ".join(
+        f"{sign} {key.limits[name]:g}"
+        for name, sign in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
+        if name in key.limits
+    )
+    return f"{meaning} ({limits})" if limits else meaning
 
 
 def _datasets() -> Iterator[str]:

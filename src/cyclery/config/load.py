@@ -160,8 +160,6 @@ def validate(model: type[Model], data: Any, where: str) -> Model:
 
 # The branch of a union is our affair, not a key of the user's file.
 _BRANCHES = {"arm": "against", "best_of": "against", "constant": "against"} | {
-    "two_level": "imbalance",
-    "long_tail": "imbalance",
     "word": "seeds",
     "rule": "seeds",
 }

@@ -15,7 +15,7 @@ from cyclery.common.settings import plain, read
 from cyclery.config.columns import batches_of, check_columns
 from cyclery.config.components import QUANTITIES, check_layer, names
 from cyclery.config.settings import Settings
-from cyclery.data import registry, sizes
+from cyclery.data import registry, sizes, split_settings
 from cyclery.engine import ENGINE_VERSION
 from cyclery.optim import settings as optim_settings
 
@@ -36,18 +36,6 @@ DEFAULTS: dict[str, Any] = {
     "deterministic": True,
     "threads": 1,
     "evaluations": 10,
-}
-SPLIT_DEFAULTS: dict[str, Any] = {
-    "test": None,
-    "validation": 0,
-    "labels": None,
-    "per_class": None,
-    "choose": "random",
-    "imbalance": None,
-    "unlabelled": None,
-    "share": 1,
-    "folds": None,
-    "fold": None,
 }
 # Five times as many as the longest run of a shipped paper.
 MOST_UPDATES = 5_000_000
@@ -88,7 +76,7 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
     dataset = registry.get(given["dataset"])
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
-    split = {**SPLIT_DEFAULTS, **given["split"]}
+    split = plain(split_settings.parse(given["split"]))
     model = _model(given["model"], dataset.shape)
     settings = {
         "engine": ENGINE_VERSION,

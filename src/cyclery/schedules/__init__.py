@@ -21,7 +21,7 @@ from __future__ import annotations
 from cyclery.schedules._clock import Clock, Column, clock_for
 from cyclery.schedules._columns import column, epoch_batches
 from cyclery.schedules._files import kinds, names
-from cyclery.schedules._read import Nested, amounts, check, check_batch, normalise, words
+from cyclery.schedules._read import QUANTITY, Nested, amounts, check, check_batch, normalise, words
 from cyclery.schedules._schedule import (
     RANGE_WORDS,
     Number,
@@ -32,6 +32,7 @@ from cyclery.schedules._schedule import (
 )
 
 __all__ = [
+    "QUANTITY",
     "RANGE_WORDS",
     "Clock",
     "Column",

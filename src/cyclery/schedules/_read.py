@@ -8,8 +8,6 @@ from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import WithJsonSchema
-
 from cyclery.common import settings
 from cyclery.common.errors import UserError, choices
 from cyclery.schedules._files import FILES, kinds, load, names
@@ -55,9 +53,9 @@ def read(spec: Any, where: str = "schedule") -> Schedule:
     return settings.read(load(kind), given, where)
 
 
-Nested: TypeAlias = Annotated[
-    Schedule, settings.checked(read), WithJsonSchema({"x-ref": "Quantity"})
-]
+QUANTITY = {"x-ref": "Quantity"}
+"""Where `cyclery.config.schema` puts the JSON Schema of a schedule."""
+Nested: TypeAlias = Annotated[Schedule, settings.checked(read, QUANTITY)]
 """Marks a key that is a schedule within another."""
 
 
