@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from cyclery.augment.pipeline import Pipeline
 from torch import Tensor, nn
 
 from cyclery import models
+from cyclery.augment import Pipeline
 
 EVALUATION_BATCH = 1000
 

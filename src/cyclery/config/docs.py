@@ -155,8 +155,7 @@ def _reference() -> Iterator[str]:
             "number, the learning rate also takes `range.base` and `range.max`, the bounds that "
             "the range test finds. Every kind takes the key `clock`: with `update`, its default, "
             "the value is new at every update; with `epoch`, the value at the first update of an "
-            "epoch is held through the epoch. Each stage of `staged` has a `fraction` of the "
-            "updates and a `schedule`.",
+            "epoch is held through the epoch.",
             schedules.kinds(),
         ),
         "Networks": ("", models.SETTINGS),

@@ -24,7 +24,12 @@ class Stage:
 class Settings(Schedule):
     """Schedules one after the other, each on a clock that starts anew."""
 
-    stages: tuple[Stage, ...] = field(metadata=key("the stages; their fractions add up to 1"))
+    stages: tuple[Stage, ...] = field(
+        metadata=key(
+            "the stages, each with a `fraction` of the updates and a `schedule`; the fractions add "
+            "up to 1"
+        )
+    )
 
     def __post_init__(self) -> None:
         total = sum(stage.fraction for stage in self.stages)
