@@ -195,3 +195,9 @@ def test_a_wrong_file_is_named(write, old, new, message):
     write("darken", DARKEN.replace(old, new))
     with pytest.raises(UserError, match=message):
         augment.check([DARK])
+
+
+def test_a_stage_that_changes_the_shape_is_named(write):
+    write("darken", DARKEN.replace("return x.float()", "return x[:, :, 1:].float()"))
+    with pytest.raises(UserError, match=r"darken\.py: a stage must return images of the shape"):
+        raw([DARK])(images(4), torch.rand(4, 2), torch.tensor(1.0))

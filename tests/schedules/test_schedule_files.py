@@ -98,3 +98,17 @@ def test_a_wrong_file_is_named(write: component.Write, old: str, new: str, messa
     write("sawtooth", "from __future__ import annotations" + SAWTOOTH.replace(old, new))
     with pytest.raises(UserError, match=message):
         schedules.check({"kind": "sawtooth", "high": 1, "floor": 0}, "lr")
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("clock.t[:3]", r"sawtooth\.py: column must return float64 .* \(8,\) .* \(3,\)\)"),
+        ("clock.epoch", r"sawtooth\.py: column must return float64 .* \(found int64 of the shape"),
+        ("1.0", r"sawtooth\.py: column must return float64 .* \(found float of the shape None"),
+    ],
+)
+def test_a_wrong_column_is_named(write: component.Write, returned: str, message: str) -> None:
+    write("sawtooth", SAWTOOTH.replace("return self", f"return {returned}  # "))
+    with pytest.raises(UserError, match=message):
+        schedules.column({"kind": "sawtooth", "high": 1, "floor": 0}, clock(8, 2))

@@ -11,6 +11,7 @@ Images come as uint8 in 0..max_value (255, or 16 for the digits) and leave as no
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
@@ -75,12 +76,12 @@ class Pipeline:
 
         ``u`` [B, columns] lies in [0, 1) and may be None where no op takes any; ``magnitude``
         (0-dim, 0 to 10) drives RandAugment where its settings fix none. Raises a ValueError where
-        one of them is missing or of the wrong kind.
+        one of them is missing or of the wrong kind, and a UserError where an op changes the shape.
         """
         if images.dtype != torch.uint8:
             raise ValueError(f"images must be uint8, found {images.dtype}")
         if not self.columns:
-            u = torch.empty(len(images), 0, device=images.device)
+            u = images[:, 0, 0, :0]  # none, without a kernel
         if u is None or u.shape != (len(images), self.columns):
             found = None if u is None else tuple(u.shape)
             raise ValueError(f"u must be {(len(images), self.columns)}, found {found}")
@@ -89,6 +90,11 @@ class Pipeline:
         x = images
         for stage, used in self._stages:
             x = stage(x, u[:, used], magnitude)
+            if x.shape != images.shape:
+                raise UserError(
+                    f"{inspect.getsourcefile(type(stage))}: a stage must return images of the "
+                    f"shape {tuple(images.shape)} that it is given (found {tuple(x.shape)})."
+                )
         return x
 
 

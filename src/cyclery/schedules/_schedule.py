@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias, 
 
 import numpy as np
 
+from cyclery.common.errors import UserError
 from cyclery.schedules._clock import Clock, Column
 
 Quantity: TypeAlias = Annotated[float, "quantity"]
@@ -64,8 +66,17 @@ class Schedule(ABC):
         """Return the value at every update; ``seed`` is for what is drawn."""
 
     def values(self, clock: Clock, seed: int) -> Column:
-        """Return ``column``, held through each epoch where the key ``clock`` says so."""
+        """Return ``column``, held through each epoch where the key ``clock`` says so.
+
+        Raises a UserError where the kind's file computes anything else than a float64 per update.
+        """
         found = self.column(clock, seed)
+        if getattr(found, "dtype", None) != np.float64 or found.shape != (clock.updates,):
+            file, shape = inspect.getsourcefile(type(self)), getattr(found, "shape", None)
+            raise UserError(
+                f"{file}: column must return float64 of the shape {(clock.updates,)} (found "
+                f"{getattr(found, 'dtype', type(found).__name__)} of the shape {shape})."
+            )
         if self.clock == "epoch":
             return found[np.searchsorted(clock.epoch, clock.epoch)]
         return found
