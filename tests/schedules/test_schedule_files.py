@@ -14,6 +14,7 @@ from factories.schedules import clock
 
 from cyclery import schedules
 from cyclery.common.errors import UserError
+from cyclery.engine.machine import COMPUTING
 
 SAWTOOTH = '''
 """A sawtooth."""
@@ -112,3 +113,12 @@ def test_a_wrong_column_is_named(write: component.Write, returned: str, message:
     write("sawtooth", SAWTOOTH.replace("return self", f"return {returned}  # "))
     with pytest.raises(UserError, match=message):
         schedules.column({"kind": "sawtooth", "high": 1, "floor": 0}, clock(8, 2))
+
+
+@pytest.mark.parametrize("room", ["schedules", "augment"])
+def test_every_file_of_a_room_is_code_that_computes(room: str) -> None:
+    """So a record's hash of the code changes with each of them."""
+    package = Path(schedules.__file__).parents[1]
+    hashed = {file for pattern in COMPUTING for file in package.glob(pattern)}
+    files = set((package / room).rglob("*.py"))
+    assert files and files <= hashed
