@@ -94,8 +94,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"count": 0}, "here.count: must be at least 1 and at most 5 (found 0)."),
     ({"count": None}, "here.count: must be a whole number (found None)."),
     ({"rate": 0}, "here.rate: must be above 0.0 (found 0)."),
-    ({"rate": float("nan")}, "here.rate: must be a number (found nan)."),
-    ({"rate": float("inf")}, "here.rate: must be a number (found inf)."),
+    ({"rate": float("nan")}, "here.rate: must be a finite number (found nan)."),
+    ({"rate": float("inf")}, "here.rate: must be a finite number (found inf)."),
     ({"rate": "fast"}, "here.rate: must be a number (found 'fast')."),
     ({"shares": [1, -1]}, "here.shares[1]: must be at least 0.0 (found -1)."),
     ({"shares": 1}, "here.shares: must be a list, each element a number (found 1)."),
@@ -156,8 +156,10 @@ def test_the_schema_says_what_the_reader_does() -> None:
     assert keys["count"] == {
         "type": "integer", "minimum": 1, "maximum": 5, "description": "how many",
     }  # fmt: skip
-    assert keys["shares"] == {"type": "array", "items": {"type": "number", "minimum": 0.0}}
-    assert keys["mean"] == {"enum": [False, "average"]}
+    assert keys["shares"] == {
+        "type": "array", "items": {"type": "number", "minimum": 0.0}, "default": [],
+    }  # fmt: skip
+    assert keys["mean"] == {"enum": [False, "average"], "default": False}
     pair, tail, null = keys["imbalance"]["anyOf"]
     assert pair["properties"]["kind"]["const"] == "pair" and null == {"type": "null"}
     assert tail["required"] == ["kind", "ratio"]

@@ -22,7 +22,7 @@ Change = Callable[[Json, Json], object]
 Case = tuple[Change, str, str, list[str]]
 ONE, SMOKE = "papers/one.yaml", "tiers/smoke.yaml"
 FAST, MAIN = "experiments.main.arms.fast", "experiments.main"
-PAIR = "claims.C-1.comparisons.0"
+PAIR = "claims.C-1.comparisons[0]"
 TEACHER = f"{FAST}.parents.teacher"
 
 
@@ -546,7 +546,7 @@ NEGATIVE: dict[str, Case] = {
     ),
     "a range test": (ranged(low=-1), ONE, f"{MAIN}.range.low: must be at least 0.0", ["-1"]),
     "a factor of tuning": (
-        experiment(tune={"lr": [-1, 1]}), ONE, f"{MAIN}.tune.lr.0: must be above 0.0", ["-1"],
+        experiment(tune={"lr": [-1, 1]}), ONE, f"{MAIN}.tune.lr[0]: must be above 0.0", ["-1"],
     ),
     "a speed": (
         lambda tier, paper: tier.update(images_per_second={"bn_mlp": -1}),
@@ -563,7 +563,7 @@ NEGATIVE: dict[str, Case] = {
     ),
     "not a number for a setting": (
         fast(optimiser={"name": "adam", "eps": float("nan")}),
-        ONE, f"{FAST}.optimiser.eps: must be a number (found nan)", [],
+        ONE, f"{FAST}.optimiser.eps: must be a finite number (found nan)", [],
     ),
 }  # fmt: skip
 CLAIMS: dict[str, Case] = {
@@ -1023,10 +1023,10 @@ OVERRIDES = {
     "tier=smok": "tier: unknown tier 'smok'. Did you mean 'smoke'? Tiers: smoke.",
     "tier=../smoke": "tier: unknown tier '../smoke'.",
     "papers=[two]": "papers: unknown paper 'two'. Papers: one.",
-    "papers=one": "papers: must be a list (found 'one').",
+    "papers=one": "papers: must be a list, each element text (found 'one').",
     "papers=[]": "papers: must have at least 1 element",
     "papers=[one, one]": "papers: 'one' stands twice",
-    "seeds=0": "seeds: must be at least 1 (found 0).",
+    "seeds=0": "seeds: must be at least 1 and at most 1000 (found 0).",
     "seeds=many": "seeds: must be a whole number (found 'many').",
     "sedes=3": "unknown key 'sedes'. Did you mean 'seeds'? Allowed:",
     "device=gpu": "device: must be one of auto, cpu, cuda (found 'gpu').",
@@ -1060,7 +1060,7 @@ def test_a_mistake_in_the_main_file_names_it(
     for config, wanted in (
         ({"tier": "smok"}, "tier: unknown tier 'smok'"),
         ({"tier": "smoke", "papers": ["two"]}, "papers: unknown paper 'two'"),
-        ({"tier": "smoke", "seeds": 0}, "seeds: must be at least 1 (found 0)"),
+        ({"tier": "smoke", "seeds": 0}, "seeds: must be at least 1 and at most 1000 (found 0)"),
     ):
         write(tmp_path, TIER, PAPER, config)
         assert f"{tmp_path}/config/config.yaml: {wanted}" in refused(tmp_path, capsys)

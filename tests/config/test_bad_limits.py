@@ -420,11 +420,11 @@ def test_results_may_lie_elsewhere(tmp_path: Path) -> None:
         (f"seeds={'9' * 400}", "must be a whole number (found '999"),
         (f"seeds={'9' * 4000}", "must be a whole number (found '999"),
         ("seeds=!!int ''", "must be a whole number (found"),
-        (f"papers={'[' * 30_000}", "must be a list (found '[[["),
+        (f"papers={'[' * 30_000}", "must be a list, each element text (found '[[["),
         (f"{'x' * 100_000}=1", "unknown key 'xxx"),
         ("a\x1b[2Jb=1", r"unknown key 'a\x1b[2Jb'"),
         ("tier=a\x1b[2Jb", r"unknown tier 'a\x1b[2Jb'"),
-        ("gpus=[99999999999999999]", "gpus.0: must be at most 1023"),
+        ("gpus=[99999999999999999]", "gpus[0]: must be at least 0 and at most 1023"),
     ],
 )
 def test_overrides(

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cyclery.config.models import Config, Paper, Tier
 from cyclery.config.resolve import DEFAULTS
 from cyclery.config.settings import Settings
 from cyclery.data.registry import DATASETS
+from cyclery.data.split_settings import Split
 from cyclery.optim import settings as optim_settings
 
 ROOT = checkout_factory.ROOT
@@ -138,9 +140,9 @@ def test_schemas_refuse_typos(case: str) -> None:
 
 def test_the_page_has_every_key_and_name() -> None:
     page = documents()[PAGE]
-    for model in (Config, Tier, Paper, Settings):
-        for key in model.model_fields:
-            assert f"\n| `{key}` | " in page, key
+    keys = [field.name for kind in (Config, Split) for field in fields(kind)]
+    for key in (*keys, *(key for model in (Tier, Paper, Settings) for key in model.model_fields)):
+        assert f"\n| `{key}` | " in page, key
     for known in (
         schedules.kinds(), models.SETTINGS, optim_settings.SETTINGS, augment.ops(),
         dict.fromkeys(methods.names()),

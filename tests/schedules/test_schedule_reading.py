@@ -48,6 +48,8 @@ def test_equal_settings_normalise_equally() -> None:
         (True, "(found True)"),
         (None, "(found None)"),
         (float("nan"), "(found nan)"),
+        (float("-inf"), "(found -inf)"),
+        (10**400, "lr.value: must be a number at least 0.0"),
         (
             -0.1,
             "lr.value: must be a number at least 0.0, range.base or range.max (found -0.1).",

@@ -237,17 +237,17 @@ def _trainer(options: argparse.Namespace, setting: dict[str, Any], job: str) -> 
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     from cyclery.data.registry import DATASETS
+    from cyclery.engine.execution import Execution
     from cyclery.engine.machine import commit
     from cyclery.engine.train import Trainer
     from cyclery.records.job_progress import progress_file
     from cyclery.records.run_store import Store
 
     results, data = (options.root / setting[name] for name in ("results", "data"))
-    keys = ("device", "resume_seconds", "gpus", "jobs_per_gpu", "cohort", "capture")
     return Trainer(
         store=Store(results / "store"),
         manifests={name: data / f"{name}.json" for name in DATASETS},
-        **{key: setting[key] for key in keys},
+        execution=Execution(**setting["execution"]),
         workers=getattr(options, "workers", 1),
         commit=commit(options.root),
         # A job of the graph has a log, and shares the terminal with others.

@@ -4,9 +4,9 @@ A key is declared once, as a field of a frozen dataclass, and everything follows
 is validated (by pydantic), its line in the reference page, its place in the JSON Schemas. The
 annotation is its type; the metadata hold ``doc``, one line for the reference, and limits: ``low``
 and ``high`` are inclusive, ``above`` and ``below`` exclusive, and for a tuple they hold for every
-element. Types are bool, int, float, str, Literal, tuples and unions of these, None, other such
-dataclasses, and whatever `checked` reads. Nothing is converted but whole numbers to floats where
-these are meant, and lists to tuples.
+element, while ``least`` and ``most`` are lengths of the tuple. Types are bool, int, float, str,
+Literal, tuples and unions of these, None, other such dataclasses, and whatever `checked` reads.
+Nothing is converted but whole numbers to floats where these are meant, and lists to tuples.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def read(kind: type[T], given: Any, where: str) -> T:
     limits; else what ``kind`` itself raises in its ``__post_init__``, a UserError that begins with
     a key.
     """
-    values, declared = read_layer(kind, given, where), cast("type", kind)
-    if missing := [name for name in _required(declared) if name not in values]:
+    values = read_layer(kind, given, where)
+    if missing := [name for name in _required(cast("type", kind)) if name not in values]:
         raise UserError(
             "\n".join(f"{_join(where, name)}: missing; it has no default." for name in missing)
         )
@@ -76,7 +76,7 @@ def read_layer(kind: type, given: Any, where: str, skip: Collection[str] = ()) -
     """
     if not isinstance(given, Mapping):
         raise UserError(f"{_at(where)}must be keys and values (found {given!r:.80}).")
-    known, values, problems = _fields(kind), {}, []
+    known, values, problems = declared(kind), {}, []
     for key, value in given.items():
         if key not in known:
             problems.append(f"{_at(where)}{unknown_key(key, known)}")
@@ -97,6 +97,22 @@ def unknown_key(key: Any, known: Collection[str]) -> str:
     return f"unknown key {key!r:.80}.{nearest(key, known)} Allowed: {choices(known) or 'none'}."
 
 
+def about_quotes(wanted: Any, value: Any) -> str:
+    """Return what to do about a number that stands in quotes, or about text that does not."""
+    if wanted is str and not isinstance(value, list | dict | None):
+        return " Put it in quotes."
+    if wanted in (int, float) and isinstance(value, str):
+        # PyYAML is for those who read YAML.
+        from cyclery.common.yaml_values import Odd, scalar
+
+        try:
+            if isinstance(scalar(value), int | float):
+                return " This is text; leave out the quotes."
+        except Odd as error:
+            return f" {str(error).capitalize()}."
+    return ""
+
+
 def checked(check: Callable[[Any, str], Any], schema: Json | None = None) -> Any:
     """Return what makes ``Annotated[Any, ...]`` a field that a function of its own reads.
 
@@ -104,6 +120,18 @@ def checked(check: Callable[[Any, str], Any], schema: Json | None = None) -> Any
     ``where``, the key path. ``schema`` is the JSON Schema of what it takes.
     """
     return _Checked(check, lambda: schema or {})
+
+
+@cache
+def declared(kind: Any) -> dict[str, Field[Any]]:
+    """Return the fields of a settings dataclass by name, its own before those that it inherits."""
+    own = vars(kind).get("__annotations__", {})
+    return {item.name: item for item in sorted(fields(kind), key=lambda i: i.name not in own)}
+
+
+def default(item: Field[Any]) -> Any:
+    """Return what a field is where nothing sets it, ``MISSING`` where something must."""
+    return item.default if item.default_factory is MISSING else item.default_factory()
 
 
 def plain(settings: Any) -> Any:
@@ -134,12 +162,14 @@ def allowed(limits: Mapping[str, Any]) -> str:
 
 def json_schema(kind: type) -> Json:
     """Return the JSON Schema of a settings dataclass: its keys, their types, docs and limits."""
-    known = _fields(kind)
     properties = {}
-    for name, item in known.items():
+    for name, item in declared(kind).items():
         found = _adapter(kind, name).json_schema()
-        doc = item.metadata.get("doc")
-        properties[name] = {**found, **({"description": doc} if doc else {})}
+        if doc := item.metadata.get("doc"):
+            found["description"] = doc
+        if (value := default(item)) not in (None, MISSING):
+            found["default"] = plain(value)
+        properties[name] = found
     return {
         "type": "object",
         "properties": properties,
@@ -149,17 +179,8 @@ def json_schema(kind: type) -> Json:
 
 
 @cache
-def _fields(kind: Any) -> dict[str, Field[Any]]:
-    return {item.name: item for item in fields(kind)}
-
-
-@cache
 def _required(kind: Any) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name, item in _fields(kind).items()
-        if item.default is MISSING and item.default_factory is MISSING
-    )
+    return tuple(name for name, item in declared(kind).items() if default(item) is MISSING)
 
 
 @cache
@@ -171,7 +192,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 @cache
 def _adapter(kind: Any, name: str) -> pydantic.TypeAdapter[Any]:
     """Return what validates a field; made when it is first needed, which takes a moment."""
-    annotation = _annotation(_hints(kind)[name], _fields(kind)[name].metadata)
+    annotation = _annotation(_hints(kind)[name], declared(kind)[name].metadata)
     config = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
     return pydantic.TypeAdapter(annotation, config=config)
 
@@ -189,7 +210,10 @@ def _annotation(hint: Any, metadata: Mapping[str, Any]) -> Any:
         return Union[tuple(_annotation(arg, metadata) for arg in args)]  # noqa: UP007
     if origin is tuple:
         inner = tuple(arg if arg is Ellipsis else _annotation(arg, metadata) for arg in args)
-        return Annotated[tuple[inner], pydantic.Strict(False)]  # type: ignore[valid-type]
+        lengths = pydantic.Field(
+            strict=False, min_length=metadata.get("least"), max_length=metadata.get("most")
+        )
+        return Annotated[tuple[inner], lengths]  # type: ignore[valid-type]
     if is_dataclass(hint):
         return _nested(hint)
     if origin is Literal and not all(isinstance(arg, str) for arg in args):
@@ -260,13 +284,19 @@ def _problems(
                 args = get_args(wanted)
                 place = f"{place}[{part}]"
                 wanted = _bare(args[0] if args[-1] is Ellipsis else args[part])
+        if kind == "too_short" and found:
+            continue  # for lack of the elements that are wrong
         if kind == "value_error":
             found[place] = problem["msg"].removeprefix("Value error, ").replace(HERE, place)
+        elif kind in ("too_short", "too_long") and {"least", "most"} & item.metadata.keys():
+            found[place] = f"{place}: must have {_length(item.metadata)} (found {value!r:.80})."
         elif kind in _OUTSIDE and get_origin(wanted) not in (Union, UnionType):
             found[place] = f"{place}: must be {allowed(item.metadata)} (found {value!r:.80})."
         else:
             words = _describe(wanted, item.metadata)
-            advice = _quotes(words, value)
+            if kind == "finite_number":
+                words = "a finite number"
+            advice = about_quotes(wanted, value)
             if get_origin(wanted) is Literal:
                 advice = nearest(value, map(_yaml, get_args(wanted)))
             found.setdefault(place, f"{place}: must be {words} (found {value!r:.80}).{advice}")
@@ -304,17 +334,11 @@ def _describe(hint: Any, limits: Mapping[str, Any]) -> str:
     return _WORDS.get(hint, "keys and values")
 
 
-def _quotes(words: str, value: Any) -> str:
-    """Return what to do about a number that stands in quotes, or about text that does not."""
-    if words == "text" and not isinstance(value, list | dict | None):
-        return " Put it in quotes."
-    if isinstance(value, str) and words.startswith(("a number", "a whole number")):
-        try:
-            float(value)
-        except ValueError:
-            return ""
-        return " This is text; leave out the quotes."
-    return ""
+def _length(metadata: Mapping[str, Any]) -> str:
+    """Return in words how many elements a list has."""
+    limits = {"low": metadata.get("least"), "high": metadata.get("most")}
+    count = allowed({name: limit for name, limit in limits.items() if limit is not None})
+    return f"{count} element{'' if count.endswith(' 1') else 's'}"
 
 
 def _yaml(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from cyclery import augment, methods, models, schedules
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
+from cyclery.common.settings import declared, default
 from cyclery.config.comparisons import (
     BestOf,
     Comparison,
@@ -46,7 +47,7 @@ from cyclery.schedules import RANGE_WORDS
 log = logging.getLogger(__name__)
 SCHEMAS = Path("workflow/schemas")
 REFERENCE = Path("docs/configuration.md")
-FILES: dict[str, type[BaseModel]] = {"config": Config, "tier": Tier, "paper": Paper}
+FILES: dict[str, type] = {"config": Config, "tier": Tier, "paper": Paper}
 # The models of the page, in reading order, by heading.
 MODELS: dict[str, type] = {
     "config/config.yaml": Config,
@@ -193,19 +194,15 @@ def _keys(kind: Any) -> Iterator[_Key]:
     """Yield the keys of a model of a file, or of a settings dataclass."""
     if issubclass(kind, BaseModel):
         for name, info in kind.model_fields.items():
-            default = (
-                "required"
-                if info.is_required()
-                else _text(info.get_default(call_default_factory=True))
-            )
-            yield _Key(name, default, info.description or "", _options(info.annotation), {})
+            value = MISSING if info.is_required() else info.get_default(call_default_factory=True)
+            shown = "required" if value is MISSING else _text(value)
+            yield _Key(name, shown, info.description or "", _options(info.annotation), {})
         return
     hints = get_type_hints(kind)
-    for item in fields(kind):
-        value = item.default if item.default_factory is MISSING else item.default_factory()
-        default = "required" if value is MISSING else _text(value)
-        doc = item.metadata.get("doc", "")
-        yield _Key(item.name, default, doc, _options(hints[item.name]), item.metadata)
+    for name, item in declared(kind).items():
+        value = default(item)
+        shown = "required" if value is MISSING else _text(value)
+        yield _Key(name, shown, item.metadata.get("doc", ""), _options(hints[name]), item.metadata)
 
 
 def _model(model: type) -> Iterator[str]:

@@ -21,12 +21,14 @@ from cyclery.schedules import QUANTITY, RANGE_WORDS
 Json = dict[str, Any]
 
 
-def schema(model: type[BaseModel]) -> Json:
-    """Return the JSON Schema of a configuration file."""
-    found = model.model_json_schema()
-    known = found.setdefault("$defs", {})
-    if "Settings" in known:
-        known.update(_definitions())
+def schema(model: type) -> Json:
+    """Return the JSON Schema of a configuration file, which a model or a dataclass declares."""
+    if issubclass(model, BaseModel):
+        found = model.model_json_schema()
+    else:
+        found = {"title": model.__name__, "description": model.__doc__, **json_schema(model)}
+    if "Settings" in found.get("$defs", {}):
+        found["$defs"].update(_definitions())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_referring(found)}
 
 
@@ -73,8 +75,8 @@ def _layer(kind: type) -> Json:
     null = {"type": "null"}
     for name, item in found["properties"].items():
         if null not in item.get("anyOf", ()):
-            doc = {"description": item.pop("description")}
-            found["properties"][name] = {"anyOf": [item, null], **doc}
+            beside = {key: item.pop(key) for key in ("description", "default") if key in item}
+            found["properties"][name] = {"anyOf": [item, null], **beside}
     return found
 
 

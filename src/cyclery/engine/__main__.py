@@ -17,6 +17,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, read_regular
 from cyclery.common.signals import EXIT_CODE, Stopped, Terminated, terminable
 from cyclery.data.registry import DATASETS
+from cyclery.engine.execution import Execution
 from cyclery.engine.train import Trainer
 from cyclery.records.run_store import Store
 
@@ -53,13 +54,15 @@ def _train(options: argparse.Namespace) -> int:
     trainer = Trainer(
         store=Store(options.store),
         manifests={name: options.data / f"{name}.json" for name in DATASETS},
-        device=options.device,
+        execution=Execution(
+            device=options.device,
+            gpus=options.gpus,
+            jobs_per_gpu=options.jobs_per_gpu,
+            cohort=options.cohort,
+            capture=not options.eager,
+            resume_seconds=options.resume_seconds,
+        ),
         workers=options.workers,
-        resume_seconds=options.resume_seconds,
-        gpus=options.gpus,
-        jobs_per_gpu=options.jobs_per_gpu,
-        cohort=options.cohort,
-        capture=not options.eager,
     )
     try:
         trainer.train(_jobs(options.jobs))

@@ -68,7 +68,7 @@ def _as_number(value: Any) -> str:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def normalise(spec: Any, where: str = "schedule") -> dict[str, Any]:
