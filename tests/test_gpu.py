@@ -19,10 +19,11 @@ import torch
 from factories.data import DIGITS
 
 from cyclery import methods
-from cyclery.common.fields import plain
+from cyclery.common.settings import plain
 from cyclery.data.prepare import load_or_remake, prepare
 from cyclery.engine.cohort import drain
 from cyclery.engine.cuda import Graphs
+from cyclery.engine.execution import Execution
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
 from cyclery.engine.train import Trainer
@@ -111,6 +112,7 @@ def captured(config: dict[str, Any], data: Data, graphs: Graphs | None = None) -
     return run
 
 
+CUDA = Execution(device="cuda")
 NETS = [
     {"name": "bn_mlp", "settings": {}},
     {"name": "small_cnn", "settings": {"width": 16}},
@@ -182,7 +184,7 @@ def test_a_step_never_waits_for_the_device(data: Data) -> None:
 def test_trainer_names_the_device(manifest: Path, tmp_path: Path) -> None:
     job = {"key": "a" * 24, "label": "gpu", "kind": "run", "settings": settings(), "images": 1,
            "keep": True, "range_runs": []}  # fmt: skip
-    record = Trainer(Store(tmp_path), {"digits": manifest}, device="cuda").train([job])[0]
+    record = Trainer(Store(tmp_path), {"digits": manifest}, CUDA).train([job])[0]
     assert record["device"] == torch.cuda.get_device_name(0)
     assert record["status"] == "done" and record["checkpoint_sha256"]
 
@@ -302,7 +304,9 @@ def test_a_cohort_of_resnet_18_equals_the_runs_alone(
     found = []
     for turn, width in enumerate((1, 4, 4, 4)):
         store = Store(tmp_path / str(turn))
-        records = Trainer(store, {"digits": manifest}, device="cuda", cohort=width).train(jobs)
+        records = Trainer(
+            store, {"digits": manifest}, Execution(device="cuda", cohort=width)
+        ).train(jobs)
         found.append([record["checkpoint_sha256"] for record in records])
         assert [record["status"] for record in records] == ["done"] * 4
     assert found[1:] == [found[0]] * 3
@@ -311,10 +315,10 @@ def test_a_cohort_of_resnet_18_equals_the_runs_alone(
 def test_runs_of_different_nets_and_lengths_share_a_device(manifest: Path, tmp_path: Path) -> None:
     jobs = [job_of(settings(model=net, epochs=2 + n)) for n, net in enumerate(NETS)]
     alone = [
-        Trainer(Store(tmp_path / str(n)), {"digits": manifest}, device="cuda").train([job])[0]
+        Trainer(Store(tmp_path / str(n)), {"digits": manifest}, CUDA).train([job])[0]
         for n, job in enumerate(jobs)
     ]
-    beside = Trainer(Store(tmp_path / "all"), {"digits": manifest}, device="cuda").train(jobs[::-1])
+    beside = Trainer(Store(tmp_path / "all"), {"digits": manifest}, CUDA).train(jobs[::-1])
     sums = [record["checkpoint_sha256"] for record in alone]
     assert [record["checkpoint_sha256"] for record in beside[::-1]] == sums
 
@@ -339,8 +343,8 @@ def test_students_and_range_tests_share_a_device(manifest: Path, tmp_path: Path)
     jobs.append(job_of(sweep) | {"kind": "range"})
     found = []
     for width in (1, 4):
-        given = {"device": "cuda", "cohort": width}
-        trainer = Trainer(Store(tmp_path / str(width)), {"digits": manifest}, **given)
+        how = Execution(device="cuda", cohort=width)
+        trainer = Trainer(Store(tmp_path / str(width)), {"digits": manifest}, how)
         trainer.train([*teachers, *folds.values()])
         records = trainer.train(jobs)
         assert [record["status"] for record in records] == ["done"] * 4

@@ -193,7 +193,7 @@ def test_shipped_files_mean_what_pyyaml_says(path: Path) -> None:
 
 LIMITS: dict[str, Case] = {
     "a batch without end": (
-        base(batch=1e10), SMOKE, "base.batch.value: 10000000000.0 is not allowed",
+        base(batch=1e10), SMOKE, "base.batch.value: must be a number of samples",
         ["at most 1,000,000,000"],
     ),
     "a schedule of batches without end": (
@@ -218,7 +218,7 @@ LIMITS: dict[str, Case] = {
     ),
     "a schedule of many parts": (
         fast(lr={"kind": "product", "of": [0.1] * 200}),
-        ONE, f"{FAST}.lr: a schedule of 201 parts; at most 100", [],
+        ONE, f"{FAST}.lr: must have at most 100 parts, since", [],
     ),
     "trials without end": (
         tuned(lr=[1 + n / 20 for n in range(20)], weight_decay=[1 + n / 20 for n in range(20)]),
@@ -230,7 +230,7 @@ LIMITS: dict[str, Case] = {
     ),
     "10^12 units": (
         base(model={"name": "bn_mlp", "hidden": [10**12]}),
-        SMOKE, "base.model.hidden: must be at least 1 and at most 100000", [],
+        SMOKE, "base.model.hidden[0]: must be at least 1 and at most 100000", [],
     ),
     "layers of many units": (
         base(model={"name": "bn_mlp", "hidden": [100_000, 100_000]}),
@@ -420,11 +420,11 @@ def test_results_may_lie_elsewhere(tmp_path: Path) -> None:
         (f"seeds={'9' * 400}", "must be a whole number (found '999"),
         (f"seeds={'9' * 4000}", "must be a whole number (found '999"),
         ("seeds=!!int ''", "must be a whole number (found"),
-        (f"papers={'[' * 30_000}", "must be a list (found '[[["),
+        (f"papers={'[' * 30_000}", "must be a list, each element text (found '[[["),
         (f"{'x' * 100_000}=1", "unknown key 'xxx"),
         ("a\x1b[2Jb=1", r"unknown key 'a\x1b[2Jb'"),
         ("tier=a\x1b[2Jb", r"unknown tier 'a\x1b[2Jb'"),
-        ("gpus=[99999999999999999]", "gpus.0: must be at most 1023"),
+        ("gpus=[99999999999999999]", "gpus[0]: must be at least 0 and at most 1023"),
     ],
 )
 def test_overrides(

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from cyclery import models, schedules
-from cyclery.augment.pipeline import Pipeline
-from cyclery.augment.policy import _code, _paper
-from cyclery.augment.settings import POLICY_OPS, randaugment_ops
+from cyclery.augment import Pipeline
+from cyclery.augment.policy import OPS, _code, _paper
+from cyclery.augment.randaugment import choices_for
 from cyclery.config.load import load
 from cyclery.config.models import Paper
 from cyclery.models import Shape
@@ -68,7 +68,7 @@ def images(count: int, shape: Shape = CIFAR) -> torch.Tensor:
 
 @SHARED_RECIPE
 def test_randaugment_leaves_as_few_images_unchanged_as_is_said(paper: str) -> None:
-    op, ops, small = recipe()["randaugment"], randaugment_ops(3), (3, 8, 8)
+    op, ops, small = recipe()["randaugment"], choices_for(3), (3, 8, 8)
     # Every pair of operations and signs once.
     each = (torch.arange(2 * len(ops)) + 0.5) / (2 * len(ops))
     u = torch.cartesian_prod(each, each)
@@ -86,7 +86,7 @@ def test_randaugment_leaves_as_few_images_unchanged_as_is_said(paper: str) -> No
 @SHARED_RECIPE
 def test_randaugment_is_as_strong_as_is_said(paper: str) -> None:
     """A ramp of all levels tells the bits that are kept, one bright column how far images move."""
-    ops, m = randaugment_ops(3), recipe()["randaugment"]["m"]
+    ops, m = choices_for(3), recipe()["randaugment"]["m"]
 
     def one(name: str, x: torch.Tensor) -> torch.Tensor:
         pipeline = raw({"op": "randaugment", "n": 1, "m": m})
@@ -139,7 +139,7 @@ def test_the_strong_view_has_the_ranges_of_the_paper() -> None:
     ]
     assert policy["form"] == "fixmatch_paper"
     printed, code = _paper(CIFAR), [_code(CIFAR, level) for level in range(1, 10)]
-    assert set(printed) <= set(POLICY_OPS["fixmatch_paper"])
+    assert set(printed) <= set(OPS["fixmatch_paper"])
     low, reach = printed["brightness"]
     factors = [level["brightness"][0] for level in code]
     bits = [int(level["posterize"][0]) for level in code]

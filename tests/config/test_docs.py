@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ from factories import checkout as checkout_factory
 from factories.data import KNOWN
 from factories.project import PAPER, TIER, arms, rich_paper, run
 
-from cyclery import methods, models, optim, schedules
-from cyclery.augment import settings as augment_settings
+from cyclery import augment, methods, models, optim, schedules
 from cyclery.config.docs import FILES, documents
 from cyclery.config.load import read_yaml
 from cyclery.config.models import Config, Paper, Tier
 from cyclery.config.resolve import DEFAULTS
 from cyclery.config.settings import Settings
+from cyclery.data.split_settings import Split
 from cyclery.models import heads
 
 ROOT = checkout_factory.ROOT
@@ -140,11 +141,11 @@ def test_schemas_refuse_typos(case: str) -> None:
 
 def test_the_page_has_every_key_and_name() -> None:
     page = documents(ROOT)[PAGE]
-    for model in (Config, Tier, Paper, Settings):
-        for key in model.model_fields:
-            assert f"\n| `{key}` | " in page, key
+    keys = [field.name for kind in (Config, Split) for field in fields(kind)]
+    for key in (*keys, *(key for model in (Tier, Paper, Settings) for key in model.model_fields)):
+        assert f"\n| `{key}` | " in page, key
     for known in (
-        schedules.KINDS, augment_settings.OPS,
+        schedules.kinds(), augment.ops(),
         methods.names(), models.names(), heads.names(), optim.names(),
     ):  # fmt: skip
         for name in known:

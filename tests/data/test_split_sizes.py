@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyclery.common.errors import UserError
-from cyclery.data.sizes import parse
+from cyclery.data.split_settings import parse
 from cyclery.data.splits import counts, split
 
 BALANCED = np.tile(np.arange(10), 100)  # 1,000 rows, 100 of each of 10 classes
@@ -25,32 +25,44 @@ def of(wanted: dict) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"test": 1001}, r"split\.test is 1001, but only 1000 of 1000 training rows"),
-        ({"test": 600, "validation": 500}, r"split\.validation is 500, but only 400 of 1000"),
-        ({"test": 600, "validation": 400}, r"split\.labels is null .*only 0 of 1000"),
+        ({"test": 1001}, r"split\.test: must be at most 1000, the training rows .* \(found 1001\)"),
+        (
+            {"test": 600, "validation": 500},
+            r"split\.validation: must be at most 400, .* \(found 500\)",
+        ),
+        (
+            {"test": 600, "validation": 400},
+            r"split\.labels: must ask for at most 0 of 1000 .* \(found null, all that are left\)",
+        ),
         (
             {"test": 600, "validation": 200, "labels": 201},
-            r"split\.labels is 201, but only 200 of 1000 training rows are left after "
-            r"split\.test \(600\) and split\.validation \(200\)",
+            r"split\.labels: must ask for at most 200 of 1000 training rows, which "
+            r"split\.test \(600\) and split\.validation \(200\) leave \(found 201\)",
         ),
         (
             {"test": 600, "labels": 401, "choose": "first"},
-            r"split\.labels is 401, but only 400 of 1000",
+            r"split\.labels: must ask for at most 400 of 1000 .* \(found 401\)",
         ),
         (
             {"test": 600, "per_class": 41},
-            r"split\.per_class is 41 \(410 rows in 10 classes\), but only 400 of 1000",
+            r"split\.per_class: must ask for at most 400 of 1000 .* "
+            r"\(found 41, which is 410 rows in 10 classes\)",
         ),
         (
             {"test": 800, "labels": 160, "imbalance": {"kind": "two_level", "ratio": [6, 2]}},
-            r"split\.labels is 160 with two_level imbalance 6:2, which takes 24 rows of one "
-            r"class, but only 20 are there",
+            r"split\.labels: must take at most 20 rows of one class, those that test and "
+            r"validation leave, but takes 24 \(found 160, imbalance two_level 6:2\)",
         ),
         (
             {"test": 500, "per_class": 51, "imbalance": {"kind": "long_tail", "ratio": 0.01}},
-            r"split\.per_class is 51 \(\d+ rows in 10 classes\) with long_tail imbalance 0\.01, "
-            r"which takes 51 rows of one class, but only 50 are there",
+            r"split\.per_class: must take at most 50 rows of one class, .* but takes 51 "
+            r"\(found 51, which is \d+ rows in 10 classes, imbalance long_tail 0\.01\)",
         ),
+        (
+            {"test": 600, "unlabelled": "rest"},
+            r"split\.unlabelled: must be all, or `labels` fewer than the 400 training rows",
+        ),
+        ({"test": 999, "folds": 2, "fold": 0}, r"split\.folds: must be null where one row is all"),
     ],
 )
 def test_too_much_is_refused_alike_when_planned_and_when_drawn(wanted, message):
@@ -63,44 +75,56 @@ def test_too_much_is_refused_alike_when_planned_and_when_drawn(wanted, message):
 
 def test_a_class_that_is_too_small_is_named_with_what_it_has():
     labels = np.array([0] * 90 + [1] * 10)
-    with pytest.raises(UserError, match=r"takes 10 rows of one class, but only 9 are there"):
+    with pytest.raises(UserError, match=r"at most 9 rows of one class, .* but takes 10 \("):
         split(labels, 100, 2, {"test": 10, "per_class": 10}, 0)
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ({"test": 9, "label": 3}, r"unknown key split\.label; known: .* Did you mean 'labels'\?"),
-        ({"test": 9, "labels": -3}, r"split\.labels is -3; allowed: null or a whole number >= 1"),
-        ({"test": 9, "labels": 0}, r"split\.labels is 0; allowed"),
-        ({"test": 9, "labels": 2.5}, r"split\.labels is 2\.5; allowed"),
-        ({"test": 9, "labels": True}, r"split\.labels is True; allowed"),
-        ({"test": 9, "validation": "3"}, r"split\.validation is '3'; allowed"),
-        ({"test": 0}, r"split\.test is 0; allowed"),
-        ({"labels": 5}, r"split\.test is null, but the dataset has no official test set"),
-        ({"test": 9, "labels": 5, "per_class": 2}, r"split\.labels is 5 and split\.per_class is 2"),
-        ({"test": 9, "folds": 1, "fold": 0}, r"split\.folds is 1; allowed: null or .* >= 2"),
-        ({"test": 9, "folds": 5, "fold": -1}, r"split\.fold is -1; allowed: null or .* >= 0"),
-        ({"test": 9, "folds": 5}, r"split\.fold is None and split\.folds is 5; allowed: both null"),
-        ({"test": 9, "fold": 0}, r"split\.fold is 0 and split\.folds is None; allowed"),
-        ({"test": 9, "folds": 5, "fold": 5}, r"split\.fold is 5 and split\.folds is 5; allowed"),
-        ({"test": 9, "share": 0}, r"split\.share is 0; allowed: null or a whole number >= 1"),
-        ({"test": 9, "choose": "frist"}, r"split\.choose is 'frist'.* Did you mean 'first'\?"),
-        ({"test": 9, "choose": "first"}, r"split\.choose is 'first', which takes"),
-        ({"test": 9, "imbalance": "two_level"}, r"split\.imbalance is 'two_level'; allowed"),
-        ({"test": 9, "imbalance": {"kind": "x", "ratio": 1}}, r"split\.imbalance\.kind is 'x'"),
+        ({"test": 9, "label": 3}, r"split: unknown key 'label'\. Did you mean 'labels'\? Allowed:"),
+        ({"test": 9, "labels": -3}, r"split\.labels: must be at least 1 \(found -3\)"),
+        ({"test": 9, "labels": 0}, r"split\.labels: must be at least 1 \(found 0"),
+        ({"test": 9, "labels": 2.5}, r"split\.labels: must be a whole number \(found 2\.5\)"),
+        ({"test": 9, "labels": True}, r"split\.labels: must be a whole number \(found True\)"),
+        (
+            {"test": 9, "validation": "3"},
+            r"split\.validation: must be a whole number .* the quotes",
+        ),
+        ({"test": 0}, r"split\.test: must be at least 1"),
+        ({"labels": 5}, r"split\.test: must be below \d+, the rows of the dataset, which has no"),
+        (
+            {"test": 9, "labels": 5, "per_class": 2},
+            r"split\.labels: must be null beside `per_class` 2 \(found 5\)",
+        ),
+        ({"test": 9, "folds": 1, "fold": 0}, r"split\.folds: must be at least 2"),
+        ({"test": 9, "folds": 5, "fold": -1}, r"split\.fold: must be at least 0 \(found -1\)"),
+        ({"test": 9, "folds": 5}, r"split\.fold: must be from 0 to 4 .* \(found null\)"),
+        ({"test": 9, "fold": 0}, r"split\.fold: must be null with this `folds` \(found 0\)"),
+        ({"test": 9, "folds": 5, "fold": 5}, r"split\.fold: must be from 0 to 4 .* \(found 5\)"),
+        ({"test": 9, "share": 0}, r"split\.share: must be at least 1"),
+        (
+            {"test": 9, "choose": "frist"},
+            r"split\.choose: must be one of first, random .* Did you mean 'first'\?",
+        ),
+        ({"test": 9, "choose": "first"}, r"split\.choose: must be random where `labels` and"),
+        ({"test": 9, "imbalance": "two_level"}, r"split\.imbalance: must be keys and values with"),
+        (
+            {"test": 9, "imbalance": {"kind": "x", "ratio": 1}},
+            r"split\.imbalance: must be keys and values with `kind`: long_tail or two_level",
+        ),
         (
             {"test": 9, "imbalance": {"kind": "long_tail", "ratio": 0.1}},
-            r"split\.imbalance is long_tail, which shares out split\.labels rows",
+            r"split\.imbalance: must be null where `labels` and `per_class` are",
         ),
         (
             {"test": 9, "per_class": 5, "imbalance": {"kind": "two_level", "ratio": [5, 3]}},
-            r"split\.per_class is 5, but two_level",
+            r"split\.per_class: must be null with a two_level imbalance",
         ),
         *[
             (
                 {"test": 9, "labels": 5, "imbalance": {"kind": kind, "ratio": ratio}},
-                r"split\.imbalance\.ratio is",
+                r"split\.imbalance\.ratio(\[1\])?: must be",
             )
             for kind, ratio in [
                 ("two_level", 5),
@@ -125,7 +149,9 @@ def test_settings_that_are_not_allowed_are_named(wanted, message):
 
 
 def test_an_official_test_set_is_not_cut():
-    with pytest.raises(UserError, match=r"split\.test is 5, but the dataset has an official test"):
+    with pytest.raises(
+        UserError, match=r"split\.test: must be null, for the dataset has an official"
+    ):
         split(BALANCED, 900, 10, {"test": 5}, 0)
     with pytest.raises(UserError, match="cannot have 1001 training rows"):
         split(BALANCED, 1001, 10, {"test": 5}, 0)

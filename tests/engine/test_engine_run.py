@@ -232,8 +232,15 @@ def test_magnitude_reaches_the_augmentation(monkeypatch):
     )
     run = factory.run(settings)
     given = []
-    (pipeline,) = run.feeds["labelled"].pipelines
-    pipeline.register_forward_hook(lambda module, args, out: given.append(args[2].item()))
+    feed = run.feeds["labelled"]
+    (pipeline,) = feed.pipelines
+
+    def watched(images, u, magnitude):
+        given.append(magnitude.item())
+        return pipeline(images, u, magnitude)
+
+    watched.columns = pipeline.columns
+    feed.pipelines[:] = [watched]
     factory.finish(run)
     assert given == pytest.approx(np.repeat([0.0, 4.0, 8.0, 4.0, 0.0], 4))
 

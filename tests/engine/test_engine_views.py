@@ -227,7 +227,7 @@ def test_the_cost_counts_every_view() -> None:
         ({"strong": None}, "strong: the method 'fixmatch' asks for strong views"),
         ({"method": {"name": "fixmatch", "labels_from": "ema_eval"}}, "ema_decay: the method"),
         ({"augment": [CUTOUT], "strong": [SHIFT]}, r"strong\[1\]: shift cannot follow cutout"),
-        ({"strong": [{"op": "randaugment"}]}, "strong: randaugment without `m` needs the key"),
+        ({"strong": [{"op": "randaugment"}]}, "strong: randaugment as set here needs the key"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(changes: Json, words: str) -> None:

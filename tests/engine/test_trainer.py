@@ -20,6 +20,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.seals import is_sealed
 from cyclery.common.signals import Stopped
 from cyclery.engine import devices, processes, slots
+from cyclery.engine.execution import Execution
 from cyclery.engine.lookup import needs
 from cyclery.engine.train import Trainer
 from cyclery.records.shard_files import write_records
@@ -300,7 +301,7 @@ def test_a_bad_manifest_is_named_with_the_remedy(tmp_path, content, message):
     path, job = tmp_path / "digits.json", factory.job(factory.settings())
     if content:
         path.write_text(content)
-    trainer = Trainer(factory.trainer(tmp_path).store, {"digits": path}, device="cpu")
+    trainer = Trainer(factory.trainer(tmp_path).store, {"digits": path}, Execution(device="cpu"))
     with pytest.raises(UserError, match=message) as caught:
         trainer.lookup.inputs(job)
     assert str(path) in str(caught.value)

@@ -428,7 +428,7 @@ def test_kinds_of_comparisons(tmp_path: Path, declared: Json, found: str) -> Non
     assert asked == {arm for group in only.groups() for arm in group.arms}
 
 
-AT = "claims.C-1.comparisons.0"
+AT = "claims.C-1.comparisons[0]"
 
 
 @pytest.mark.parametrize(
@@ -437,7 +437,7 @@ AT = "claims.C-1.comparisons.0"
         ({"trend": {"values": THREE}, "arm": "fast"}, f"{AT}.arm: has no place beside `trend`"),
         ({"arm": "fast"}, f"{AT}.against: missing"),
         ({"trend": {"values": THREE}, "ordering": list(THREE)}, "has trend and ordering"),
-        ({"trend": {"values": {"slow": 1, "fast": 2}}}, "must have at least 3 element(s)"),
+        ({"trend": {"values": {"slow": 1, "fast": 2}}}, "must have at least 3 elements"),
         ({"trend": {"values": THREE | {"fast": 0.1}}}, f"{AT}.trend.values: must be a different"),
         ({"trend": {"values": THREE | {"slow": 0}, "scale": "log"}}, "must be above 0 on the"),
         ({"trend": {"values": THREE | {"sloow": 3}}}, f"{AT}.trend: unknown arm 'sloow' in 'main'"),

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache, partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -27,9 +27,10 @@ import pytest
 import torch
 
 from cyclery import methods
-from cyclery.common.fields import plain
+from cyclery.common.settings import plain
 from cyclery.data.prepare import prepare
 from cyclery.engine import ENGINE_VERSION
+from cyclery.engine.execution import Execution
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
 from cyclery.engine.train import Trainer
@@ -67,7 +68,7 @@ def _remove_at_exit(folder: Path) -> None:
 @cache
 def data() -> Data:
     """Return the digits on the CPU."""
-    trainer = Trainer(Store(Path(os.devnull)), {"digits": manifest()}, device="cpu")
+    trainer = Trainer(Store(Path(os.devnull)), {"digits": manifest()}, Execution(device="cpu"))
     return trainer.data({"dataset": {"name": "digits"}}, CPU)
 
 
@@ -206,7 +207,9 @@ def job(given: Json, **changes: Any) -> Json:
 def trainer(root: Path, **changes: Any) -> Trainer:
     """Return a trainer with its store under ``root``."""
     given = {"device": "cpu", "resume_seconds": 1e9, **changes}
-    return Trainer(Store(root), {"digits": manifest()}, **given)
+    names = {item.name for item in fields(Execution)} & given.keys()
+    how = Execution(**{name: given.pop(name) for name in names})
+    return Trainer(Store(root), {"digits": manifest()}, how, **given)
 
 
 def figures(record: Json) -> Json:

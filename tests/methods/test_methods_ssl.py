@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cyclery import methods, models, schedules
 from cyclery.common.errors import UserError
-from cyclery.common.fields import parse
+from cyclery.common.settings import read
 from cyclery.engine.stream import Batch, Samples
 from cyclery.methods import _ssl, fixmatch, mean_teacher, pseudo_label
 from cyclery.models.layers import keep_statistics
@@ -320,8 +320,8 @@ def test_alignment_off_is_written_as_ever_so_its_runs_keep_their_keys():
     assert fixmatch.Settings().alignment is False
     for given in (0, "averages", True, None):
         with pytest.raises(UserError, match=r"alignment: must be one of average, false \(found"):
-            parse(fixmatch.Settings, {"alignment": given}, "method")
-    assert parse(fixmatch.Settings, {"alignment": False}, "method").alignment is False
+            read(fixmatch.Settings, {"alignment": given}, "method")
+    assert read(fixmatch.Settings, {"alignment": False}, "method").alignment is False
 
 
 @pytest.mark.parametrize("labels_from", ["ema_eval", "ema_train"])

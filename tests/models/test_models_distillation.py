@@ -337,7 +337,7 @@ def test_the_layer_norm_resnet_keeps_no_statistics():
     [
         ("plain_cnn", {"size": 3}, r"plain_cnn\.size: must be one of 2, 4, 6, 8, 10 \(found 3\)"),
         ("plain_cnn", {"size": "2"}, r"size: must be a whole number \(found '2'\)"),
-        ("plain_cnn", {"width": 0}, r"width: must be above 0 and at most 5 \(found 0\.0\)"),
+        ("plain_cnn", {"width": 0}, r"width: must be above 0 and at most 5 \(found 0\)"),
         ("plain_cnn", {"widths": "cifar"}, r"one of cifar10, cifar100 .*Did you mean 'cifar10'"),
         ("plain_cnn", {"norm": "none"}, r"one of batch, group, layer \(found 'none'\)"),
         ("vgg", {"depth": 12}, r"vgg\.depth: must be one of 8, 11, 13, 16, 19 \(found 12\)"),

@@ -12,6 +12,7 @@ import pytest
 from factories import engine as factory
 
 from cyclery.common.errors import UserError
+from cyclery.engine.execution import Execution
 from cyclery.engine.export import export
 from cyclery.engine.failures import naming
 from cyclery.engine.train import Trainer
@@ -216,7 +217,7 @@ def test_a_lost_record_is_made_again_to_judge_what_was_made_from_it(
 def test_a_manifest_without_its_keys_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "digits.json"
     path.write_text(content)
-    trainer = Trainer(Store(tmp_path), {"digits": path}, device="cpu")
+    trainer = Trainer(Store(tmp_path), {"digits": path}, Execution(device="cpu"))
     with pytest.raises(UserError, match=r"digits.json: is damaged; delete it and run"):
         trainer.lookup.inputs(factory.job(factory.settings()))
 

@@ -13,20 +13,47 @@ computes in numbers of several kinds; each step below names the kind that it has
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import radians
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-
-from cyclery.augment.settings import Policy, policy_ops
-from cyclery.augment.stages import Stage
+from cyclery.augment import Images, Op, Stage
+from cyclery.common.errors import UserError
+from cyclery.common.lazy import torch
 from cyclery.models import Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WHITE = 255
 """The largest grey level, to which a policy scales its images."""
 
 _SIDE = 32  # of the images that the pixel counts of the published codes are meant for
 _LEVELS = range(1, 10)  # of 10
+
+_FIXMATCH_OPS = (
+    "identity",
+    "autocontrast",
+    "brightness",
+    "contrast",
+    "sharpness",
+    "posterize",
+    "solarize",
+    "rotate",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "equalize",
+    "colour",
+)
+_UDA_OPS = (*_FIXMATCH_OPS[1:], "invert", "cutout")
+OPS: dict[str, tuple[str, ...]] = {
+    "fixmatch_paper": _FIXMATCH_OPS,
+    "fixmatch_code": _FIXMATCH_OPS,
+    "uda": _UDA_OPS,
+}
+"""What each form of a policy chooses from on colour images; on grey ones all but ``colour``."""
 
 # The coefficients of an image in one round, with the values that leave it as it is. Those of the
 # geometry are x, y pairs: where the next pixel along, and the next one down, comes from besides
@@ -39,7 +66,7 @@ _BITS = list(_PARTS).index("bits")
 
 # What each op writes into them; None is the value that goes with the level. "plain" takes the
 # transparency away, as the published codes do before these ops.
-_OPS: dict[str, dict[str, float | None]] = {
+_WRITES: dict[str, dict[str, float | None]] = {
     "identity": {},
     "autocontrast": {"still": 0.0, "plain": 255.0},
     "equalize": {"equalize": 1.0, "plain": 255.0},
@@ -61,9 +88,62 @@ _ENHANCEMENTS = ("brightness", "contrast", "colour", "sharpness")
 _LUMA = (19595, 38470, 7471)  # the grey of a colour, in 65536ths, as in PIL
 
 
-class RandomPolicy(Stage):
-    """Rounds of one random op per image; ``Policy`` says what is drawn."""
+@dataclass(frozen=True)
+class Settings(Op):
+    """Apply the RandAugment of the semi-supervised papers: n rounds, each with an op of its own.
 
+    In each round an image draws one op, evenly and with replacement, and applies it with
+    probability p at a level and, where it is geometric, with a sign of its own. The ops are PIL's,
+    bit for bit, on whole grey levels 0..255, to which other images are scaled first.
+
+    ``fixmatch_paper`` has the ranges that FixMatch prints (Sohn et al. 2020, arXiv 2001.07685,
+    appendix), levels uniform and continuous: enhancement factors 0.05 to 0.95, 4 to 8 bits,
+    solarising from any grey level, rotation up to 30 degrees, shear up to 0.3, moves up to 0.3 of
+    the side. ``fixmatch_code`` has its 14 ops as the published code does, at a whole level m of 1
+    to 9: factors 0.1 + 0.18 m, 4 to 1 bits, solarising from 256 - 25.6 m, rotation by 3 m degrees,
+    shear by 0.03 m, moves by m pixels. ``uda`` has the same ranges on the 15 ops of UDA's code (Xie
+    et al. 2020, arXiv 1904.12848): with invert, and cutout of a square of 2 m pixels, but without
+    identity. Pixel counts are for sides of 32, and in proportion, rounded down, for others. Grey
+    images have no colour op.
+
+    Pixels that a geometric op uncovers and the hole of UDA's cutout become zero after
+    normalisation, unless autocontrast, equalize, invert, posterize or solarize follows, which makes
+    plain pixels of them, as it makes a transparent image opaque in both published codes.
+    """
+
+    form: Literal["fixmatch_paper", "fixmatch_code", "uda"] = field(
+        default="fixmatch_paper", metadata={"doc": "ops and their ranges"}
+    )
+    n: int = field(default=2, metadata={"doc": "rounds", "low": 1, "high": 16})
+    p: float = field(
+        default=0.5,
+        metadata={"doc": "probability that a drawn op is applied", "above": 0.0, "high": 1.0},
+    )
+
+    @property
+    def columns(self) -> int:
+        """Return 4 a round: op, gate, level, sign; after these 2 a round for UDA's cutout."""
+        return (6 if self.form == "uda" else 4) * self.n
+
+    def check(self, shape: Shape | None, where: str) -> None:
+        """Raise a UserError where the images are neither grey nor in three colours."""
+        if shape is not None and shape[0] not in (1, 3):
+            raise UserError(f"{where}: images must have 1 or 3 channels (found {shape[0]}).")
+
+    def stage(self, images: Images) -> Stage:
+        """Return the rounds as one stage."""
+        return RandomPolicy(self, images)
+
+
+def choices_for(form: str, channels: int) -> tuple[str, ...]:
+    """Return the names of the ops that a policy chooses from on images of so many channels."""
+    return tuple(name for name in OPS[form] if name != "colour" or channels == 3)
+
+
+class RandomPolicy(Stage):
+    """Rounds of one random op per image; ``Settings`` say what is drawn."""
+
+    max_value = WHITE
     first: Tensor
     span: Tensor
     white: Tensor
@@ -76,12 +156,12 @@ class RandomPolicy(Stage):
     hole: Tensor
     mean: Tensor
 
-    def __init__(self, op: Policy, shape: Shape, mean: Sequence[float], max_value: int) -> None:
-        super().__init__()
-        self.columns, self.rounds, self.p = op.columns, op.n, op.p
+    def __init__(self, op: Settings, images: Images) -> None:
+        self.rounds, self.p = op.n, op.p
+        shape = images.shape
         self.channels, self.height, self.width = shape
-        self.scale = WHITE / max_value
-        names = policy_ops(op.form, self.channels)
+        self.scale = WHITE / images.max_value
+        names = choices_for(op.form, self.channels)
         self.choices, self.holes = len(names), "cutout" in names
         ranges = (
             [_paper(shape)] if op.form == "fixmatch_paper" else [_code(shape, m) for m in _LEVELS]
@@ -99,11 +179,11 @@ class RandomPolicy(Stage):
         self.constant("middle", sides.double() / 2)
         self.constant("last", sides.int() - 1)
         # PIL images hold whole levels, so a hole shows the mean cut to one; transparent again.
-        fill = torch.tensor(mean, dtype=torch.float64)[:, None, None] * WHITE
+        fill = torch.tensor(images.mean, dtype=torch.float64)[:, None, None] * WHITE
         self.constant("hole", torch.cat((fill, fill.new_zeros(1, 1, 1))).to(torch.uint8))
         self.constant("mean", fill.float())
 
-    def forward(self, x: Tensor, u: Tensor, magnitude: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, u: Tensor, magnitude: Tensor | None) -> Tensor:
         """Return float32 images in 0..255, not normalised."""
         if x.is_floating_point() or self.scale != 1:
             x = (x * self.scale).round_().to(torch.uint8)
@@ -293,7 +373,7 @@ def _table(
     rows = []
     for name in (*names, "identity"):
         for values in ranges:
-            written = {**_PARTS, **_OPS[name]}.values()
+            written = {**_PARTS, **_WRITES[name]}.values()
             low, reach = values.get(name, (0.0, 0.0))
             rows.append([(low, reach) if part is None else (part, 0.0) for part in written])
     first, span = torch.tensor(rows, dtype=torch.float64).unbind(2)

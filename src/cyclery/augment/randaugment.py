@@ -10,15 +10,32 @@ interpolate.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from math import radians
+from typing import TYPE_CHECKING
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from cyclery.augment.settings import RandAugment, randaugment_ops
-from cyclery.augment.stages import Stage
+from cyclery.augment import Images, Op, Stage
+from cyclery.common.lazy import F, torch
 from cyclery.models import Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OPS = (
+    "identity",
+    "autocontrast",
+    "brightness",
+    "contrast",
+    "sharpness",
+    "posterize",
+    "solarize",
+    "rotate",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+)
+"""What RandAugment chooses from on grey images; images of three channels add ``colour``."""
 
 # The coefficients of an image in one round, and how many numbers each is (shear and move: x, y).
 _PARTS = {
@@ -58,6 +75,47 @@ _UNSIGNED = ("autocontrast", "posterize", "solarize", "warped")
 _GREY = (0.299, 0.587, 0.114)  # ITU-R 601 luma, as in PIL
 
 
+@dataclass(frozen=True)
+class Settings(Op):
+    """Apply n ops, drawn with replacement, at one magnitude (Cubuk et al. 2020, arXiv 1909.13719).
+
+    Magnitude 10 means: enhancement factors 1 +- 0.9, 4 of 8 bits, solarising every pixel, full
+    autocontrast, rotation by 30 degrees, shear by 0.3, moves by 0.3 of the side; 0 leaves the image
+    as it is, for every op, and all between is in proportion. Signs are drawn. Uncovered pixels are
+    black. Between pixels it interpolates: on 8x8 images the nearest pixel would hide most
+    magnitudes.
+    """
+
+    n: int = field(default=2, metadata={"doc": "ops per image", "low": 1, "high": 16})
+    m: float | None = field(
+        default=None,
+        metadata={
+            "doc": "fixed magnitude, 0 to 10; null: the schedule `magnitude`",
+            "low": 0.0,
+            "high": 10.0,
+        },
+    )
+
+    @property
+    def columns(self) -> int:
+        """Return n: each number chooses an op and its sign."""
+        return self.n
+
+    @property
+    def needs_magnitude(self) -> bool:
+        """Return whether no magnitude is fixed."""
+        return self.m is None
+
+    def stage(self, images: Images) -> Stage:
+        """Return the rounds as one stage."""
+        return RandomOps(self, images.shape, images.max_value)
+
+
+def choices_for(channels: int) -> tuple[str, ...]:
+    """Return the names of the ops that RandAugment chooses from on images of so many channels."""
+    return (*OPS, "colour") if channels == 3 else OPS
+
+
 class RandomOps(Stage):
     """RandAugment: each round gives every image one op, without a branch on the device.
 
@@ -72,22 +130,21 @@ class RandomOps(Stage):
     y: Tensor
     grey: Tensor | None
 
-    def __init__(self, op: RandAugment, shape: Shape, max_value: int) -> None:
-        super().__init__()
-        self.columns, self.rounds = op.columns, op.n
-        self.max_value, self.colour = float(max_value), shape[0] == 3
+    def __init__(self, op: Settings, shape: Shape, max_value: int) -> None:
+        self.rounds = op.n
+        self.largest, self.colour = float(max_value), shape[0] == 3
         self.level = (max_value + 1) / 256
         _, height, width = shape
         self.ratio = height / width
         self.small = min(height, width) < 3
-        self.constant("table", _table(randaugment_ops(shape[0]), self.ratio))
+        self.constant("table", _table(choices_for(shape[0]), self.ratio))
         self.constant("fixed", None if op.m is None else torch.tensor(op.m))
         # Pixel centres, -1 and 1 being the outer edges of the image.
         self.constant("x", (torch.arange(width) * 2 + 1) / width - 1)
         self.constant("y", ((torch.arange(height) * 2 + 1) / height - 1)[:, None])
         self.constant("grey", torch.tensor(_GREY)[:, None, None] if self.colour else None)
 
-    def forward(self, x: Tensor, u: Tensor, magnitude: Tensor | None) -> Tensor:
+    def __call__(self, x: Tensor, u: Tensor, magnitude: Tensor | None) -> Tensor:
         """Return float32 images in 0..max_value, not normalised."""
         x = x.float()
         work = torch.empty_like(x)
@@ -111,7 +168,7 @@ class RandomOps(Stage):
         parts = torch.split(amounts, list(_PARTS.values()), 2)
         part = dict(zip(_PARTS, parts, strict=True))
         part["grid"] = self._grid(part.pop("rotate"), part.pop("shear"), part.pop("move"))
-        part["threshold"] = torch.rsub(part.pop("solarize"), 1).mul_(self.max_value + 1)
+        part["threshold"] = torch.rsub(part.pop("solarize"), 1).mul_(self.largest + 1)
         bits = part.pop("posterize").round()
         part["step"] = bits.exp2().mul_(self.level)
         part["cut"] = (bits > 0).float()
@@ -140,7 +197,7 @@ class RandomOps(Stage):
         low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
         mean = x.mean((2, 3), keepdim=True)
         stretch = part["autocontrast"] * (high > low)
-        gain = self.max_value / (high - low).clamp_(min=self.level)
+        gain = self.largest / (high - low).clamp_(min=self.level)
         shade = None
         if self.grey is not None:
             mean = (mean * self.grey).sum(1, keepdim=True)
@@ -153,7 +210,7 @@ class RandomOps(Stage):
             x.addcmul_(part["colour"], shade, value=-1)
         if detail is not None:
             x[:, :, 1:-1, 1:-1].addcmul_(part["sharpness"], detail)
-        return x.clamp_(0, self.max_value)
+        return x.clamp_(0, self.largest)
 
     def _levels(self, x: Tensor, part: dict[str, Tensor], work: Tensor) -> Tensor:
         """Solarise and posterise ``x``, in place.
@@ -162,7 +219,7 @@ class RandomOps(Stage):
         on a CPU.
         """
         over = torch.ge(x, part["threshold"], out=work)
-        x.addcmul_(over, x, value=-2).add_(over, alpha=self.max_value)
+        x.addcmul_(over, x, value=-2).add_(over, alpha=self.largest)
         lost = torch.div(x, part["step"], out=work).floor_().mul_(part["step"]).sub_(x)
         return x.addcmul_(part["cut"], lost)
 

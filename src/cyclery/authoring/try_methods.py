@@ -20,8 +20,10 @@ from cyclery import methods, models, schedules
 from cyclery.authoring import watching
 from cyclery.authoring.watching import Findings
 from cyclery.common.errors import UserError
-from cyclery.config.resolve import SPLIT_DEFAULTS, merge, resolve
+from cyclery.common.settings import plain
+from cyclery.config.resolve import merge, resolve
 from cyclery.data.dataset import Dataset
+from cyclery.data.split_settings import Split
 from cyclery.engine.contract import check_step
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
@@ -197,7 +199,7 @@ def _small(given: Json) -> Json:
     split = {key: given["split"][key] for key in ("unlabelled", "folds", "fold")}
     return {
         **given,
-        "split": {**SPLIT_DEFAULTS, **split, "test": HELD_OUT},
+        "split": {**plain(Split()), **split, "test": HELD_OUT},
         "schedules": {**_constant(given), "batch": BATCH},
         "epoch_images": BATCH * STEPS,
         "epochs": 1,

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclery import models
-from cyclery.augment.pipeline import Pipeline
+from cyclery.augment import Pipeline
 
 EVALUATION_BATCH = 1000
 

@@ -1,7 +1,8 @@
-"""torch, imported when first used.
+"""torch and pydantic, imported when first used.
 
 Config validation, planning and the run store read the settings of every method, and importing
-torch costs seconds. Modules that those steps import take ``torch`` and ``F`` from here instead.
+torch costs seconds. Modules that those steps import take ``torch`` and ``F`` from here instead, and
+pydantic, which a job that finds all its runs in the store never needs.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pydantic as pydantic
+    import pydantic_core as pydantic_core
     import torch as torch
     import torch.nn.functional as F
 else:
@@ -25,7 +28,9 @@ else:
             setattr(self, attribute, value)
             return value
 
+    pydantic = _Lazy("pydantic")
+    pydantic_core = _Lazy("pydantic_core")
     torch = _Lazy("torch")
     F = _Lazy("torch.nn.functional")
 
-__all__ = ["F", "torch"]
+__all__ = ["F", "pydantic", "pydantic_core", "torch"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cyclery import methods, schedules
 from cyclery.common.errors import UserError
-from cyclery.common.fields import allowed
+from cyclery.common.settings import allowed
 from cyclery.config.components import QUANTITIES
 
 Batches = NDArray[np.int64]

@@ -94,7 +94,9 @@ class Trend(Strict):
 
     values: Values = Field(description="arms to the numbers that they stand for, three or more")
     scale: Literal["linear", "log", "rank"] = Field(
-        "linear", description="the line is over the numbers, their logarithms or their ranks"
+        "linear",
+        description="the line is over the numbers (`linear`), their logarithms (`log`) or their "
+        "ranks (`rank`)",
     )
 
     @model_validator(mode="after")
@@ -141,7 +143,7 @@ class PrintedEffect(Strict):
     )
     source: Text = Field(description="table or figure, data and network")
     confidence: Literal["read", "memory"] = Field(
-        "read", description="read in the source, or recalled from memory"
+        "read", description="`read` in the source, or recalled from `memory`"
     )
 
 

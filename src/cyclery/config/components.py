@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from cyclery import methods, models, optim, schedules
 from cyclery.common.errors import UserError, choices, nearest
-from cyclery.common.fields import check_given, check_limits
+from cyclery.common.settings import check_limits, read_layer
 from cyclery.models import heads
 
 # Quantities of the engine, and limits beyond those of every schedule (numbers from 0).
@@ -20,10 +20,6 @@ QUANTITIES: dict[str, dict[str, float]] = {
     "magnitude": {"high": 10},
     "ema_decay": {"high": 1},
 }
-# Keys of a schedule that are values of the quantity itself.
-_VALUES = ("value", "easy", "hard", "low", "high", "start", "end", "peak", "warmup_start")
-# Kinds in which `end` is a factor and no value.
-_FACTORS = ("exponential", "triangular")
 
 
 _FOUND: dict[str, Any] = {"model": models, "head": heads, "method": methods, "optimiser": optim}
@@ -54,10 +50,10 @@ def check_layer(kind: str, given: Mapping[str, Any], where: str) -> None:
     name = check_name(kind, given["name"], where)
     rest = {key: value for key, value in given.items() if key != "name"}
     if kind != "method":
-        check_given(_FOUND[kind].settings_type(name), rest, where)
+        read_layer(_FOUND[kind].settings_type(name), rest, where)
         return
     method = methods.load(name)
-    check_given(method.settings_type, rest, where, skip=method.quantities)
+    read_layer(method.settings_type, rest, where, skip=method.quantities)
     for key in method.quantities:
         if key in rest:
             _no_words(rest[key], f"{where}.{key}")
@@ -81,17 +77,5 @@ def _no_words(spec: Any, where: str) -> None:
 def check_limited(spec: Any, limits: Mapping[str, Any], where: str) -> None:
     """Raise a UserError unless ``spec`` is a schedule whose values are within ``limits``."""
     schedules.check(spec, where)
-    for place, number in _values(spec, where):
+    for place, number in schedules.amounts(spec, where):
         check_limits(number, limits, place)
-
-
-def _values(spec: Any, where: str) -> Iterator[tuple[str, float]]:
-    """Yield the values that a valid quantity starts, turns or ends at, with their place."""
-    if isinstance(spec, Mapping):
-        for index, stage in enumerate(spec.get("stages") or ()):
-            yield from _values(stage["schedule"], f"{where}.stages[{index}].schedule")
-        for key in _VALUES:
-            if key in spec and not (key == "end" and spec["kind"] in _FACTORS):
-                yield from _values(spec[key], f"{where}.{key}")
-    elif isinstance(spec, int | float):
-        yield where, float(spec)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
-from cyclery import methods, models, optim, schedules
-from cyclery.augment import settings as augment_settings
+from cyclery import augment, methods, models, optim, schedules
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
-from cyclery.common.strict import Strict
+from cyclery.common.settings import declared, default
 from cyclery.config.comparisons import (
     BestOf,
     Comparison,
@@ -38,23 +37,24 @@ from cyclery.config.models import (
     SeedRule,
     Tier,
 )
-from cyclery.config.resolve import DEFAULTS, REQUIRED, SPLIT_DEFAULTS
+from cyclery.config.resolve import DEFAULTS, REQUIRED
 from cyclery.config.schema import schema
-from cyclery.config.settings import LongTail, Settings, Split, TwoLevel
+from cyclery.config.settings import Settings
 from cyclery.data.dataset import DatasetFile, Package, RawFile
 from cyclery.data.registry import Datasets
+from cyclery.data.split_settings import LongTail, Split, TwoLevel
 from cyclery.models import heads
 from cyclery.records import metrics
-from cyclery.schedules.kinds import RANGE_WORDS
+from cyclery.schedules import RANGE_WORDS
 
 log = logging.getLogger(__name__)
 SCHEMAS = Path("workflow/schemas")
 REFERENCE = Path("docs/configuration.md")
-FILES: dict[str, type[BaseModel]] = {
+FILES: dict[str, type] = {
     "config": Config, "tier": Tier, "paper": Paper, "dataset": DatasetFile,
 }  # fmt: skip
 # The models of the page, in reading order, by heading.
-MODELS: dict[str, type[Strict]] = {
+MODELS: dict[str, type] = {
     "config/config.yaml": Config,
     "config/tiers/*.yaml": Tier,
     "config/papers/*.yaml": Paper,
@@ -176,15 +176,14 @@ def _reference(known_datasets: Datasets) -> Iterator[str]:
             "number, the learning rate also takes `range.base` and `range.max`, the bounds that "
             "the range test finds. Every kind takes the key `clock`: with `update`, its default, "
             "the value is new at every update; with `epoch`, the value at the first update of an "
-            "epoch is held through the epoch. Each stage of `staged` has a `fraction` of the "
-            "updates and a `schedule`.",
-            schedules.KINDS,
+            "epoch is held through the epoch.",
+            schedules.kinds(),
         ),
         "Networks": ("", {name: models.settings_type(name) for name in models.names()}),
         "Heads": ("", {name: heads.settings_type(name) for name in heads.names()}),
         "Methods": ("", {name: methods.load(name).settings_type for name in methods.names()}),
         "Optimisers": ("", {name: optim.settings_type(name) for name in optim.names()}),
-        "Augmentations": ("", augment_settings.OPS),
+        "Augmentations": ("", augment.ops()),
     }
     for title in (*MODELS, *components, "Metrics", "Datasets"):
         yield f"- [{title}](#{_anchor(title)})"
@@ -218,26 +217,44 @@ def _metrics() -> Iterator[str]:
     yield ""
 
 
-def _model(model: type[BaseModel]) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Key:
+    """A key as the page shows it."""
+
+    name: str
+    default: str
+    doc: str
+    options: str
+    limits: Mapping[str, Any]
+
+
+def _keys(kind: Any) -> Iterator[_Key]:
+    """Yield the keys of a model of a file, or of a settings dataclass."""
+    if issubclass(kind, BaseModel):
+        for name, info in kind.model_fields.items():
+            value = MISSING if info.is_required() else info.get_default(call_default_factory=True)
+            shown = "required" if value is MISSING else _text(value)
+            yield _Key(name, shown, info.description or "", _options(info.annotation), {})
+        return
+    hints = get_type_hints(kind)
+    for name, item in declared(kind).items():
+        value = default(item)
+        shown = "required" if value is MISSING else _text(value)
+        yield _Key(name, shown, item.metadata.get("doc", ""), _options(hints[name]), item.metadata)
+
+
+def _model(model: type) -> Iterator[str]:
     inherited = set(Settings.model_fields) if model is Arm else set()
     yield from ("| key | default | meaning |", "| --- | --- | --- |")
-    for name, info in model.model_fields.items():
-        if name in inherited:
+    for key in _keys(model):
+        if key.name in inherited:
             continue
-        default = (
-            "required" if info.is_required() else _text(info.get_default(call_default_factory=True))
-        )
+        default, meaning = key.default, _meaning(key)
         if model is Settings:
-            default = "required" if name in REQUIRED else _settled(DEFAULTS.get(name))
-        elif model is Split:
-            default = _settled(SPLIT_DEFAULTS[name])
-        meaning = _cell(info.description or "")
-        options = _options(info.annotation)
-        if options:
-            meaning += f": {options}" if meaning else options
-        if link := LINKS.get((model.__name__, name)):
+            default = "required" if key.name in REQUIRED else _settled(DEFAULTS.get(key.name))
+        if link := LINKS.get((model.__name__, key.name)):
             meaning += f" ([{link}](#{_anchor(link)}))"
-        yield f"| `{name}` | {default} | {meaning} |"
+        yield f"| `{key.name}` | {default} | {meaning} |"
     if inherited:
         yield from ("", "and every key of [Settings](#settings).")
     yield ""
@@ -249,33 +266,33 @@ def _component(name: str, kind: type, title: str) -> Iterator[str]:
         method = methods.load(name)
         text = f"{method.title}. {method.own_definition or ''}"
     yield from (f"### {name}", "", _sentence(text), "")
-    hints = get_type_hints(kind)
     quantities = methods.load(name).quantities if title == "Methods" else ()
-    rows = [f for f in fields(kind) if (title, f.name) != ("Schedules", "clock")]
-    if not rows:
+    keys = [key for key in _keys(kind) if (title, key.name) != ("Schedules", "clock")]
+    if not keys:
         yield from ("No settings.", "")
         return
     yield from ("| key | default | meaning |", "| --- | --- | --- |")
-    for f in rows:
-        default = f.default if f.default_factory is MISSING else f.default_factory()
-        limits = ", ".join(
-            f"{sign} {f.metadata[key]:g}"
-            for key, sign in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
-            if key in f.metadata
-        )
-        meaning = _cell(f.metadata.get("doc", ""))
-        options = _options(hints[f.name])
-        named = [option.strip("`") in meaning for option in options.split(", ")]
-        # All but the default may be explained in the text.
-        if options and named.count(False) > 1:
-            meaning += f": {options}"
-        if limits:
-            meaning += f" ({limits})"
-        if f.name in quantities:
+    for key in keys:
+        meaning = _meaning(key)
+        if key.name in quantities:
             meaning += "; may follow a [schedule](#schedules)"
-        shown = "required" if default is MISSING else _text(default)
-        yield f"| `{f.name}` | {shown} | {meaning} |"
+        yield f"| `{key.name}` | {key.default} | {meaning} |"
     yield ""
+
+
+def _meaning(key: _Key) -> str:
+    """Return what a key means, its limits, and the words that it may be but for explained ones."""
+    meaning = _cell(key.doc)
+    named = [option.strip("`") in meaning for option in key.options.split(", ")]
+    # The default needs no explanation.
+    if key.options and named.count(False) > 1:
+        meaning += f": {key.options}" if meaning else key.options
+    limits = ", ".join(
+        f"{sign} {key.limits[name]:g}"
+        for name, sign in (("low", ">="), ("above", ">"), ("high", "<="), ("below", "<"))
+        if name in key.limits
+    )
+    return f"{meaning} ({limits})" if limits else meaning
 
 
 def _datasets(known: Datasets) -> Iterator[str]:

@@ -12,9 +12,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cyclery.common.errors import HERE, UserError, choices, nearest
+from cyclery.common.settings import about_quotes, plain, read
+from cyclery.common.yaml_values import SIZE, parse
 from cyclery.config.folders import misplaced
 from cyclery.config.models import Config, Paper, Tier
-from cyclery.config.reading import SIZE, Odd, parse, scalar
 from cyclery.config.settings import NAME
 from cyclery.data.dataset import DatasetFile
 from cyclery.data.registry import FOLDER, Datasets
@@ -67,9 +68,7 @@ class Project:
 
     def selected(self) -> list[str]:
         """Return the papers that run, in order; a UserError names one that does not exist."""
-        wanted = self.config.papers
-        if wanted is None:
-            return list(self.papers)
+        wanted = list(self.config.papers or self.papers)
         for name in wanted:
             if name not in self.papers:
                 raise UserError(
@@ -136,7 +135,6 @@ _WORDS = {
     "list_type": "must be a list",
     "dict_type": "must be keys and values",
     "model_type": "must be keys and values",
-    "tuple_type": "must be a list",
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
@@ -147,6 +145,7 @@ _WORDS = {
     "string_pattern_mismatch": "must begin with a letter and have only letters, digits, - and _, "
     "at most 64 in all",
 }
+_TYPES = {"int_type": int, "float_type": float, "string_type": str}
 
 
 def validate(model: type[Model], data: Any, where: str, datasets: Datasets | None = None) -> Model:
@@ -158,7 +157,11 @@ def validate(model: type[Model], data: Any, where: str, datasets: Datasets | Non
         return model.model_validate(data, context={"datasets": datasets})
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        lines = [f"{where}: {_message(problem)}" for problem in problems[:SHOWN]]
+        lines = [
+            f"{where}: {line}"
+            for problem in problems[:SHOWN]
+            for line in _message(problem).split("\n")
+        ]
         if (more := len(problems) - SHOWN) > 0:
             lines.append(f"{where}: {more} more mistakes.")
         raise UserError("\n".join(dict.fromkeys(lines))) from None
@@ -166,8 +169,6 @@ def validate(model: type[Model], data: Any, where: str, datasets: Datasets | Non
 
 # The branch of a union is our affair, not a key of the user's file.
 _BRANCHES = {"arm": "against", "best_of": "against", "constant": "against"} | {
-    "two_level": "imbalance",
-    "long_tail": "imbalance",
     "word": "seeds",
     "rule": "seeds",
 }
@@ -175,13 +176,14 @@ _BRANCHES = {"arm": "against", "best_of": "against", "constant": "against"} | {
 
 def _message(problem: Any) -> str:
     """Return one mistake that pydantic found: its key, what is allowed and what was found."""
-    parts = [_part(part) for part in problem["loc"]]
-    parts = [
-        part
-        for before, part in zip(["", *parts], parts, strict=False)
-        if part != "[key]" and _BRANCHES.get(part) != before
-    ]
-    key, value, context = ".".join(parts), problem.get("input"), problem.get("ctx") or {}
+    key, before, loc = "", "", problem["loc"]
+    for part, after in zip(loc, (*loc[1:], None), strict=False):
+        if isinstance(part, int) and after != "[key]":
+            key += f"[{part}]"
+        elif part != "[key]" and _BRANCHES.get(part) != before:
+            key += f".{_part(part)}" if key else _part(part)
+        before = part
+    value, context = problem.get("input"), problem.get("ctx") or {}
     text = problem["msg"].removeprefix("Value error, ")
     if HERE in text:
         return text.replace(HERE, key)
@@ -193,32 +195,20 @@ def _message(problem: Any) -> str:
         text = f"must be one of {choices(allowed)} (found {value!r:.80}).{nearest(value, allowed)}"
         return prefix + text
     if problem["type"] == "too_short":
-        return f"{prefix}must have at least {context['min_length']} element(s)."
+        count = context["min_length"]
+        return f"{prefix}must have at least {count} element{'s' if count > 1 else ''}."
     if problem["type"] in _WORDS:
         text = _WORDS[problem["type"]].format(**context)
-    if problem["type"] == "too_long" and context["field_type"] == "Tuple":
-        text = text.replace("at most ", "")
     if problem["type"] == "missing":
         return f"{prefix}{text}."
-    return f"{prefix}{text} (found {value!r:.80}).{_hint(problem['type'], value)}"
+    advice = about_quotes(_TYPES.get(problem["type"]), value)
+    return f"{prefix}{text} (found {value!r:.80}).{advice}"
 
 
 def _part(part: Any) -> str:
     """Return a part of a key, which somebody may have made long or unprintable."""
     text = str(part)
     return text if text.isprintable() and len(text) <= 80 else f"{text!r:.80}"
-
-
-def _hint(kind: str, value: Any) -> str:
-    if kind == "string_type" and not isinstance(value, list | dict | None):
-        return " Put it in quotes."
-    if kind in ("float_type", "int_type") and isinstance(value, str):
-        try:
-            if isinstance(scalar(value), int | float):
-                return " This is text; leave out the quotes."
-        except Odd as error:
-            return f" {str(error).capitalize()}."
-    return ""
 
 
 def _source(root: Path, overrides: Mapping[str, Any], key: str) -> str:
@@ -239,8 +229,8 @@ def load_config(root: Path, overrides: Mapping[str, Any] | None = None) -> tuple
             "--root."
         )
     data = read_yaml(main)
-    config = validate(Config, data, str(main))
-    before = config.model_dump()
+    config = _config(data, str(main))
+    before = plain(config)
     changed = {
         key: value
         for key, value in (overrides or {}).items()
@@ -248,11 +238,18 @@ def load_config(root: Path, overrides: Mapping[str, Any] | None = None) -> tuple
     }
     if changed:
         # The file is good alone, so a mistake is in what was changed.
-        config = validate(Config, data | changed, _source(root, changed, next(iter(changed))))
+        config = _config(data | changed, _source(root, changed, next(iter(changed))))
     for key in ("results", "data"):
         if problem := misplaced(root, getattr(config, key)):
             raise UserError(f"{_source(root, changed, key)}: {key}: {problem}")
     return config, changed
+
+
+def _config(data: dict[str, Any], where: str) -> Config:
+    try:
+        return read(Config, data, "")
+    except UserError as error:
+        raise UserError("\n".join(f"{where}: {line}" for line in str(error).split("\n"))) from None
 
 
 def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Project:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from math import prod
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from cyclery.common.strict import Strict, Text
 from cyclery.config.comparisons import Comparison
 from cyclery.config.components import QUANTITIES, check_name
 from cyclery.config.settings import Count, Name, Settings
+from cyclery.engine.execution import Execution
 
 Seeds = Annotated[int, Field(ge=1, le=1000)]
 
@@ -307,73 +309,58 @@ class Tier(Strict):
         return self
 
 
-def _once(names: list[str]) -> list[str]:
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{HERE}: {name!r} stands twice (found {names!r:.80}).")
-    return names
+_SEEDS = {"low": 1, "high": 1000}
 
 
-def _folder(path: str) -> str:
-    # Rules put it into patterns and command lines, where other characters have meanings.
-    if not re.fullmatch(r"[\w./][\w./@+=,-]{0,499}", path) or max(map(len, path.split("/"))) > 200:
-        raise ValueError(
-            f"{HERE}: must be a path of at most 500 letters, digits and any of . / _ - + @ = , "
-            f"(found {path!r:.80})."
-        )
-    return path
+@dataclass(frozen=True, kw_only=True)
+class Config(Execution):
+    """What to run, and where. Command-line overrides change these keys."""
 
-
-Folder = Annotated[str, AfterValidator(_folder)]
-
-
-def _gres(request: str) -> str:
-    if not re.fullmatch(r"gpu(:[A-Za-z0-9_.]+)?:1", request):
-        raise ValueError(
-            f"{HERE}: must be null, gpu:1 or gpu:MODEL:1, since a job trains on one GPU "
-            f"(found {request!r:.80})."
-        )
-    return request
-
-
-Gpu = Annotated[int, Field(ge=0, le=1023)]
-
-
-class Config(Strict):
-    """What to run. Command-line overrides change these keys."""
-
-    tier: str = Field("smoke", description="a file of config/tiers")
-    papers: Annotated[Names, Field(min_length=1), AfterValidator(_once)] | None = Field(
-        None, description="papers to run; null runs all"
+    tier: str = field(default="smoke", metadata={"doc": "a file of config/tiers"})
+    papers: tuple[str, ...] | None = field(
+        default=None,
+        metadata={"doc": "papers to run; null runs all", "least": 1},
     )
-    seeds: Seeds | None = Field(None, description="seeds to run; null takes the tier's number")
-    planned: Seeds | None = Field(
-        None,
-        description="seeds that every claim plans, declared before the run; null takes what claims "
-        "and tier declare",
+    seeds: int | None = field(
+        default=None, metadata={"doc": "seeds to run; null takes the tier's number", **_SEEDS}
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where runs are trained")
-    gpus: Annotated[list[Gpu], Field(min_length=1, max_length=1024)] | None = Field(
-        None, description="numbers of the GPUs that jobs may take; null takes all there are"
+    planned: int | None = field(
+        default=None,
+        metadata={
+            "doc": "seeds that every claim plans, declared before the run; null takes what claims "
+            "and tier declare",
+            **_SEEDS,
+        },
     )
-    jobs_per_gpu: Annotated[int, Field(ge=1, le=100)] = Field(
-        1, description="jobs that share a GPU"
+    gres: str | None = field(
+        default=None,
+        metadata={
+            "doc": "how SLURM is asked for a job's GPU, as in gpu:1 or gpu:a100:1; null asks by "
+            "--gpus=1"
+        },
     )
-    gres: Annotated[str, AfterValidator(_gres)] | None = Field(
-        None,
-        description="how SLURM is asked for a job's GPU, as in gpu:1 or gpu:a100:1; "
-        "null asks by --gpus=1",
+    results: str = field(default="results", metadata={"doc": "folder of everything that is made"})
+    data: str = field(default="results/data", metadata={"doc": "folder of prepared datasets"})
+    checkpoints: Literal["parents", "all"] = field(
+        default="parents", metadata={"doc": "whose final weights are kept"}
     )
-    # Streams of a device are few: runs that shared one could disturb each other.
-    cohort: Annotated[int, Field(ge=1, le=32)] | None = Field(
-        None, description="runs that a job trains side by side on a GPU; null fits its memory"
-    )
-    capture: bool = Field(True, description="replay steps as CUDA graphs; false runs them eager")
-    results: Folder = Field("results", description="folder of everything that is made")
-    data: Folder = Field("results/data", description="folder of prepared datasets")
-    checkpoints: Literal["parents", "all"] = Field(
-        "parents", description="whose final weights are kept"
-    )
-    resume_seconds: float = Field(
-        30.0, ge=0, description="seconds between resume points, taken at the end of an epoch"
-    )
+
+    def __post_init__(self) -> None:
+        """Refuse names that stand twice, and what rules and SLURM could not be given."""
+        for name in self.papers or ():
+            if (self.papers or ()).count(name) > 1:
+                raise UserError(f"papers: {name!r} stands twice (found {list(self.papers or ())}).")
+        for key in ("results", "data"):
+            path = getattr(self, key)
+            # Rules put it into patterns and command lines, where other characters have meanings.
+            long = max(map(len, path.split("/"))) > 200
+            if long or not re.fullmatch(r"[\w./][\w./@+=,-]{0,499}", path):
+                raise UserError(
+                    f"{key}: must be a path of at most 500 letters, digits and any of . / _ - + @ "
+                    f"= , (found {path!r:.80})."
+                )
+        if self.gres is not None and not re.fullmatch(r"gpu(:[A-Za-z0-9_.]+)?:1", self.gres):
+            raise UserError(
+                "gres: must be null, gpu:1 or gpu:MODEL:1, since a job trains on one GPU (found "
+                f"{self.gres!r:.80})."
+            )

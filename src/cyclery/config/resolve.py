@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from cyclery import methods, models, optim, schedules
-from cyclery.augment import settings as augment_settings
+from cyclery import augment, methods, models, optim, schedules
 from cyclery.common.errors import UserError, choices
-from cyclery.common.fields import parse, plain
+from cyclery.common.settings import plain, read
 from cyclery.config.columns import batches_of, check_columns
 from cyclery.config.components import QUANTITIES, check_layer, names
 from cyclery.config.settings import Settings
-from cyclery.data import sizes
+from cyclery.data import sizes, split_settings
 from cyclery.data.dataset import Dataset
 from cyclery.engine import ENGINE_VERSION
 from cyclery.models import heads
@@ -39,18 +38,6 @@ DEFAULTS: dict[str, Any] = {
     "deterministic": True,
     "threads": 1,
     "evaluations": 10,
-}
-SPLIT_DEFAULTS: dict[str, Any] = {
-    "test": None,
-    "validation": 0,
-    "labels": None,
-    "per_class": None,
-    "choose": "random",
-    "imbalance": None,
-    "unlabelled": None,
-    "share": 1,
-    "folds": None,
-    "fold": None,
 }
 # Five times as many as the longest run of a shipped paper.
 MOST_UPDATES = 5_000_000
@@ -94,7 +81,7 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str
     dataset = _dataset(given["dataset"], datasets)
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
-    split = {**SPLIT_DEFAULTS, **given["split"]}
+    split = plain(split_settings.parse(given["split"]))
     model = _model(given["model"], dataset.shape)
     settings = {
         "engine": ENGINE_VERSION,
@@ -215,10 +202,12 @@ def _views(
 def _ops(
     key: str, spec: list[dict[str, Any]], columns: dict[str, Any], shape: tuple[int, int, int]
 ) -> list[dict[str, Any]]:
-    ops = augment_settings.check(spec, shape, key)
-    if augment_settings.needs_magnitude(ops) and "magnitude" not in columns:
-        raise UserError(f"{key}: randaugment without `m` needs the key `magnitude`.")
-    return [{"op": entry["op"], **plain(op)} for entry, op in zip(spec, ops, strict=True)]
+    found = []
+    for entry, op in zip(spec, augment.check(spec, shape, key), strict=True):
+        if op.needs_magnitude and "magnitude" not in columns:
+            raise UserError(f"{key}: {entry['op']} as set here needs the key `magnitude`.")
+        found.append({"op": entry["op"], **plain(op)})
+    return found
 
 
 def budget(settings: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, int]:
@@ -287,7 +276,7 @@ def _head(given: dict[str, Any]) -> dict[str, Any]:
 
 def _optimiser(given: dict[str, Any]) -> dict[str, Any]:
     name, settings = _settings("optimiser", given)
-    found: Any = parse(optim.settings_type(name), settings, "optimiser")
+    found: Any = read(optim.settings_type(name), settings, "optimiser")
     return {"name": name, "settings": plain(found)}
 
 
@@ -299,7 +288,7 @@ def _method(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     method = methods.load(name)
     defaults = plain(method.settings_type())
     quantities = {key: settings.pop(key, defaults[key]) for key in method.quantities}
-    full = plain(parse(method.settings_type, settings, "method"))
+    full = plain(read(method.settings_type, settings, "method"))
     static = {key: value for key, value in full.items() if key not in method.quantities}
     # As with views that a method asks none of: layers below may set them for other arms.
     for key in method.ignored(method.chosen(static)):

@@ -7,39 +7,31 @@ files, or the run, is for ``cyclery check``.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from pydantic import BaseModel
 
-from cyclery import methods, models, optim, schedules
-from cyclery.augment import settings as augment_settings
+from cyclery import augment, methods, models, optim, schedules
+from cyclery.common.settings import json_schema
+from cyclery.data.split_settings import Split
 from cyclery.models import heads
-from cyclery.schedules.kinds import RANGE_WORDS, Number, Schedule, Stage
+from cyclery.schedules import QUANTITY, RANGE_WORDS
 
 Json = dict[str, Any]
 
-_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string", NoneType: "null"}
-_LIMITS = {
-    "low": "minimum",
-    "high": "maximum",
-    "above": "exclusiveMinimum",
-    "below": "exclusiveMaximum",
-}
-_QUANTITY = {"$ref": "#/$defs/Quantity"}
 
+def schema(model: type, datasets: Collection[str]) -> Json:
+    """Return the JSON Schema of a configuration file of a project with these datasets.
 
-def schema(model: type[BaseModel], datasets: Collection[str]) -> Json:
-    """Return the JSON Schema of a configuration file of a project with these datasets."""
-    found: Json = {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **_referring(model.model_json_schema()),
-    }
-    known = found.setdefault("$defs", {})
-    if "Settings" in known:
-        known.update(_definitions(datasets))
-    return found
+    A model or a dataclass declares it.
+    """
+    if issubclass(model, BaseModel):
+        found = model.model_json_schema()
+    else:
+        found = {"title": model.__name__, "description": model.__doc__, **json_schema(model)}
+    if "Settings" in found.get("$defs", {}):
+        found["$defs"].update(_definitions(datasets))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_referring(found)}
 
 
 def _referring(node: Any) -> Any:
@@ -61,22 +53,34 @@ def _definitions(datasets: Collection[str]) -> Json:
     method_types = {name: method.settings_type for name, method in known_methods.items()}
     quantities = {name: method.quantities for name, method in known_methods.items()}
     return {
+        "Split": _layer(Split),
         "Dataset": {"enum": sorted(datasets)},
         "Model": _component({name: models.settings_type(name) for name in models.names()}),
         "Head": _component({name: heads.settings_type(name) for name in heads.names()}),
         "Optimiser": _component({name: optim.settings_type(name) for name in optim.names()}),
         "Method": _component(method_types, quantities),
-        "Augmentation": _tagged("op", augment_settings.OPS, needed=True),
+        "Augmentation": _tagged("op", augment.ops(), needed=True),
         "Quantity": {
             "description": "a number, or a schedule",
             "anyOf": [
                 {"type": "number", "minimum": 0},
                 {"enum": list(RANGE_WORDS)},
                 {"type": "null"},
-                _tagged("kind", schedules.KINDS, needed=True),
+                _tagged("kind", schedules.kinds(), needed=True),
             ],
         },
     }
+
+
+def _layer(kind: type) -> Json:
+    """Return the schema of what one layer says of settings: any of the keys, null for a default."""
+    found = _fields(kind, needed=False)
+    null = {"type": "null"}
+    for name, item in found["properties"].items():
+        if null not in item.get("anyOf", ()):
+            beside = {key: item.pop(key) for key in ("description", "default") if key in item}
+            found["properties"][name] = {"anyOf": [item, null], **beside}
+    return found
 
 
 def _component(
@@ -112,39 +116,10 @@ def _tagged(
 
 def _fields(kind: type, quantities: Collection[str] = (), needed: bool = True) -> Json:
     """Return the schema of the fields of a settings dataclass."""
-    hints, properties = get_type_hints(kind), {}
-    for item in fields(kind):
-        found = _QUANTITY if item.name in quantities else _type(hints[item.name], item.metadata)
-        doc = item.metadata.get("doc")
-        properties[item.name] = {**found, **({"description": doc} if doc else {})}
-    required = [
-        item.name
-        for item in fields(kind)
-        if needed and item.default is MISSING and item.default_factory is MISSING
-    ]
-    return {
-        "properties": properties,
-        **({"required": required} if required else {}),
-        "additionalProperties": False,
-    }
-
-
-def _type(hint: Any, limits: Mapping[str, Any]) -> Json:
-    """Return the schema of one annotation."""
-    args = get_args(hint)
-    if hint == Schedule:
-        return dict(_QUANTITY)
-    if hint == Number:
-        return {"anyOf": [_type(float, limits), {"enum": list(RANGE_WORDS)}]}
-    if hint is Stage:
-        return {"type": "object", **_fields(Stage)}
-    if get_origin(hint) in (Union, UnionType):
-        return {"anyOf": [_type(arg, limits) for arg in args]}
-    if get_origin(hint) is Literal:
-        return {"enum": list(args)}
-    if get_origin(hint) is tuple:
-        length = {} if args[-1] is Ellipsis else {"minItems": len(args), "maxItems": len(args)}
-        return {"type": "array", "items": _type(args[0], limits), **length}
-    numeric = hint in (int, float)
-    shown = {_LIMITS[name]: value for name, value in limits.items() if name in _LIMITS}
-    return {"type": _TYPES[hint], **(shown if numeric else {})}
+    found = json_schema(kind)
+    for name in quantities:
+        doc = {key: text for key, text in found["properties"][name].items() if key == "description"}
+        found["properties"][name] = {**QUANTITY, **doc}
+    if not needed:
+        found.pop("required", None)
+    return found

@@ -12,20 +12,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
-    Discriminator,
     Field,
-    Tag,
     ValidationInfo,
     WithJsonSchema,
 )
 
-from cyclery import schedules
-from cyclery.augment import settings as augment_settings
-from cyclery.common.errors import HERE, UserError, choices, nearest
+from cyclery import augment, schedules
+from cyclery.common.errors import HERE, UserError, nearest
 from cyclery.common.strict import Strict
 from cyclery.config import components
+from cyclery.data import split_settings
 from cyclery.data.registry import unknown_dataset
-from cyclery.schedules.kinds import RANGE_WORDS
+from cyclery.schedules import RANGE_WORDS
 
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -93,14 +91,12 @@ def _component(kind: str) -> BeforeValidator:
 
 
 def _augment(value: Any) -> Any:
-    for index, entry in enumerate(value if isinstance(value, list) else ()):
-        name = entry.get("op", "") if isinstance(entry, dict) else ""
-        if not isinstance(name, str):
-            raise UserError(
-                f"{HERE}[{index}]: unknown op {name!r:.80}. Ops: {choices(augment_settings.OPS)}."
-            )
-    augment_settings.check(value, None, HERE)
+    augment.check(value, None, HERE)
     return value
+
+
+def _split(value: Any) -> Any:
+    return split_settings.check_layer(value, HERE)
 
 
 def _dataset(value: Any, info: ValidationInfo) -> Any:
@@ -118,74 +114,6 @@ def _dataset(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-class TwoLevel(Strict):
-    """Half of the classes, drawn per seed, hold more samples than the other half."""
-
-    kind: Literal["two_level"] = Field(description="names this imbalance")
-    ratio: Annotated[tuple[Count, Count], Field(strict=False)] = Field(
-        description="samples per class in the larger and in the smaller half, as in [5, 3]"
-    )
-
-
-class LongTail(Strict):
-    """Exponential long tail: class k of K holds n_max * ratio^(k / (K - 1)) samples."""
-
-    kind: Literal["long_tail"] = Field(description="names this imbalance")
-    ratio: float = Field(gt=0, le=1, description="samples of the rarest class over the commonest")
-
-
-def _imbalance_kind(value: Any) -> str | None:
-    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-    return kind if kind in ("two_level", "long_tail") else None
-
-
-Imbalance = Annotated[
-    Annotated[TwoLevel, Tag("two_level")] | Annotated[LongTail, Tag("long_tail")],
-    Discriminator(
-        _imbalance_kind,
-        custom_error_type="kind",
-        custom_error_message="must be keys and values with `kind`: long_tail or two_level",
-    ),
-]
-
-
-class Split(Strict):
-    """Which samples train, validate and test; a pure function of these and the seed."""
-
-    test: Count | None = Field(
-        None, description="test samples drawn per seed; null where the dataset has a test set"
-    )
-    validation: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="validation samples, drawn stratified from the training set"
-    )
-    labels: Count | None = Field(
-        None, description="training samples in total; null takes all that are left"
-    )
-    per_class: Count | None = Field(
-        None, description="training samples of every class; excludes `labels`"
-    )
-    choose: Literal["random", "first"] | None = Field(
-        None, description="draw the training samples per seed, or take the first ones in file order"
-    )
-    imbalance: Imbalance | None = Field(None, description="class imbalance of the training samples")
-    share: Count | None = Field(
-        None,
-        description="seeds in a row that share a split, which is drawn for seed // share: for "
-        "runs whose parents belong to several seeds (default 1)",
-    )
-    folds: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="parts that the training samples are divided into, each class evenly"
-    )
-    fold: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="the part that is left out of training, 0 to folds - 1"
-    )
-    unlabelled: Literal["all", "rest"] | None = Field(
-        None,
-        description="pool of unlabelled samples: `all` training samples but validation and test, "
-        "the labelled ones among them, or the `rest` without the labelled ones",
-    )
-
-
 class Settings(Strict):
     """Settings of a run. Tier, paper, experiment and arm may each set any; the later one holds.
 
@@ -196,7 +124,9 @@ class Settings(Strict):
     dataset: (
         Annotated[str, BeforeValidator(_dataset), WithJsonSchema({"x-ref": "Dataset"})] | None
     ) = Field(None, description="a file of `config/datasets`")
-    split: Split | None = Field(None, description="training, validation and test samples")
+    split: Annotated[dict[str, Any], checked(_split), WithJsonSchema({"x-ref": "Split"})] | None = (
+        Field(None, description="training, validation and test samples")
+    )
     model: (
         Annotated[dict[str, Any], _component("model"), WithJsonSchema({"x-ref": "Model"})] | None
     ) = Field(None, description="network: a name, or `name` with its settings")
@@ -273,8 +203,9 @@ class Settings(Strict):
     )
     ema_buffers: Literal["shared", "average", "own"] | None = Field(
         None,
-        description="running statistics of the averaged network: those of the trained one, their "
-        "average, or its own, from its own passes in training, which the method has to make",
+        description="running statistics of the averaged network: those of the trained one "
+        "(`shared`), their `average`, or its `own`, from its own passes in training, which the "
+        "method has to make",
     )
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="epochs; each is a pass over the samples, or `epoch_images` of them"

@@ -15,15 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cyclery.common.errors import UserError
-from cyclery.data.sizes import (
-    SplitSettings,
-    apportion,
-    class_targets,
-    counts,
-    parse,
-    short_of_class,
-    sizes,
-)
+from cyclery.data.sizes import apportion, class_targets, counts, short_of_class, sizes
+from cyclery.data.split_settings import Split, parse
 
 __all__ = ["counts", "split"]
 
@@ -41,7 +34,7 @@ def split(
         labels: The label of every row [N]: official training rows, then official test rows.
         n_train: Number of official training rows; the rest is the test set where there is a rest.
         classes: Number of classes.
-        settings: The ``split`` part of a run's settings, see `cyclery.data.sizes.SplitSettings`.
+        settings: The ``split`` part of a run's settings, see `cyclery.data.split_settings`.
         seed: The run's seed; the same for all arms that are compared.
 
     Raises:
@@ -88,7 +81,7 @@ class _Rows:
         quotas = apportion(total, free[order].tolist())
         return self._take(self._by_class(order, quotas), self._ranks(purpose))
 
-    def first(self, wanted: SplitSettings) -> Ids:
+    def first(self, wanted: Split) -> Ids:
         """Take the first rows of the set, or of each class where classes have their numbers."""
         targets = class_targets(wanted, self.classes)
         if targets is None:
@@ -98,7 +91,7 @@ class _Rows:
         per_class = self._by_class(self._class_order("imbalance"), targets)
         return self._take(per_class, np.arange(len(self.labels)), wanted)
 
-    def random(self, wanted: SplitSettings) -> Ids:
+    def random(self, wanted: Split) -> Ids:
         """Take the training rows by drawing them."""
         targets = class_targets(wanted, self.classes)
         if targets is not None:
@@ -117,9 +110,7 @@ class _Rows:
         found[order] = np.arange(len(ids)) % count
         return found
 
-    def _take(
-        self, per_class: Ids, ranks: NDArray[Any], wanted: SplitSettings | None = None
-    ) -> Ids:
+    def _take(self, per_class: Ids, ranks: NDArray[Any], wanted: Split | None = None) -> Ids:
         """Take per_class[c] free rows of each class c, those of the lowest rank."""
         ids = np.flatnonzero(self.free)
         have = np.bincount(self.labels[ids], minlength=self.classes)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cyclery.common.errors import UserError
+from cyclery.engine.execution import Execution
 from cyclery.engine.processes import stop_if_asked
 
 if TYPE_CHECKING:
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def taken(wanted: str, gpus: list[int] | None, jobs_per_gpu: int) -> Iterator[torch.device]:
-    """Yield the device that is wanted (auto, cpu or cuda); of the ``gpus`` one with a slot free."""
+def taken(execution: Execution) -> Iterator[torch.device]:
+    """Yield the device that is wanted; of the GPUs that there may be one with a slot free."""
     import torch
 
+    wanted: str = execution.device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cpu":
@@ -33,8 +35,8 @@ def taken(wanted: str, gpus: list[int] | None, jobs_per_gpu: int) -> Iterator[to
         )
     from cyclery.engine import slots
 
-    visible = slots.visible(gpus, os.environ, torch.cuda.device_count)
-    pool = slots.Pool(visible, jobs_per_gpu, slots.folder())
+    visible = slots.visible(execution.gpus, os.environ, torch.cuda.device_count)
+    pool = slots.Pool(visible, execution.jobs_per_gpu, slots.folder())
     with pool.acquire(stop_if_asked) as index:
         device = torch.device("cuda", index)
         torch.cuda.set_device(device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from cyclery.augment.pipeline import Pipeline
+from cyclery.augment import Pipeline
 from cyclery.engine.arithmetic import autocast
 from cyclery.engine.metrics import fidelity, measure
 from cyclery.engine.networks import Networks

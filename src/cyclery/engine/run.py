@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cyclery import methods, optim
-from cyclery.augment import pipeline
+from cyclery.augment import Pipeline
 from cyclery.data import splits
 from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
@@ -123,7 +123,7 @@ class Run:
         weak = settings["augment"]
         specs = {"plain": [], "weak": weak, "strong": weak + settings["strong"]}
         pipelines = {
-            kind: pipeline.Pipeline(spec, shape, manifest["mean"], manifest["std"], scale)
+            kind: Pipeline(spec, shape, manifest["mean"], manifest["std"], scale)
             for kind, spec in specs.items()
         }
         self.plain = pipelines["plain"].to(self.device)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cyclery.augment.pipeline import Pipeline
+from cyclery.augment import Pipeline
 
 
 @dataclass(frozen=True)

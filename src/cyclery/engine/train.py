@@ -20,6 +20,7 @@ from cyclery.common.seals import file_sha256
 from cyclery.common.signals import Stopped
 from cyclery.engine import devices
 from cyclery.engine.cohort import Cohort, Pause, Room, Task, Width, drain
+from cyclery.engine.execution import Execution
 from cyclery.engine.failures import Failure, RunFailed, naming, summary, waits_for
 from cyclery.engine.lookup import Lookup, kind, needs, rounds
 from cyclery.engine.machine import code, device_name, versions
@@ -50,26 +51,20 @@ LONG_RUN_SECONDS = 30.0
 class Trainer:
     """Trains jobs into a store.
 
-    On a CPU ``workers`` processes share the jobs. On a GPU one process trains them side by side:
-    ``cohort`` of them, or as many as memory holds; each captured as a graph, unless ``capture`` is
-    off. ``gpus`` and ``jobs_per_gpu`` say which GPUs there are for how many such processes.
-    ``dataset`` finds a dataset by its name, where its prepared file is lost and must be made again;
-    without it that is an error.
+    On a CPU ``workers`` processes share the jobs. On a GPU one process trains them side by side, as
+    ``execution`` says: ``cohort`` of them, or as many as memory holds. ``dataset`` finds a dataset
+    by its name, where its prepared file is lost and must be made again; without it that is an
+    error.
     """
 
     store: Store
     manifests: dict[str, Path]
-    device: str = "auto"
+    execution: Execution = field(default_factory=Execution)
     workers: int = 1
-    resume_seconds: float = 30.0
     commit: str | None = None
     progress_seconds: float = 5.0
     # A moving bar instead of a line every few seconds: for people at a terminal.
     bar: bool = False
-    gpus: list[int] | None = None
-    jobs_per_gpu: int = 1
-    cohort: int | None = None
-    capture: bool = True
     # Where a job says that it lives and how far it is, and its name there.
     progress: Path | None = None
     job: str = ""
@@ -111,7 +106,7 @@ class Trainer:
             with (
                 self._heart.alive(),
                 stopping(),
-                devices.taken(self.device, self.gpus, self.jobs_per_gpu) as device,
+                devices.taken(self.execution) as device,
             ):
                 if lost:
                     log.info("%d that they need are lost from the store: trained again", len(lost))
@@ -202,8 +197,9 @@ class Trainer:
         from cyclery.engine.cuda import Memory, own_stream
 
         if self._room is None:
-            memory = Memory(device, processes=self.jobs_per_gpu)
-            self._room = Width(self.cohort) if self.cohort else memory
+            memory = Memory(device, processes=self.execution.jobs_per_gpu)
+            width = self.execution.cohort
+            self._room = Width(width) if width else memory
         # Determinism is a switch of the whole process, so runs that differ in it are kept apart.
         for choice in (True, False):
             self._beside = Cohort(
@@ -272,7 +268,7 @@ class Trainer:
         return self.store.write(job["key"], record)
 
     def _recorder(self, device: torch.device) -> Recorder | None:
-        if device.type != "cuda" or not self.capture:
+        if device.type != "cuda" or not self.execution.capture:
             return None
         from cyclery.engine.cuda import Graphs
 
@@ -338,7 +334,8 @@ class Trainer:
                     "%s",
                     epoch_line(job, run, spent + now - began),
                 )
-                if asked_to_stop() or (not run.finished and now - saved >= self.resume_seconds):
+                due = now - saved >= self.execution.resume_seconds
+                if asked_to_stop() or (due and not run.finished):
                     try:
                         save_state(run, resume, stamp, spent + now - began)
                     except UserError as error:

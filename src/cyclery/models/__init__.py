@@ -22,7 +22,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cyclery.common.components import Components
-from cyclery.common.fields import parse
+from cyclery.common.settings import read
 from cyclery.models import heads
 from cyclery.models._settings import ModelSettings, Shape
 
@@ -63,7 +63,7 @@ def check(
     if name not in names():
         _FILES.require(name, where)
     where = f"{where} {name}"
-    checked = parse(settings_type(name), settings, where)
+    checked = read(settings_type(name), settings, where)
     checked.check(where)
     if shape is not None:
         checked.check_shape(shape, where)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclery.common.components import Components
 from cyclery.common.errors import UserError
-from cyclery.common.fields import parse
+from cyclery.common.settings import read
 from cyclery.optim.flat.optimiser import Optimiser
 
 if TYPE_CHECKING:
@@ -63,6 +63,6 @@ def build(
     where the decay of weights, or of biases and norms, is zero at all times. Raises a UserError
     for an unknown name or key and a value of the wrong type or out of range.
     """
-    chosen: Any = parse(settings_type(name), settings or {}, "optimiser")
+    chosen: Any = read(settings_type(name), settings or {}, "optimiser")
     rule: Optimiser = _FILES.load(name).Rule(flat, chosen, decay=decay, decay_norm=decay_norm)
     return rule

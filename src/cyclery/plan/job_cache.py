@@ -12,13 +12,15 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
+from cyclery.common.settings import plain
+from cyclery.engine.execution import Execution
 
 if TYPE_CHECKING:
     from cyclery.plan.graph import Plan
@@ -27,8 +29,6 @@ Json = dict[str, Any]
 FOLDER = ".cyclery"
 # Configurations that are kept: those of a few tiers and papers in turn.
 KEPT = 8
-# What a trainer is told of the main file.
-_KEYS = ("results", "data", "device", "gpus", "jobs_per_gpu", "cohort", "capture", "resume_seconds")
 # What each shard says of a run itself: who trains it keeps its weights, and names it by an own arm.
 _OWN = ("key", "label", "keep")
 
@@ -45,8 +45,12 @@ class Order:
 
 def setting(plan: Plan) -> Json:
     """Return the tier and what of the main file a trainer is told."""
-    config = plan.project.config
-    return {"tier": plan.tier, **{key: getattr(config, key) for key in _KEYS}}
+    config = plain(plan.project.config)
+    return {
+        "tier": plan.tier,
+        **{key: config[key] for key in ("results", "data")},
+        "execution": {item.name: config[item.name] for item in fields(Execution)},
+    }
 
 
 def order(

@@ -117,7 +117,7 @@ def _claim(paper: Paper, claim: Claim, where: str, tiers: list[str]) -> Iterator
     if not claim.comparisons and not claim.not_run:
         yield f"{where}: needs `comparisons`, or `not_run` with the reason."
     for index, comparison in enumerate(claim.comparisons):
-        yield from _comparison(paper, comparison, f"{where}.comparisons.{index}")
+        yield from _comparison(paper, comparison, f"{where}.comparisons[{index}]")
 
 
 def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
@@ -231,7 +231,7 @@ def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
                 continue
             for group in comparison.groups():
                 if group.experiment in experiments:
-                    where = f"claims.{name}.comparisons.{index}"
+                    where = f"claims.{name}.comparisons[{index}]"
                     unequal = bool(comparison.unequal_budget)
                     yield from _fair(plan, paper, group, unequal, where)
 

@@ -153,7 +153,7 @@ class Arms:
             )
         for where, layer in layers:
             value = getattr(layer, key, None) if key in layer.model_fields_set else None
-            if value is not None and (key != "split" or part in value.model_fields_set):
+            if value is not None and (key != "split" or part in value):
                 file, place = where
         return f"{file}: {place}{message}"
 

@@ -136,7 +136,7 @@ def published_plan(root: Path, overrides: Mapping[str, Any], index: Index) -> Pl
     # One that this project no longer has is left to its publisher.
     papers = [paper for paper in index.papers if paper in project.papers]
     said: dict[str, tuple[Any, Any]] = {
-        "papers": (project.config.papers or list(project.papers), papers),
+        "papers": (list(project.config.papers or project.papers), papers),
         "seeds": (project.seeds, index.seeds),
         "checkpoints": (project.config.checkpoints, index.checkpoints),
     }

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from cyclery.common.components import Components
-from cyclery.common.fields import parse, plain
+from cyclery.common.settings import plain, read
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +42,7 @@ def resolve(name: str, settings: Mapping[str, Any]) -> dict[str, Any] | None:
 
     Raises a UserError for an unknown head or key, and a value of the wrong type or out of range.
     """
-    found = {"name": name, "settings": plain(parse(settings_type(name), settings, "head"))}
+    found = {"name": name, "settings": plain(read(settings_type(name), settings, "head"))}
     usual = {"name": DEFAULT, "settings": plain(settings_type(DEFAULT)())}
     return None if found == usual else found
 
@@ -55,6 +55,6 @@ def build(head: Mapping[str, Any], width: int, classes: int) -> nn.Module:
         width: the length of a feature vector.
         classes: how many there are.
     """
-    settings: Any = parse(settings_type(head["name"]), head["settings"], f"head {head['name']}")
+    settings: Any = read(settings_type(head["name"]), head["settings"], f"head {head['name']}")
     made: nn.Module = _FILES.load(head["name"]).build(settings, width, classes)
     return made

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 
-from cyclery.augment.pipeline import Pipeline
-from cyclery.augment.settings import POLICY_OPS, check, needs_magnitude, policy_ops, randaugment_ops
+from cyclery.augment import Pipeline, check, randaugment
+from cyclery.augment.policy import OPS, choices_for
 from cyclery.common.errors import UserError
 
 DIGITS, FASHION, CIFAR, WIDE, THIN = (1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 20, 28), (1, 2, 40)
-FORMS = tuple(POLICY_OPS)
+FORMS = tuple(OPS)
 MEANS, STDS = [0.49139968, 0.48215841, 0.44653091], [0.24703223, 0.24348513, 0.26158784]
 ALMOST_1 = 1 - 2**-24
 ENHANCERS = {
@@ -71,7 +71,7 @@ def uniform(count, columns, seed=0) -> torch.Tensor:
 
 def choice(form: str, channels: int, name: str) -> float:
     """The uniform number that draws this op."""
-    names = policy_ops(form, channels)
+    names = choices_for(form, channels)
     return (names.index(name) + 0.5) / len(names)
 
 
@@ -143,7 +143,7 @@ def in_pil(image, form, name, level, sign, centre, channels) -> Image.Image:
 def chain(image: torch.Tensor, form: str, row: list[float], rounds: int, p: float) -> Image.Image:
     """All rounds of a policy on a uint8 image, from its uniform numbers."""
     channels, *sides = image.shape
-    names, current = policy_ops(form, channels), to_pil(image)
+    names, current = choices_for(form, channels), to_pil(image)
     for i in range(rounds):
         op, gate, level, sign = row[4 * i : 4 * i + 4]
         centre = [int(a * b) for a, b in zip(row[4 * rounds + 2 * i :], sides, strict=False)]
@@ -170,7 +170,7 @@ def draws(form: str, name: str) -> list[tuple[float, float]]:
 def test_every_op_equals_pil_bit_for_bit(shape, form):
     x, pipeline = kinds(shape), policy(shape, form=form, n=1, p=1.0)
     centres = uniform(len(x), pipeline.columns - 4)
-    for name in policy_ops(form, shape[0]):
+    for name in choices_for(form, shape[0]):
         u = torch.tensor([[choice(form, shape[0], name), 0.0, *draw] for draw in draws(form, name)])
         u = torch.cat((u.repeat_interleave(len(x), 0), centres.repeat(len(u), 1)), 1)
         batch = x.repeat(len(u) // len(x), 1, 1, 1)
@@ -257,7 +257,7 @@ def test_a_closed_gate_leaves_the_image(shape, form):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shape", [CIFAR, FASHION], ids=str)
 def test_ops_and_levels_are_drawn_evenly(shape, form):
-    names = policy_ops(form, shape[0])
+    names = choices_for(form, shape[0])
     per_op, per_level = 20, 9
     pipeline = policy(shape, form=form, n=1, p=1.0)
     u = torch.zeros(len(names) * per_op, pipeline.columns)
@@ -279,10 +279,10 @@ def test_ops_and_levels_are_drawn_evenly(shape, form):
 
 
 def test_the_lists_are_the_papers():
-    assert [len(policy_ops(form, 3)) for form in FORMS] == [14, 14, 15]
-    assert [len(policy_ops(form, 1)) for form in FORMS] == [13, 13, 14]
-    assert set(policy_ops("uda", 3)) - set(policy_ops("fixmatch_code", 3)) == {"invert", "cutout"}
-    assert set(policy_ops("fixmatch_code", 3)) - set(policy_ops("uda", 3)) == {"identity"}
+    assert [len(choices_for(form, 3)) for form in FORMS] == [14, 14, 15]
+    assert [len(choices_for(form, 1)) for form in FORMS] == [13, 13, 14]
+    assert set(choices_for("uda", 3)) - set(choices_for("fixmatch_code", 3)) == {"invert", "cutout"}
+    assert set(choices_for("fixmatch_code", 3)) - set(choices_for("uda", 3)) == {"identity"}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -334,7 +334,7 @@ def test_what_follows_a_policy_knows_its_grey_levels():
     assert owners == ["policy.0"] * 8 + ["randaugment.0"] + ["policy.1"] * 8
     u = uniform(len(x), pipeline.columns)
     u[:, [1, 5, 10, 14]] = 0.9  # gates of both policies: closed
-    names = randaugment_ops(1)
+    names = randaugment.choices_for(1)
     u[:, 8] = (names.index("solarize") + 0.25) / len(names)  # in full: an invert
     scaled = (x.double() * 255 / 16).round()
     assert (levels(pipeline(x, u)) - (255 - scaled)).abs().max() < 1e-3
@@ -357,7 +357,7 @@ def test_a_run_never_asks_the_host():
             r"policy\.form: must be one of fixmatch_code, fixmatch_paper, uda \(found",
         ),
         ({"n": 0}, r"policy\.n: must be at least 1 and at most 16 \(found 0\)"),
-        ({"p": 0}, r"policy\.p: must be above 0\.0 and at most 1\.0 \(found 0\.0\)"),
+        ({"p": 0}, r"policy\.p: must be above 0\.0 and at most 1\.0 \(found 0\)"),
         ({"m": 5}, r"policy: unknown key 'm'"),
     ],
 )
@@ -370,4 +370,4 @@ def test_images_of_two_channels_are_refused():
     message = r"augment\[0\] policy: images must have 1 or 3 channels \(found 2\)"
     with pytest.raises(UserError, match=message):
         check([{"op": "policy"}], (2, 8, 8))
-    assert not needs_magnitude(check([{"op": "policy"}]))
+    assert not check([{"op": "policy"}])[0].needs_magnitude

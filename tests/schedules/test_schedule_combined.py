@@ -1,0 +1,168 @@
+"""Schedules of schedules, and what is true of any."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from factories.schedules import clock, epochs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cyclery.common.errors import UserError
+from cyclery.schedules import Clock, clock_for, column, epoch_batches
+from cyclery.schedules.epoch_ramp import CLIMBS
+from cyclery.schedules.triangular import WINDOWS
+
+
+def test_stages_restart_the_clock() -> None:
+    # CLR-1's stages at a tenth of their length: tenfold lower bounds, shorter cycles.
+    def stage(scale: float, updates: int, step: int) -> dict[str, object]:
+        schedule = {"kind": "triangular", "low": 1e-3 * scale, "high": 5e-3 * scale}
+        return {
+            "fraction": updates / 2500,
+            "schedule": schedule | {"mode": "triangular2", "cycles": updates / (2 * step)},
+        }
+
+    stages = [stage(1, 1600, 200), stage(0.1, 600, 100), stage(0.01, 300, 50)]
+    values = column({"kind": "staged", "stages": stages}, clock(2500, 50))
+    np.testing.assert_allclose(values[[0, 1600, 2200]], [1e-3, 1e-4, 1e-5])
+    np.testing.assert_allclose(values[[200, 1700, 2250]], [5e-3, 5e-4, 5e-5])
+    np.testing.assert_allclose(values[600], 3e-3)
+    # Half a cycle in epochs means epochs of the run, whatever part of one a stage cuts off.
+    inner = {"kind": "triangular", "low": 0, "high": 1, "step_epochs": 1}
+    stages = [{"fraction": 0.25, "schedule": 0}, {"fraction": 0.75, "schedule": inner}]
+    values = column({"kind": "staged", "stages": stages}, clock(40, 2))
+    np.testing.assert_allclose(values[10:], column(inner, clock(40, 2))[:30])
+
+
+def test_combinations() -> None:
+    cycle = {"kind": "cycle", "easy": 0.5, "hard": 2.0}
+    lr = {"kind": "cosine", "peak": 0.1}
+    both = {"kind": "product", "of": [lr, {"kind": "reciprocal", "of": cycle}, 2]}
+    np.testing.assert_allclose(
+        column(both, epochs(9)), 2 * column(lr, epochs(9)) / column(cycle, epochs(9))
+    )
+    with pytest.raises(UserError, match="reaches 0; it must stay above 0"):
+        column({"kind": "reciprocal", "of": {"kind": "cycle", "easy": 0, "hard": 1}}, epochs(3))
+    # The nearest power on a log scale: 45 is nearer to 32, 46 to 64.
+    for size, power in ((32, 32), (45, 32), (46, 64), (100, 128)):
+        assert column({"kind": "power_of_two", "of": size}, clock(1)).tolist() == [power]
+
+
+def test_batch_sizes_come_before_the_clock() -> None:
+    spec = {"kind": "power_of_two", "of": {"kind": "cycle", "easy": 256, "hard": 32}}
+    batches = epoch_batches(spec, 5)
+    assert batches.tolist() == [256, 128, 32, 128, 256]
+    assert batches.dtype == np.int64
+    assert epoch_batches(64, 3).tolist() == [64] * 3
+    time, steps = clock_for(batches, 1000)
+    assert steps.tolist() == [3, 7, 31, 7, 3]
+    assert time.updates == 51
+    assert np.bincount(time.epoch).tolist() == steps.tolist()
+    with pytest.raises(UserError, match="batch: 256 is more than the 200 training samples"):
+        clock_for(batches, 200)
+    with pytest.raises(UserError, match="epochs: 0 is not allowed"):
+        clock_for(epoch_batches(64, 0), 200)
+
+
+values_ = st.floats(0, 10)
+
+
+plain = st.one_of(
+    st.builds(
+        lambda easy, hard, factor, order: {
+            "kind": "cycle", "easy": easy, "hard": hard, "factor": factor, "order": order
+        },
+        values_, values_, st.floats(1, 8),
+        st.sampled_from(
+            ["easy-hard-easy", "hard-easy-hard", "easy-hard", "hard-easy", "shuffled"]
+        ),
+    ),
+    st.builds(
+        lambda low, high, cycles, window, mode: {
+            "kind": "triangular", "low": low, "high": high, "cycles": cycles, "window": window,
+            "mode": mode,
+        } | ({"gamma": 0.99} if mode == "exp_range" else {}),
+        values_, values_, st.floats(0.5, 6), st.sampled_from(list(WINDOWS)),
+        st.sampled_from(["triangular", "triangular2", "exp_range"]),
+    ),
+    st.builds(
+        lambda peak, end: {"kind": "cosine", "peak": peak, "end": end}, values_, values_
+    ),
+    st.builds(
+        lambda high, low, over: {"kind": "decay", "high": high, "low": low, "over": over},
+        values_, values_, st.floats(0.01, 1),
+    ),
+    st.builds(lambda start, end: {"kind": "linear", "start": start, "end": end}, values_, values_),
+    st.builds(
+        lambda start, end, shape: {
+            "kind": "epoch_ramp", "start": start, "end": end, "shape": shape
+        },
+        values_, values_, st.sampled_from(list(CLIMBS)),
+    ),
+    st.builds(
+        lambda start, end, over, shape: {
+            "kind": "ramp", "start": start, "end": end, "over": over, "shape": shape
+        },
+        values_, values_, st.floats(0.01, 1), st.sampled_from(["linear", "sigmoid"]),
+    ),
+)  # fmt: skip
+
+
+clocks = st.builds(
+    lambda batches, n: clock_for(np.array(batches), n)[0],
+    st.lists(st.integers(1, 20), min_size=1, max_size=12),
+    st.integers(20, 60),
+)
+
+
+ENDS = {"easy", "hard", "low", "high", "peak", "end", "start"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(plain, clocks, st.integers(0, 9))
+def test_values_stay_between_the_two_ends(spec: dict[str, float], time: Clock, seed: int) -> None:
+    values = column(spec, time, seed)
+    assert values.shape == (time.updates,) and values.dtype == np.float64
+    ends = [spec[name] for name in ENDS & set(spec)]
+    assert (values >= min(ends) - 1e-9).all() and (values <= max(ends) + 1e-9).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(plain, clocks, st.integers(0, 9))
+def test_epoch_clock_holds_the_first_value(spec: dict[str, object], time: Clock, seed: int) -> None:
+    held = column(spec | {"clock": "epoch"}, time, seed)
+    free = column(spec, time, seed)
+    first = np.flatnonzero(np.diff(time.epoch, prepend=-1))
+    assert (held[first] == free[first]).all()
+    assert (held == held[first][time.epoch]).all()
+    if spec["kind"] in ("cycle", "epoch_ramp"):
+        assert (held == free).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 40), st.floats(1, 6), st.integers(0, 99))
+def test_shuffled_is_a_permutation_of_the_cycle(count: int, factor: float, seed: int) -> None:
+    spec = {"kind": "cycle", "easy": 1, "hard": 3, "factor": factor}
+    plain_values = column(spec, epochs(count), seed)
+    shuffled = column(spec | {"order": "shuffled"}, epochs(count), seed)
+    assert sorted(shuffled) == sorted(plain_values)
+    assert (shuffled == column(spec | {"order": "shuffled"}, epochs(count), seed)).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 10))
+def test_whole_cycles_return_to_the_low_end(step: int, cycles: int) -> None:
+    spec = {"kind": "triangular", "low": 1, "high": 2, "cycles": cycles}
+    values = column(spec, clock(2 * step * cycles))
+    np.testing.assert_allclose(values[:: 2 * step], 1, atol=1e-12)
+    np.testing.assert_allclose(values[step :: 2 * step], 2, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(1, 4096), st.integers(2, 9))
+def test_powers_of_two(size: float, count: int) -> None:
+    batches = epoch_batches(
+        {"kind": "power_of_two", "of": {"kind": "cycle", "easy": size, "hard": 1}}, count
+    )
+    assert all(b & (b - 1) == 0 for b in batches.tolist())
