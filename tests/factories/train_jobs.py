@@ -13,6 +13,7 @@ from pathlib import Path
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json
 from cyclery.common.signals import EXIT_CODE, Stopped, Terminated, terminable
+from cyclery.engine.execution import Execution
 from cyclery.engine.train import Trainer
 from cyclery.records.run_store import Store
 
@@ -33,9 +34,8 @@ def main() -> int:
             trainer = Trainer(
                 store=Store(options.store),
                 manifests={path.stem: path for path in options.data.glob("*.json")},
-                device=options.device,
+                execution=Execution(device=options.device, resume_seconds=options.resume_seconds),
                 workers=options.workers,
-                resume_seconds=options.resume_seconds,
             )
             trainer.train(parse_json(options.jobs.read_bytes()))
     except UserError as error:

@@ -51,3 +51,12 @@ def test_the_toy_runs_to_its_report(toy: Path) -> None:
 def test_the_lint_of_snakemake_finds_nothing_by_either_name() -> None:
     for name in ("Snakefile", "workflow/Snakefile"):
         assert "in a good condition" in snakemake("--lint", "-s", name)
+
+
+def test_the_toy_has_the_dataset_of_the_project() -> None:
+    """The first line names the schema, which lies elsewhere from there."""
+    own, whole = (
+        (ROOT / place / "config/datasets/digits.yaml").read_text().partition("\n")[2]
+        for place in (".test", ".")
+    )
+    assert own == whole

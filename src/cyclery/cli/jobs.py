@@ -76,18 +76,18 @@ def _trainer(options: argparse.Namespace, setting: dict[str, Any], job: str) -> 
     # One thread per process: set before numpy and torch start theirs.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
+    from cyclery.engine.execution import Execution
     from cyclery.engine.machine import commit
     from cyclery.engine.train import Trainer
     from cyclery.records.job_progress import progress_file
     from cyclery.records.run_store import Store
 
     results, data = (options.root / setting[name] for name in ("results", "data"))
-    keys = ("device", "resume_seconds", "gpus", "jobs_per_gpu", "cohort", "capture")
     return Trainer(
         store=Store(results / "store"),
         manifests={p.stem: data / f"{p.stem}.json" for p in options.root.glob("config/datasets/*")},
         dataset=partial(_dataset, options.root),
-        **{key: setting[key] for key in keys},
+        execution=Execution(**setting["execution"]),
         workers=getattr(options, "workers", 1),
         commit=commit(options.root),
         # A job of the graph has a log, and shares the terminal with others.
