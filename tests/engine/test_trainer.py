@@ -256,7 +256,7 @@ def test_jobs_on_a_gpu_take_turns(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
     def taken(*gpus):
-        return devices.taken("cuda", list(gpus), 1)
+        return devices.taken(Execution(device="cuda", gpus=gpus))
 
     with taken(0, 2) as first, taken(0, 2) as second:
         assert [first, second] == [torch.device("cuda", 0), torch.device("cuda", 2)]
