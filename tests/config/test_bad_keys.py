@@ -107,7 +107,7 @@ TYPES: dict[str, Case] = {
         base(augment=["flip"]), SMOKE, "base.augment[0]: must be a mapping", ["'op'"],
     ),
     "a rate that is a list": (
-        base(lr=[0.1]), SMOKE, "base.lr: [0.1] is not allowed", ["a number", "{kind: ...}"],
+        base(lr=[0.1]), SMOKE, "base.lr: must be a number, or keys", ["[0.1]", "`kind`"],
     ),
     "an imbalance of another kind": (
         split(imbalance={"kind": "tail", "ratio": 0.1}),
@@ -176,11 +176,11 @@ NAMES: dict[str, Case] = {
     ),
     "unknown schedule": (
         fast(lr={"kind": "cosin", "peak": 0.1}),
-        ONE, f"{FAST}.lr.kind: unknown kind 'cosin'", ["Did you mean 'cosine'?"],
+        ONE, f"{FAST}.lr.kind: unknown schedule 'cosin'", ["Did you mean 'cosine'?"],
     ),
     "unknown key of a schedule": (
         fast(lr={"kind": "cosine", "peek": 0.1}),
-        ONE, f"{FAST}.lr.peek: unknown key 'peek'", ["Did you mean 'peak'?"],
+        ONE, f"{FAST}.lr: unknown key 'peek'", ["Did you mean 'peak'?"],
     ),
     "key of a schedule missing": (
         fast(lr={"kind": "cosine"}), ONE, f"{FAST}.lr.peak: missing", [],

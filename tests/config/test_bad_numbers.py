@@ -40,13 +40,13 @@ NUMBERS: dict[str, Case] = {
         fast(batch={"kind": "cycle", "easy": 20, "hard": 200}),
         ONE, f"{FAST}.batch: must be at most 100", ["found 200", "(arm one/main/fast)"],
     ),
-    "a batch of nothing": (base(batch=0), SMOKE, "base.batch.value: 0.0 is not", ["at least 1"]),
+    "a batch of nothing": (base(batch=0), SMOKE, "base.batch.value: must", ["at least 1", "0)"]),
     "a part of a sample": (
         base(batch=12.5), SMOKE, "base.batch: must be a whole number (found 12.5)", [],
     ),
     "a batch that needs the clock": (
         base(batch={"kind": "cosine", "peak": 10}),
-        SMOKE, "base.batch.kind: 'cosine' cannot be a batch size", ["constant, cycle"],
+        SMOKE, "base.batch.kind: must be one of constant, cycle", ["(found 'cosine')"],
     ),
     "more labels than there are": (
         split(labels=1600), SMOKE, "base.split.labels: must ask for at most 1497 of 1797 training",
@@ -193,7 +193,7 @@ NUMBERS: dict[str, Case] = {
 }  # fmt: skip
 RATE = {"kind": "cosine", "peak": 1}
 NEGATIVE: dict[str, Case] = {
-    "a rate": (fast(lr=-0.1), ONE, f"{FAST}.lr", ["-0.1", ">= 0"]),
+    "a rate": (fast(lr=-0.1), ONE, f"{FAST}.lr", ["-0.1", "at least 0"]),
     "momentum": (base(momentum=-0.9), SMOKE, "base.momentum", ["-0.9"]),
     "a decay": (base(weight_decay=-1e-4), SMOKE, "base.weight_decay", ["-0.0001"]),
     "a decay of norms": (base(weight_decay_norm=-1), SMOKE, "base.weight_decay_norm", ["-1"]),
@@ -228,10 +228,10 @@ NEGATIVE: dict[str, Case] = {
         SMOKE, "images_per_second.bn_mlp: must be at least 0.001", ["-1"],
     ),
     "a margin": (pair(margin=-1), ONE, f"{PAIR}.margin: must be at least 0.0 (found -1", []),
-    "not a number": (fast(lr=float("nan")), ONE, f"{FAST}.lr: nan is not allowed", ["a number"]),
+    "not a number": (fast(lr=float("nan")), ONE, f"{FAST}.lr: must be a number", ["nan"]),
     "without end": (
         fast(lr={"kind": "cosine", "peak": float("inf")}),
-        ONE, f"{FAST}.lr.peak: inf is not allowed", ["a number >= 0"],
+        ONE, f"{FAST}.lr.peak: must be a finite number", ["inf"],
     ),
     "not a number for a limit": (
         ranged(high=float("inf")), ONE, f"{MAIN}.range.high: must be a finite number", ["inf"],
@@ -243,7 +243,7 @@ NEGATIVE: dict[str, Case] = {
 }  # fmt: skip
 LIMITS: dict[str, Case] = {
     "a batch without end": (
-        base(batch=1e10), SMOKE, "base.batch.value: 10000000000.0 is not allowed",
+        base(batch=1e10), SMOKE, "base.batch.value: must be a number of samples",
         ["at most 1,000,000,000"],
     ),
     "a schedule of batches without end": (
@@ -268,7 +268,7 @@ LIMITS: dict[str, Case] = {
     ),
     "a schedule of many parts": (
         fast(lr={"kind": "product", "of": [0.1] * 200}),
-        ONE, f"{FAST}.lr: a schedule of 201 parts; at most 100", [],
+        ONE, f"{FAST}.lr: must have at most 100 parts, since", [],
     ),
     "trials without end": (
         tuned(lr=[1 + n / 20 for n in range(20)], weight_decay=[1 + n / 20 for n in range(20)]),

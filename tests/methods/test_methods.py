@@ -15,10 +15,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
-from cyclery import methods, schedules
+from cyclery import methods
 from cyclery.common.errors import UserError
 from cyclery.methods import cyclical_focal, supervised
 from cyclery.models.layers import batch_norms
+from cyclery.schedules import cycle
 
 LOGITS = [[2.0, 0.0, -1.0], [0.5, 0.5, 0.5]]
 TARGETS = [0, 2]
@@ -76,7 +77,7 @@ def step(module, settings, given_row, logits, y):
 )
 def test_losses_of_the_card(gammas, eps, losses):
     z, y = example()
-    etas = schedules.eta(EPOCHS, 11, 4)
+    etas = cycle.eta(EPOCHS, 11, 4)
     assert etas == pytest.approx([1, 0.2, 0.066667, 1], abs=1e-6)
     for eta, expected in zip(etas, losses, strict=True):
         if expected is not None:
