@@ -24,6 +24,7 @@ from cyclery.config.docs import documents
 from cyclery.config.load import load
 from cyclery.config.models import Paper
 from cyclery.config.schema import schema
+from cyclery.engine.machine import COMPUTING
 from cyclery.models import heads
 from cyclery.plan.project_checks import check
 
@@ -156,6 +157,14 @@ def test_what_a_test_wrote_is_gone_after_it(kind: str, tmp_path: Path) -> None:
     assert package.names() == before and not hasattr(package, "own")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module(f"{package.__name__}.own")
+
+
+def test_every_file_of_networks_and_optimisers_is_code_that_computes() -> None:
+    """So a record's hash of the code changes with a head or a block as with the engine."""
+    package = Path(models.__file__).parents[1]
+    hashed = {file for pattern in COMPUTING for file in package.glob(pattern)}
+    own = {file for room in ("models", "optim") for file in (package / room).rglob("*.py")}
+    assert own <= hashed and package / "models/heads/linear.py" in own
 
 
 # A pattern and what takes its place, the line that is named where one is, and the message.

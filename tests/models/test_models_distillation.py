@@ -321,7 +321,7 @@ def test_preresnet_has_bottlenecks_from_depth_44_on():
     assert sides == {38: [3], 44: [3], 20: [1, 3], 47: [1, 3], 56: [1, 3], 110: [1, 3]}
     net = on_meta("preresnet", {"depth": 56})
     assert net.head.in_features == 256 and len(net.body) == 1 + 18 + 3
-    strides = [m.residual[5].stride[0] for m in net.body[1:-2]]
+    strides = [m.residual[5].stride[0] for m in net.body[1:-3]]
     assert strides == [1] * 6 + [2] + [1] * 5 + [2] + [1] * 5
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from cyclery import methods, models
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.methods import REFERENCE
+from cyclery.models import heads
 from cyclery.plan.model import Parent
 
 
@@ -89,7 +90,7 @@ def _check_start(name: str, child: dict[str, Any], parent: Parent) -> None:
 
 def _head(settings: dict[str, Any]) -> str:
     """Return the head of resolved settings in words."""
-    head = settings.get("head") or {"name": "linear", "settings": {}}
+    head = settings.get("head") or {"name": heads.DEFAULT, "settings": {}}
     values = ", ".join(f"{key} {value}" for key, value in head["settings"].items())
     return f"{head['name']} ({values})" if values else str(head["name"])
 
