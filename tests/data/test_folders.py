@@ -25,6 +25,7 @@ from cyclery.config.load import datasets
 from cyclery.data import folders
 from cyclery.data.dataset import Dataset
 from cyclery.data.prepare import load_or_remake, open_prepared, prepare
+from cyclery.data.sizes import counts
 from cyclery.plan.snakemake_api import Graph
 
 Json = dict[str, Any]
@@ -165,6 +166,14 @@ def test_what_is_prepared_needs_the_folder_no_more(grey: Path) -> None:
     (grey / "data/mine.safetensors").unlink()
     with pytest.raises(UserError, match=r"mine\.yaml: folder: .*images: there is no such folder"):
         load_or_remake(grey / "m.json", known.__getitem__)
+
+
+def test_the_first_images_of_a_folder_are_no_sample_of_it(grey: Path) -> None:
+    wanted = {"test": 1, "labels": 2}
+    assert counts(mine(grey), wanted)["train"] == 2
+    with pytest.raises(UserError, match=r"split\.choose is 'first', but the images of a folder"):
+        counts(mine(grey), {**wanted, "choose": "first"})
+    assert counts(mine(grey), {"test": 1, "per_class": 1, "choose": "first"})["train"] == 2
 
 
 # What is wrong with a folder.

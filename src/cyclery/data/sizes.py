@@ -291,6 +291,11 @@ def counts(dataset: Dataset, settings: Mapping[str, Any]) -> dict[str, int]:
     split = parse(settings)
     found = sizes(split, dataset.train, dataset.test, dataset.classes)
     targets = class_targets(split, dataset.classes)
+    if dataset.place is not None and split.choose == "first" and targets is None:
+        raise UserError(
+            "split.choose is 'first', but the images of a folder come class by class, so the first "
+            "ones are of one class; take 'random', or split.per_class."
+        )
     if targets is not None:
         left = [_most_left(split, dataset, n) for n in dataset.train_class_counts]
         # An imbalance puts its largest class anywhere, equal shares take from the smallest class.
