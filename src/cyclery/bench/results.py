@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from cyclery.bench.cases import EAGER, EAGER_OVERHEAD, FIRST_STEP_SECONDS, GOALS, LOOP, Goal
+from cyclery.common.formatting import aligned
 
 Json = dict[str, Any]
 FIRST_STEP, STEADY_STATE = "first-step", "steady-state"
@@ -150,14 +151,5 @@ GOAL_HEAD = ("", "goal", "verdict", "measured")
 def table(title: str, rows: Iterable[tuple[str, ...]], left: int = 1) -> list[str]:
     """Return rows as lines under a title, with the first ``left`` columns aligned to the left."""
     every = list(rows)
-    widths = [max(len(row[i]) for row in every) for i in range(len(every[0]))]
-    return [
-        title,
-        *(
-            "  " + "  ".join(
-                text.ljust(width) if i < left else text.rjust(width)
-                for i, (text, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in every
-        ),
-    ]  # fmt: skip
+    right = range(left, len(every[0]))
+    return [title, *(f"  {line}" for line in aligned(every, right))]

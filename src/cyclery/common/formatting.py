@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from cyclery.common.errors import UserError
@@ -31,3 +32,18 @@ def between(text: str, begin: str, end: str, section: str, page: Path) -> str:
     if not first or not last:
         raise UserError(f"{page}: the marks {begin} and {end} are missing; put them back.")
     return f"{head}{begin}\n\n{section}\n{end}{tail}"
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Container[int] = ()) -> list[str]:
+    """Return rows of a text table as lines, in columns of which those of ``right`` end alike.
+
+    For what is piped and compared: rich, which draws what is watched, folds it to a terminal.
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

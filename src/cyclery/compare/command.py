@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from cyclery.common.errors import UserError
+from cyclery.common.formatting import aligned
 
 Json = dict[str, Any]
 # Percentage points, where accuracies are compared.
@@ -122,17 +123,12 @@ def _listed(title: str, texts: Sequence[str]) -> Iterable[str]:
 
 
 def _table(
-    head: list[str], rows: Sequence[Sequence[str]], right: Iterable[int] = ()
+    head: list[str], rows: Sequence[Sequence[str]], right: Container[int] = ()
 ) -> Iterable[str]:
     cells = [[_plain(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    places = set(right)
-    for number, row in enumerate(cells):
-        fields = [cell.rjust(w) if i in places else cell.ljust(w)
-                  for i, (cell, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
-        yield f"  {'  '.join(fields)}".rstrip()
-        if number == 0:
-            yield f"  {'  '.join('-' * width for width in widths)}".rstrip()
+    rule = ["-" * width for width in widths]
+    yield from (f"  {line}" for line in aligned([cells[0], rule, *cells[1:]], right))
 
 
 def _plain(text: str) -> str:

@@ -5,12 +5,10 @@ A call always waits for DVC's lock, which it otherwise gives up on after three s
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +20,7 @@ from cyclery.config.load import read_yaml
 
 FOLDER = Path("results/published")
 _SECRET = re.compile(r"password|passphrase|secret|token|credential|connection_string|key", re.I)
+_URL = re.compile(r"remote\.(.+)\.url")
 _REPEAT = "Mend that and repeat the command; docs/sharing.md says how remotes are set up."
 _UNCHANGED = "No result here was changed; docs/sharing.md says how remotes are set up."
 
@@ -63,27 +62,23 @@ class Dvc:
 
     def remote(self, name: str | None) -> Remote:
         """Return a remote by name, or the default one."""
-        config = _config(self.root)
-        chosen = name or config.get("core", {}).get("remote")
+        found = _settings(self.root)
+        chosen = name or found.get("core.remote")
         if not chosen:
             raise UserError(
                 ".dvc/config: no default remote; name one with --remote, or set it: "
                 "dvc remote default NAME."
             )
-        remotes = {
-            match[1]: values
-            for section, values in config.items()
-            if (match := re.fullmatch(r"remote \"(.+)\"", section.strip("'")))
-        }
-        if chosen not in remotes:
+        urls = {match[1]: url for key, url in found.items() if (match := _URL.fullmatch(key))}
+        if chosen not in urls:
             raise UserError(
                 f".dvc/config: there is no remote {chosen!r}; remotes: "
-                f"{choices(remotes) or 'none'}. dvc remote add {chosen} URL adds it."
+                f"{choices(urls) or 'none'}. dvc remote add {chosen} URL adds it."
             )
-        # A relative address is relative to the file that holds it.
-        address = remotes[chosen].get("url", "")
-        folder = (self.root / ".dvc" / address).resolve()
-        inside = "://" not in address and folder.is_relative_to(self.root.resolve())
+        address, root = urls[chosen], self.root.resolve()
+        # DVC has made a relative address absolute.
+        folder = Path(address).resolve()
+        inside = "://" not in address and folder.is_relative_to(root)
         return Remote(chosen, address, folder if inside else None)
 
     def freeze(self, targets: list[str]) -> None:
@@ -101,16 +96,7 @@ class Dvc:
         )
 
     def _run(self, what: str, then: str, command: str, *arguments: str) -> None:
-        if find_spec("dvc") is None:
-            raise UserError("DVC is not installed here: pip install 'dvc>=3.60,<4'.")
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "--wait-for-lock", command, *arguments],
-            cwd=self.root,
-            env={**os.environ, "DVC_NO_ANALYTICS": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
+        done = _command(self.root, "--wait-for-lock", command, *arguments)
         if done.returncode:
             said = self.redact(f"DVC could not {what}: {_reason(done.stderr + done.stdout)} {then}")
             raise UserError(" ".join(said.split()))
@@ -118,7 +104,14 @@ class Dvc:
     def redact(self, text: str) -> str:
         """Return a text without the secrets that this machine knows."""
         text = without_password(text)
-        for secret in sorted(_secrets(self.root), key=len, reverse=True):
+        named = [*_settings(self.root).items(), *os.environ.items()]
+        # Two letters are no secret, and would blot the message.
+        secrets = {
+            value
+            for name, value in named
+            if _SECRET.search(name.rpartition(".")[2]) and len(value) > 2
+        }
+        for secret in sorted(secrets, key=len, reverse=True):
             text = text.replace(secret, "***")
         return text
 
@@ -149,32 +142,28 @@ def _reason(output: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
-def _config(root: Path) -> dict[str, dict[str, str]]:
-    """Return DVC's settings, those of the repository last."""
-    found: dict[str, dict[str, str]] = {}
-    for path in _config_files(root):
-        parser = configparser.ConfigParser(interpolation=None, strict=False)
-        try:
-            parser.read(path, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError) as error:
-            # The parser quotes the line, which may hold a secret.
-            raise UserError(
-                f"{path}: not a configuration of DVC ({type(error).__name__})."
-            ) from None
-        for section in parser.sections():
-            found.setdefault(section, {}).update(parser[section])
-    return found
+def _command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run DVC; a UserError where it is not installed."""
+    if find_spec("dvc") is None:
+        raise UserError("DVC is not installed here: pip install 'dvc>=3.60,<4'.")
+    return subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments],
+        cwd=root,
+        env={**os.environ, "DVC_NO_ANALYTICS": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
 
 
-def _config_files(root: Path) -> Iterator[Path]:
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    yield home / "dvc" / "config"
-    yield root / ".dvc" / "config"
-    yield root / ".dvc" / "config.local"
-
-
-def _secrets(root: Path) -> set[str]:
-    named = [pair for section in _config(root).values() for pair in section.items()]
-    named += os.environ.items()
-    # Two letters are no secret, and would blot the message.
-    return {value for name, value in named if _SECRET.search(name) and len(value) > 2}
+def _settings(root: Path) -> dict[str, str]:
+    """Return DVC's settings as it reads them itself: of the machine, the user, the repository."""
+    done = _command(root, "config", "--list")
+    if done.returncode:
+        # What DVC says quotes the line, which may hold a secret.
+        raise UserError(
+            f"{root / '.dvc/config'} or its config.local: no configuration of DVC; in that folder "
+            "`dvc config --list` says what is wrong."
+        )
+    pairs = (line.partition("=") for line in done.stdout.splitlines())
+    return {key: value for key, _, value in pairs}
