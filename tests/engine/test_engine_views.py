@@ -57,8 +57,8 @@ def test_the_pool_is_the_training_set_without_what_is_held_out(pool: str) -> Non
 @pytest.mark.parametrize(
     ("split", "words"),
     [
-        ({"test": 300, "unlabelled": "rest"}, "split.unlabelled is 'rest', but split.labels is"),
-        ({"test": 300, "unlabelled": "everything"}, "split.unlabelled is 'everything'; known"),
+        ({"test": 300, "unlabelled": "rest"}, "split.unlabelled: must be all, or `labels` fewer"),
+        ({"test": 300, "unlabelled": "everything"}, "split.unlabelled: must be one of all, rest"),
     ],
 )
 def test_a_pool_that_cannot_be(split: Json, words: str) -> None:

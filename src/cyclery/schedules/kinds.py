@@ -25,13 +25,12 @@ QUANTITY = {"x-ref": "Quantity"}
 """Where `cyclery.config.schema` puts the JSON Schema of a schedule."""
 
 
-def _read(spec: Any, where: str) -> dict[str, Any]:
-    from cyclery.schedules.check import normalise
+def _as_given(spec: Any, where: str) -> Any:
+    # `cyclery.schedules.check` reads what is nested; here it has a place in the JSON Schema.
+    return spec
 
-    return normalise(spec, where)
 
-
-Schedule: TypeAlias = Annotated[float | dict[str, Any], checked(_read, QUANTITY)]
+Schedule: TypeAlias = Annotated[float | dict[str, Any], checked(_as_given, QUANTITY)]
 """A number, or ``{"kind": ...}`` with the keys of that kind; may be nested."""
 
 Order = Literal["easy-hard-easy", "hard-easy-hard", "easy-hard", "hard-easy", "shuffled"]
