@@ -18,7 +18,7 @@ from cyclery.augment.policy import OPS, _code, _paper
 from cyclery.augment.randaugment import choices_for
 from cyclery.config.load import load
 from cyclery.config.models import Paper
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 from cyclery.plan.graph import Plan
 
 ROOT = Path(__file__).resolve().parents[2]

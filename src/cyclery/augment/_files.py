@@ -10,7 +10,7 @@ from cyclery.augment._op import Op
 from cyclery.common.components import Components
 from cyclery.common.errors import UserError
 from cyclery.common.settings import read
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 FILES = Components(
     __package__ or "",

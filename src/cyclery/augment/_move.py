@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cyclery.augment._op import Stage
 from cyclery.common.lazy import torch
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cyclery.common.errors import UserError
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from cyclery.augment._normalise import Normalise
 from cyclery.augment._op import Images, Op, Stage
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import torch
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cyclery.augment import Images, Op, Stage, check_side
 from cyclery.augment._cover import cover
 from cyclery.common.lazy import torch
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from cyclery.augment import Images, Op, Stage
 from cyclery.augment._cover import cover
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import torch
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from cyclery.augment import Images, Op, Stage
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import torch
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from cyclery.augment import Images, Op, Stage
 from cyclery.common.lazy import F, torch
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from typing import Literal
 
 from cyclery.augment import Images, Op, Stage, check_side
 from cyclery.augment._move import Move, Shift
-from cyclery.models.base import Shape
+from cyclery.models import Shape
 
 
 @dataclass(frozen=True)
