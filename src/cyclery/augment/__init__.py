@@ -7,9 +7,9 @@ frozen dataclass ``Settings`` that derives from ``Op``: its docstring, and the `
 the metadata of each field, are what the reference page and the JSON Schema say of it. It defines
 
 - ``stage(images)``, which returns the ``Stage`` that changes a batch: a class whose call takes the
-  images [B, C, H, W], the op's own uniform numbers ``u`` [B, columns] (None where it takes none)
-  and the magnitude, and returns images of the same shape. Tensors that it needs it keeps with
-  ``constant``, so that they move with the pipeline;
+  images [B, C, H, W], the op's own uniform numbers ``u`` [B, columns] and the magnitude, and
+  returns images of the same shape. It may change float images in place, uint8 ones never. Tensors
+  that it needs it keeps with ``constant``, so that they move with the pipeline;
 - ``columns``: how many uniform numbers in [0, 1) one image takes, 0 unless defined. Nothing else is
   drawn, so that a run's views depend on its generator alone; what wants more random values than
   that makes them of these, on the device;
