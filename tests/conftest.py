@@ -28,6 +28,8 @@ FIRST = (
     "test_faults_snakemake.py",
     "test_publish.py",
     "test_publish_s3.py",
+    "test_plain_pull.py",
+    "test_writing_a_method.py",
     "test_page.py",
     "test_report.py",
 )
