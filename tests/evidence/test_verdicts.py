@@ -404,7 +404,7 @@ def test_holm_runs_over_every_declared_comparison() -> None:
     assert f"clears zero, but Holm-adjusted p = {3 * alone['p']:.3f} over 3 tests" in row["reason"]
     assert row["seeds_to_settle"] > 5
     # a claim that is not declared for the tier is no part of the family
-    other = claim(comparison("c"), name="C-2", tiers=["desk"])
+    other = claim(comparison("c"), name="C-2", not_run={"smoke": "Too slow."})
     assert judged(values, claim(comparison()), other)[0]["verdict"] == "reproduced"
 
 
@@ -458,8 +458,6 @@ def test_cost_counts_each_arm_once() -> None:
     ("changes", "reason"),
     [({"not_run": {"smoke": "Needs ImageNet."}}, "Needs ImageNet."),
      ({"not_run": {"all": "No code."}}, "No code."),
-     ({"tiers": ["desk", "paper"]}, "declared for the tiers desk, paper"),
-     ({"tiers": []}, "declared for the tiers none"),
      ({"comparisons": []}, "no comparison is declared")],
 )  # fmt: skip
 def test_claims_that_are_not_tested(changes: Json, reason: str) -> None:
@@ -468,12 +466,6 @@ def test_claims_that_are_not_tested(changes: Json, reason: str) -> None:
     assert (found["verdict"], found["n"]) == ("not run", 0)
     assert found["reason"] == f"{reason}; takes a day" and found["seconds_to_settle"] is None
     assert all(row["verdict"] == "not run" for row in found["comparisons"])
-
-
-def test_planned_seeds_may_be_given_per_tier() -> None:
-    given = claim(comparison(), planned_seeds=None, seeds={"smoke": 7}, tiers=None)
-    assert judged(shifted(1.0), given)[0]["planned_seeds"] == 7
-    assert judged(shifted(1.0), {**given, "seeds": {}})[0]["planned_seeds"] is None
 
 
 # Pooled claims.

@@ -146,8 +146,8 @@ def test_a_diverged_trial_is_not_chosen_and_without_any_the_values_stay(tmp_path
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, "0.9"])
 def test_a_figure_that_is_no_number_leaves_its_trial_out(value: object) -> None:
-    good = {"status": "done", "final": {"val_accuracy": 0.5}}
-    bad = {"status": "done", "final": {"val_accuracy": value}}
+    good = {"kind": "run", "status": "done", "final": {"val_accuracy": 0.5}}
+    bad = {"kind": "run", "status": "done", "final": {"val_accuracy": value}}
     outcomes = [
         trial_selection.outcome([good, bad]),
         trial_selection.outcome([good, good]),

@@ -24,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyclery.common.errors import UserError
+from cyclery.evidence.comparison import empty_row
 from cyclery.report import build as build_report
 from cyclery.report import (
     chart,
@@ -268,7 +269,7 @@ def test_what_the_paper_prints_stands_beside_our_effect(made: Path, page: Page) 
     assert "The paper prints \u22120.4 %: Figure 2 (from memory)." in text
     # Only the one in our unit has a place on the axis.
     assert page.values("class").count("printed") == 1
-    item = comparison(0.5, 0.2, 0.8, printed={"value": 2.9, "unit": "pp"})
+    item = comparison(0.5, 0.2, 0.8, printed=factory.PRINTED["CLR-2"])
     low, high = intervals.domain([item])
     assert low < 0 and high > 2.9
     shown = intervals.strip(item, (low, high))
@@ -422,21 +423,42 @@ def test_a_latex_that_hangs_is_stopped(tmp_path: Path, monkeypatch: pytest.Monke
         compile_pdf(tmp_path)
 
 
-def emptied(value: Any, depth: int) -> Any:
-    """Return evidence whose every value at this depth of objects is null."""
-    if isinstance(value, dict):
-        return {k: None if depth == 0 else emptied(v, depth - 1) for k, v in value.items()}
-    if isinstance(value, list):
-        return [emptied(item, depth) for item in value]
-    return value
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        (["claims"], "claims"),
+        (["provenance", "made"], "provenance.made"),
+        (["claims", 0, "comparisons", 0, "kind"], "claims[0].comparisons[0].kind"),
+        (["experiments", 0, "arms", 1, "tuned"], "experiments[0].arms[1].tuned"),
+    ],
+)
+def test_evidence_of_another_shape_is_refused(
+    path: list[str | int], where: str, tmp_path: Path
+) -> None:
+    part = factory.evidence(1, 2, 3)[0]
+    inner: Any = part
+    for step in path[:-1]:
+        inner = inner[step]
+    del inner[path[-1]]
+    wanted = f"evidence of 'gct': {where}: Field required. It was made by another version"
+    with pytest.raises(UserError, match=re.escape(wanted)):
+        build_report([part], tmp_path, "smoke")
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("depth", [0, 1, 2, 3])
-def test_missing_data_leaves_a_whole_page(depth: int, tmp_path: Path) -> None:
-    for number, part in enumerate(factory.evidence(1, 2, 3)):
-        hollow = emptied(part, depth) | {"schema": 1}
-        index = build_report([hollow, {"schema": 1}], tmp_path / str(number), "smoke")
-        sound(Page(index.read_text("utf-8")))
+def test_nothing_but_what_must_be_there_leaves_a_whole_page(tmp_path: Path) -> None:
+    part = factory.evidence(1, 2, 3)[0] | {"claims": [], "experiments": [], "ranges": []}
+    index = build_report([part | {"printed": []}], tmp_path, "smoke")
+    sound(Page(index.read_text("utf-8")))
+
+
+def test_an_interval_with_an_open_end_is_none() -> None:
+    part = factory.evidence(1, 2, 3)[0]
+    item = next(c for claim in part["claims"] for c in claim["comparisons"])
+    item.update(ci95=[None, 0.5], of_printed={"share": 0.5, "ci95": [None, None]})
+    found = model.complete(part)["claims"]
+    shown = next(c for claim in found for c in claim["comparisons"])
+    assert shown["ci95"] is None and shown["of_printed"] == {"share": 0.5, "ci95": None}
 
 
 def test_no_evidence_at_all(tmp_path: Path) -> None:
@@ -466,9 +488,12 @@ def test_parts_of_one_paper_share_a_section(tmp_path: Path) -> None:
     assert "14 claims in 1 paper" in source
 
 
+WRONG = factory.evidence(1, 2, 3)[0]["claims"][0] | {"verdict": "partial"}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"schema": 2}, "schema 2"), ({"claims": [{"id": "X", "verdict": "partial"}]}, "'partly'")],
+    [({"schema": 2}, "schema 2"), ({"claims": [WRONG]}, "'partly'")],
 )
 def test_unknown_schema_or_verdict_is_refused(
     change: dict[str, Any], message: str, tmp_path: Path
@@ -589,8 +614,8 @@ def test_summary_grammar() -> None:
 
 
 def comparison(effect: float | None, low: float, high: float, **more: Any) -> dict[str, Any]:
-    given = {"effect": effect, "ci95": [low, high], "ci90": None, "margin": 0.0, "unit": "pp"}
-    return given | {"test": "superiority"} | more
+    return {**empty_row("", "test_accuracy", "pp", "superiority"), "effect": effect,
+            "ci95": [low, high], **more}  # fmt: skip
 
 
 def test_strip_cuts_a_wild_interval_and_says_so() -> None:

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -21,6 +21,7 @@ from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
 from cyclery.plan.graph import Plan
 from cyclery.plan.model import ArmPlan, Parent
+from cyclery.records.record import ArmSettings, Job, RunSettings
 
 BATCH, STEPS = 8, 2
 # Enough for every split: so many images of each class, of which some are held out.
@@ -69,8 +70,8 @@ def try_methods(plan: Plan) -> int:
 
 def tried(arm: ArmPlan) -> list[str]:
     """Return what is wrong with an arm's method, after its steps on random images."""
-    settings = {**_small(arm.settings), "seed": 0}
-    job = {"key": "", "label": arm.id, "settings": settings}
+    settings = _small(arm.settings)
+    job: Job = {"key": "", "label": arm.id, "kind": "run", "settings": settings, "images": 0}
     reads: dict[str, None] = {}
     try:
         with naming(job):
@@ -84,7 +85,7 @@ def tried(arm: ArmPlan) -> list[str]:
     ]
 
 
-def _steps(settings: dict[str, Any], parents: Mapping[str, Parent], reads: dict[str, None]) -> None:
+def _steps(settings: RunSettings, parents: Mapping[str, Parent], reads: dict[str, None]) -> None:
     data = _images(settings["dataset"]["name"])
     taken = {name: [_untrained(parent.arm, data)] for name, parent in parents.items()}
     run = Run(settings, data, torch.device("cpu"), parents=taken)
@@ -99,21 +100,22 @@ def _steps(settings: dict[str, Any], parents: Mapping[str, Parent], reads: dict[
     run.train_epoch()
 
 
-def _small(given: dict[str, Any]) -> dict[str, Any]:
+def _small(given: ArmSettings) -> RunSettings:
     """Return an arm's settings for a few steps; its method, views and network stay as they are."""
-    split = {key: given["split"][key] for key in ("unlabelled", "folds", "fold")}
-    return {
-        **given,
+    split = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
+    own = {
         "split": {**SPLIT_DEFAULTS, **split, "test": HELD_OUT},
         "schedules": {**_constant(given), "batch": BATCH},
         "epoch_images": BATCH * STEPS,
         "epochs": 1,
         "evaluations": 1,
         "compile": False,
+        "seed": 0,
     }
+    return cast(RunSettings, {**given, **own})
 
 
-def _constant(given: dict[str, Any]) -> dict[str, float]:
+def _constant(given: ArmSettings) -> dict[str, float]:
     """Return every quantity as it is half way through the arm's own run."""
     specs = dict(given["schedules"])
     batches = schedules.epoch_batches(specs.pop("batch"), given["epochs"])
@@ -148,4 +150,4 @@ def _untrained(arm: ArmPlan, data: Data) -> Trained:
         net = models.build(
             kind["name"], kind["settings"], tuple(manifest["shape"]), manifest["classes"]
         )
-    return Trained({**_small(arm.settings), "seed": 0}, net.state_dict())
+    return Trained(_small(arm.settings), net.state_dict())

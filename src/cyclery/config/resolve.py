@@ -7,7 +7,7 @@ of writing the same thing give the same dict.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from cyclery import methods, models, schedules
 from cyclery.augment import settings as augment_settings
@@ -19,6 +19,7 @@ from cyclery.config.settings import Settings
 from cyclery.data import registry, sizes
 from cyclery.engine import ENGINE_VERSION
 from cyclery.optim import settings as optim_settings
+from cyclery.records.record import ArmSettings
 
 # What a run uses where no layer says otherwise.
 DEFAULTS: dict[str, Any] = {
@@ -77,7 +78,7 @@ def merge(layers: Iterable[Settings]) -> dict[str, Any]:
     return merged
 
 
-def resolve(merged: dict[str, Any]) -> dict[str, Any]:
+def resolve(merged: dict[str, Any]) -> ArmSettings:
     """Return canonical settings without a seed; a UserError begins with the key that is wrong."""
     given = {**DEFAULTS, **{key: value for key, value in merged.items() if value is not None}}
     missing = [key for key in REQUIRED if key not in given]
@@ -111,10 +112,11 @@ def resolve(merged: dict[str, Any]) -> dict[str, Any]:
     }
     for key in ("epochs", "precision", "compile", "deterministic", "threads", "evaluations"):
         settings[key] = given[key]
-    return settings
+    # Every key was checked by the model that declares it.
+    return cast(ArmSettings, settings)
 
 
-def check_ignored(own: dict[str, Any] | None, settings: dict[str, Any]) -> None:
+def check_ignored(own: dict[str, Any] | None, settings: ArmSettings) -> None:
     """Raise a UserError where what an arm itself says of its method has no effect.
 
     ``own`` is the method as the arm's own layer has it; ``settings`` are resolved.
@@ -208,7 +210,7 @@ def _ops(
     return [{"op": entry["op"], **plain(op)} for entry, op in zip(spec, ops, strict=True)]
 
 
-def budget(settings: dict[str, Any]) -> dict[str, int]:
+def budget(settings: ArmSettings) -> dict[str, int]:
     """Return what a run costs.
 
     ``samples`` make an epoch, ``updates`` are made, ``images`` are the labelled samples seen (the

@@ -11,13 +11,13 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, read_regular
 from cyclery.common.signals import EXIT_CODE, Stopped, Terminated, terminable
 from cyclery.data.registry import DATASETS
 from cyclery.engine.train import Trainer
+from cyclery.records.record import Job
 from cyclery.records.run_store import Store
 
 
@@ -71,7 +71,7 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _jobs(path: Path) -> list[dict[str, Any]]:
+def _jobs(path: Path) -> list[Job]:
     try:
         found = parse_json(read_regular(path))
         if not isinstance(found, list):

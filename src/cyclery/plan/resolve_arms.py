@@ -20,6 +20,7 @@ from cyclery.config.settings import Settings
 from cyclery.plan.model import ArmPlan, Parent, RangePlan, Trial, digest
 from cyclery.plan.parent_checks import check_parents
 from cyclery.records import trial_selection
+from cyclery.records.record import ArmSettings
 
 
 class ArmError(UserError):
@@ -221,7 +222,7 @@ def _scaled(merged: dict[str, Any], factors: dict[str, float]) -> dict[str, Any]
     return scaled
 
 
-def _range_test(settings: dict[str, Any], test: RangeTest | None) -> RangePlan | None:
+def _range_test(settings: ArmSettings, test: RangeTest | None) -> RangePlan | None:
     """Return the range test of an arm, if its learning rate asks for one."""
     if not schedules.words(settings["schedules"]["lr"]):
         return None
@@ -238,7 +239,7 @@ def _range_test(settings: dict[str, Any], test: RangeTest | None) -> RangePlan |
         )
     kind = {"linear": "linear", "exponential": "exp_sweep"}[test.sweep]
     sweep = {"kind": kind, "start": test.low, "end": test.high}
-    own = {
+    own: ArmSettings = {
         **settings,
         "schedules": {**settings["schedules"], "lr": schedules.normalise(sweep)},
         "epochs": test.epochs,

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json
 from cyclery.common.seals import file_sha256, is_sealed
+from cyclery.records.record import Record
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.index import Index, safe_key
 from cyclery.sharing.state import is_memory
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
