@@ -378,6 +378,6 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _docs(options: argparse.Namespace) -> None:
-    from cyclery.config.docs import write
+    from cyclery.authoring.docs import write
 
     write(options.root, options.check)

@@ -17,7 +17,7 @@ from cyclery.compare.result_sets import Name, ResultSet, Run, arm_settings, flat
 from cyclery.evidence.stats import paired_tests
 from cyclery.evidence.stats.paired_tests import ALPHA, Estimate
 from cyclery.evidence.stats.pairing import by_unit, units
-from cyclery.records.evidence import Test
+from cyclery.records.claims import Test
 from cyclery.records.metrics import unit
 from cyclery.records.record import Record
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from cyclery.records.evidence import Interval, Verdict
+from cyclery.records.claims import Interval, Verdict
 
 
 class Effect(TypedDict):

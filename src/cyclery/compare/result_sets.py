@@ -22,7 +22,8 @@ from cyclery.common.seals import is_altered
 from cyclery.compare.contracts import Effect, Verdicts
 from cyclery.evidence.stats.pairing import fault
 from cyclery.plan.model import digest
-from cyclery.records.evidence import Evidence, Provenance, Row
+from cyclery.records.claims import Row
+from cyclery.records.evidence import Evidence, Provenance
 from cyclery.records.metrics import is_accuracy, shown
 from cyclery.records.readers import read_records
 from cyclery.records.record import Record

@@ -22,7 +22,8 @@ from cyclery.evidence.stats.pairing import (
     runs_of,
     units,
 )
-from cyclery.records.evidence import Arm, Curve, Interval, Metric, Schedule
+from cyclery.records.claims import Interval
+from cyclery.records.evidence import Arm, Curve, Metric, Schedule
 from cyclery.records.metrics import OWN, THIRDS, curve, value
 
 Cells = dict[str, str | int | float | None]

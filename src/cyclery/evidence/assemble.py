@@ -26,14 +26,7 @@ from cyclery.plan.cost import claim_needs
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.model import ArmPlan, RangePlan, with_ancestors
 from cyclery.records import range_bounds, trial_selection
-from cyclery.records.evidence import (
-    ChainNode,
-    Commands,
-    Evidence,
-    RangeTest,
-    ScheduleLine,
-    Tuned,
-)
+from cyclery.records.evidence import ChainNode, Commands, Evidence, RangeTest, ScheduleLine, Tuned
 from cyclery.records.readers import read_printed, read_records
 from cyclery.records.record import RangeRecord, RunRecord
 

@@ -16,7 +16,7 @@ from cyclery.evidence.stats.pairing import Pairs, finished, first, runs_of
 from cyclery.evidence.stats.random_effects import Pool, pool
 from cyclery.evidence.stats.rank_and_order_tests import joint_power
 from cyclery.records import metrics as metrics_derived
-from cyclery.records.evidence import Exploratory, Interval, Look, PoolMember, Row, Test, Verdict
+from cyclery.records.claims import Exploratory, Interval, Look, PoolMember, Row, Test, Verdict
 
 
 @dataclass

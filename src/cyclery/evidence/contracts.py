@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NotRequired, Required, TypeAlias, TypedDict, final
 
-from cyclery.records.evidence import ChainNode, PrintedEffect, ScheduleLine, Test, Tuned
+from cyclery.records.claims import PrintedEffect, Test
+from cyclery.records.evidence import ChainNode, ScheduleLine, Tuned
 from cyclery.records.record import Figure, RangeRecord, RunRecord
 
 

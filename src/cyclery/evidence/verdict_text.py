@@ -7,7 +7,7 @@ from math import isfinite
 
 from cyclery.common.formatting import duration
 from cyclery.evidence.stats.paired_tests import MOST_SEEDS, POWER, refutes, supports
-from cyclery.records.evidence import ClaimFacts, Interval, Row
+from cyclery.records.claims import ClaimFacts, Interval, Row
 
 
 def amount(x: float, unit: str) -> str:

@@ -21,8 +21,8 @@ from cyclery.evidence.comparison import Case, blank, compare, pooled
 from cyclery.evidence.contracts import Claim, ExperimentRuns, Labels, Records
 from cyclery.evidence.stats import paired_tests
 from cyclery.evidence.stats.paired_tests import ALPHA, refutes, supports
-from cyclery.records import evidence
-from cyclery.records.evidence import Fragile, Interval, OfPrinted, Row, Test, Verdict
+from cyclery.records import claims as judged
+from cyclery.records.claims import Fragile, Interval, OfPrinted, Row, Test, Verdict
 
 
 def decide(
@@ -155,7 +155,7 @@ def not_tested(claim: Claim, tier: str) -> str | None:
 def judge(
     claims: Sequence[Claim], tier: str, experiments: Sequence[ExperimentRuns], records: Records,
     needs: Mapping[str, str] | None = None,
-) -> list[evidence.Claim]:  # fmt: skip
+) -> list[judged.Claim]:  # fmt: skip
     """Return the judged claims of one paper at one tier, in declared order.
 
     Args:
@@ -199,11 +199,11 @@ def judge(
 def _claim(
     claim: Claim, tier: str, members: Sequence[Case], mean: Sequence[Case],
     labels: Labels, needs: Mapping[str, str],
-) -> evidence.Claim:  # fmt: skip
+) -> judged.Claim:  # fmt: skip
     """Return one judged claim from its judged comparisons."""
     deciding = list(mean or members)
     rows = [case.row for case in deciding]
-    out: evidence.Claim = {
+    out: judged.Claim = {
         "id": claim["id"], "statement": claim["statement"], "source": claim.get("source") or None,
         "own_definition": claim.get("own_definition"), "note": claim.get("note") or None,
         "planned_seeds": claim.get("planned_seeds"), "n": 0, "seeds_to_settle": None,

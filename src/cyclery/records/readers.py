@@ -86,7 +86,9 @@ def read_printed(path: Path) -> list[PrintedFigure]:
     for number, line in lines:
         if None in line or None in line.values():
             raise UserError(f"{path}, line {number}: has another number of cells than line 1.")
-        row: dict[str, str | float | None] = {key: text or None for key, text in line.items()}
+        row: dict[str, str | float | None] = {
+            key: text or None for key, text in line.items() if key in PrintedFigure.__annotations__
+        }
         for key, (form, words) in _FIGURES.items():
             text = line.get(key) or None
             if text is not None and not (form.fullmatch(text) and math.isfinite(float(text))):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cyclery.evidence import verdict_text
-from cyclery.records.evidence import Row
+from cyclery.records.claims import Row
 from cyclery.report.contents import settling
 from cyclery.report.intervals import (
     digits_for,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from cyclery.evidence import verdict_text
-from cyclery.records.evidence import Arm, ClaimFacts, Experiment, Metric, RangeTest, Row
+from cyclery.records.claims import ClaimFacts, Row
+from cyclery.records.evidence import Arm, Experiment, Metric, RangeTest
 from cyclery.report.intervals import digits_for, interval_text, of_printed_text, printed_text
 from cyclery.report.model import (
     BEFORE,

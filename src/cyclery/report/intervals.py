@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Literal
 
-from cyclery.records.evidence import Row
+from cyclery.records.claims import Row
 from cyclery.report.model import compact, number
 from cyclery.report.views import Strip, Tick
 

@@ -16,7 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from cyclery.common import formatting as text
 from cyclery.common.errors import UserError
-from cyclery.records.evidence import SCHEMA, Arm, Evidence, TuningTrial, Verdict
+from cyclery.records.claims import Verdict
+from cyclery.records.evidence import SCHEMA, Arm, Evidence, TuningTrial
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 DECIDED = VERDICTS[:3]

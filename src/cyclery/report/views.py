@@ -6,16 +6,8 @@ from typing import NotRequired
 
 from typing_extensions import TypedDict
 
-from cyclery.records.evidence import (
-    Claim,
-    ClaimFacts,
-    ExperimentFacts,
-    PaperFacts,
-    PrintedFigure,
-    RangeFacts,
-    Row,
-    Verdict,
-)
+from cyclery.records.claims import Claim, ClaimFacts, Row, Verdict
+from cyclery.records.evidence import ExperimentFacts, PaperFacts, PrintedFigure, RangeFacts
 from cyclery.report.chart import Chart
 from cyclery.report.download import Download
 from cyclery.report.tables import Table, TableView, TexTable

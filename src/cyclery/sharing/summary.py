@@ -7,7 +7,8 @@ import io
 import json
 from collections.abc import Sequence
 
-from cyclery.records.evidence import Claim, Evidence
+from cyclery.records.claims import Claim
+from cyclery.records.evidence import Evidence
 
 COLUMNS = ("test", "paper", "claim", "comparison", "metric", "unit", "effect", "low", "high",
            "n", "p_holm", "verdict")  # fmt: skip

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from cyclery.records.evidence import Interval, Test
+from cyclery.records.claims import Interval, Test
 
 Floats: TypeAlias = NDArray[np.float64]
 

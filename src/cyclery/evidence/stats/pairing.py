@@ -22,7 +22,7 @@ from cyclery.evidence.contracts import (
     Records,
 )
 from cyclery.records import record as stored
-from cyclery.records.evidence import Test
+from cyclery.records.claims import Test
 from cyclery.records.metrics import is_accuracy, shown, smaller_is_better
 
 Stored = Mapping[str, stored.Record]

@@ -31,7 +31,7 @@ from cyclery.evidence.stats.paired_tests import (
     Floats,
     estimate,
 )
-from cyclery.records.evidence import Interval, Test
+from cyclery.records.claims import Interval, Test
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from scipy import stats as scipy_stats
 from cyclery.evidence.stats import contrasts
 from cyclery.evidence.stats.paired_tests import Floats
 from cyclery.evidence.stats.pairing import Pairs
-from cyclery.records.evidence import Beside, Test
+from cyclery.records.claims import Beside, Test
 
 EXACT = 15
 RESAMPLES = 9_999

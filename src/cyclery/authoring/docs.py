@@ -1,4 +1,4 @@
-"""The JSON Schemas and the reference page, generated from the models and component settings."""
+"""The generated documents: JSON Schemas of configuration and results, and the reference page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from cyclery import methods, models, schedules
 from cyclery.augment import settings as augment_settings
+from cyclery.authoring import results_schema
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.config.comparisons import (
@@ -143,6 +144,7 @@ def documents() -> dict[Path, str]:
         SCHEMAS / f"{name}.schema.json": json.dumps(schema(model), indent=2) + "\n"
         for name, model in FILES.items()
     }
+    found |= results_schema.schemas()
     found[REFERENCE] = "\n".join(_reference()).rstrip() + "\n"
     return found
 

@@ -17,7 +17,7 @@ from factories.project import PAPER, TIER, arms, rich_paper, run
 
 from cyclery import methods, models, schedules
 from cyclery.augment import settings as augment_settings
-from cyclery.config.docs import FILES, documents
+from cyclery.authoring.docs import FILES, documents
 from cyclery.config.load import read_yaml
 from cyclery.config.models import Config, Paper, Tier
 from cyclery.config.resolve import DEFAULTS
