@@ -372,12 +372,7 @@ def hostile() -> list[Json]:
     [one] = [e for e in evidence(2, 3, 3) if e["part"] == "clr"]
     endless = "w" * 400
     one["paper"].update(title=HOSTILE, authors=ARABIC, summary=HOSTILE + " " + endless)
-    one["paper"]["deviations"] = [
-        HOSTILE,
-        endless,
-        ARABIC,
-        "nul\x00 lone\ud800 \u2264 \u03bb \u4e2d",
-    ]
+    one["paper"]["deviations"] = [HOSTILE, endless, ARABIC, "nul\x00 lone\ud800 \u2264 \u4e2d"]
     for claim in one["claims"]:
         claim.update(statement=HOSTILE, reason=ARABIC, source=endless)
         for item in claim["comparisons"]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cyclery.evidence.verdicts import judge
+
 Json = dict[str, Any]
 Records = dict[str, Json]
 
@@ -86,3 +88,30 @@ def claim(*comparisons: Json, name: str = "C-1", **changes: Any) -> Json:
     return {"id": name, "statement": "A beats B.", "source": "Table 1", "own_definition": None,
             "planned_seeds": 5, "not_run": {},
             "comparisons": list(comparisons), **changes}  # fmt: skip
+
+
+NOISE = [0.1, -0.2, 0.05, 0.2, -0.15]
+
+
+def judged(
+    values: dict[str, list[float | None]], *claims: Json, records: Records | None = None,
+    **changes: Any,
+) -> list[Json]:  # fmt: skip
+    """Judge claims on one experiment ``e``."""
+    filed: Records = {} if records is None else records
+    exp = experiment("e", values, filed, **changes)
+    return judge(list(claims), "smoke", [exp], filed)
+
+
+def one(values: dict[str, list[float | None]], **changes: Any) -> Json:
+    """Judge one comparison of a against b, with as many seeds planned as there are."""
+    planned = max(map(len, values.values()))
+    [found] = judged(values, claim(comparison(**changes), planned_seeds=planned))
+    [row] = found["comparisons"]
+    assert found["verdict"] == row["verdict"]
+    return row
+
+
+def shifted(by: float, base: float = 90.0) -> dict[str, list[float | None]]:
+    """Return arms a and b with this effect and the same noise."""
+    return {"a": [base + by + x for x in NOISE], "b": [base] * len(NOISE)}
