@@ -32,6 +32,7 @@ FIRST = (
     "test_writing_a_method.py",
     "test_page.py",
     "test_report.py",
+    "test_latex.py",
 )
 # Seconds that a test marked `slow` may take; for the others, see `timeout` in pyproject.toml.
 SLOW = 1200

@@ -34,7 +34,6 @@ def result_set(
 ) -> Path:  # fmt: skip
     """Write results of one experiment as the graph does; values are test accuracies in pp."""
     records: Json = {}
-    record = {"kind": "run", "settings": {"model": {"name": "m"}, "method": {"name": "s"}}} | record
     experiment = make.experiment("e", arms, records, **record)
     if change:
         change(records)

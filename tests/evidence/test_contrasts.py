@@ -1,30 +1,21 @@
-"""Contrasts of several arms and the figures beside a verdict, against scipy and by simulation."""
+"""Contrasts of several arms and the figures beside a verdict, against scipy."""
 
 from __future__ import annotations
 
-import copy
 from math import sqrt
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from factories.project import PAPER, TIER, arms, comparison, refused, write
 from factories.record import Json, Records, claim, diverge, experiment, key
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from cyclery.common.errors import UserError
-from cyclery.config.load import load
-from cyclery.evidence import build as evidence
 from cyclery.evidence.stats import contrasts, paired_tests, sensitivity
 from cyclery.evidence.stats.paired_tests import ALPHA, estimate
-from cyclery.evidence.stats.rank_and_order_tests import Coefficient, Steps
-from cyclery.evidence.verdicts import decide, judge
-from cyclery.plan.project_checks import check
-from cyclery.report import build as build_report
-from cyclery.report import model, view
+from cyclery.evidence.stats.rank_and_order_tests import Coefficient
+from cyclery.evidence.verdicts import judge
 
 RNG = np.random.default_rng(7)
 SIMULATIONS = 1000
@@ -47,9 +38,6 @@ def one(values: dict[str, list[float | None]], *more: Json, **changes: Any) -> J
 
 def array(values: dict[str, list[float]]) -> np.ndarray:
     return np.array([values[arm] for arm in VALUES])
-
-
-# Each contrast against scipy or a closed form.
 
 
 def test_an_interaction_is_the_difference_of_differences() -> None:
@@ -159,107 +147,6 @@ def test_p_and_interval_of_coefficients_agree(test: paired_tests.Test) -> None:
     assert paired_tests.p_value(Coefficient(estimate([1.0])), test, 0.5) == 1.0
 
 
-# Null hypotheses, by simulation.
-
-
-def wrong(
-    found: paired_tests.Source, test: paired_tests.Test = "superiority", margin: float = 0.0
-) -> bool:
-    ci95, ci90 = paired_tests.interval(found), paired_tests.interval(found, 0.9)
-    return (
-        decide(test, margin, ci95, ci90, paired_tests.p_value(found, test, margin), 1.0)
-        == "reproduced"
-    )
-
-
-LAWS = {
-    "normal": lambda rng, shape: rng.standard_normal(shape),
-    "skewed": lambda rng, shape: rng.lognormal(0.0, 1.0, shape),
-    "heavy-tailed": lambda rng, shape: rng.standard_t(3, shape),
-}
-
-
-@pytest.mark.parametrize("law", LAWS)
-@pytest.mark.parametrize("n", [3, 5, 10, pytest.param(20, marks=pytest.mark.slow)])
-def test_false_reproduced_at_the_null_of_contrasts(law: str, n: int) -> None:
-    """Arms of one law: no interaction, no trend, no correlation, no order."""
-    rng = np.random.default_rng(n)
-    draws = LAWS[law](rng, (SIMULATIONS, n, 4))
-    weights = contrasts.trend_weights([1, 2, 4, 7], "log")
-    counts = dict.fromkeys(("interaction", "trend", "kendall", "spearman", "ordering"), 0)
-    for y in draws:
-        counts["interaction"] += wrong(estimate(y @ [1, -1, -1, 1]))
-        counts["trend"] += wrong(estimate(y @ weights))
-        for name in ("kendall", "spearman"):
-            found = [contrasts.rank_correlation([1, 2, 4, 7], row, name) for row in y]
-            counts[name] += wrong(Coefficient(estimate(found)))
-        counts["ordering"] += wrong(Steps(tuple(map(estimate, (y[:, :-1] - y[:, 1:]).T))))
-    rates = {name: count / SIMULATIONS for name, count in counts.items()}
-    assert max(rates.values()) <= LIMIT, rates
-
-
-@pytest.mark.parametrize("n", [3, 5, 10, 20])
-@pytest.mark.parametrize("test", ["superiority", "non-inferiority"])
-def test_false_reproduced_where_one_step_of_an_order_is_at_the_margin(
-    n: int, test: paired_tests.Test
-) -> None:
-    """The hardest null of an intersection-union test: all other steps are beyond doubt."""
-    rng = np.random.default_rng(n)
-    bound, count, missed = 0.5 if test == "superiority" else -0.5, 0, 0
-    for y in rng.standard_normal((SIMULATIONS, n, 3)):
-        steps = Steps(tuple(estimate(y[:, i] + mean) for i, mean in enumerate((bound, 30, 30))))
-        count += wrong(steps, test, 0.5)
-        ci = paired_tests.interval(steps)
-        missed += ci is None or ci[1] < bound
-    assert count / SIMULATIONS <= LIMIT
-    assert missed / SIMULATIONS <= LIMIT / 2
-
-
-@pytest.mark.parametrize("n", [3, 6, 10])
-def test_an_order_that_just_holds_is_rarely_contradicted(n: int) -> None:
-    """With all steps at the margin any of them may cross it, which the upper bound allows for."""
-    rng = np.random.default_rng(n)
-    refuted = 0
-    for y in rng.standard_normal((SIMULATIONS, n, 5)):
-        ci = paired_tests.interval(Steps(tuple(map(estimate, y.T))))
-        refuted += ci is not None and ci[1] < 0
-    assert refuted / SIMULATIONS <= 0.025 + 3 * sqrt(0.025 * 0.975 / SIMULATIONS)
-
-
-@pytest.mark.parametrize("arms_", [3, 4, 8])
-@pytest.mark.parametrize("n", [3, 6, 12])
-def test_false_reproduced_of_correlations_between_two_metrics(arms_: int, n: int) -> None:
-    rng = np.random.default_rng(n)
-    count = 0
-    for x, y in rng.standard_normal((SIMULATIONS, 2, n, arms_)):
-        found = [contrasts.rank_correlation(a, b) for a, b in zip(x, y, strict=True)]
-        count += wrong(Coefficient(estimate(found)))
-    assert count / SIMULATIONS <= LIMIT
-
-
-@pytest.mark.parametrize(("n", "share"), [(3, 0.5), (6, 0.5), (10, 0.5), (6, 0.9), (20, 0.9)])
-def test_false_reproduced_of_coefficients_at_their_bounds(n: int, share: float) -> None:
-    """A law with mass at 1 is the hardest where seeds are alike: its mean is at the margin."""
-    rng = np.random.default_rng(n)
-    margin = 2 * share - 1
-    draws = np.where(rng.random((SIMULATIONS, n)) < share, 1.0, -1.0)
-    count = sum(wrong(Coefficient(estimate(row)), "superiority", margin) for row in draws)
-    assert count / SIMULATIONS <= LIMIT
-
-
-def test_planted_order_is_found_with_the_power_that_is_promised() -> None:
-    rng, steps = np.random.default_rng(1), np.array([0.8, 0.8, 0.8])
-    seen = Steps(tuple(paired_tests.Estimate(m, 0.1, 9, 10, 1.0) for m in steps))
-    n = seen.seeds_to_settle("superiority", 0.0, ALPHA)
-    assert n is not None
-    draws = rng.standard_normal((SIMULATIONS, n, 3)) + steps
-    found = sum(wrong(Steps(tuple(map(estimate, y.T)))) for y in draws)
-    assert found / SIMULATIONS >= 0.8 - 3 * sqrt(0.16 / SIMULATIONS)
-
-
-# Data that lack something.
-
-
 def test_a_seed_counts_only_with_all_of_its_arms() -> None:
     values: dict[str, list[float | None]] = {arm: list(column) for arm, column in Y.items()}
     values["b"][2] = None
@@ -306,9 +193,6 @@ def test_budgets_of_an_interaction_are_those_of_each_difference() -> None:
     found = contrasts.collect(trend, experiments, filed)
     assert "one of a, b saw" not in (contrasts.unequal_images(trend, found, filed) or "")
     assert contrasts.unequal_images(trend, found, filed) is not None
-
-
-# Figures beside a verdict.
 
 
 @pytest.mark.parametrize("n", [3, 5, 10, 15])
@@ -362,9 +246,6 @@ def test_figures_stand_beside_a_verdict_and_do_not_move_it() -> None:
     assert len(constant["beside"]["iqm"]) == 1
 
 
-# The stated effect.
-
-
 def test_seeds_for_a_stated_effect() -> None:
     row = one(Y, arm="b", against="a", effect=0.5)
     needed = paired_tests.seeds_to_settle(0.5, row["sd"], 0, "superiority")
@@ -383,160 +264,3 @@ def test_seeds_for_a_stated_effect() -> None:
     assert order["seeds_for_power"] == paired_tests.seeds_to_settle(
         0.5, 1.0, 0, "superiority", wanted=1 - 0.2 / 3
     )
-
-
-# Configuration.
-
-
-def project(root: Path, **changes: Any) -> Path:
-    """Write a project whose claim has this comparison."""
-    paper = copy.deepcopy(PAPER)
-    arms(paper).update(slow={"lr": 0.05})
-    paper["experiments"]["twin"] = {
-        "title": "twin", "tiers": {"smoke": {}}, "arms": {"plain": {}, "fast": {"lr": 0.3}},
-    }  # fmt: skip
-    comparison(paper).clear()
-    comparison(paper).update({"experiment": "main", **changes})
-    write(root, TIER, paper)
-    return root
-
-
-DIFFERENCE = {"arm": "fast", "against": "plain"}
-THREE = {"slow": 0.05, "plain": 0.1, "fast": 0.2}
-
-
-@pytest.mark.parametrize(
-    ("declared", "found"),
-    [
-        (DIFFERENCE | {"interaction": {"experiment": "twin"}}, "interaction"),
-        (DIFFERENCE | {"interaction": {"arm": "slow"}}, "interaction"),
-        ({"trend": {"values": THREE, "scale": "log"}}, "trend"),
-        ({"ordering": ["fast", "plain", "slow"]}, "ordering"),
-        ({"rank_correlation": {"values": THREE}}, "rank correlation"),
-        (
-            {"rank_correlation": {"arms": list(THREE), "metric": "test_nll"}},
-            "rank correlation",
-        ),
-    ],
-)
-def test_kinds_of_comparisons(tmp_path: Path, declared: Json, found: str) -> None:
-    plan = check(load(project(tmp_path, **declared)))
-    [only] = plan.project.papers["one"].claims["C-1"].comparisons
-    assert only.kind == found
-    assert contrasts.kind(only.model_dump(mode="json")) == found
-    asked = {arm for _, _, arm in plan.part_arms("one.C-1")}
-    assert asked == {arm for group in only.groups() for arm in group.arms}
-
-
-AT = "claims.C-1.comparisons[0]"
-
-
-@pytest.mark.parametrize(
-    ("declared", "message"),
-    [
-        ({"trend": {"values": THREE}, "arm": "fast"}, f"{AT}.arm: has no place beside `trend`"),
-        ({"arm": "fast"}, f"{AT}.against: missing"),
-        ({"trend": {"values": THREE}, "ordering": list(THREE)}, "has trend and ordering"),
-        ({"trend": {"values": {"slow": 1, "fast": 2}}}, "must have at least 3 elements"),
-        ({"trend": {"values": THREE | {"fast": 0.1}}}, f"{AT}.trend.values: must be a different"),
-        ({"trend": {"values": THREE | {"slow": 0}, "scale": "log"}}, "must be above 0 on the"),
-        ({"trend": {"values": THREE | {"sloow": 3}}}, f"{AT}.trend: unknown arm 'sloow' in 'main'"),
-        ({"trend": {"values": THREE}, "metric": "accuracy"}, f"{AT}.metric: unknown metric"),
-        ({"trend": {"values": THREE}, "experiment": "man"}, f"{AT}.experiment: unknown exp"),
-        ({"ordering": ["fast", "plain", "fast"]}, f"{AT}.ordering: an arm stands twice"),
-        (
-            {"ordering": list(THREE), "test": "equivalence", "margin": 1},
-            f"{AT}.test: an ordering has no equivalence",
-        ),
-        ({"rank_correlation": {}}, "must have one of the keys `values` and `arms`"),
-        ({"rank_correlation": {"arms": list(THREE)}}, "`arms` and `metric` belong together"),
-        (
-            {"rank_correlation": {"arms": list(THREE), "metric": "test_accuracy"}},
-            "'test_accuracy' would be correlated with itself",
-        ),
-        (
-            {"rank_correlation": {"arms": [*THREE, "fast"], "metric": "test_nll"}},
-            f"{AT}.rank_correlation: the arm 'fast' stands twice",
-        ),
-        ({"rank_correlation": {"values": THREE}, "margin": 1}, f"{AT}.margin: must be below 1"),
-        (DIFFERENCE | {"interaction": {}}, f"{AT}.interaction: must set `experiment`"),
-        (DIFFERENCE | {"interaction": {"arm": "fast"}}, "is the first difference again"),
-        (DIFFERENCE | {"interaction": {"against": {"constant": 1}}}, "must be arms; a constant"),
-        (DIFFERENCE | {"interaction": {"arm": "plain"}}, "'plain' would be compared with itself"),
-        (
-            DIFFERENCE | {"interaction": {"metric": "test_nll"}},
-            f"{AT}.interaction.metric: 'test_nll' has another unit",
-        ),
-        (
-            DIFFERENCE | {"interaction": {"arm": "slow"}, "against_metric": "test_nll"},
-            f"{AT}.against_metric: an interaction takes two arms and one metric",
-        ),
-        (DIFFERENCE | {"effect": -1}, f"{AT}.effect: must be above 0, or no number of seeds"),
-        (
-            DIFFERENCE | {"effect": 2, "test": "equivalence", "margin": 1},
-            f"{AT}.effect: must lie within +/-1",
-        ),
-        (DIFFERENCE | {"spread": 2}, f"{AT}.spread: belongs to an `effect` or a `printed` one"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_with_a_contrast(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], declared: Json, message: str
-) -> None:
-    assert message in refused(project(tmp_path, **declared), capsys)
-
-
-def test_orderings_and_mixed_kinds_have_no_common_mean(tmp_path: Path) -> None:
-    project(tmp_path, trend={"values": THREE})
-    paper = copy.deepcopy(PAPER)
-    arms(paper).update(slow={"lr": 0.05})
-    paper["claims"]["C-1"] |= {"pooled": True}
-    paper["claims"]["C-1"]["comparisons"].append({"experiment": "main", "trend": {"values": THREE}})
-    write(tmp_path, TIER, paper)
-    with pytest.raises(UserError, match=r"pooled: needs comparisons of one kind"):
-        load(tmp_path)
-
-
-# The report.
-
-
-def test_the_report_shows_contrasts_and_what_stands_beside_them(tmp_path: Path) -> None:
-    filed: Records = {}
-    exp = experiment("e", dict(Y), filed)
-    shared = {"experiment": "e", "metric": "test_accuracy", "test": "superiority", "margin": 0.0}
-    claims = [
-        claim({**shared, "arm": "b", "against": "a", "effect": 0.5}, name="C-1", planned_seeds=6),
-        claim({**shared, "trend": {"values": VALUES}, "margin": 0.1}, name="C-2", planned_seeds=6),
-        claim({**shared, "ordering": ["d", "c", "b", "a"]}, name="C-3", planned_seeds=6),
-        claim({**shared, "rank_correlation": {"values": VALUES}}, name="C-4", planned_seeds=6),
-        claim(
-            {**shared, "arm": "d", "against": "c", "interaction": {"against": "b"}},
-            name="C-5",
-            planned_seeds=6,
-        ),
-    ]
-    paper = {"id": "p", "title": "P", "authors": "-", "year": 2026, "arxiv": None, "venue": "",
-             "summary": "", "deviations": []}  # fmt: skip
-    made = evidence.build("smoke", "p", paper, [exp], claims, filed, made="now")
-    [shown] = view.report([model.complete(made)], "smoke")["papers"]
-    rows = [c["comparisons"][0] for c in shown["claims"]]
-    assert [row["says_test"] for row in rows] == [
-        "superiority", "trend, above 0.10 pp", "ordering", "rank correlation", "interaction",
-    ]  # fmt: skip
-    asides = [" ".join(row["asides"]) for row in rows]
-    needed = rows[0]["seeds_for_power"]
-    assert (
-        f"Stated effect +0.50 pp: {needed} seeds would find it with 80\u00a0% power." in asides[0]
-    )
-    assert "sign-flip p = 0.031; 100\u00a0% of pairs in favour" in asides[0]
-    assert "interquartile means 8" in asides[0] and "interquartile" not in asides[1]
-    assert "smallest step" in asides[2]
-    assert any(f"{needed} seeds find the stated effect" in x for x in shown["claims"][0]["facts"])
-    axes = [c["groups"][0]["axis"] for c in shown["claims"]]
-    assert axes[3] == "rank correlation of test accuracy (τ)"
-    assert axes[1].startswith("rise along the trend in test accuracy")
-    heads = [c.header for c in shown["claims"][1]["traces"][0]["table"].columns]
-    assert heads == ["Seed", "Contrast (pp)", "A", "B", "C", "D"]
-    heads = [c.header for c in shown["comparison_table"].columns]
-    assert heads[-4:] == ["p (sign flip)", "n", "For 80 %", "Verdict"]
-    build_report([made], tmp_path, "smoke")
-    assert "sign-flip" in (tmp_path / "index.html").read_text()

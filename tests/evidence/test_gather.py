@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from factories.project import PAPER, TIER, arms, evidence, run, trained, write
+from factories.record import record as made_up
 
 from cyclery.common.errors import UserError
 from cyclery.common.seals import seal
@@ -317,11 +318,8 @@ def test_the_trial_that_validates_best_speaks_for_the_arm(tmp_path: Path) -> Non
             best = planned.factors.get("lr") == good[planned.name]
             # What is best on validation images is not best on test images.
             final = {"val_accuracy": 0.9 if best else 0.5, "test_accuracy": 0.1 if best else 0.8}
-            record: Json = {
-                "key": planned.key(seed), "status": "done", "settings": planned.run(seed),
-                "final": final, "curve": {}, "images": 500, "updates": 10, "seconds": 1.0,
-                "inputs": {"range": None},
-            }  # fmt: skip
+            record: Json = {**made_up(planned.key(seed), seed, 0.5),
+                            "settings": planned.run(seed), "final": final}  # fmt: skip
             if planned.trials:
                 # One of the runs is of an earlier choice.
                 stale = (planned.name, seed) == ("fast", 1)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from factories.project import PAPER, TIER, arms, evidence, refused, trained, write
+from factories.record import settings
 
 from cyclery.config.load import load
-from cyclery.evidence.lineage import ancestors_images, budget
 from cyclery.evidence.stats import contrasts
+from cyclery.evidence.stats.lineage import ancestors_images, budget
 from cyclery.evidence.stats.pairing import Pairs
 from cyclery.plan.project_checks import check
 
@@ -58,7 +59,8 @@ def test_a_teacher_is_no_part_of_the_budget(tmp_path: Path) -> None:
 
 
 def record(images: float, init: str | None = None, **parents: list[str]) -> Json:
-    return {"status": "done", "images": images, "settings": {"init": init, "parents": parents}}
+    given = {**settings(0), "init": init, "parents": parents}
+    return {"status": "done", "images": images, "settings": given}
 
 
 RECORDS = {
@@ -67,18 +69,18 @@ RECORDS = {
     "c": record(100, "start", start=["b"], teacher=["t1"]),
     "t1": record(50),
     "t2": record(60),
-    "old": {"status": "done", "images": 300},
+    "other": record(300),
     "lost": record(10, "start", start=["nowhere"]),
 }
 
 
 def test_budgets_of_records() -> None:
-    assert [budget(key, RECORDS) for key in ("a", "b", "c", "old")] == [700, 900, 1000, 300]
+    assert [budget(key, RECORDS) for key in ("a", "b", "c", "other")] == [700, 900, 1000, 300]
     assert budget("lost", RECORDS) is None and budget("nowhere", RECORDS) is None
 
 
 def test_ancestors_of_records_count_once() -> None:
-    found = [ancestors_images(key, RECORDS) for key in ("a", "b", "c", "old", "lost")]
+    found = [ancestors_images(key, RECORDS) for key in ("a", "b", "c", "other", "lost")]
     assert found == [0, 810, 1010, 0, None]
 
 

@@ -1,4 +1,4 @@
-"""The rule of verdicts, branch by branch, and everything on the way from records to a claim."""
+"""The rule of verdicts, branch by branch, with every reason."""
 
 from __future__ import annotations
 
@@ -6,44 +6,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from factories.record import Json, Records, claim, comparison, diverge, experiment, key
+from factories.record import (
+    NOISE,
+    Json,
+    Records,
+    claim,
+    comparison,
+    experiment,
+    judged,
+    key,
+    one,
+    shifted,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
 from cyclery.evidence import verdict_text
-from cyclery.evidence.stats import paired_tests
-from cyclery.evidence.stats.pairing import collect
 from cyclery.evidence.verdicts import combine, decide, judge
 
-NOISE = [0.1, -0.2, 0.05, 0.2, -0.15]
-
-
-def judged(
-    values: dict[str, list[float | None]], *claims: Json, records: Records | None = None,
-    **changes: Any,
-) -> list[Json]:  # fmt: skip
-    """Judge claims on one experiment ``e``."""
-    filed: Records = {} if records is None else records
-    exp = experiment("e", values, filed, **changes)
-    return judge(list(claims), "smoke", [exp], filed)
-
-
-def one(values: dict[str, list[float | None]], **changes: Any) -> Json:
-    """Judge one comparison of a against b, with as many seeds planned as there are."""
-    planned = max(map(len, values.values()))
-    [found] = judged(values, claim(comparison(**changes), planned_seeds=planned))
-    [row] = found["comparisons"]
-    assert found["verdict"] == row["verdict"]
-    return row
-
-
-def shifted(by: float, base: float = 90.0) -> dict[str, list[float | None]]:
-    """Return arms a and b with this effect and the same noise."""
-    return {"a": [base + by + x for x in NOISE], "b": [base] * len(NOISE)}
-
-
-# The rule.
+BEST = {"best_of": ["b", "c"], "by": "val_accuracy"}
 
 
 @pytest.mark.parametrize(
@@ -99,9 +81,6 @@ def test_rule_of_one_comparison(
 )
 def test_rule_of_a_claim(verdicts: list[str], expected: str) -> None:
     assert combine(verdicts) == expected
-
-
-# One comparison, from records.
 
 
 def test_reproduced_with_every_figure() -> None:
@@ -220,54 +199,6 @@ def test_bca_stands_beside_from_ten_pairs() -> None:
     assert row["reason"].endswith("n = 10 of 10 planned, look 2 of 2.")
 
 
-# What is left out.
-
-
-def test_diverged_missing_and_nan_runs_are_left_out_and_named() -> None:
-    records: Records = {}
-    exp = experiment("e", {"a": [91.0, 91.2, 91.1, 91.0, 91.3, None], "b": [90.0] * 7}, records)
-    diverge(records, key("e", "a", 1), step=12)
-    records[key("e", "b", 2)]["final"]["test_accuracy"] = float("nan")
-    [found] = judge([claim(comparison())], "smoke", [exp], records)
-    [row] = found["comparisons"]
-    assert (row["n"], row["seeds"]) == (3, [0, 3, 4])
-    assert row["left_out"] == [
-        "seed 1: 'a' diverged at step 12", "seed 2: 'b' has no finite test_accuracy",
-        "seed 5: 'a' is not run", "seed 6: 'a' has no such seed",
-    ]  # fmt: skip
-    assert row["reason"].endswith(f"Left out: {'; '.join(row['left_out'])}.")
-    assert "n = 3 of 5 planned" in row["reason"]
-
-
-def test_a_record_of_another_run_never_gives_a_number() -> None:
-    records: Records = {}
-    exp = experiment("e", shifted(1.0), records)
-    records[key("e", "a", 0)]["settings"]["seed"] = 3
-    records[key("e", "a", 1)]["key"] = "another"
-    records[key("e", "a", 2)]["status"] = "running"
-    [found] = judge([claim(comparison())], "smoke", [exp], records)
-    [row] = found["comparisons"]
-    assert row["seeds"] == [3, 4]
-    assert row["left_out"] == [
-        "seeds 0, 1: 'a' has the record of another run",
-        "seed 2: 'a' has a record that is not of a finished run",
-    ]
-
-
-def test_all_diverged_is_inconclusive_but_no_record_is_not_run() -> None:
-    records: Records = {}
-    exp = experiment("e", shifted(1.0), records)
-    for seed in range(5):
-        diverge(records, key("e", "a", seed))
-    [found] = judge([claim(comparison())], "smoke", [exp], records)
-    assert found["verdict"] == "inconclusive" and found["n"] == 0
-    assert found["reason"].startswith("No usable pair of runs; n = 0 of 5 planned.")
-    assert "seeds 0, 1, 2, 3 and 1 more: 'a' diverged at step 7" in found["reason"]
-    row = one({"a": [None] * 3, "b": [90.0] * 3})
-    assert (row["verdict"], row["effect"], row["reason"]) == ("not run", None, "No run of 'a' yet.")
-    assert one({"a": [91.0] * 3, "b": [None] * 3})["verdict"] == "not run"
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [({"experiment": "x"}, "Experiment 'x' is not run at this tier."),
@@ -277,117 +208,6 @@ def test_all_diverged_is_inconclusive_but_no_record_is_not_run() -> None:
 def test_what_the_tier_does_not_run(changes: Json, reason: str) -> None:
     row = one(shifted(1.0), **changes)
     assert (row["verdict"], row["reason"]) == ("not run", reason)
-
-
-def test_seeds_that_share_a_parent_count_once() -> None:
-    records: Records = {}
-    exp = experiment("e", {"a": [91.0, 91.2, 92.0, 92.2, 91.5], "b": [90.0] * 5}, records)
-    for seed, teacher in enumerate(["t0", "t0", "t1", "t1", "t2"]):
-        for arm in "ab":
-            inputs = records[key("e", arm, seed)]["inputs"]
-            inputs["parents"] = {"teacher": [{"key": teacher, "sha256": "x"}]}
-    [found] = judge([claim(comparison())], "smoke", [exp], records)
-    [row] = found["comparisons"]
-    assert row["n"] == 3 and row["units"] == [[0, 1], [2, 3], [4]]
-    expected = scipy_stats.ttest_1samp([1.1, 2.1, 1.5], 0)
-    assert row["p"] == pytest.approx(expected.pvalue)
-    assert len(row["differences"]) == 5
-    assert "n = 3 parents of 5 seeds" in row["reason"]
-    for each in records.values():
-        each["inputs"]["parents"] = {"teacher": [{"key": "t", "sha256": "x"}]}
-    [found] = judge([claim(comparison())], "smoke", [exp], records)
-    assert found["reason"].startswith("All seeds share one parent: at least 2 are needed")
-
-
-def test_parents_chain_seeds_together() -> None:
-    records: Records = {}
-    exp = experiment("e", {"a": [91.0, 91.1, 91.2, 91.3], "b": [90.0] * 4}, records)
-    pairs = {("a", 0): "t", ("a", 1): "u", ("b", 0): "v", ("b", 1): "v", ("a", 3): "t"}
-    for (arm, seed), parent in pairs.items():
-        parents = {"p": [{"key": parent, "sha256": ""}]}
-        records[key("e", arm, seed)]["inputs"]["parents"] = parents
-    found = collect(comparison(), {"e": exp}, records)
-    assert found.units == [[0, 1, 3], [2]]
-
-
-def test_an_arm_against_itself_is_no_comparison() -> None:
-    records: Records = {}
-    exp = experiment("e", shifted(1.0), records)
-    exp["arms"][1]["runs"] = exp["arms"][0]["runs"]
-    [found] = judge([claim(comparison())], "smoke", [exp], records)
-    assert found["verdict"] == "inconclusive"
-    assert found["reason"].startswith("Both arms are the same runs, so there is nothing to compare")
-    # but one metric against another of the same runs is
-    late = comparison("a", metric="test_accuracy", against_metric="test_accuracy@0.5")
-    [found] = judge([claim(late)], "smoke", [exp], records)
-    assert found["verdict"] == "reproduced"
-
-
-def test_against_a_constant() -> None:
-    row = one(shifted(1.0), against={"constant": 90.5})
-    assert row["verdict"] == "reproduced" and row["against"] == "90.5"
-    assert row["effect"] == pytest.approx(0.5)
-    assert row["keys"][0] == [key("e", "a", 0), None]
-
-
-# The best of several controls.
-
-BEST = {"best_of": ["b", "c"], "by": "val_accuracy"}
-
-
-def test_best_control_is_chosen_on_validation_not_on_test() -> None:
-    records: Records = {}
-    exp = experiment("e", {**shifted(1.0), "c": [89.0] * 5}, records)
-    for seed in range(5):
-        records[key("e", "c", seed)]["final"]["val_accuracy"] = 0.95
-    [found] = judge([claim(comparison(BEST))], "smoke", [exp], records)
-    [row] = found["comparisons"]
-    assert (row["chosen"], row["against"]) == ("c", "best of b, c")
-    assert row["effect"] == pytest.approx(2.0)
-    assert row["keys"][0][1] == key("e", "c", 0)
-    # equal on validation: the first declared
-    for each in records.values():
-        each["final"]["val_accuracy"] = 0.9
-    assert judge([claim(comparison(BEST))], "smoke", [exp], records)[0]["comparisons"][0][
-        "chosen"
-    ] == "b"  # fmt: skip
-
-
-def test_best_control_by_a_loss_and_on_common_seeds() -> None:
-    records: Records = {}
-    exp = experiment("e", {**shifted(1.0), "c": [88.0, 88.0, 88.0, 88.0, None]}, records)
-    for seed in range(4):
-        records[key("e", "b", seed)]["final"]["val_nll"] = 0.3
-        records[key("e", "c", seed)]["final"]["val_nll"] = 0.2
-    records[key("e", "b", 4)]["final"]["val_nll"] = -99.0
-    best = {"best_of": ["b", "c"], "by": "val_nll"}
-    pairs = collect(comparison(best), {"e": exp}, records)
-    assert (pairs.chosen, pairs.seeds) == ("c", [0, 1, 2, 3])
-    for arm in "bc":
-        records[key("e", arm, 0)]["final"].pop("val_nll")
-    assert collect(comparison({**best, "by": "nothing"}), {"e": exp}, records).problem == (
-        "the best control is unknown: no seed has nothing in all of them"
-    )
-
-
-def test_best_control_unknown_or_unstable() -> None:
-    records: Records = {}
-    exp = experiment("e", {**shifted(1.0), "c": [95.0] * 5, "d": [None] * 5}, records)
-    for seed in range(5):
-        records[key("e", "a", seed)]["seconds"] = 10.0
-    three = {"best_of": ["b", "c", "d"], "by": "val_accuracy"}
-    [found] = judge([claim(comparison(three))], "smoke", [exp], records)
-    assert found["verdict"] == "inconclusive"
-    assert found["reason"].startswith("The best control is unknown: no run of d")
-    # c is better, but a tuned control does not diverge
-    diverge(records, key("e", "c", 0))
-    pairs = collect(comparison(BEST), {"e": exp}, records)
-    assert (pairs.chosen, pairs.left_out) == ("b", ["c set aside for diverged runs"])
-    diverge(records, key("e", "b", 1))
-    assert collect(comparison(BEST), {"e": exp}, records).chosen == "c"
-
-
-# Families, claims, costs.
 
 
 def test_holm_runs_over_every_declared_comparison() -> None:
@@ -403,7 +223,7 @@ def test_holm_runs_over_every_declared_comparison() -> None:
     assert f"clears zero, but Holm-adjusted p = {3 * alone['p']:.3f} over 3 tests" in row["reason"]
     assert row["seeds_to_settle"] > 5
     # a claim that is not declared for the tier is no part of the family
-    other = claim(comparison("c"), name="C-2", tiers=["desk"])
+    other = claim(comparison("c"), name="C-2", not_run={"smoke": "Too slow."})
     assert judged(values, claim(comparison()), other)[0]["verdict"] == "reproduced"
 
 
@@ -457,8 +277,6 @@ def test_cost_counts_each_arm_once() -> None:
     ("changes", "reason"),
     [({"not_run": {"smoke": "Needs ImageNet."}}, "Needs ImageNet."),
      ({"not_run": {"all": "No code."}}, "No code."),
-     ({"tiers": ["desk", "paper"]}, "declared for the tiers desk, paper"),
-     ({"tiers": []}, "declared for the tiers none"),
      ({"comparisons": []}, "no comparison is declared")],
 )  # fmt: skip
 def test_claims_that_are_not_tested(changes: Json, reason: str) -> None:
@@ -467,93 +285,6 @@ def test_claims_that_are_not_tested(changes: Json, reason: str) -> None:
     assert (found["verdict"], found["n"]) == ("not run", 0)
     assert found["reason"] == f"{reason}; takes a day" and found["seconds_to_settle"] is None
     assert all(row["verdict"] == "not run" for row in found["comparisons"])
-
-
-def test_planned_seeds_may_be_given_per_tier() -> None:
-    given = claim(comparison(), planned_seeds=None, seeds={"smoke": 7}, tiers=None)
-    assert judged(shifted(1.0), given)[0]["planned_seeds"] == 7
-    assert judged(shifted(1.0), {**given, "seeds": {}})[0]["planned_seeds"] is None
-
-
-# Pooled claims.
-
-
-def pooled_claim(names: str = "efgh", **changes: Any) -> Json:
-    members = [comparison(experiment=name) for name in names]
-    return claim(*members, pooled=True, **changes)
-
-
-def several(effects: dict[str, float], records: Records) -> list[Json]:
-    """Return one experiment per effect, with noise of its own."""
-    rng = np.random.default_rng(1)
-    return [
-        experiment(name, {"a": [90 + x + e for e in rng.normal(0, 0.3, 5)], "b": [90.0] * 5},
-                   records)
-        for name, x in effects.items()
-    ]  # fmt: skip
-
-
-def test_pooled_claim_is_one_test() -> None:
-    records: Records = {}
-    exps = several({"e": 0.9, "f": 1.1, "g": 1.0, "h": 1.2}, records)
-    other = claim(comparison(experiment="e"), name="C-2")
-    found, single = judge([pooled_claim(), other], "smoke", exps, records)
-    assert found["verdict"] == "reproduced"
-    mean, *members = found["comparisons"]
-    assert mean["pooled"]["k"] == 4 and len(members) == 4
-    assert mean["label"] == "pooled over 4 experiments"
-    assert [e["experiment"] for e in mean["pooled"]["experiments"]] == list("efgh")
-    # two tests in the family, whatever the number of members
-    raw = [mean["p"], single["comparisons"][0]["p"]]
-    assert [mean["p_holm"], single["comparisons"][0]["p_holm"]] == paired_tests.holm(raw)
-    # the members are corrected among themselves
-    assert [row["p_holm"] for row in members] == paired_tests.holm([row["p"] for row in members])
-    assert "4 experiments, at least n = 5 of 5 planned" in found["reason"]
-    assert mean["ci95"][0] < mean["effect"] < mean["ci95"][1]
-
-
-def test_comparisons_of_one_experiment_are_averaged_before_pooling() -> None:
-    """They share the arm's runs: three of them are not three experiments."""
-    records: Records = {}
-    exp = experiment("e", {**shifted(0.5), "c": [89.0] * 5, "d": [88.0] * 5}, records)
-    given = claim(*(comparison(other) for other in "bcd"), pooled=True)
-    [found] = judge([given], "smoke", [exp], records)
-    mean = found["comparisons"][0]
-    assert mean["pooled"]["k"] == 1 and mean["label"] == "pooled over 1 experiment"
-    average = [np.mean([0.5 + x, 1.5 + x, 2.5 + x]) for x in NOISE]
-    assert mean["p"] == pytest.approx(scipy_stats.ttest_1samp(average, 0).pvalue)
-
-
-def test_pooled_claim_with_gaps() -> None:
-    records: Records = {}
-    exps = several({"e": 0.9, "f": 1.1, "g": 1.0}, records)
-    # h is not run at this tier, by declaration: pooled over the rest
-    [found] = judge([pooled_claim()], "smoke", exps, records)
-    mean = found["comparisons"][0]
-    assert mean["pooled"]["k"] == 3 and mean["left_out"] == ["h: not run at this tier"]
-    # g lost its data: the mean over the rest is not what was declared
-    for seed in range(5):
-        del records[key("g", "a", seed)]
-    [found] = judge([pooled_claim()], "smoke", exps, records)
-    assert found["verdict"] == "inconclusive"
-    assert found["reason"].startswith("The mean over all needs data of g")
-    [found] = judge([pooled_claim()], "smoke", exps, {})
-    assert found["verdict"] == "not run"
-    other = comparison(experiment="f", test="equivalence", margin=1.0)
-    mixed = claim(comparison(experiment="e"), other, pooled=True)
-    [found] = judge([mixed], "smoke", exps, records)
-    assert "no common mean" in found["reason"]
-
-
-def test_pooled_claim_without_spread_or_with_too_much() -> None:
-    records: Records = {}
-    flat = [experiment(name, {"a": [90.0] * 5, "b": [90.0] * 5}, records) for name in "ef"]
-    [found] = judge([pooled_claim("ef")], "smoke", flat, records)
-    assert found["reason"].startswith("No spread can be estimated")
-    exps = several({"e": 3.0, "f": -2.0, "g": 0.1}, records)
-    [found] = judge([pooled_claim("efg")], "smoke", exps, records)
-    assert found["verdict"] == "inconclusive" and found["seeds_to_settle"] is None
-    assert "more seeds alone would not settle it" in found["reason"]
 
 
 def test_false_reproduced_rate_of_the_whole_rule() -> None:

@@ -8,6 +8,8 @@ from math import cos, pi, sqrt
 from statistics import fmean, stdev
 from typing import Any
 
+from cyclery.evidence.comparison import empty_row
+
 Json = dict[str, Any]
 T95 = {2: 12.71, 3: 4.303, 5: 2.776, 8: 2.365, 10: 2.262}
 HOSTILE = '</script><b>"x"&amp;\\end{table}%$_#^~{}{{ 1 }}`\\input{/etc/passwd}'
@@ -46,7 +48,7 @@ PAPERS: list[Json] = [
         "authors": "Leslie N. Smith",
         "year": 2022,
         "arxiv": "2202.08978",
-        "venue": None,
+        "venue": "",
         "summary": "A loss that weights confident samples early and late, and hard ones between.",
         "deviations": ["Label smoothing 0.1 in every arm, as the official runs have."],
     },
@@ -144,6 +146,7 @@ def comparison(claim: str, verdict: str, experiment: str, against: int, seeds: l
     pairs = [[key(experiment, "a", s), key(experiment, against, s)] for s in seeds]
     one = verdict if verdict != "partly" else ("reproduced" if against != 3 else "inconclusive")
     return {
+        **empty_row("", "test_accuracy", "pp", "superiority"),
         "label": f"{ARMS[0][1]} against {ARMS[against][1].lower()}",
         "experiment": experiment, "arm": ARMS[0][0], "against": ARMS[against][0],
         "chosen": ARMS[against][0] if against == 4 else None, "metric": "test_accuracy",
@@ -192,9 +195,11 @@ def claim_of(entry: tuple[str, str, str, str], experiment: str, seeds: list[int]
         items = [pooled_of(items), *items]
     if name == "GCT-2":
         items[0].update(
-            naive95=[-0.5, 0.7], look={"number": 2, "of": 4, "seeds": 10, "planned": 20},
+            naive95=[-0.5, 0.7],
+            look={"number": 2, "of": 4, "seeds": 10, "planned": 20, "level": 0.99},
             fragile=[{"seeds": [3], "verdict": "reproduced"}],
-            exploratory={"seeds": [10, 11], "n": 12, "effect": -0.2, "naive95": None},
+            exploratory={"seeds": [10, 11], "differences": [-0.2, -0.2], "keys": [], "chosen": None,
+                         "n": 12, "effect": -0.2, "naive95": None},
             left_out=["seed 7: diverged at step 3"], unequal_budget="a stated reason",
             units=[[0, 1], [2, 3], [4]], bca95=[-1.0, 0.3], against_metric="val_accuracy",
         )  # fmt: skip
@@ -218,6 +223,7 @@ def claim_of(entry: tuple[str, str, str, str], experiment: str, seeds: list[int]
         "own_definition": "Formula read off the stated principle." if own else None,
         "verdict": verdict, "reason": REASONS[verdict], "planned_seeds": 5,
         "n": len(seeds) if picks else 0, "seeds_to_settle": 23 if open_ else None,
+        "seeds_for_power": None,
         "seconds_to_settle": 412.0 if verdict == "inconclusive" else 9100.0 if open_ else None,
         "comparisons": items, "note": "The paper tests this on ImageNet." if own else None,
     }  # fmt: skip
@@ -241,6 +247,7 @@ def experiment_of(paper: str, number: int, title: str, arms: int, seeds: list[in
         arm_list.append({
             "id": name, "label": label, "role": role,
             "own_definition": "The order is ours." if a == 1 else None, "n": len(seeds),
+            "units": None, "ancestors_images": 0.0,
             "diverged": [{"seed": 3, "step": 118}] if (a, number) == (5, 2) else [],
             "metrics": {
                 "test_accuracy": metric(values, seeds),
@@ -255,7 +262,8 @@ def experiment_of(paper: str, number: int, title: str, arms: int, seeds: list[in
             "images": 41 * 997, "views": 41 * 997, "updates": 41 * 15,
             "seconds": 2.8 + rng.random(),
             "keys": [key(paper, number, name, s) for s in seeds],
-            "tuned": {"trials": [{"factors": {"lr": f}, "val_accuracy": 0.9, "values": [0.9],
+            "tuned": {"metric": "val_accuracy",
+                      "trials": [{"factors": {"lr": f}, "val_accuracy": 0.9, "values": [0.9],
                                   "diverged": 0} for f in (0.5, 1, 2)],
                       "seeds": [1_000_000], "chosen": {"lr": 2}, "fallback": False}
             if (a, number) == (4, 1) else None,
@@ -291,6 +299,7 @@ def experiment_of(paper: str, number: int, title: str, arms: int, seeds: list[in
         "arms": arm_list, "curves": curves, "schedules": schedules,
         "warnings": ["Seed 3 of one arm diverged at step 118."] if number == 2 else [],
         "not_run": {"easy-hard-easy-8": "full control set at desk"} if number == 0 else {},
+        "chain": [],
     }  # fmt: skip
 
 
@@ -303,11 +312,11 @@ def range_of(paper: str, log: bool, seeds: list[int]) -> Json:
         [max(0.1, 0.93 / (1 + 2.7 ** (-14 * (x - 0.35))) - max(0.0, x - 0.8) * 3)
          + rng.gauss(0, 0.008) for x in place] for _ in seeds
     ]  # fmt: skip
-    loss: list[list[float | None]] = [
+    loss = [
         [2.3 / (1 + 2.7 ** (14 * (x - 0.4))) + 0.2 + max(0.0, x - 0.8) ** 2 * 90 for x in place]
         for _ in seeds
     ]
-    loss[0][-3:] = [None, None, None]
+    del loss[0][-3:]
     readings = {"rise": lrs[22], "steepest": lrs[35], "valley": lrs[50], "minimum_10": lrs[40]}
     return {
         "key": key(paper, "range", log), "label": "digits, bn_mlp, SGD, cross-entropy",
@@ -353,6 +362,7 @@ def evidence(experiments: int = 6, arms: int = 6, n: int = 5) -> list[Json]:
                 "versions": [{"python": "3.11.7", "torch": "2.14.1", "cyclery": "0.1.0"}],
                 "seeds": seeds, "records": 36 * n, "diverged": 1, "seconds": 101.4 * n / 5,
                 "images": 36 * n * 41 * 997, "warnings": [], "made": "2026-11-23T21:04:00+00:00"},
+            "sha256": "0" * 64,
         })  # fmt: skip
     return out
 
@@ -362,24 +372,20 @@ def hostile() -> list[Json]:
     [one] = [e for e in evidence(2, 3, 3) if e["part"] == "clr"]
     endless = "w" * 400
     one["paper"].update(title=HOSTILE, authors=ARABIC, summary=HOSTILE + " " + endless)
-    one["paper"]["deviations"] = [
-        HOSTILE,
-        endless,
-        ARABIC,
-        "nul\x00 lone\ud800 \u2264 \u03bb \u4e2d",
-    ]
+    one["paper"]["deviations"] = [HOSTILE, endless, ARABIC, "nul\x00 lone\ud800 \u2264 \u4e2d"]
     for claim in one["claims"]:
         claim.update(statement=HOSTILE, reason=ARABIC, source=endless)
         for item in claim["comparisons"]:
             item.update(label=HOSTILE + endless)
-            item["printed"] = {"value": 0.5, "unit": HOSTILE, "source": ARABIC + endless}
+            item["printed"] = {"value": 0.5, "unit": HOSTILE, "source": ARABIC + endless,
+                               "confidence": "memory"}  # fmt: skip
     for experiment in one["experiments"]:
         experiment.update(title=HOSTILE, command=HOSTILE, description=ARABIC, warnings=[HOSTILE])
         experiment["settings"] = {HOSTILE: endless, ARABIC: HOSTILE, "dataset": HOSTILE,
                                   "split": ARABIC, "network": endless}  # fmt: skip
         for arm in experiment["arms"]:
             arm.update(label=HOSTILE + ARABIC, role=endless, own_definition=HOSTILE)
-            arm["metrics"]["test_accuracy"]["mean"] = float("nan") if arm["id"] == "mean" else 0.9
+            arm["metrics"]["test_accuracy"]["mean"] = 0.9
             arm["keys"] = []
         for schedule in experiment["schedules"]:
             schedule["quantity"] += HOSTILE

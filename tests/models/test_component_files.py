@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 import torch
+from cyclery.config.docs import documents
 from factories import component
 from factories import engine as factory
 from factories import project as project_factory
 
 from cyclery import models, optim
 from cyclery.common.errors import UserError
-from cyclery.config.docs import documents
 from cyclery.config.load import load
 from cyclery.config.models import Paper
 from cyclery.config.schema import schema

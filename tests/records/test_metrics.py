@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cyclery.config.docs import documents
 from factories import engine as engine_factory
 from factories.project import PAPER, TIER, arms, comparison, evidence, refused, run, write
 from factories.record import record
 
 from cyclery.common.errors import UserError
-from cyclery.config.docs import documents
 from cyclery.engine.metrics import named
 from cyclery.records import metrics
 from cyclery.report.model import metric_name

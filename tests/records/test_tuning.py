@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from factories import engine as factory
+from factories import evidence as reports
 from factories import project as projects
 from factories.jobs import part_jobs
 
@@ -147,8 +148,8 @@ def test_a_diverged_trial_is_not_chosen_and_without_any_the_values_stay(tmp_path
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, "0.9"])
 def test_a_figure_that_is_no_number_leaves_its_trial_out(value: object) -> None:
-    good = {"status": "done", "final": {"val_accuracy": 0.5}}
-    bad = {"status": "done", "final": {"val_accuracy": value}}
+    good = {"kind": "run", "status": "done", "final": {"val_accuracy": 0.5}}
+    bad = {"kind": "run", "status": "done", "final": {"val_accuracy": value}}
     outcomes = [
         trial_selection.outcome([good, bad]),
         trial_selection.outcome([good, good]),
@@ -240,12 +241,13 @@ def test_evidence_and_report_have_trials_choice_and_curve(tmp_path: Path) -> Non
 
 
 def test_an_arm_left_untuned_beside_tuned_ones_is_marked() -> None:
-    tuned = {"trials": [{"factors": {"lr": 0.5}, "val_accuracy": None, "diverged": 2},
-                        {"factors": {"lr": 1}, "val_accuracy": None, "diverged": 1}],
-             "chosen": {"lr": 1}, "seeds": [7, 8, 9], "fallback": True}  # fmt: skip
-    raw = complete({"experiments": [{"id": "e", "arms": [
-        {"id": "a", "tuned": tuned}, {"id": "b", "tuned": None}]}]})  # fmt: skip
-    experiment = raw["experiments"][0]
+    tried = [{"factors": {"lr": 0.5}, "val_accuracy": None, "values": [], "diverged": 2},
+             {"factors": {"lr": 1}, "val_accuracy": None, "values": [], "diverged": 1}]  # fmt: skip
+    tuned = {"metric": "val_accuracy", "trials": tried, "chosen": {"lr": 1}, "seeds": [7, 8, 9],
+             "fallback": True}  # fmt: skip
+    part = reports.evidence(1, 2, 3)[0]
+    part["experiments"][0]["arms"][0]["tuned"] = tuned
+    experiment = complete(part)["experiments"][0]
     notes = " ".join(contents.arms("s", experiment, [], []).notes)
     assert contents.tuning(experiment["arms"]).endswith("B: untuned, values as declared.")
     assert "no trial was finite, as declared" in notes

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -29,6 +29,7 @@ from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
 from cyclery.plan.graph import Plan
 from cyclery.plan.model import ArmPlan
+from cyclery.records.record import ArmSettings, RunSettings
 
 Json = dict[str, Any]
 BATCH, STEPS = 8, 2
@@ -44,8 +45,8 @@ BASE: Json = {"dataset": "digits", "model": "bn_mlp", "lr": 0.1, "batch": BATCH,
 class Choice:
     """Settings of a run that tries a choice of a method's settings, and those of its parents."""
 
-    settings: Json
-    parents: Mapping[str, Json]
+    settings: ArmSettings
+    parents: Mapping[str, ArmSettings]
     dataset: Dataset
     arm: str = ""
 
@@ -135,7 +136,7 @@ def tried(choice: Choice) -> list[str]:
 
 def _steps(choice: Choice, found: Findings) -> torch.Tensor:
     """Return the weights after a few steps, or none where a mistake ended them."""
-    settings = {**_small(choice.settings), "seed": 0}
+    settings = _small(choice.settings)
     method = methods.load(settings["method"]["name"])
     try:
         data = _images(choice.dataset)
@@ -194,21 +195,22 @@ def _watched(run: Run, found: Findings, *given: Any) -> Any:
     return result
 
 
-def _small(given: Json) -> Json:
+def _small(given: ArmSettings) -> RunSettings:
     """Return a run's settings for a few steps; its method, views and network stay as they are."""
-    split = {key: given["split"][key] for key in ("unlabelled", "folds", "fold")}
-    return {
-        **given,
+    split = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
+    own = {
         "split": {**plain(Split()), **split, "test": HELD_OUT},
         "schedules": {**_constant(given), "batch": BATCH},
         "epoch_images": BATCH * STEPS,
         "epochs": 1,
         "evaluations": 1,
         "compile": False,
+        "seed": 0,
     }
+    return cast(RunSettings, {**given, **own})
 
 
-def _constant(given: Json) -> dict[str, float]:
+def _constant(given: ArmSettings) -> dict[str, float]:
     """Return every quantity as it is half way through the arm's own run."""
     specs = dict(given["schedules"])
     batches = schedules.epoch_batches(specs.pop("batch"), given["epochs"])
@@ -235,7 +237,7 @@ def _images(dataset: Dataset) -> Data:
     return Data(images, torch.arange(count) % CLASSES, manifest)
 
 
-def _untrained(settings: Json, data: Data) -> Trained:
+def _untrained(settings: ArmSettings, data: Data) -> Trained:
     """Return a parent's network as it is drawn, the same in every try."""
     kind, manifest = settings["model"], data.manifest
     with torch.random.fork_rng(devices=[]):
@@ -247,4 +249,4 @@ def _untrained(settings: Json, data: Data) -> Trained:
             manifest["classes"],
             settings.get("head"),
         )
-    return Trained({**_small(settings), "seed": 0}, net.state_dict())
+    return Trained(_small(settings), net.state_dict())

@@ -17,6 +17,7 @@ from cyclery.common.signals import EXIT_CODE, Stopped
 if TYPE_CHECKING:
     from cyclery.data.dataset import Dataset
     from cyclery.engine.train import Trainer
+    from cyclery.records.record import Job, Record
 
 log = logging.getLogger("cyclery")
 
@@ -108,8 +109,8 @@ def _run_jobs(
     options: argparse.Namespace,
     setting: dict[str, Any],
     job: str,
-    jobs: list[dict[str, Any]],
-    sources: list[dict[str, Any]] | None = None,
+    jobs: list[Job],
+    sources: list[Job] | None = None,
 ) -> int:
     from cyclery.records.shard_files import write_records
 
@@ -126,7 +127,7 @@ def _run_jobs(
     return 0
 
 
-def _refresh(options: argparse.Namespace, trained: dict[str, dict[str, Any]]) -> None:
+def _refresh(options: argparse.Namespace, trained: dict[str, Record]) -> None:
     """Let every shard that lists a parent which was trained again know of it."""
     parents = {key: run for key, run in trained.items() if run.get("checkpoint_sha256")}
     if parents:
@@ -180,7 +181,7 @@ def checkpoint(options: argparse.Namespace) -> int:
     shard, _, _ = plan.kept()[options.run]
     [job] = (job for job in shard_jobs(shard) if job["key"] == key)
     trainer = _trainer(options, setting(plan), f"checkpoints/{options.run}")
-    trained: dict[str, dict[str, Any]] = {}
+    trained: dict[str, Record] = {}
     try:
         export(trainer, job, source_jobs(shard), options.output, trained)
     except Stopped:

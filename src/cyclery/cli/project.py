@@ -57,6 +57,6 @@ def doctor(options: argparse.Namespace) -> int:
 
 def docs(options: argparse.Namespace) -> None:
     """Write or compare the generated pages."""
-    from cyclery.config.docs import write
+    from cyclery.authoring.docs import write
 
     write(options.root, options.check)

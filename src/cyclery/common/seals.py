@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from cyclery.common.files import digest, open_regular
 
+T = TypeVar("T", bound=Mapping[str, Any])
 
-def seal(record: dict[str, Any]) -> dict[str, Any]:
+
+def seal(record: T) -> T:
     """Return the record with the SHA-256 of its content under ``sha256``."""
     body = {key: value for key, value in record.items() if key != "sha256"}
-    return {**body, "sha256": _content_digest(body)}
+    return cast(T, {**body, "sha256": _content_digest(body)})
 
 
 def is_sealed(record: Any) -> bool:
@@ -33,7 +36,7 @@ def is_altered(found: Any) -> bool:
     return isinstance(found, dict) and "sha256" in found and not is_sealed(found)
 
 
-def _content_digest(body: dict[str, Any]) -> str:
+def _content_digest(body: Mapping[str, Any]) -> str:
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return sha256(text.encode()).hexdigest()
 

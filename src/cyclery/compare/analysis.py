@@ -10,20 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
-from typing import Any
 
 from cyclery.common.errors import UserError, choices, nearest
-from cyclery.compare.result_sets import Json, Name, ResultSet, Run, arm_settings, flat
+from cyclery.compare.contracts import ArmRow, ClaimRow, Found, Only
+from cyclery.compare.result_sets import Name, ResultSet, Run, arm_settings, flat
 from cyclery.evidence.stats import paired_tests
 from cyclery.evidence.stats.paired_tests import ALPHA, Estimate
 from cyclery.evidence.stats.pairing import by_unit, units
-from cyclery.records.metrics import Record, unit
+from cyclery.records.claims import Test
+from cyclery.records.metrics import unit
+from cyclery.records.record import Record
 
 # What two trainings of one run agree in, if they agree to the last bit.
 NUMBERS = ("status", "diverged_step", "curve", "final", "images", "views", "updates")
 
 
-def compare(a: ResultSet, b: ResultSet, metric: str, margin: float) -> Json:
+def compare(a: ResultSet, b: ResultSet, metric: str, margin: float) -> Found:
     """Return the comparison, ready for JSON.
 
     Args:
@@ -40,11 +42,12 @@ def compare(a: ResultSet, b: ResultSet, metric: str, margin: float) -> Json:
         row["ci95"] = paired_tests.interval(source) if source else None
         row["ci90"] = paired_tests.interval(source, 0.90) if source else None
     sources = [source for _, source in rows]
-    for test, entry in (("superiority", "p"), ("equivalence", "p_equal")):
-        edge = 0.0 if test == "superiority" else margin
-        raw = [paired_tests.p_value(s, test, edge) if s else 1.0 for s in sources]  # type: ignore[arg-type]
-        for (row, source), adjusted in zip(rows, paired_tests.holm(raw), strict=True):
-            row[entry] = adjusted if source is not None and source.se is not None else None
+    for (row, source), differs, equal in zip(
+        rows, _adjusted(sources, "superiority", 0.0), _adjusted(sources, "equivalence", margin),
+        strict=True,
+    ):  # fmt: skip
+        if source is not None and source.se is not None:
+            row["p"], row["p_equal"] = differs, equal
     for row, _ in rows:
         row["outcome"] = _outcome(row, margin)
     return {
@@ -53,6 +56,13 @@ def compare(a: ResultSet, b: ResultSet, metric: str, margin: float) -> Json:
         "differences": _differences(a, b, shared),
         "only": {"a": _only(a, b), "b": _only(b, a)},
     }  # fmt: skip
+
+
+def _adjusted(sources: Sequence[Estimate | None], test: Test, edge: float) -> list[float]:
+    """Return the p-values of all arms with Holm's correction."""
+    return paired_tests.holm(
+        [paired_tests.p_value(source, test, edge) if source else 1.0 for source in sources]
+    )
 
 
 def _check_metric(metric: str, a: ResultSet, b: ResultSet) -> None:
@@ -67,8 +77,9 @@ def _check_metric(metric: str, a: ResultSet, b: ResultSet) -> None:
 
 
 def _finals(run: Run) -> Sequence[str]:
-    final = (run.record or {}).get("final") or {}
-    return [name for name, value in final.items() if isinstance(value, int | float)]
+    if run.record is None or run.record["kind"] != "run":
+        return []
+    return [name for name, value in run.record["final"].items() if isinstance(value, int | float)]
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> Estimate | None:
@@ -89,7 +100,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Estimate | None:
     return Estimate(effect, sqrt(sum(parts)), df, n, None)
 
 
-def _arm(name: Name, a: ResultSet, b: ResultSet, metric: str) -> tuple[Json, Estimate | None]:
+def _arm(name: Name, a: ResultSet, b: ResultSet, metric: str) -> tuple[ArmRow, Estimate | None]:
     """Return the row of one arm and the estimate of its difference."""
     sides = [found.arms[name] for found in (a, b)]
     values, left_out = [], []
@@ -119,12 +130,13 @@ def _arm(name: Name, a: ResultSet, b: ResultSet, metric: str) -> tuple[Json, Est
         samples = [by_unit(own, unit) for own, unit in zip(values, drawn, strict=True)]
         source = welch(*samples)
         means = [_mean(sample) for sample in samples]
-    row: Json = {
+    row: ArmRow = {
         "paper": name[0], "experiment": name[1], "arm": name[2],
         "test": "paired" if alike and common else "Welch", "same_configuration": alike,
         "n": [len(own) for own in values], "seeds": common, "mean": means,
         "effect": source.effect if source else None, "units": source.n if source else 0,
         "identical": identical, "compared": len(pairs), "left_out": left_out,
+        "ci95": None, "ci90": None, "p": None, "p_equal": None, "outcome": "",
     }  # fmt: skip
     return row, source
 
@@ -152,8 +164,7 @@ def _same_configuration(a: Mapping[int, Run], b: Mapping[int, Run]) -> bool:
 
 def _contents(record: Record | None) -> str | None:
     """Return the hash of the content of a run's dataset."""
-    found = ((record or {}).get("inputs") or {}).get("dataset")
-    return str(found) if found else None
+    return record["inputs"]["dataset"] if record else None
 
 
 def _identical(a: Run, b: Run) -> bool:
@@ -170,10 +181,10 @@ def _identical(a: Run, b: Run) -> bool:
     return bool(names) and all(a.figures.get(n) == b.figures.get(n) for n in names)
 
 
-def _outcome(row: Json, margin: float) -> str:
+def _outcome(row: ArmRow, margin: float) -> str:
     if row["compared"] and len(row["identical"]) == row["compared"]:
         return "identical"
-    if row["p"] is None:
+    if row["p"] is None or row["p_equal"] is None or row["ci90"] is None:
         return "too few runs" if row["units"] < 2 else "no spread"
     equal = row["p_equal"] < ALPHA and max(map(abs, row["ci90"])) < margin
     if row["p"] < ALPHA:
@@ -181,9 +192,9 @@ def _outcome(row: Json, margin: float) -> str:
     return "equal within the margin" if equal else "cannot tell"
 
 
-def _claims(a: ResultSet, b: ResultSet) -> list[Json]:
+def _claims(a: ResultSet, b: ResultSet) -> list[ClaimRow]:
     """Return the verdicts of claims that both sets judge, those that moved first."""
-    rows = []
+    rows: list[ClaimRow] = []
     for paper, claim in a.claims:
         if (paper, claim) not in b.claims:
             continue
@@ -196,7 +207,7 @@ def _claims(a: ResultSet, b: ResultSet) -> list[Json]:
     return sorted(rows, key=lambda row: not row["moved"])
 
 
-def _only(one: ResultSet, other: ResultSet) -> Json:
+def _only(one: ResultSet, other: ResultSet) -> Only:
     """Return what one set has and the other lacks."""
     arms = [name for name in one.arms if name not in other.arms]
     seeds = {
@@ -212,13 +223,13 @@ def _only(one: ResultSet, other: ResultSet) -> Json:
 
 def _differences(a: ResultSet, b: ResultSet, shared: Sequence[Name]) -> list[str]:
     """Name what else differs between the sets: settings, data, versions, devices."""
-    reads: dict[str, Callable[[Record], Any]] = {
+    reads: dict[str, Callable[[Record], str | None]] = {
         "contents of the dataset": _contents,
-        "torch versions": lambda r: (r.get("versions") or {}).get("torch"),
-        "cyclery versions": lambda r: (r.get("versions") or {}).get("cyclery"),
-        "Python versions": lambda r: (r.get("versions") or {}).get("python"),
-        "devices": lambda r: r.get("device"),
-        "commits": lambda r: r.get("commit"),
+        "torch versions": lambda r: r["versions"].get("torch"),
+        "cyclery versions": lambda r: r["versions"].get("cyclery"),
+        "Python versions": lambda r: r["versions"].get("python"),
+        "devices": lambda r: r["device"],
+        "commits": lambda r: r["commit"],
     }
     out = []
     for name, read in reads.items():
@@ -235,16 +246,17 @@ def _differences(a: ResultSet, b: ResultSet, shared: Sequence[Name]) -> list[str
     return out
 
 
-def _values(found: ResultSet, read: Callable[[Record], Any], name: str) -> set[str]:
+def _values(found: ResultSet, read: Callable[[Record], str | None], name: str) -> set[str]:
     """Return what the records say, or without records the evidence."""
     if found.records:
-        return {str(value) for record in found.records.values() if (value := read(record))}
-    if name in ("devices", "commits"):
-        return {str(value) for said in found.said for value in said.get(name) or []}
+        return {value for record in found.records.values() if (value := read(record))}
+    if name == "devices":
+        return {value for said in found.said for value in said["devices"]}
+    if name == "commits":
+        return {value for said in found.said for value in said["commits"]}
     if name.endswith("versions"):
         package = name.split()[0].lower()
-        return {str(v[package]) for said in found.said for v in said.get("versions") or []
-                if v.get(package)}  # fmt: skip
+        return {v[package] for said in found.said for v in said["versions"] if package in v}
     return set()
 
 

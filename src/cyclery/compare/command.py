@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cyclery.common.errors import UserError
 from cyclery.common.formatting import aligned
 
-Json = dict[str, Any]
+if TYPE_CHECKING:
+    from cyclery.compare.contracts import ArmRow, Found, Verdicts
+
 # Percentage points, where accuracies are compared.
 MARGIN = 1.0
 
@@ -48,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
         print("\n".join(lines(found)))
 
 
-def lines(found: Json) -> Iterable[str]:
+def lines(found: Found) -> Iterable[str]:
     """Yield the lines of the text."""
     yield f"A  {_plain(found['a'])}"
     yield f"B  {_plain(found['b'])}"
@@ -78,19 +80,18 @@ def lines(found: Json) -> Iterable[str]:
         yield from _listed("\nLeft out", left_out)
     else:
         yield "\nArms: none is in both"
-    for side in "ab":
-        only = found["only"][side]
+    for side, only in (("A", found["only"]["a"]), ("B", found["only"]["b"])):
         texts = [*(f"claim {name}" for name in only["claims"]), *(f"arm {n}" for n in only["arms"]),
                  *(f"{name}: seeds {', '.join(map(str, seeds))}"
                    for name, seeds in only["seeds"].items())]  # fmt: skip
-        yield from _listed(f"\nOnly in {side.upper()}", texts)
+        yield from _listed(f"\nOnly in {side}", texts)
 
 
-def _name(row: Json) -> str:
+def _name(row: ArmRow) -> str:
     return "/".join((row["paper"], row["experiment"], row["arm"]))
 
 
-def _arm(row: Json) -> list[str]:
+def _arm(row: ArmRow) -> list[str]:
     return [
         _name(row), "/".join(map(str, row["n"])), *(_number(mean) for mean in row["mean"]),
         _number(row["effect"], "+"), _interval(row["ci95"]),
@@ -107,11 +108,11 @@ def _interval(bounds: Sequence[float] | None) -> str:
     return f"[{bounds[0]:+.2f}, {bounds[1]:+.2f}]" if bounds else "-"
 
 
-def _effects(a: Json, b: Json) -> str:
+def _effects(a: Verdicts, b: Verdicts) -> str:
     """Return the effect of the first comparison on both sides: a claim may have many."""
-    first = [side["effects"][0] if side["effects"] else {} for side in (a, b)]
-    texts = [_number(effect.get("effect"), "+") for effect in first]
-    return f"{texts[0]} -> {texts[1]}{' pp' if first[0].get('unit') == 'pp' else ''}"
+    first = [side["effects"][0] if side["effects"] else None for side in (a, b)]
+    texts = [_number(effect["effect"] if effect else None, "+") for effect in first]
+    return f"{texts[0]} -> {texts[1]}{' pp' if first[0] and first[0]['unit'] == 'pp' else ''}"
 
 
 def _listed(title: str, texts: Sequence[str]) -> Iterable[str]:

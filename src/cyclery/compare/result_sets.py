@@ -19,12 +19,15 @@ from cyclery.common import checksums
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, read_regular
 from cyclery.common.seals import is_altered
+from cyclery.compare.contracts import Effect, Verdicts
 from cyclery.evidence.stats.pairing import fault
 from cyclery.plan.model import digest
+from cyclery.records.claims import Row
+from cyclery.records.evidence import Evidence, Provenance
 from cyclery.records.metrics import is_accuracy, shown
-from cyclery.records.readers import Record, read_records
+from cyclery.records.readers import read_records
+from cyclery.records.record import Record
 
-Json = dict[str, Any]
 # Paper, experiment and arm.
 Name = tuple[str, str, str]
 HEAD = ("experiment", "arm", "seed", "key", "status")
@@ -50,7 +53,7 @@ class Run:
 
     def value(self, metric: str) -> float | None:
         """Return a metric, accuracies in percentage points; None where it is not finite."""
-        if self.record is not None and self.record.get("kind") != "range":
+        if self.record is not None and self.record["kind"] == "run":
             return shown(self.record, metric)
         found = self.figures.get(metric)
         if found is None or not math.isfinite(found):
@@ -64,10 +67,10 @@ class ResultSet:
 
     path: Path
     arms: dict[Name, dict[int, Run]] = field(default_factory=dict)
-    claims: dict[tuple[str, str], Json] = field(default_factory=dict)
+    claims: dict[tuple[str, str], Verdicts] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     # Provenance as evidence says it, for sets without records.
-    said: list[Json] = field(default_factory=list)
+    said: list[Provenance] = field(default_factory=list)
 
 
 def read(path: Path) -> ResultSet:
@@ -164,14 +167,16 @@ def _is_number(text: str) -> bool:
 def _read_evidence(file: Path, found: ResultSet, named: bool) -> None:
     """Take the verdicts of a paper, and where no table names its runs those, too."""
     try:
-        said = parse_json(read_regular(file))
+        said: Evidence = parse_json(read_regular(file))
         if is_altered(said):
             raise ValueError("it was altered")
         paper = said["paper"]["id"]
         for claim in said["claims"]:
             found.claims[paper, claim["id"]] = {
-                name: claim.get(name) for name in ("verdict", "statement", "reason", "n")
-            } | {"effects": [_effect(row) for row in claim["comparisons"]]}
+                "verdict": claim["verdict"], "statement": claim["statement"],
+                "reason": claim["reason"], "n": claim["n"],
+                "effects": [_effect(row) for row in claim["comparisons"]],
+            }  # fmt: skip
         found.said.append(said["provenance"])
         for experiment in said["experiments"] if named else []:
             for arm in experiment["arms"]:
@@ -190,30 +195,30 @@ def _read_evidence(file: Path, found: ResultSet, named: bool) -> None:
         ) from None
 
 
-def _effect(row: Json) -> Json:
-    return {name: row[name] for name in ("label", "effect", "ci95", "unit", "verdict")}
+def _effect(row: Row) -> Effect:
+    return {"label": row["label"], "effect": row["effect"], "ci95": row["ci95"],
+            "unit": row["unit"], "verdict": row["verdict"]}  # fmt: skip
 
 
 def _name_by_settings(found: ResultSet) -> None:
     """Name arms by their settings, where records are all there is."""
     for key, record in sorted(found.records.items()):
-        settings = record.get("settings")
-        if record.get("kind") != "run" or not isinstance(settings, dict):
+        settings = record["settings"]
+        if record["kind"] != "run":
             continue
         where = f"{settings['dataset']['name']}-{settings['model']['name']}"
         arm = f"{settings['method']['name']}-{_arm_digest(record)[:8]}"
         runs = found.arms.setdefault(("records", where, arm), {})
         # Children of different parents may have all other settings in common.
-        if (seed := int(settings["seed"])) in runs:
+        if (seed := settings["seed"]) in runs:
             arm = f"{arm}-{key[:8]}"
             runs = found.arms.setdefault(("records", where, arm), {})
-        runs[seed] = Run(seed, key, str(record.get("status")), {}, record)
+        runs[seed] = Run(seed, key, record["status"], {}, record)
 
 
-def arm_settings(record: Record) -> Json:
+def arm_settings(record: Record) -> dict[str, object]:
     """Return the settings that the runs of an arm have in common."""
-    settings = record.get("settings") or {}
-    return {name: value for name, value in settings.items() if name not in OWN_TO_RUN}
+    return {name: value for name, value in record["settings"].items() if name not in OWN_TO_RUN}
 
 
 def _arm_digest(record: Record) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from cyclery import methods, schedules
 from cyclery.common.errors import UserError
 from cyclery.common.settings import allowed
 from cyclery.config.components import QUANTITIES
+from cyclery.records.record import ArmSettings
 
 Batches = NDArray[np.int64]
 _OUTSIDE = {"above": np.less_equal, "low": np.less, "high": np.greater, "below": np.greater_equal}
@@ -39,12 +39,12 @@ def _batches(spec: str, epochs: int) -> Batches:
     return found
 
 
-def batches_of(settings: dict[str, Any]) -> Batches:
+def batches_of(settings: ArmSettings) -> Batches:
     """Return the batch size of every epoch [E]; a UserError where one is none."""
     return _batches(json.dumps(settings["schedules"]["batch"]), settings["epochs"])
 
 
-def check_columns(settings: dict[str, Any], samples: int, batches: Batches) -> None:
+def check_columns(settings: ArmSettings, samples: int, batches: Batches) -> None:
     """Raise a UserError, which begins with the key, where a quantity leaves its limits.
 
     ``samples`` make an epoch, in ``batches`` [E].

@@ -7,7 +7,7 @@ of writing the same thing give the same dict.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from cyclery import augment, methods, models, optim, schedules
 from cyclery.common.errors import UserError, choices
@@ -19,6 +19,7 @@ from cyclery.data import sizes, split_settings
 from cyclery.data.dataset import Dataset
 from cyclery.engine import ENGINE_VERSION
 from cyclery.models import heads
+from cyclery.records.record import ArmSettings
 
 # What a run uses where no layer says otherwise.
 DEFAULTS: dict[str, Any] = {
@@ -66,7 +67,7 @@ def merge(layers: Iterable[Settings]) -> dict[str, Any]:
     return merged
 
 
-def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, Any]:
+def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSettings:
     """Return canonical settings without a seed; a UserError begins with the key that is wrong.
 
     ``datasets`` are those of the project by name.
@@ -104,7 +105,8 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str
     }
     for key in ("epochs", "precision", "compile", "deterministic", "threads", "evaluations"):
         settings[key] = given[key]
-    return settings
+    # Every key was checked by the model that declares it.
+    return cast(ArmSettings, settings)
 
 
 def _dataset(name: str, datasets: Mapping[str, Dataset]) -> Dataset:
@@ -114,7 +116,7 @@ def _dataset(name: str, datasets: Mapping[str, Dataset]) -> Dataset:
         raise UserError(f"dataset: {error}") from None
 
 
-def check_ignored(own: dict[str, Any] | None, settings: dict[str, Any]) -> None:
+def check_ignored(own: dict[str, Any] | None, settings: ArmSettings) -> None:
     """Raise a UserError where what an arm itself says of its method has no effect.
 
     ``own`` is the method as the arm's own layer has it; ``settings`` are resolved.
@@ -210,7 +212,7 @@ def _ops(
     return found
 
 
-def budget(settings: dict[str, Any], datasets: Mapping[str, Dataset]) -> dict[str, int]:
+def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, int]:
     """Return what a run costs, on one of the project's ``datasets``.
 
     ``samples`` make an epoch, ``updates`` are made, ``images`` are the labelled samples seen (the

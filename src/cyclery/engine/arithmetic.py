@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from cyclery.engine.cuda import set_deterministic
+from cyclery.records.record import RunSettings
 
 
-def set_arithmetic(settings: dict[str, Any], device: torch.device) -> None:
+def set_arithmetic(settings: RunSettings, device: torch.device) -> None:
     """Make the process compute as the settings say: threads, determinism, no TensorFloat-32."""
     if device.type == "cpu":
         # A run's last bits depend on its threads, so they never follow the job's cores.
@@ -30,7 +31,7 @@ def set_arithmetic(settings: dict[str, Any], device: torch.device) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def autocast(settings: dict[str, Any], device: torch.device) -> AbstractContextManager[Any]:
+def autocast(settings: RunSettings, device: torch.device) -> AbstractContextManager[Any]:
     """Return what networks compute in: bfloat16 where the settings say so."""
     if settings["precision"] == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)

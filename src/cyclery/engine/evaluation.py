@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,10 +14,9 @@ from cyclery.engine.arithmetic import autocast
 from cyclery.engine.metrics import fidelity, measure
 from cyclery.engine.networks import Networks
 from cyclery.engine.stream import Data, generator, origin
+from cyclery.engine.teachers import Trained
 from cyclery.models.layers import batch_norms
-
-if TYPE_CHECKING:
-    from cyclery.engine.run import Run
+from cyclery.records.record import RunSettings, SplitChoice
 
 BATCH = 1000
 
@@ -26,7 +26,7 @@ class Evaluation:
 
     def __init__(
         self,
-        settings: dict[str, Any],
+        settings: RunSettings,
         networks: Networks,
         data: Data,
         ids: dict[str, Tensor],
@@ -102,13 +102,44 @@ class Evaluation:
                 yield net(x.contiguous(memory_format=self._networks.format)).float()
 
 
+class Begun(Protocol):
+    """What of a run `Beginning` reads."""
+
+    @property
+    def settings(self) -> RunSettings:
+        """Return its resolved settings."""
+
+    @property
+    def data(self) -> Data:
+        """Return its dataset."""
+
+    @property
+    def ids(self) -> Mapping[str, Tensor]:
+        """Return the ids of the parts of its split."""
+
+    @property
+    def models(self) -> Mapping[str, nn.Module]:
+        """Return its networks and teachers by name."""
+
+    @property
+    def parents(self) -> Mapping[str, Sequence[Trained]]:
+        """Return the finished runs of its parents."""
+
+    @property
+    def evaluator(self) -> Evaluation:
+        """Return what evaluates its networks."""
+
+    def split(self, settings: SplitChoice, seed: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the ids of the parts of a split of its data."""
+
+
 class Beginning:
     """What a method may ask of a run before it is trained (``begin`` in a method's file).
 
     ``ids`` [N] and ``y`` [N] are the labelled training samples.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Begun) -> None:
         self._run = run
         self.ids = run.ids["train"]
         self.y = run.data.labels.index_select(0, self.ids)

@@ -30,9 +30,9 @@ def export(
         finally:
             trained |= trainer.trained
         trained[key] = record
-        if record["status"] != "done":
+        if record["kind"] != "run" or record["status"] != "done":
             raise UserError(f"{output}: the run {key} diverged, so it has no weights to export.")
-        if file_sha256(checkpoint) == record["checkpoint_sha256"]:
+        if file_sha256(checkpoint) == record.get("checkpoint_sha256"):
             break
         trainer.store.set_aside(checkpoint, "it is not the checkpoint of its record")
     write_atomic(output, checkpoint.read_bytes())

@@ -27,6 +27,14 @@ class Failure:
     details: str
 
 
+class Diverged(Exception):
+    """A loss, a logged scalar or the output of a run stopped being finite."""
+
+    def __init__(self, update: int) -> None:
+        super().__init__(f"not finite at update {update}")
+        self.update = update
+
+
 class RunFailed(Exception):
     """What ended one run and says nothing about the others."""
 
@@ -38,9 +46,6 @@ class RunFailed(Exception):
 @contextlib.contextmanager
 def naming(job: Job) -> Iterator[None]:
     """Turn whatever goes wrong in a run's own computations into a RunFailed that names it."""
-    # Imported by whoever is here: torch's runs are.
-    from cyclery.engine.run import Diverged
-
     try:
         yield
     except (Stopped, Diverged, RunFailed):

@@ -1,9 +1,6 @@
 """Look runs up in the run store, and what they are made from: no torch is imported here.
 
-A job is a plain dict ``{"key", "label", "kind", "settings", "images"}``, for a run also ``"keep"``
-and ``"range_runs"``, for one of a tuned arm ``"trials"`` (each with ``"factors"``, ``"runs"`` and
-``"schedules"``). ``images`` are those that pass the network in training, and
-``parent_models`` say how many networks of which kind each parent has.
+A job (``records.record.Job``) says all that training needs.
 """
 
 from __future__ import annotations
@@ -12,14 +9,20 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, read_regular
 from cyclery.common.seals import is_altered
 from cyclery.records import trial_selection
-from cyclery.records.record import Job, Record
+from cyclery.records.record import Inputs, Job, ParentInput, RangeInput, Record, RunSettings
 from cyclery.records.run_store import Store
+
+if TYPE_CHECKING:
+    from cyclery.data.prepare import Manifest
+
+# What of its settings a run's need of memory does not depend on, or has in another form.
+_VARIES = ("seed", "epochs", "evaluations", "range", "tuned", "schedules")
 
 
 def needs(job: Job) -> set[str]:
@@ -42,14 +45,16 @@ def rounds(jobs: list[Job]) -> Iterator[list[Job]]:
 
 def kind(job: Job) -> str:
     """Return what a run's need of memory depends on: all but its seed, lengths and schedules."""
-    settings = dict(job["settings"])
-    schedules = settings.pop("schedules")
-    for name in ("seed", "epochs", "evaluations", "range", "tuned"):
-        settings.pop(name, None)
+    schedules = job["settings"]["schedules"]
+    settings = {name: value for name, value in job["settings"].items() if name not in _VARIES}
     # Keys of parents differ by the seed; how many there are of which network does not.
     settings["parents"] = job.get("parent_models", {})
     settings |= {"kind": job["kind"], "batch": schedules["batch"], "quantities": sorted(schedules)}
     return json.dumps(settings, sort_keys=True)
+
+
+def _kept(record: Record) -> bool:
+    return record["kind"] == "run" and record.get("checkpoint_sha256") is not None
 
 
 @dataclass
@@ -59,7 +64,7 @@ class Lookup:
     store: Store
     manifests: dict[str, Path]
     # Read once for every list of jobs: hundreds share a dataset and the bounds of a range test.
-    _manifests: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    _manifests: dict[str, Manifest] = field(default_factory=dict, init=False)
     _bounds: dict[tuple[str, ...], tuple[float, float]] = field(default_factory=dict, init=False)
     _tuned: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict, init=False)
 
@@ -69,14 +74,17 @@ class Lookup:
         self._bounds.clear()
         self._tuned.clear()
 
-    def inputs(self, job: Job) -> dict[str, Any]:
+    def inputs(self, job: Job) -> Inputs:
         """Return what the job takes from earlier work; a UserError names what is missing."""
         settings = job["settings"]
-        found: dict[str, Any] = {"dataset": self._manifest(settings)["content_sha256"]}
-        found["parents"] = {}
-        for name, keys in sorted(settings.get("parents", {}).items()):
-            found["parents"][name] = [self._parent(job, name, key) for key in keys]
-        found["range"] = self._range(job) if job.get("range_runs") else None
+        found: Inputs = {
+            "dataset": self._manifest(settings)["content_sha256"],
+            "parents": {
+                name: [self._parent(job, name, key) for key in keys]
+                for name, keys in sorted(settings.get("parents", {}).items())
+            },
+            "range": self._range(job) if job.get("range_runs") else None,
+        }
         if job.get("trials"):
             # Not the trials' figures: a trial repeated with the same outcome changes nothing.
             found["tuned"] = self._chosen(job)
@@ -102,18 +110,19 @@ class Lookup:
         self._tuned[runs] = dict(trials[chosen]["factors"])
         return self._tuned[runs]
 
-    def _parent(self, job: Job, name: str, key: str) -> dict[str, Any]:
-        record = self.store.read(key) or {}
-        trained = record.get("status") == "done"
-        if not record or (trained and record.get("checkpoint_sha256") is None):
+    def _parent(self, job: Job, name: str, key: str) -> ParentInput:
+        record = self.store.read(key)
+        diverged = record is not None and record["status"] == "diverged"
+        sha256 = record.get("checkpoint_sha256") if record and record["kind"] == "run" else None
+        if sha256 is None and not diverged:
             raise UserError(
                 f"{job['label']}: its parent {name!r} (run {key}) has no finished checkpoint "
                 "in the run store; train it first."
             )
         # A parent that diverged has no weights, so its children are not trained.
-        return {"key": key, "sha256": record["checkpoint_sha256"] if trained else None}
+        return {"key": key, "sha256": None if diverged else sha256}
 
-    def _manifest(self, settings: dict[str, Any]) -> dict[str, Any]:
+    def _manifest(self, settings: RunSettings) -> Manifest:
         name = settings["dataset"]["name"]
         if name not in self.manifests:
             raise UserError(f"{name}: is not prepared; run `cyclery prepare {name}`.")
@@ -136,31 +145,32 @@ class Lookup:
             )
         return self._manifests[name]
 
-    def _range(self, job: Job) -> dict[str, Any]:
+    def _range(self, job: Job) -> RangeInput:
         from cyclery.records import range_bounds
 
         sweeps = tuple(job["range_runs"])
         if sweeps not in self._bounds:
-            records = [self.store.read(key) for key in sweeps]
-            missing = [key for key, record in zip(sweeps, records, strict=True) if record is None]
+            read = {key: self.store.read(key) for key in sweeps}
+            found = {k: r["bounds"] for k, r in read.items() if r and r["kind"] == "range"}
+            missing = [key for key in sweeps if key not in found]
             if missing:
                 raise UserError(
                     f"{job['label']}: its learning-rate range test (run {missing[0]}) is not in "
                     "the run store; run it first."
                 )
-            combined = range_bounds.combine([record["bounds"] for record in records if record])
+            combined = range_bounds.combine([found[key] for key in sweeps])
             self._bounds[sweeps] = float(combined["base"]), float(combined["max"])
         base, high = self._bounds[sweeps]
-        return {"key": job["settings"]["range"], "base": base, "max": high}
+        return {"key": job["settings"].get("range"), "base": base, "max": high}
 
-    def finished(self, job: Job, inputs: dict[str, Any] | None = None) -> Record | None:
+    def finished(self, job: Job, inputs: Inputs | None = None) -> Record | None:
         """Return the job's record if it is whole and made from the inputs that there are now."""
         record = self.store.read(job["key"])
         if record is None or record["inputs"] != (inputs or self.inputs(job)):
             return None
         if job.get("keep") and record["status"] == "done":
             checkpoint = self.store.checkpoint(job["key"])
-            if not checkpoint.exists() or record.get("checkpoint_sha256") is None:
+            if not checkpoint.exists() or not _kept(record):
                 return None
         return record
 
@@ -171,8 +181,7 @@ class Lookup:
             return record is not None
         if not job.get("keep"):
             return True
-        kept = record.get("checkpoint_sha256") is not None
-        return kept and (not weights or self.store.checkpoint(job["key"]).exists())
+        return _kept(record) and (not weights or self.store.checkpoint(job["key"]).exists())
 
     def look_up(
         self, jobs: list[Job], others: dict[str, Job]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cyclery import __version__, methods
 from cyclery.common.source_hash import source_digest
+from cyclery.records.record import Facts, Inputs, Job, Spent
 
 # What computes, among the files of the package.
 COMPUTING = (
@@ -37,6 +38,28 @@ def device_name(device: torch.device) -> str:
             if line.startswith("model name"):
                 return f"CPU {line.partition(':')[2].strip()}"
     return f"CPU {platform.machine()}"
+
+
+def facts(
+    job: Job,
+    inputs: Inputs,
+    device: torch.device,
+    commit: str | None,
+    started: str,
+    spent: Spent,
+) -> Facts:
+    """Return what a record says of its run besides the outcome."""
+    return {
+        "schema": 1,
+        "settings": job["settings"],
+        "inputs": inputs,
+        "images_per_second": spent["views"] / max(spent["seconds"], 1e-9),
+        "device": device_name(device),
+        "versions": versions(),
+        "code": code(job["settings"]["method"]["name"]),
+        "commit": commit,
+        "started": started,
+    }
 
 
 @cache

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cyclery.records.record import Figure
+
 BINS = 15
 
 
-def figures(logits: Tensor, y: Tensor) -> dict[str, Any]:
+class Figures(TypedDict):
+    """Figures of one network on one part of a split."""
+
+    accuracy: float
+    balanced_accuracy: float
+    nll: float
+    ece: float
+    class_accuracy: list[float | None]
+
+
+def figures(logits: Tensor, y: Tensor) -> Figures:
     """Return the figures of logits [N, K] and labels [N], as ``named`` has them."""
     return named(measure(logits, y).numpy(force=True))
 
@@ -48,14 +60,29 @@ def fidelity(logits: Tensor, answer: Tensor) -> Tensor:
     return torch.stack([agreement, divergence])
 
 
-def named(vector: np.ndarray[Any, Any]) -> dict[str, Any]:
+def named(vector: np.ndarray[Any, Any]) -> Figures:
     """Return the figures of ``measure`` by name; a class without samples has no accuracy."""
     hits, count = np.split(vector[4:], 2)
+    accuracy, balanced, nll, ece = vector[:4].tolist()
     return {
-        **dict(zip(("accuracy", "balanced_accuracy", "nll", "ece"), vector.tolist(), strict=False)),
+        "accuracy": accuracy,
+        "balanced_accuracy": balanced,
+        "nll": nll,
+        "ece": ece,
         "class_accuracy": [
             h / n if n else None for h, n in zip(hits.tolist(), count.tolist(), strict=True)
         ],
+    }
+
+
+def prefixed(figures: Figures, prefix: str) -> dict[str, Figure]:
+    """Return figures by their names in a record, such as ``test_accuracy``."""
+    return {
+        f"{prefix}accuracy": figures["accuracy"],
+        f"{prefix}balanced_accuracy": figures["balanced_accuracy"],
+        f"{prefix}nll": figures["nll"],
+        f"{prefix}ece": figures["ece"],
+        f"{prefix}class_accuracy": figures["class_accuracy"],
     }
 
 

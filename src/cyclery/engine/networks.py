@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from cyclery.engine.teachers import Trained, load, teacher
 from cyclery.methods import REFERENCE, TEACHER, Method
 from cyclery.models.layers import keep_statistics, share_buffers, use_generator
 from cyclery.optim.flat.parameters import Flat
+from cyclery.records.record import RunSettings
 
 
 class Networks:
@@ -32,7 +32,7 @@ class Networks:
 
     def __init__(
         self,
-        settings: dict[str, Any],
+        settings: RunSettings,
         method: Method,
         data: Data,
         device: torch.device,
@@ -46,7 +46,7 @@ class Networks:
             net = models.build(kind["name"], kind["settings"], shape, classes, settings.get("head"))
             if settings["init"]:
                 [start] = parents[settings["init"]]
-                load(net, start.weights, "init", settings["init_share"])
+                load(net, start.weights, "init", settings["init_share"] or 1.0)
             chosen = method.chosen(settings["method"]["settings"])
             drawn = Globals(method.name, device)
             added = method.modules(chosen, net, classes, len(data.labels))
@@ -123,7 +123,9 @@ class Networks:
         return Flat(nets, channels_last=self.format is torch.channels_last, frozen=frozen)
 
 
-def _buffers(kind: str, averaged: nn.Module, trained: nn.Module) -> list[tuple[Tensor, Tensor]]:
+def _buffers(
+    kind: str | None, averaged: nn.Module, trained: nn.Module
+) -> list[tuple[Tensor, Tensor]]:
     """Give the averaged networks their running statistics; return those that are averaged too."""
     if kind == "own":
         return []

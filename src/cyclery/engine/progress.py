@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from cyclery.common.formatting import duration
+from cyclery.records.record import Job, Record
 
 if TYPE_CHECKING:
     from cyclery.engine.run import Run
@@ -52,17 +53,17 @@ class Progress:
         if self._shown is not None:
             self._shown.stop()
 
-    def done(self, job: dict[str, Any], record: dict[str, Any]) -> None:
+    def done(self, job: Job, record: Record) -> None:
         """Count a finished job, and say so every few seconds and at the end."""
         self._diverged += record["status"] == "diverged"
         self._over(job)
 
-    def failed(self, job: dict[str, Any]) -> None:
+    def failed(self, job: Job) -> None:
         """Count a job that failed."""
         self._failed += 1
         self._over(job)
 
-    def _over(self, job: dict[str, Any]) -> None:
+    def _over(self, job: Job) -> None:
         self._done += 1
         self._images += job["images"]
         now = time.monotonic()
@@ -87,7 +88,7 @@ class Progress:
         )
 
 
-def epoch_line(job: dict[str, Any], run: Run, seconds: float) -> str:
+def epoch_line(job: Job, run: Run, seconds: float) -> str:
     """Say how far a run is, ``seconds`` after its start."""
     curve, epochs = run.curve, run.settings["epochs"]
     rate = run.images / max(seconds, 1e-9)

@@ -24,14 +24,16 @@ from cyclery.engine.cohort import Pause, Task, drain
 from cyclery.engine.contract import check_step
 from cyclery.engine.cuda import Lookahead, fetch
 from cyclery.engine.evaluation import Beginning, Evaluation
+from cyclery.engine.failures import Diverged
 from cyclery.engine.globals import Globals
-from cyclery.engine.metrics import named
+from cyclery.engine.metrics import Figures, named, prefixed
 from cyclery.engine.networks import Networks
 from cyclery.engine.replay import Recorder, Replays
 from cyclery.engine.stream import Batch, Data, Feed, Samples, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
 from cyclery.optim.flat.parameters import clip_
+from cyclery.records.record import Figure, RunSettings, SplitChoice
 
 __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 
@@ -39,14 +41,6 @@ PARTS = {"validation": "val", "test": "test"}
 # Steps at whose end a draw from a global generator is seen at once.
 WATCHED = 2
 STEP_REMEDY = "hand its argument `generator` to all that draws (`generator=generator`)"
-
-
-class Diverged(Exception):
-    """A loss, a logged scalar or the output of a run stopped being finite."""
-
-    def __init__(self, update: int) -> None:
-        super().__init__(f"not finite at update {update}")
-        self.update = update
 
 
 class Run:
@@ -58,7 +52,7 @@ class Run:
 
     def __init__(
         self,
-        settings: dict[str, Any],
+        settings: RunSettings,
         data: Data,
         device: torch.device,
         bounds: tuple[float, float] | None = None,
@@ -105,7 +99,7 @@ class Run:
         self.update = torch.zeros(1, dtype=torch.int64, device=device)
         self._trace: Tensor | None = None
         # The figures after an epoch: the last evaluation on the way is the final one too.
-        self._seen: tuple[int, dict[str, Any]] | None = None
+        self._seen: tuple[int, dict[str, Figure]] | None = None
         self.logged: list[str] = []
         self.curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}
         self.evaluator = Evaluation(settings, nets, data, self.ids, self.plain)
@@ -141,7 +135,7 @@ class Run:
             )
         return feeds
 
-    def split(self, settings: dict[str, Any], seed: int) -> dict[str, np.ndarray[Any, Any]]:
+    def split(self, settings: SplitChoice, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Return the ids of the parts of a split of the run's data, its own or a parent's."""
         labels, manifest = self.data.labels.cpu().numpy(), self.data.manifest
         return splits.split(labels, manifest["n_train"], manifest["classes"], settings, seed)
@@ -282,7 +276,7 @@ class Run:
 
     # Evaluation.
 
-    def evaluate(self, part: str) -> dict[str, Any]:
+    def evaluate(self, part: str) -> Figures:
         """Return the figures on the ids of ``part`` (train, validation or test), in eval mode.
 
         Diverged where the network's output is not finite: the last update can do it, after the
@@ -290,7 +284,7 @@ class Run:
         """
         return drain(self.evaluation(part))[""]
 
-    def evaluation(self, part: str) -> Task[dict[str, dict[str, Any]]]:
+    def evaluation(self, part: str) -> Task[dict[str, Figures]]:
         """Return the figures of the evaluated network as ``""``.
 
         Where weights are averaged it is the averaged one, and the trained one is ``raw_``.
@@ -314,19 +308,20 @@ class Run:
         self.curve["eval_epoch"].append(self.epoch)
         for raw in ("", "raw_"):
             for name in ("val_accuracy", "val_nll", "test_accuracy", "test_nll"):
-                if raw + name in found:
-                    self.curve.setdefault(raw + name, []).append(found[raw + name])
+                if isinstance(value := found.get(raw + name), float):
+                    self.curve.setdefault(raw + name, []).append(value)
 
-    def final(self) -> dict[str, Any]:
+    def final(self) -> dict[str, Figure]:
         """Do ``final_steps`` without pausing."""
         return drain(self.final_steps())
 
-    def final_steps(self) -> Task[dict[str, Any]]:
+    def final_steps(self) -> Task[dict[str, Figure]]:
         """Return the figures of the last state: the selection rule is the last checkpoint."""
         found = dict((yield from self._figures()))
         vectors = yield from fetch(self.evaluator.figures("train"))
         fitted = named(vectors[0])
-        found |= {f"train_{k}": fitted[k] for k in ("accuracy", "nll", "ece")}
+        found |= {"train_accuracy": fitted["accuracy"], "train_nll": fitted["nll"],
+                  "train_ece": fitted["ece"]}  # fmt: skip
         if self.networks.reference is not None:
             for part, prefix in {**PARTS, "train": "train"}.items():
                 if len(self.ids[part]):
@@ -340,15 +335,15 @@ class Run:
                   for k, v in found.items()}  # fmt: skip
         return {**finite, "train_class_count": count.tolist()}
 
-    def _figures(self) -> Task[dict[str, Any]]:
+    def _figures(self) -> Task[dict[str, Figure]]:
         """Return the figures on the validation and test sets, as ``val_`` and ``test_``."""
         if self._seen is None or self._seen[0] != self.epoch:
-            result: dict[str, Any] = {}
+            result: dict[str, Figure] = {}
             for part, prefix in PARTS.items():
                 if len(self.ids[part]):
                     found = yield from self.evaluation(part)
                     for raw, figures in found.items():
-                        result |= {f"{raw}{prefix}_{k}": v for k, v in figures.items()}
+                        result |= prefixed(figures, f"{raw}{prefix}_")
             self._seen = (self.epoch, result)
         return self._seen[1]
 
@@ -368,7 +363,9 @@ class Run:
             tensors |= {f"{name}.{k}": v for k, v in feed.state().items()}
         return {name: value.detach().cpu().clone() for name, value in tensors.items()}
 
-    def load_state(self, state: dict[str, Tensor], epoch: int, curve: dict[str, Any]) -> None:
+    def load_state(
+        self, state: dict[str, Tensor], epoch: int, curve: dict[str, list[float]]
+    ) -> None:
         """Continue where ``state`` was taken, after ``epoch`` epochs."""
         self.epoch, self.curve, self._seen = epoch, curve, None
         with torch.no_grad():
@@ -388,7 +385,7 @@ class Run:
         return {"update": self.update, **self.networks.tensors(), **state}
 
 
-def evaluation_epochs(settings: dict[str, Any]) -> set[int]:
+def evaluation_epochs(settings: RunSettings) -> set[int]:
     """Return after how many epochs a run is evaluated: evenly spread, the last one included."""
     epochs, count = settings["epochs"], settings["evaluations"]
     return {math.ceil(epochs * i / count) for i in range(1, count + 1)}

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cyclery.augment import Pipeline
+from cyclery.records.record import RunSettings
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Batch(Samples):
     unlabelled: Samples | None = None
 
 
-def origin(settings: dict[str, Any]) -> str:
+def origin(settings: RunSettings) -> str:
     """Return what the random numbers of a run come from: its seed, and its draw where it has one.
 
     The split comes from the seed alone.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +16,16 @@ from cyclery.engine.cohort import Pause, Task
 from cyclery.engine.replay import Recorder
 from cyclery.engine.run import Data, Diverged, Run
 from cyclery.records import range_bounds
+from cyclery.records.record import RunSettings, Sweep
 
 
 def sweep(
-    settings: dict[str, Any],
+    settings: RunSettings,
     data: Data,
     device: torch.device,
     stop_if_asked: Callable[[], None] = lambda: None,
     recorder: Recorder | None = None,
-) -> Task[dict[str, Any]]:
+) -> Task[Sweep]:
     """Run one sweep and return its curve and its readings.
 
     The sweep ends early where the loss stops being finite: what was seen until then is read.
@@ -41,7 +41,9 @@ def sweep(
         yield Pause.SETTLED
     per_epoch = {int(t) for t in np.cumsum(run.table.steps)} | {0}
     every = max(1, len(sizes) // settings["evaluations"])
-    lr, accuracy, loss = [], [], []
+    lr: list[float] = []
+    accuracy: list[float] = []
+    loss: list[float] = []
     for update, size in enumerate(sizes):
         if update in per_epoch:
             run.begin_epoch()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from cyclery import schedules
+from cyclery.records.record import RunSettings
 
 
 class Table:
@@ -16,7 +15,7 @@ class Table:
 
     def __init__(
         self,
-        settings: dict[str, Any],
+        settings: RunSettings,
         samples: int,
         bounds: tuple[float, float] | None,
         device: torch.device,

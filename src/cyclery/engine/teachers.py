@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +12,14 @@ from torch import Tensor, nn
 from cyclery import models
 from cyclery.common.errors import UserError
 from cyclery.models import Shape
+from cyclery.records.record import RunSettings
 
 
 @dataclass(frozen=True)
 class Trained:
     """A finished run: its resolved settings, and the weights and buffers that it kept."""
 
-    settings: dict[str, Any]
+    settings: RunSettings
     weights: dict[str, Tensor]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cyclery.common.errors import UserError
 from cyclery.common.seals import file_sha256
@@ -21,13 +21,23 @@ from cyclery.common.signals import Stopped
 from cyclery.engine import devices
 from cyclery.engine.cohort import Cohort, Pause, Room, Task, Width, drain
 from cyclery.engine.execution import Execution
-from cyclery.engine.failures import Failure, RunFailed, naming, summary, waits_for
+from cyclery.engine.failures import Diverged, Failure, RunFailed, naming, summary, waits_for
 from cyclery.engine.lookup import Lookup, kind, needs, rounds
-from cyclery.engine.machine import code, device_name, versions
+from cyclery.engine.machine import code, facts, versions
 from cyclery.engine.processes import asked_to_stop, in_processes, stop_if_asked, stopping
 from cyclery.engine.progress import Progress, epoch_line
 from cyclery.records.job_progress import Heartbeat
-from cyclery.records.record import Job, Record
+from cyclery.records.record import (
+    Inputs,
+    Job,
+    ParentInput,
+    RangeRecord,
+    Record,
+    RunOutcome,
+    RunRecord,
+    RunSettings,
+    SweepOutcome,
+)
 from cyclery.records.run_store import Store
 
 if TYPE_CHECKING:
@@ -246,26 +256,20 @@ class Trainer:
         with naming(job):
             data = self.data(job["settings"], device)
         members = [member for parent in inputs["parents"].values() for member in parent]
+        key = job["key"]
+        if job["kind"] == "range":
+            sweep = yield from self._sweep(job, data, device)
+            made = facts(job, inputs, device, self.commit, started, sweep)
+            # The store seals it.
+            of_range: RangeRecord = {**sweep, **made, "key": key, "kind": "range", "sha256": ""}
+            return self.store.write(key, of_range)
         if any(member["sha256"] is None for member in members):
-            record = _never_trained(job)
+            outcome = _never_trained(job)
         else:
-            if job["kind"] == "range":
-                record = yield from self._sweep(job, data, device)
-            else:
-                record = yield from self._run(job, data, device, inputs)
-        record |= {
-            "schema": 1,
-            "kind": job["kind"],
-            "settings": job["settings"],
-            "inputs": inputs,
-            "images_per_second": record["views"] / max(record["seconds"], 1e-9),
-            "device": device_name(device),
-            "versions": versions(),
-            "code": code(job["settings"]["method"]["name"]),
-            "commit": self.commit,
-            "started": started,
-        }
-        return self.store.write(job["key"], record)
+            outcome = yield from self._run(job, data, device, inputs)
+        made = facts(job, inputs, device, self.commit, started, outcome)
+        of_run: RunRecord = {**outcome, **made, "key": key, "kind": "run", "sha256": ""}
+        return self.store.write(key, of_run)
 
     def _recorder(self, device: torch.device) -> Recorder | None:
         if device.type != "cuda" or not self.execution.capture:
@@ -274,7 +278,7 @@ class Trainer:
 
         return Graphs(self._refused)
 
-    def _sweep(self, job: Job, data: Data, device: torch.device) -> Task[Record]:
+    def _sweep(self, job: Job, data: Data, device: torch.device) -> Task[SweepOutcome]:
         from cyclery.engine.sweep import sweep
 
         began = time.monotonic()
@@ -282,20 +286,18 @@ class Trainer:
             found = yield from sweep(
                 job["settings"], data, device, stop_if_asked, self._recorder(device)
             )
-        return {"status": "done", **found, "seconds": time.monotonic() - began}
+        return {**found, "status": "done", "seconds": time.monotonic() - began}
 
-    def _run(
-        self, job: Job, data: Data, device: torch.device, inputs: dict[str, Any]
-    ) -> Task[Record]:
+    def _run(self, job: Job, data: Data, device: torch.device, inputs: Inputs) -> Task[RunOutcome]:
         from cyclery.engine.checkpoint import read_state, save_state, save_weights
-        from cyclery.engine.run import Diverged, Run
+        from cyclery.engine.run import Run
 
         settings, bounds = job["settings"], None
         if inputs["range"]:
             bounds = (inputs["range"]["base"], inputs["range"]["max"])
         with naming(job):
             parents = {
-                name: [self._trained(member["key"], member["sha256"]) for member in members]
+                name: [self._trained(member) for member in members]
                 for name, members in inputs["parents"].items()
             }
             run = Run(settings, data, device, bounds, parents, self._recorder(device))
@@ -309,7 +311,10 @@ class Trainer:
             self._heart.running(job["key"], run.epoch / settings["epochs"], resumed=True)
             log.info("%s: resumed after epoch %d", job["label"], point.epoch)
         began = saved = said = time.monotonic()
-        outcome: Record = {"status": "done", "diverged_step": None, "final": {}, "cohort": 1}
+        outcome: RunOutcome = {
+            "status": "done", "diverged_step": None, "final": {}, "cohort": 1, "curve": run.curve,
+            "images": 0, "views": 0, "updates": 0, "seconds": 0.0,
+        }  # fmt: skip
         with naming(job):
             settled = run.prepare()
         if settled:
@@ -357,24 +362,24 @@ class Trainer:
             save_weights(run.weights(), path)
             outcome["checkpoint_sha256"] = file_sha256(path)
         log.debug("%s: %s in %.1f s", job["label"], outcome["status"], outcome["seconds"])
-        seen = {
-            "images": run.images,
-            # All that passed the network: unlabelled samples and further views too.
-            "views": run.images * run.views_per_image,
-            "updates": int(run.update),
-        }
-        return outcome | {"curve": run.curve, **seen}
+        outcome["curve"] = run.curve
+        outcome["images"] = run.images
+        # All that passed the network: unlabelled samples and further views too.
+        outcome["views"] = run.images * run.views_per_image
+        outcome["updates"] = int(run.update)
+        return outcome
 
-    def _trained(self, key: str, digest: str) -> Trained:
+    def _trained(self, member: ParentInput) -> Trained:
         """Return a finished run as its children take it."""
         from cyclery.engine.checkpoint import load_weights
         from cyclery.engine.teachers import Trained
 
-        record = self.store.read(key)
+        record = self.store.read(member["key"])
         assert record is not None, "its record was read a moment ago"
-        return Trained(record["settings"], load_weights(self.store.checkpoint(key), digest))
+        weights = load_weights(self.store.checkpoint(member["key"]), member["sha256"])
+        return Trained(record["settings"], weights)
 
-    def data(self, settings: dict[str, Any], device: torch.device) -> Data:
+    def data(self, settings: RunSettings, device: torch.device) -> Data:
         """Return the dataset on the device, reading it once; its file is re-made where absent."""
         from cyclery.data.prepare import load_or_remake
         from cyclery.engine.run import Data
@@ -389,7 +394,7 @@ class Trainer:
         return self._data[name]
 
 
-def _never_trained(job: Job) -> Record:
+def _never_trained(job: Job) -> RunOutcome:
     """Return the outcome of a run whose parent diverged: it diverged before its first update."""
     log.warning("%s: not trained, because its parent diverged", job["label"])
     curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cyclery.evidence.lineage import ancestors_images
+from cyclery.evidence.contracts import ExperimentRuns, Record, Records
 from cyclery.evidence.stats import paired_tests
+from cyclery.evidence.stats.lineage import ancestors_images
 from cyclery.evidence.stats.pairing import (
-    Json,
-    Records,
     by_unit,
     dataset_content,
     diverged_at,
@@ -23,7 +22,11 @@ from cyclery.evidence.stats.pairing import (
     runs_of,
     units,
 )
-from cyclery.records.metrics import OWN, THIRDS, Record, curve, value
+from cyclery.records.claims import Interval
+from cyclery.records.evidence import Arm, Curve, Metric, Schedule
+from cyclery.records.metrics import OWN, THIRDS, curve, value
+
+Cells = dict[str, str | int | float | None]
 
 HEAD = ("experiment", "arm", "seed", "key", "status")
 COSTS = ("images", "views", "updates", "seconds")
@@ -31,7 +34,7 @@ TAIL = (*COSTS, "device", "commit")
 
 
 def tidy(
-    experiments: Sequence[Json], records: Records, metrics: Sequence[str] = ()
+    experiments: Sequence[ExperimentRuns], records: Records, metrics: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Return one row per experiment, arm and seed, in declared order.
 
@@ -41,32 +44,34 @@ def tidy(
     medium and rare classes), images (labelled samples), views (images of all views that the network
     was trained on), updates, seconds, device, commit.
     """
-    rows: list[Json] = []
+    rows: list[Cells] = []
     finals: set[str] = set(metrics) - set(OWN)
     for experiment in experiments:
         for arm in experiment["arms"]:
             for seed, key in runs_of(arm).items():
-                head = {"experiment": experiment["id"], "arm": arm["id"], "seed": seed, "key": key}
-                rows.append(head | _cells(key, seed, records, finals, metrics))
+                head: Cells = {"experiment": experiment["id"], "arm": arm["id"], "seed": seed}
+                rows.append(head | {"key": key} | _cells(key, seed, records, finals, metrics))
     columns = [*HEAD, *sorted(finals), *TAIL]
     frame = pd.DataFrame(rows, columns=pd.Index(columns))
     numbers = [*sorted(finals), *COSTS]
     return frame.astype(dict.fromkeys(numbers, "float64"))
 
 
-def _cells(key: str, seed: int, records: Records, finals: set[str], metrics: Sequence[str]) -> Json:
+def _cells(
+    key: str, seed: int, records: Records, finals: set[str], metrics: Sequence[str]
+) -> Cells:
     """Return the cells of one run, and add the names of its finals to ``finals``."""
     record = records.get(key)
     if record is None:
         return {"status": "missing"}
     why = fault(key, seed, records)
-    if why and record.get("status") != "diverged":
+    if why and record["status"] != "diverged":
         return {"status": "invalid"}
-    cells: Json = {"status": record["status"], "device": record.get("device"),
-                   "commit": record.get("commit")}  # fmt: skip
+    cells: Cells = {"status": record["status"], "device": record["device"],
+                    "commit": record["commit"]}  # fmt: skip
     cells |= {name: value(record, name) for name in COSTS}
     if record["status"] == "done":
-        scalars = [name for name, x in (record.get("final") or {}).items()
+        scalars = [name for name, x in record["final"].items()
                    if x is None or isinstance(x, int | float)]  # fmt: skip
         thirds = THIRDS if _long_tailed(record) else ()
         finals.update(scalars, thirds)
@@ -75,35 +80,36 @@ def _cells(key: str, seed: int, records: Records, finals: set[str], metrics: Seq
 
 
 def _long_tailed(record: Record) -> bool:
-    split = (record.get("settings") or {}).get("split") or {}
-    return bool((split.get("imbalance") or {}).get("kind") == "long_tail")
+    imbalance = record["settings"]["split"]["imbalance"]
+    return imbalance is not None and imbalance["kind"] == "long_tail"
 
 
-def arms(experiment: Json, frame: pd.DataFrame, records: Records) -> list[Json]:
+def arms(experiment: ExperimentRuns, frame: pd.DataFrame, records: Records) -> list[Arm]:
     """Return the table of an experiment's arms; figures are over its finished runs."""
-    out = []
+    out: list[Arm] = []
     metrics = [c for c in frame.columns if c not in (*HEAD, *TAIL)]
     groups = dict(list(frame.groupby("arm", sort=False)))
     for arm in experiment["arms"]:
         rows = groups.get(arm["id"], frame.iloc[:0])
         done = rows[rows["status"] == "done"]
         broken = rows[rows["status"] == "diverged"]
-        means = {name: done[name].mean() for name in COSTS}
+        means = {name: float(done[name].mean()) for name in COSTS}
         seeds = [int(seed) for seed in done["seed"]]
         keys = {int(seed): [key] for seed, key in zip(done["seed"], done["key"], strict=True)}
         drawn = units(keys, records)
         # Plain arrays: thousands of small frames would take most of the time.
         figures = {name: _figure(seeds, done[name].to_numpy(), drawn) for name in metrics}
         out.append({
-            "id": arm["id"], "label": arm.get("label") or arm["id"],
-            "role": arm.get("role") or "control", "own_definition": arm.get("own_definition"),
+            "id": arm["id"], "label": arm["label"], "role": arm["role"],
+            "own_definition": arm["own_definition"],
             "n": len(done), "units": len(drawn) if len(drawn) < len(done) else None,
             "diverged": [{"seed": int(seed), "step": diverged_at(records[key])}
                          for seed, key in zip(broken["seed"], broken["key"], strict=True)],
             "metrics": {name: figure for name, figure in figures.items() if figure},
-            **{str(name): float(mean) for name, mean in means.items()},
+            "images": means["images"], "views": means["views"], "updates": means["updates"],
+            "seconds": means["seconds"],
             "ancestors_images": _before(keys, records),
-            "keys": [*rows["key"][rows["status"] != "missing"]], "tuned": arm.get("tuned"),
+            "keys": [*rows["key"][rows["status"] != "missing"]], "tuned": arm["tuned"],
         })  # fmt: skip
     return out
 
@@ -117,7 +123,7 @@ def _before(keys: Mapping[int, Sequence[str]], records: Records) -> float | None
 
 def _figure(
     seeds: Sequence[int], column: np.ndarray[Any, Any], drawn: Sequence[Sequence[int]]
-) -> Json | None:
+) -> Metric | None:
     """Return mean, spread, interval and values of one metric of one arm; NaN is left out.
 
     The first three are over what was drawn independently, each by the mean of its seeds.
@@ -130,32 +136,33 @@ def _figure(
             "values": list(by_seed.values()), "seeds": list(by_seed)}  # fmt: skip
 
 
-def curves(experiment: Json, records: Records) -> list[Json]:
+def curves(experiment: ExperimentRuns, records: Records) -> list[Curve]:
     """Return the mean and 95 % t band across seeds of every arm's curves, but the training loss.
 
     Only finished runs; at each epoch only those with a finite value there. ``n`` is the number of
     runs; bounds are None where fewer than two have a value. Seeds that were not drawn
     independently enter by their mean.
     """
-    out = []
+    out: list[Curve] = []
     for arm in experiment["arms"]:
         keys = {s: [key] for s, key in runs_of(arm).items() if fault(key, s, records) is None}
         runs = [records[key] for [key] in keys.values()]
         places = {seed: i for i, seed in enumerate(keys)}
         drawn = [[places[seed] for seed in unit] for unit in units(keys, records)]
-        logged = {name for run in runs for name in run.get("curve") or {}} - {"train_loss"}
+        logged = {name for run in runs for name in run["curve"]} - {"train_loss"}
         names = sorted(name for name in logged if name.startswith(("test_", "val_", "train_")))
         for name in names:
-            band = _band([curve(run, name) for run in runs], drawn)
+            band = _band(arm["id"], name, [curve(run, name) for run in runs], drawn)
             if band:
-                out.append({"arm": arm["id"], "metric": name, **band})
+                out.append(band)
     return out
 
 
 def _band(
-    runs: Sequence[tuple[list[int], list[Any]]], drawn: Sequence[Sequence[int]]
-) -> Json | None:
-    """Return epoch, mean, low, high and n of several curves, of which some belong together."""
+    arm: str, metric: str, runs: Sequence[tuple[list[int], list[Any]]],
+    drawn: Sequence[Sequence[int]],
+) -> Curve | None:  # fmt: skip
+    """Return mean and band of several curves, of which some belong together."""
     epochs = sorted({epoch for at, _ in runs for epoch in at})
     place = {epoch: i for i, epoch in enumerate(epochs)}
     table = np.full((len(runs), len(epochs)), np.nan)
@@ -171,40 +178,46 @@ def _band(
         return None
     columns = [table[np.isfinite(table[:, i]), i] for i in kept]
     found = [paired_tests.estimate(column) for column in columns]
-    bands = [(est.effect, est.effect) if est.sd == 0 else paired_tests.interval(est) or (None, None)
-             for est in found]  # fmt: skip
-    return {"epoch": [epochs[i] for i in kept], "mean": [est.effect for est in found],
+    bands = [_ends(est) for est in found]
+    return {"arm": arm, "metric": metric, "epoch": [epochs[i] for i in kept],
+            "mean": [est.effect for est in found],
             "low": [low for low, _ in bands], "high": [high for _, high in bands],
             "n": len(runs)}  # fmt: skip
 
 
-def schedules(experiment: Json) -> list[Json]:
+def _ends(est: paired_tests.Estimate) -> Interval | tuple[None, None]:
+    if est.sd == 0:
+        return est.effect, est.effect
+    return paired_tests.interval(est) or (None, None)
+
+
+def schedules(experiment: ExperimentRuns) -> list[Schedule]:
     """Return the schedules of all arms as a list."""
     return [
         {"quantity": quantity, "arm": arm["id"], "epoch": list(points["epoch"]),
          "value": list(points["value"])}
         for arm in experiment["arms"]
-        for quantity, points in sorted((arm.get("schedules") or {}).items())
+        for quantity, points in sorted(arm["schedules"].items())
     ]  # fmt: skip
 
 
 def _mixed(records: Sequence[Record]) -> list[str]:
     """Name what should be one and the same in an experiment, and is not."""
 
-    def setting(name: str, but: Sequence[str] = ()) -> Any:
+    def setting(name: str, but: Sequence[str] = ()) -> Callable[[Record], str]:
         def read(record: Record) -> str:
-            found = (record.get("settings") or {}).get(name)
+            found = record["settings"].get(name)
             if isinstance(found, Mapping):
                 found = {key: value for key, value in found.items() if key not in but}
             return json.dumps(found, sort_keys=True)
 
         return read
 
-    checks = {
-        "devices": lambda r: r.get("device"),
-        "torch versions": lambda r: (r.get("versions") or {}).get("torch"),
-        "cyclery versions": lambda r: (r.get("versions") or {}).get("cyclery"),
-        "commits": lambda r: r.get("commit"),
+    checks: dict[str, Callable[[Record], str | None]] = {
+        "devices": lambda r: r["device"],
+        "torch versions": lambda r: r["versions"].get("torch"),
+        "cyclery versions": lambda r: r["versions"].get("cyclery"),
+        "commits": lambda r: r["commit"],
         "contents of the dataset": dataset_content,
         "datasets": setting("dataset"),
         # What a method takes besides the labelled samples, seeds that share a split and the folds
@@ -227,13 +240,13 @@ def _mixed_code(records: Sequence[Record]) -> list[str]:
     """
     found: dict[str, Counter[str]] = {}
     for record in records:
-        settings, code = record.get("settings") or {}, record.get("code") or {}
-        method = settings.get("method") or {}
-        parts = {"method": f"the method {method.get('name')} (version {method.get('version')})",
-                 "engine": f"the engine (version {settings.get('engine')})"}  # fmt: skip
+        settings, code = record["settings"], record.get("code", {})
+        method = settings["method"]
+        parts = {"method": f"the method {method['name']} (version {method['version']})",
+                 "engine": f"the engine (version {settings['engine']})"}  # fmt: skip
         for part, name in parts.items():
             if code.get(part):
-                found.setdefault(name, Counter())[str(code[part])] += 1
+                found.setdefault(name, Counter())[code[part]] += 1
     return [
         f"Mixed code of {name}: "
         + ", ".join(f"{count} runs by {state[:8]}" for state, count in sorted(states.items()))
@@ -251,7 +264,7 @@ def _other_settings(arm: str, done: pd.DataFrame, records: Records) -> list[str]
     """Name settings, versions of methods among them, that differ between an arm's own runs."""
     found: dict[str, set[str]] = {}
     for key in done["key"]:
-        for name, chosen in (records[key].get("settings") or {}).items():
+        for name, chosen in records[key]["settings"].items():
             if name not in OWN_TO_RUN:
                 found.setdefault(name, set()).add(json.dumps(chosen, sort_keys=True))
     mixed = [name for name, values in sorted(found.items()) if len(values) > 1]
@@ -263,13 +276,13 @@ def _seeds(arm: str, seeds: Sequence[int], what: str) -> str:
     return f"{arm}: seed{'s' if len(seeds) > 1 else ''} {text} {what}."
 
 
-def warnings(experiment: Json, frame: pd.DataFrame, records: Records) -> list[str]:
+def warnings(experiment: ExperimentRuns, frame: pd.DataFrame, records: Records) -> list[str]:
     """Return what a reader of the experiment's tables must know about their data."""
     used = {key: records[key] for key in frame["key"] if key in records}
     out = _mixed([used[key] for key in sorted(used)]) + _mixed_code(list(used.values()))
     # Range tests have seeds of their own.
     trained = np.array(
-        [used.get(key, {}).get("kind") != "range" for key in frame["key"]], dtype=bool
+        [key not in used or used[key]["kind"] == "run" for key in frame["key"]], dtype=bool
     )
     frame = frame.loc[trained]
     everywhere = {int(seed) for seed in frame["seed"]}
@@ -289,7 +302,7 @@ def warnings(experiment: Json, frame: pd.DataFrame, records: Records) -> list[st
                 out.append(_seeds(str(arm), seeds, what))
         done = rows[rows["status"] == "done"]
         out += _other_settings(str(arm), done, records)
-        finals = {name for key in done["key"] for name in records[key].get("final") or {}}
+        finals = {name for key in done["key"] for name in records[key]["final"]}
         for name in sorted(finals.intersection(metrics)):
             seeds = [int(seed) for seed in done["seed"][done[name].isna()]]
             if seeds:

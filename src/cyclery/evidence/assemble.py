@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -18,13 +18,19 @@ from cyclery.common.files import write_atomic
 from cyclery.common.seals import seal
 from cyclery.config.models import Claim
 from cyclery.evidence import build as evidence
+from cyclery.evidence import contracts
+from cyclery.evidence.contracts import ArmRuns, ExperimentRuns, JudgedSweep
 from cyclery.evidence.settings_text import describe
 from cyclery.plan.cost import claim_needs
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.model import ArmPlan, RangePlan, with_ancestors
 from cyclery.records import range_bounds, trial_selection
-from cyclery.records.readers import Record, read_printed, read_records
+from cyclery.records.evidence import ChainNode, Commands, Evidence, RangeTest, ScheduleLine, Tuned
+from cyclery.records.readers import read_printed, read_records
+from cyclery.records.record import RangeRecord, RunRecord
 
+Runs = dict[str, RunRecord]
+Sweeps = dict[str, RangeRecord]
 # Points of a schedule plot; more cannot be seen.
 POINTS = 240
 
@@ -32,15 +38,16 @@ POINTS = 240
 def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     """Write the evidence of a part, and its tidy table."""
     folder = plan.project.results / plan.tier
-    runs = read_records(
+    read = read_records(
         {
             folder / "records" / f"{shard.id}.jsonl": [job.key(seed) for job, seed in shard.runs]
             # With those of ancestors, which say what seeds share.
             for shard in plan.closure(part)
         }
     )
+    runs = {key: record for key, record in read.items() if record["kind"] == "run"}
     groups = [group for group in plan.groups(part) if plan.ranges(group)]
-    sweeps = read_records(
+    read = read_records(
         {
             folder / "lr-range" / f"{group}.jsonl": [
                 test.run_key(seed) for test in plan.ranges(group) for seed in test.seeds
@@ -48,23 +55,28 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
             for group in groups
         }
     )
+    sweeps = {key: record for key, record in read.items() if record["kind"] == "range"}
     paper_name, _, name = part.partition(".")
     paper = plan.project.papers[paper_name]
     experiments = [
-        _experiment(plan, paper_name, experiment, part, runs, sweeps)
+        _experiment(plan, paper_name, experiment, part, runs)
         for experiment in dict.fromkeys(exp for _, exp, _ in plan.part_arms(part))
     ]
     claims = [_claim(plan, key, claim) for key, claim in paper.claims.items()]
     tests = {test.key: test for group in groups for test in plan.ranges(group)}
-    known = runs | _range_records(tests.values(), sweeps)
-    found = evidence.build(
+    known: dict[str, contracts.Record] = {**runs, **_judged_sweeps(tests.values(), sweeps)}
+    judged = evidence.build(
         plan.tier,
         part,
         {
             "id": paper_name,
-            **paper.model_dump(
-                include={"title", "authors", "year", "arxiv", "venue", "summary", "deviations"}
-            ),
+            "title": paper.title,
+            "authors": paper.authors,
+            "year": paper.year,
+            "arxiv": paper.arxiv,
+            "venue": paper.venue,
+            "summary": paper.summary,
+            "deviations": paper.deviations,
         },
         experiments,
         claims,
@@ -74,7 +86,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         read_printed(plan.project.printed_file(paper_name)),
         only=_only(paper.claims, name) if name else None,
     )
-    found["commands"] = _commands(plan, part)
+    found: Evidence = {**judged, "commands": _commands(plan, part), "sha256": ""}
     if table is not None:
         # No list while what it lists is written.
         checksums.of_table(table).unlink(missing_ok=True)
@@ -84,7 +96,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         checksums.write(checksums.of_table(table), [table, output])
 
 
-def _commands(plan: Plan, part: str) -> dict[str, str]:
+def _commands(plan: Plan, part: str) -> Commands:
     """Return the commands that make the part's evidence, and the report of all selected papers."""
     options = f"--config tier={plan.tier} seeds={plan.project.seeds}"
     papers = ",".join(plan.project.selected())
@@ -94,9 +106,10 @@ def _commands(plan: Plan, part: str) -> dict[str, str]:
     }
 
 
-def _claim(plan: Plan, name: str, claim: Claim) -> dict[str, Any]:
+def _claim(plan: Plan, name: str, claim: Claim) -> contracts.Claim:
     dumped = claim.model_dump(mode="json")
-    return {**dumped, "id": name, "planned_seeds": plan.planned(claim)}
+    found = {**dumped, "id": name, "planned_seeds": plan.planned(claim)}
+    return cast(contracts.Claim, found)
 
 
 def _only(claims: dict[str, Claim], name: str) -> set[str]:
@@ -109,11 +122,9 @@ def _only(claims: dict[str, Claim], name: str) -> set[str]:
     return {name} if name in claims else used
 
 
-def _experiment(
-    plan: Plan, paper: str, name: str, part: str, runs: dict[str, Record], sweeps: dict[str, Record]
-) -> dict[str, Any]:
+def _experiment(plan: Plan, paper: str, name: str, part: str, runs: Runs) -> ExperimentRuns:
     declared = plan.project.papers[paper].experiments[name]
-    arms: list[dict[str, Any]] = []
+    arms: list[ArmRuns] = []
     own: list[ArmPlan] = []
     shown: list[ArmPlan] = []
     for exp, arm_name in ((e, a) for _, e, a in plan.part_arms(part)):
@@ -165,7 +176,7 @@ def _experiment(
     }
 
 
-def _chain(arms: list[ArmPlan], labels: dict[str, str]) -> list[dict[str, Any]]:
+def _chain(arms: list[ArmPlan], labels: dict[str, str]) -> list[ChainNode]:
     """Return the arms that descend from others, with all their ancestors, parents first."""
     own = {arm.digest: arm.name for arm in arms}
     family = list(with_ancestors((arm for arm in arms if arm.parents), tuning=False))
@@ -189,7 +200,7 @@ def _chain(arms: list[ArmPlan], labels: dict[str, str]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _tuned(arm: ArmPlan, runs: dict[str, Record]) -> dict[str, Any] | None:
+def _tuned(arm: ArmPlan, runs: Runs) -> Tuned | None:
     """Return what an arm's trials came to and which was taken; None where it is not tuned."""
     if not arm.trials:
         return None
@@ -211,13 +222,14 @@ def _tuned(arm: ArmPlan, runs: dict[str, Record]) -> dict[str, Any] | None:
 
 
 def _leave_out_other_tunings(
-    arm: ArmPlan, chosen: dict[str, float], seeds: int, runs: dict[str, Record]
+    arm: ArmPlan, chosen: dict[str, float], seeds: int, runs: Runs
 ) -> None:
     """Let no run pass for finished that was trained with what its tuning chose at another time."""
     for key in map(arm.key, range(seeds)):
         record = runs.get(key)
-        if record and (record.get("inputs") or {}).get("tuned") != chosen:
-            runs[key] = {**record, "status": "of another tuning"}
+        if record and record["inputs"].get("tuned") != chosen:
+            # No file has this status.
+            runs[key] = {**record, "status": "of another tuning"}  # type: ignore[typeddict-item]
 
 
 def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:
@@ -229,7 +241,7 @@ def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:
     )
 
 
-def _schedules(arm: ArmPlan, first: Record | None) -> dict[str, dict[str, list[float]]]:
+def _schedules(arm: ArmPlan, first: RunRecord | None) -> dict[str, ScheduleLine]:
     """Return every quantity of an arm over the epochs, thinned out for a plot.
 
     ``first`` is the record of seed 0, which stands for all.
@@ -237,7 +249,7 @@ def _schedules(arm: ArmPlan, first: Record | None) -> dict[str, dict[str, list[f
     specs = dict(arm.settings["schedules"])
     batches = schedules.epoch_batches(specs.pop("batch"), arm.settings["epochs"])
     clock, steps = schedules.clock_for(batches, arm.cost["samples"])
-    taken = ((first or {}).get("inputs") or {}).get("range")
+    taken = first["inputs"]["range"] if first else None
     if not taken:
         # Until its range test has run, such a schedule cannot be drawn.
         specs = {name: spec for name, spec in specs.items() if not schedules.words(spec)}
@@ -247,7 +259,7 @@ def _schedules(arm: ArmPlan, first: Record | None) -> dict[str, dict[str, list[f
         clock.epoch[shown]
     ]
     epochs = [float(e) for e in clock.epoch[shown] + within]
-    found = {
+    found: dict[str, ScheduleLine] = {
         name: {
             "epoch": epochs,
             "value": [float(v) for v in schedules.column(spec, clock, 0, bounds)[shown]],
@@ -262,7 +274,7 @@ def _schedules(arm: ArmPlan, first: Record | None) -> dict[str, dict[str, list[f
     return found
 
 
-def _drop_common_schedules(arms: list[dict[str, Any]]) -> None:
+def _drop_common_schedules(arms: list[ArmRuns]) -> None:
     """Keep the quantities that move in some arm or differ between arms: the rest is settings."""
     names = sorted({name for arm in arms for name in arm["schedules"]})
     for name in names:
@@ -275,13 +287,13 @@ def _drop_common_schedules(arms: list[dict[str, Any]]) -> None:
 # Range tests.
 
 
-def _range_records(tests: Iterable[RangePlan], sweeps: dict[str, Record]) -> dict[str, Record]:
+def _judged_sweeps(tests: Iterable[RangePlan], sweeps: Sweeps) -> dict[str, JudgedSweep]:
     """Return sweeps as records with figures that a claim can be about (OWN DEFINITION).
 
     ``range_deviation`` is the distance of a seed's bounds from their geometric mean over seeds,
     in decades: of base and upper bound the one further off.
     """
-    found = {}
+    found: dict[str, JudgedSweep] = {}
     for test in tests:
         records = {key: sweeps[key] for key in map(test.run_key, test.seeds) if key in sweeps}
         logs = {
@@ -291,8 +303,12 @@ def _range_records(tests: Iterable[RangePlan], sweeps: dict[str, Record]) -> dic
         centres = [fmean(bounds) for bounds in zip(*logs.values(), strict=True)]
         for key, bounds in logs.items():
             furthest = max(abs(x - centre) for x, centre in zip(bounds, centres, strict=True))
-            figures = {"log10_base": bounds[0], "log10_max": bounds[1], "range_deviation": furthest}
-            found[key] = {**records[key], "final": figures, "curve": {}}
+            found[key] = {
+                **records[key],
+                "final": {"log10_base": bounds[0], "log10_max": bounds[1],
+                          "range_deviation": furthest},
+                "curve": {},
+            }  # fmt: skip
     return found
 
 
@@ -307,17 +323,17 @@ def _users(plan: Plan, part: str, test: RangePlan) -> list[str]:
     )
 
 
-def _range_evidence(test: RangePlan, sweeps: dict[str, Record], users: list[str]) -> dict[str, Any]:
+def _range_evidence(test: RangePlan, sweeps: Sweeps, users: list[str]) -> RangeTest:
     found = [(seed, sweeps[test.run_key(seed)]) for seed in test.seeds
              if test.run_key(seed) in sweeps]  # fmt: skip
-    combined = range_bounds.combine([record["bounds"] for _, record in found]) if found else {}
+    combined = range_bounds.combine([record["bounds"] for _, record in found]) if found else None
     names = sorted({name for _, record in found for name in record["readings"]})
-    readings = {}
+    readings: dict[str, float | None] = {}
     for name in names:
         values = [record["readings"].get(name) for _, record in found]
         known = [value for value in values if value]
         readings[name] = math.exp(fmean(map(math.log, known))) if known else None
-    longest: list[float] = max((record["lr"] for _, record in found), key=len, default=[])
+    longest = max((record["lr"] for _, record in found), key=len, default=[])
     return {
         "key": test.key,
         "label": f"{', '.join(users)} ({test.label})" if users else test.label,
@@ -326,8 +342,8 @@ def _range_evidence(test: RangePlan, sweeps: dict[str, Record], users: list[str]
         "lr": longest,
         "accuracy": [record["accuracy"] for _, record in found],
         "loss": [record["loss"] for _, record in found],
-        "base": combined.get("base"),
-        "max": combined.get("max"),
+        "base": combined["base"] if combined else None,
+        "max": combined["max"] if combined else None,
         "readings": readings,
         "flags": sorted({flag for _, record in found for flag in record["bounds"]["flags"]}),
     }

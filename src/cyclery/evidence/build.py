@@ -1,17 +1,7 @@
 """Build the evidence of one part (a paper, an experiment, a claim): all that the report reads.
 
-Inputs are plain dicts; the caller resolves plan and schedules. An experiment is
-
-    {"id", "title", "description", "command", "selection_rule", "settings": {label: text},
-     "arms": [{"id", "label", "role", "own_definition", "runs": {seed: run key},
-               "schedules": {quantity: {"epoch": [...], "value": [...]}}}]}
-
-with, optionally, ``not_run`` (arms left out and why), ``chain`` (who descends from whom) and an
-arm's ``tuned``, all passed on.
-
-Figures of arms and curves stay in the records' own unit (accuracies are fractions); effects,
-margins and intervals of comparisons are in percentage points for accuracies. Numbers are finite
-or null, and nothing is rounded but inside sentences.
+The caller resolves plan and schedules. What is given and what is made of it, with units, is
+declared in `cyclery.evidence.contracts` and `cyclery.records.evidence`.
 """
 
 from __future__ import annotations
@@ -19,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -27,22 +17,32 @@ import pandas as pd
 from cyclery.common.files import write_atomic
 from cyclery.evidence import arm_tables
 from cyclery.evidence.arm_tables import tidy
+from cyclery.evidence.contracts import Claim, ExperimentRuns, Records
 from cyclery.evidence.stats import contrasts
-from cyclery.evidence.stats.pairing import Json, Records
 from cyclery.evidence.verdicts import judge, not_tested
+from cyclery.records.evidence import (
+    SCHEMA,
+    Experiment,
+    Judgement,
+    PaperFacts,
+    PrintedFigure,
+    Provenance,
+    RangeTest,
+)
 from cyclery.records.metrics import value
+
+T = TypeVar("T")
 
 __all__ = ["build", "clean", "tidy", "write_csv"]
 
-SCHEMA = 1
-
 
 def build(
-    tier: str, part: str, paper: Json, experiments: Sequence[Json], claims: Sequence[Json],
-    records: Records, needs: Mapping[str, str] | None = None, ranges: Sequence[Json] = (),
-    printed: Sequence[Json] = (), *, title: str | None = None,
-    only: Collection[str] | None = None, made: str | None = None,
-) -> Json:  # fmt: skip
+    tier: str, part: str, paper: PaperFacts, experiments: Sequence[ExperimentRuns],
+    claims: Sequence[Claim], records: Records, needs: Mapping[str, str] | None = None,
+    ranges: Sequence[RangeTest] = (), printed: Sequence[PrintedFigure] = (), *,
+    title: str | None = None, only: Collection[str] | None = None,
+    made: str | None = None,
+) -> Judgement:  # fmt: skip
     """Return the evidence, ready for JSON; the same for the same input.
 
     Args:
@@ -64,27 +64,25 @@ def build(
     budgets = _budgets(claims, tier, experiments, records)
     shown = [_experiment(e, frame, records, budgets.get(e["id"], [])) for e in experiments]
     warned = [f"{e['id']}: {text}" for e in shown for text in e["warnings"]]
-    evidence = {
+    found: Judgement = {
         "schema": SCHEMA, "tier": tier, "part": part, "title": title or paper["title"],
         "paper": paper,
         "claims": [claim for claim in judged if only is None or claim["id"] in only],
         "experiments": shown, "ranges": list(ranges), "printed": list(printed),
         "provenance": _provenance(frame, records, warned, made),
     }  # fmt: skip
-    found: Json = clean(evidence)
-    return found
+    return clean(found)
 
 
 def _experiment(
-    experiment: Json, frame: pd.DataFrame, records: Records, budgets: list[str]
-) -> Json:
+    experiment: ExperimentRuns, frame: pd.DataFrame, records: Records, budgets: list[str]
+) -> Experiment:
     rows = frame[frame["experiment"] == experiment["id"]]
     return {
-        "id": experiment["id"], "title": experiment.get("title") or experiment["id"],
-        "description": experiment.get("description") or "",
-        "selection_rule": experiment.get("selection_rule") or "last checkpoint",
-        "command": experiment.get("command") or "", "settings": experiment.get("settings") or {},
-        "not_run": experiment.get("not_run") or {}, "chain": experiment.get("chain") or [],
+        "id": experiment["id"], "title": experiment["title"],
+        "description": experiment["description"], "selection_rule": experiment["selection_rule"],
+        "command": experiment["command"], "settings": experiment["settings"],
+        "not_run": experiment["not_run"], "chain": experiment["chain"],
         "arms": arm_tables.arms(experiment, rows, records),
         "curves": arm_tables.curves(experiment, records),
         "schedules": arm_tables.schedules(experiment),
@@ -92,7 +90,7 @@ def _experiment(
     }  # fmt: skip
 
 
-def _derived(claims: Sequence[Json], tier: str) -> list[str]:
+def _derived(claims: Sequence[Claim], tier: str) -> list[str]:
     """Return the derived metrics that tested claims name, for the tables of the arms."""
     names = {
         name
@@ -105,13 +103,13 @@ def _derived(claims: Sequence[Json], tier: str) -> list[str]:
 
 
 def _budgets(
-    claims: Sequence[Json], tier: str, experiments: Sequence[Json], records: Records
+    claims: Sequence[Claim], tier: str, experiments: Sequence[ExperimentRuns], records: Records
 ) -> dict[str, list[str]]:
     """Return, by experiment, the comparisons whose arms saw different numbers of samples."""
     index = {experiment["id"]: experiment for experiment in experiments}
     out: dict[str, list[str]] = {}
     for claim in claims:
-        for comparison in claim.get("comparisons") or [] if not not_tested(claim, tier) else []:
+        for comparison in [] if not_tested(claim, tier) else claim["comparisons"]:
             pairs = contrasts.collect(comparison, index, records)
             odd = contrasts.unequal_images(comparison, pairs, records)
             if odd:
@@ -121,30 +119,34 @@ def _budgets(
 
 def _provenance(
     frame: pd.DataFrame, records: Records, warned: Sequence[str], made: str | None
-) -> Json:
+) -> Provenance:
     """Return where the numbers come from. A run that experiments share counts once."""
     used = [records[key] for key in sorted(set(frame["key"])) if key in records]
-    versions = {tuple(sorted((r.get("versions") or {}).items())) for r in used}
+    versions = {tuple(sorted(r["versions"].items())) for r in used}
     totals = {name: sum(value(r, name) or 0 for r in used) for name in ("seconds", "images")}
     return {
-        "commits": sorted({str(r["commit"]) for r in used if r.get("commit")}),
+        "commits": sorted({r["commit"] for r in used if r["commit"]}),
         "versions": [dict(found) for found in sorted(versions)],
-        "devices": sorted({str(r["device"]) for r in used if r.get("device")}),
+        "devices": sorted({r["device"] for r in used}),
         "seeds": sorted({int(seed) for seed in frame["seed"]}),
-        "records": len(used), "diverged": sum(r.get("status") == "diverged" for r in used),
+        "records": len(used), "diverged": sum(r["status"] == "diverged" for r in used),
         "seconds": totals["seconds"], "images": int(totals["images"]), "warnings": list(warned),
-        "made": made or max((str(r.get("started") or "") for r in used), default=""),
+        "made": made or max((r["started"] for r in used), default=""),
     }  # fmt: skip
 
 
-def clean(value: Any) -> Any:
+def clean(value: T) -> T:
     """Return plain JSON values: numpy's and tuples converted, numbers that are not finite None."""
+    return cast(T, _clean(value))
+
+
+def _clean(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): clean(item) for key, item in value.items()}
+        return {str(key): _clean(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [clean(item) for item in value]
+        return [_clean(item) for item in value]
     if isinstance(value, np.generic | np.ndarray):
-        return clean(value.tolist())
+        return _clean(value.tolist())
     if isinstance(value, float) and not isfinite(value):
         return None
     return value

@@ -8,15 +8,15 @@ from functools import cached_property, partial
 from math import ceil, lcm
 from statistics import fmean
 
+from cyclery.evidence.contracts import Comparison, ExperimentRuns, Labels, Records
 from cyclery.evidence.stats import alpha_spending, contrasts, paired_tests, sensitivity
 from cyclery.evidence.stats.contrasts import Samples
-from cyclery.evidence.stats.paired_tests import Interval, Source, Test
-from cyclery.evidence.stats.pairing import Json, Pairs, Records, finished, first, runs_of
+from cyclery.evidence.stats.paired_tests import Source
+from cyclery.evidence.stats.pairing import Pairs, finished, first, runs_of
 from cyclery.evidence.stats.random_effects import Pool, pool
 from cyclery.evidence.stats.rank_and_order_tests import joint_power
 from cyclery.records import metrics as metrics_derived
-
-Labels = Mapping[tuple[str, str], str]
+from cyclery.records.claims import Exploratory, Interval, Look, PoolMember, Row, Test, Verdict
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Case:
     ``steps`` is the number of means that must all hold.
     """
 
-    row: Json
+    row: Row
     pairs: list[Pairs]
     stages: list[Samples]
     samples: int
@@ -47,8 +47,7 @@ class Case:
     @property
     def test(self) -> Test:
         """Return the declared test."""
-        name: Test = self.row["test"]
-        return name
+        return self.row["test"]
 
     @cached_property
     def sources(self) -> list[Source | None]:
@@ -109,7 +108,7 @@ class Case:
         p = self.p_value()
         return p, p if self.test == "superiority" else self.p_value(opposite=True)
 
-    def held_back(self, verdict: str) -> str:
+    def held_back(self, verdict: Verdict) -> Verdict:
         """Return a verdict, or inconclusive where runs that diverged could have made it."""
         return "inconclusive" if verdict in self.unsafe else verdict
 
@@ -154,30 +153,38 @@ class Case:
         return ceil(units * max(1.0, self.samples / self.row["n"])) if self.row["n"] else units
 
 
-def blank(comparison: Json, labels: Labels) -> Json:
+def blank(comparison: Comparison, labels: Labels) -> Row:
     """Return the row of a comparison without data."""
-    metric = comparison.get("metric") or "test_accuracy"
     arm, against, label = contrasts.words(comparison, labels)
+    metric = comparison.get("metric") or "test_accuracy"
     return {
-        "label": comparison.get("label") or label, "kind": contrasts.kind(comparison),
-        "experiment": comparison["experiment"], "arm": arm, "against": against, "chosen": None,
-        "metric": metric, "against_metric": comparison.get("against_metric"),
-        "unit": contrasts.unit(comparison), "test": comparison.get("test") or "superiority",
-        "margin": float(comparison.get("margin") or 0.0), "effect": None, "ci95": None,
-        "ci90": None, "naive95": None, "bca95": None, "p": None, "p_holm": None,
-        "p_opposite": None, "p_opposite_holm": None, "n": 0, "sd": None,
-        "verdict": "not run", "reason": "", "seeds": [], "differences": [], "keys": [],
-        "units": None, "left_out": [], "unequal_budget": comparison.get("unequal_budget"),
-        "printed": comparison.get("printed"), "pooled": None, "seeds_to_settle": None,
-        "seconds_to_settle": None, "look": None,
-        "diverged": [], "held_back": None, "of_printed": None,
-        "exploratory": None, "fragile": [], "detail": None,
+        **empty_row(comparison.get("label") or label, metric, contrasts.unit(comparison),
+                 comparison.get("test") or "superiority"),
+        "kind": contrasts.kind(comparison), "experiment": comparison["experiment"],
+        "arm": arm, "against": against, "against_metric": comparison.get("against_metric"),
+        "margin": float(comparison.get("margin") or 0.0),
+        "unequal_budget": comparison.get("unequal_budget"), "printed": comparison.get("printed"),
         "stated_effect": _stated(comparison), "stated_spread": comparison.get("spread"),
-        "seeds_for_power": None, "beside": None, "columns": [],
     }  # fmt: skip
 
 
-def _stated(comparison: Json) -> float | None:
+def empty_row(label: str, metric: str, unit: str, test: Test) -> Row:
+    """Return a row that says nothing yet, in the order of the file."""
+    return {
+        "label": label, "kind": "difference", "experiment": "", "arm": "", "against": "",
+        "chosen": None, "metric": metric, "against_metric": None, "unit": unit, "test": test,
+        "margin": 0.0, "effect": None, "ci95": None, "ci90": None, "naive95": None, "bca95": None,
+        "p": None, "p_holm": None, "p_opposite": None, "p_opposite_holm": None, "n": 0, "sd": None,
+        "verdict": "not run", "reason": "", "seeds": [], "differences": [], "keys": [],
+        "units": None, "left_out": [], "unequal_budget": None, "printed": None, "pooled": None,
+        "seeds_to_settle": None, "seconds_to_settle": None, "look": None, "diverged": [],
+        "held_back": None, "of_printed": None, "exploratory": None, "fragile": [], "detail": None,
+        "stated_effect": None, "stated_spread": None, "seeds_for_power": None, "beside": None,
+        "columns": [],
+    }  # fmt: skip
+
+
+def _stated(comparison: Comparison) -> float | None:
     """Return the effect that a comparison states: its own, else one printed in the same unit.
 
     A printed effect that does not favour the claim states nothing to plan for.
@@ -186,7 +193,7 @@ def _stated(comparison: Json) -> float | None:
     if comparison.get("effect") is not None or not printed:
         return comparison.get("effect")
     test, margin = comparison.get("test") or "superiority", comparison.get("margin") or 0.0
-    value: float = printed["value"]
+    value = printed["value"]
     found = (
         abs(value) < margin
         if test == "equivalence"
@@ -196,7 +203,8 @@ def _stated(comparison: Json) -> float | None:
 
 
 def compare(
-    comparison: Json, experiments: Mapping[str, Json], records: Records, labels: Labels,
+    comparison: Comparison, experiments: Mapping[str, ExperimentRuns], records: Records,
+    labels: Labels,
     planned: int | None = None, share: int | None = None,
 ) -> Case:  # fmt: skip
     """Pair the data of one comparison and estimate its effect, at every look that they reached.
@@ -262,7 +270,7 @@ def _nominal(planned: int, share: int, look: int, error: float) -> float:
     return alpha_spending.levels(error, planned, share)[look]
 
 
-def _look(number: int, planned: int, share: int) -> Json:
+def _look(number: int, planned: int, share: int) -> Look:
     """Return what the evidence says of a look, with the level of the 95 % interval at it."""
     ends = alpha_spending.looks(planned, share)
     outside = 2 * alpha_spending.levels(paired_tests.ALPHA / 2, planned, share)[number - 1]
@@ -270,7 +278,7 @@ def _look(number: int, planned: int, share: int) -> Json:
             "level": 1 - outside}  # fmt: skip
 
 
-def _exploratory(case: Case, used: Pairs, everything: Pairs) -> Json | None:
+def _exploratory(case: Case, used: Pairs, everything: Pairs) -> Exploratory | None:
     """Return what the data after the last look would say, which decides nothing."""
     places = [i for i, seed in enumerate(everything.seeds) if seed not in set(used.seeds)]
     if not places:
@@ -303,16 +311,15 @@ def pooled(members: Sequence[Case]) -> Case:
     samples, waiting = by_look[-1], any(case.waiting for case in members)
     first = members[0].row
     count = f"{len(samples)} experiment{'s' if len(samples) > 1 else ''}"
-    row = {**first, "label": f"pooled over {count}", "experiment": "",
-           "arm": "pooled", "against": "all comparators", "chosen": None, "bca95": None, "sd": None,
-           "margin": max(case.row["margin"] for case in members), "effect": None, "units": None,
-           "printed": None, "seeds": [], "differences": [], "keys": [], "columns": [],
-           "naive95": None,
-           "look": _look(reached, planned, share) if planned and not waiting else None,
-           "exploratory": None, "beside": None, "detail": None, "of_printed": None,
-           "diverged": list(dict.fromkeys(x for m in members for x in m.row["diverged"])),
-           "stated_effect": None, "stated_spread": None,
-           "left_out": [f"{name}: not run at this tier" for name in absent]}  # fmt: skip
+    row: Row = {
+        **empty_row(f"pooled over {count}", first["metric"], first["unit"], first["test"]),
+        "kind": first["kind"], "arm": "pooled", "against": "all comparators",
+        "against_metric": first["against_metric"], "unequal_budget": first["unequal_budget"],
+        "margin": max(case.row["margin"] for case in members),
+        "look": _look(reached, planned, share) if planned and not waiting else None,
+        "diverged": list(dict.fromkeys(x for m in members for x in m.row["diverged"])),
+        "left_out": [f"{name}: not run at this tier" for name in absent],
+    }  # fmt: skip
     row["n"] = min(len(sample) for sample in samples.values())
     costs = {arm: cost for case in members for arm, cost in case.costs.items()}
     stages = [list(one.values()) for one in by_look] if not waiting else []
@@ -333,11 +340,14 @@ def pooled(members: Sequence[Case]) -> Case:
         case.problem = "no spread can be estimated: too few seeds, or no difference anywhere"
     else:
         parts = zip(samples, samples.values(), found.weights, strict=True)
-        row |= {"effect": found.effect, "naive95": paired_tests.interval(found), "pooled": {
-            "k": found.k, "tau2": found.tau2, "q": found.q, "se": found.se,
-            "experiments": [{"experiment": name, "effect": fmean(sample.values()),
-                             "weight": weight, "n": len(sample)}
-                            for name, sample, weight in parts]}}  # fmt: skip
+        of: list[PoolMember] = [
+            {"experiment": name, "effect": fmean(sample.values()), "weight": weight,
+             "n": len(sample)}
+            for name, sample, weight in parts
+        ]  # fmt: skip
+        row |= {"effect": found.effect, "naive95": paired_tests.interval(found),
+                "pooled": {"k": found.k, "tau2": found.tau2, "q": found.q, "se": found.se,
+                           "experiments": of}}  # fmt: skip
     return case
 
 

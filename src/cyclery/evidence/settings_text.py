@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from cyclery.plan.model import ArmPlan
+from cyclery.records.record import ArmSettings, Component, SplitChoice, Values
 
 # Said only where an arm has any.
 RARE = ("unlabelled samples", "strong view", "averaged running statistics", "starts from", "draw")
@@ -15,55 +15,60 @@ PLAIN_SPLIT = {"validation": 0, "share": 1}
 
 def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
     """Return the settings that all arms share, in words; those that differ say so."""
-    shown = {
-        "dataset": lambda s: s["dataset"]["name"],
-        "labelled samples in an epoch": lambda s: str(s["samples"]),
-        "unlabelled samples": lambda s: f"{s['mu']} per labelled one" if s["mu"] else "none",
-        "split": lambda s: _words({k: v for k, v in s["split"].items() if PLAIN_SPLIT.get(k) != v}),
-        "network": _network,
-        "starts from": _start,
-        "draw": lambda s: s["draw"] or "none",
-        "method": lambda s: _component(s["method"]),
-        "optimiser": lambda s: _component(s["optimiser"]),
-        "augmentation": lambda s: _operations(s["augment"]),
-        "strong view": lambda s: _operations(s["strong"]),
-        "averaged running statistics": lambda s: s["ema_buffers"] or "none",
-        "epochs": lambda s: str(s["epochs"]),
-        "updates": lambda s: str(s["updates"]),
-        "batch": lambda s: _schedule(s["schedules"]["batch"]),
-        "precision": lambda s: s["precision"],
-        "threads per run": lambda s: str(s["threads"]),
+    shown: dict[str, Callable[[ArmPlan], str]] = {
+        "dataset": lambda a: a.settings["dataset"]["name"],
+        "labelled samples in an epoch": lambda a: str(a.cost["samples"]),
+        "unlabelled samples": lambda a: _unlabelled(a.settings["mu"]),
+        "split": lambda a: _split(a.settings["split"]),
+        "network": lambda a: _network(a.settings["model"], a.settings.get("head")),
+        "starts from": lambda a: _start(a.settings),
+        "draw": lambda a: a.settings["draw"] or "none",
+        "method": lambda a: _component(a.settings["method"]),
+        "optimiser": lambda a: _component(a.settings["optimiser"]),
+        "augmentation": lambda a: _operations(a.settings["augment"]),
+        "strong view": lambda a: _operations(a.settings["strong"]),
+        "averaged running statistics": lambda a: a.settings["ema_buffers"] or "none",
+        "epochs": lambda a: str(a.settings["epochs"]),
+        "updates": lambda a: str(a.cost["updates"]),
+        "batch": lambda a: _schedule(a.settings["schedules"]["batch"]),
+        "precision": lambda a: a.settings["precision"],
+        "threads per run": lambda a: str(a.settings["threads"]),
     }
     quantities = sorted({q for arm in arms for q in arm.settings["schedules"]} - {"batch"})
     texts: dict[str, str] = {}
-    full = [{**arm.settings, **arm.cost} for arm in arms]
     for name, text in shown.items():
-        found = list(dict.fromkeys(text(settings) for settings in full))
+        found = list(dict.fromkeys(text(arm) for arm in arms))
         if name in RARE and found == ["none"]:
             continue
         texts[name] = found[0] if len(found) == 1 else "differs by arm"
     for quantity in quantities:
-        specs = [s["schedules"].get(quantity) for s in full]
+        specs = [arm.settings["schedules"].get(quantity) for arm in arms]
         found = list(dict.fromkeys("none" if s is None else _schedule(s) for s in specs))
         texts[quantity.replace("_", " ")] = found[0] if len(found) == 1 else "differs by arm"
     return texts
 
 
-def _component(value: dict[str, Any]) -> str:
+def _unlabelled(mu: int | None) -> str:
+    return f"{mu} per labelled one" if mu else "none"
+
+
+def _split(split: SplitChoice) -> str:
+    return _words({k: v for k, v in split.items() if PLAIN_SPLIT.get(k) != v})
+
+
+def _component(value: Component) -> str:
     settings = _words(value["settings"])
     return f"{value['name']} ({settings})" if settings else str(value["name"])
 
 
-def _network(settings: dict[str, Any]) -> str:
+def _network(model: Component, head: Component | None) -> str:
     """Return a network without what it has none of, such as dropout."""
-    name, values = settings["model"]["name"], settings["model"]["settings"]
-    present = {k: v for k, v in values.items() if isinstance(v, bool) or v != 0}
-    network = _component({"name": name, "settings": present})
-    head = settings.get("head")
+    present = {k: v for k, v in model["settings"].items() if isinstance(v, bool) or v != 0}
+    network = _component({"name": model["name"], "settings": present})
     return f"{network}, head {_component(head)}" if head else network
 
 
-def _start(settings: dict[str, Any]) -> str:
+def _start(settings: ArmSettings) -> str:
     """Return the parent whose weights start the run."""
     if settings["init"] is None:
         return "none"
@@ -71,25 +76,25 @@ def _start(settings: dict[str, Any]) -> str:
     return str(settings["init"]) if share == 1 else f"{share:g} of {settings['init']}"
 
 
-def _operations(ops: list[dict[str, Any]]) -> str:
+def _operations(ops: Sequence[Values]) -> str:
     return "; ".join(map(_operation, ops)) or "none"
 
 
-def _operation(op: dict[str, Any]) -> str:
+def _operation(op: Values) -> str:
     return _component({"name": op["op"], "settings": {k: v for k, v in op.items() if k != "op"}})
 
 
-def _words(value: dict[str, Any]) -> str:
+def _words(value: Mapping[str, object]) -> str:
     return ", ".join(f"{key} {_flat(item)}" for key, item in value.items() if item is not None)
 
 
-def _flat(item: Any) -> str:
+def _flat(item: object) -> str:
     if isinstance(item, dict):
         return _words(item)
     return "-".join(_flat(v) for v in item) if isinstance(item, list) else f"{item}"
 
 
-def _schedule(spec: dict[str, Any]) -> str:
+def _schedule(spec: Values) -> str:
     if spec["kind"] == "constant":
         value = spec["value"]
         return value if isinstance(value, str) else f"{value:g}"

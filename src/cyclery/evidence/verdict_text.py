@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any
 
 from cyclery.common.formatting import duration
 from cyclery.evidence.stats.paired_tests import MOST_SEEDS, POWER, refutes, supports
-
-Json = dict[str, Any]
+from cyclery.records.claims import ClaimFacts, Interval, Row
 
 
 def amount(x: float, unit: str) -> str:
@@ -22,16 +20,18 @@ def probability(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def _effect(row: Json) -> str:
+def _effect(row: Row) -> str:
     """Return the effect with the interval that decides."""
     level, ci = (90, row["ci90"]) if row["test"] == "equivalence" else (95, row["ci95"])
-    text = f"{amount(row['effect'], row['unit'])} ({level} % interval {ends(ci, row['unit'])}"
-    if _several_looks(row) and level == 95:
-        text += f" for all looks together, naive {ends(row['naive95'], row['unit'])}"
+    effect, naive = row["effect"], row["naive95"]
+    assert effect is not None and ci is not None, "why there is none is said elsewhere"
+    text = f"{amount(effect, row['unit'])} ({level} % interval {ends(ci, row['unit'])}"
+    if _several_looks(row) and level == 95 and naive:
+        text += f" for all looks together, naive {ends(naive, row['unit'])}"
     return f"{text})"
 
 
-def ends(ci: Sequence[float], unit: str) -> str:
+def ends(ci: Interval, unit: str) -> str:
     """Return an interval as its ends, the unit being said before."""
     # A look that may spend nothing yet leaves an end open.
     low, high = (
@@ -40,18 +40,19 @@ def ends(ci: Sequence[float], unit: str) -> str:
     return f"{low} to {high}"
 
 
-def _several_looks(row: Json) -> bool:
+def _several_looks(row: Row) -> bool:
     return bool(row["look"] and row["look"]["of"] > 1)
 
 
-def _p(row: Json, opposite: bool = False) -> str:
+def _p(row: Row, opposite: bool = False) -> str:
     """Return the p-value of the verdict, or of the opposite one, with what was done to it."""
     kind = "sequential p" if _several_looks(row) else "p"
-    found = row["p_opposite_holm" if opposite else "p_holm"]
+    found = row["p_opposite_holm"] if opposite else row["p_holm"]
+    assert found is not None, "what has an interval has a p-value"
     return f"Holm-adjusted {kind} {probability(found)}"
 
 
-def _count(row: Json, planned: int | None, samples: int) -> str:
+def _count(row: Row, planned: int | None, samples: int) -> str:
     """Return the number of pairs, or of what was drawn independently."""
     if row["pooled"]:
         k = row["pooled"]["k"]
@@ -64,10 +65,10 @@ def _count(row: Json, planned: int | None, samples: int) -> str:
         return text
     look = row["look"]
     text += f" of {planned} planned"
-    return f"{text}, look {look['number']} of {look['of']}" if _several_looks(row) else text
+    return f"{text}, look {look['number']} of {look['of']}" if look and look["of"] > 1 else text
 
 
-def _bound(row: Json) -> str:
+def _bound(row: Row) -> str:
     """Name the margin."""
     margin = amount(row["margin"], row["unit"]).lstrip("+")
     if row["test"] == "superiority":
@@ -75,7 +76,7 @@ def _bound(row: Json) -> str:
     return f"+/-{margin}" if row["test"] == "equivalence" else f"-{margin}"
 
 
-def _open(row: Json, problem: str | None, samples: int) -> str:
+def _open(row: Row, problem: str | None, samples: int) -> str:
     """Say why a comparison is open."""
     if problem:
         return problem
@@ -84,13 +85,13 @@ def _open(row: Json, problem: str | None, samples: int) -> str:
     if row["n"] < 2:
         shared = "all seeds share one parent" if samples > 1 else "one pair has no spread"
         return f"{shared}: at least 2 are needed"
-    if row["ci95"] is None:
+    if row["ci95"] is None and row["effect"] is not None:
         same = amount(row["effect"], row["unit"])
         return f"all {row['n']} differences are {same}, so their spread cannot be estimated"
     return ""
 
 
-def _settling(row: Json, planned: int | None) -> str:
+def _settling(row: Row, planned: int | None) -> str:
     """Say what would settle an open comparison."""
     if row["seeds_to_settle"] is None:
         if row["pooled"]:
@@ -107,7 +108,7 @@ def _settling(row: Json, planned: int | None) -> str:
 
 
 def comparison(
-    row: Json, missing: str | None, problem: str | None, planned: int | None, family: int,
+    row: Row, missing: str | None, problem: str | None, planned: int | None, family: int,
     samples: int,
 ) -> str:  # fmt: skip
     """Return the reason of one judged comparison."""
@@ -132,16 +133,17 @@ def comparison(
     return text
 
 
-def _beyond(row: Json) -> str:
+def _beyond(row: Row) -> str:
     return f"lies {'outside' if row['test'] == 'equivalence' else 'below'} {_bound(row)}"
 
 
-def _between(row: Json, family: int) -> str:
+def _between(row: Row, family: int) -> str:
     """Say where the interval of an open comparison lies, and what keeps it open."""
-    test, margin = row["test"], row["margin"]
-    if supports(test, margin, row["ci95"], row["ci90"]):
+    test, margin, ci95, ci90 = row["test"], row["margin"], row["ci95"], row["ci90"]
+    assert ci95 is not None and ci90 is not None, "why there is none is said elsewhere"
+    if supports(test, margin, ci95, ci90):
         return f"{_effect(row)} clears {_bound(row)}, but {_p(row)} over {family} tests"
-    if refutes(test, margin, row["ci95"], row["ci90"]):
+    if refutes(test, margin, ci95, ci90):
         return (
             f"{_effect(row)} {_beyond(row)}, but {_p(row, opposite=True)} of the opposite over "
             f"{family} tests"
@@ -150,13 +152,13 @@ def _between(row: Json, family: int) -> str:
     return f"{_effect(row)} {spans} {_bound(row)}"
 
 
-def exploratory(row: Json) -> str:
+def exploratory(row: Row) -> str:
     """Say what seeds show that decide nothing, or nothing where there are none."""
     more, look = row["exploratory"], row["look"]
     if not more or more["effect"] is None:
         return ""
     after = "before the first look"
-    if look and look["of"]:
+    if look:
         last = look["number"] == look["of"]
         after = f"after look {look['number']} of {look['of']}"
         after = f"beyond the {look['planned']} planned" if last else after
@@ -166,7 +168,7 @@ def exploratory(row: Json) -> str:
     return f"{text} (n = {more['n']}{naive}); they decide nothing."
 
 
-def fragile(row: Json) -> str:
+def fragile(row: Row) -> str:
     """Say which single seeds the verdict hangs on, or nothing where it hangs on none."""
     by_verdict: dict[str, list[str]] = {}
     for one in row["fragile"]:
@@ -179,7 +181,7 @@ def fragile(row: Json) -> str:
     return f"Fragile: {'; '.join(parts)}."
 
 
-def claim(judged: Json, rows: Sequence[Json]) -> str:
+def claim(judged: ClaimFacts, rows: Sequence[Row]) -> str:
     """Return the reason of a judged claim: that of its comparison, or a tally."""
     if len(rows) == 1:
         return str(rows[0]["reason"])

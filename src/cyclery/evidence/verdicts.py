@@ -15,19 +15,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import lcm
-from typing import Any
 
 from cyclery.evidence import verdict_text
-from cyclery.evidence.comparison import Case, Labels, blank, compare, pooled
+from cyclery.evidence.comparison import Case, blank, compare, pooled
+from cyclery.evidence.contracts import Claim, ExperimentRuns, Labels, Records
 from cyclery.evidence.stats import paired_tests
-from cyclery.evidence.stats.paired_tests import ALPHA, Interval, Test, refutes, supports
-from cyclery.evidence.stats.pairing import Json, Records
+from cyclery.evidence.stats.paired_tests import ALPHA, refutes, supports
+from cyclery.records import claims as judged
+from cyclery.records.claims import Fragile, Interval, OfPrinted, Row, Test, Verdict
 
 
 def decide(
     test: Test, margin: float, ci95: Interval | None, ci90: Interval | None, p: float,
     opposite: float,
-) -> str:  # fmt: skip
+) -> Verdict:  # fmt: skip
     """Return the verdict of one comparison.
 
     Args:
@@ -47,7 +48,7 @@ def decide(
     return "inconclusive"
 
 
-def combine(verdicts: Sequence[str]) -> str:
+def combine(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the verdict of a claim that needs all of its comparisons."""
     reproduced = verdicts.count("reproduced")
     if reproduced:
@@ -75,7 +76,7 @@ class Family:
             zip(*(paired_tests.holm([p[kind] for p in self.p]) for kind in (0, 1)), strict=True)
         )
 
-    def verdict(self, case: Case, place: int) -> str:
+    def verdict(self, case: Case, place: int) -> Verdict:
         """Return what the rule says of one of its tests, divergence not considered."""
         return decide(case.test, case.row["margin"], case.interval(0.95), case.interval(0.90),
                       *self.adjusted[place])  # fmt: skip
@@ -111,28 +112,30 @@ def _rule(cases: Sequence[Case]) -> None:
         row["fragile"] = _fragile(case, family, place)
 
 
-def _of_printed(row: Json) -> Json | None:
+def _of_printed(row: Row) -> OfPrinted | None:
     """Return how large the effect is as a share of the printed one, with its 95 % interval.
 
     Direction and size are two answers: the verdict is about the direction (or the margin). None
     where nothing is printed, or in another unit.
     """
-    printed = row["printed"]
-    if not printed or not printed["value"] or printed["unit"] != row["unit"]:
+    printed, effect, ci95 = row["printed"], row["effect"], row["ci95"]
+    if effect is None or ci95 is None or not printed or not printed["value"]:
+        return None
+    if printed["unit"] != row["unit"]:
         return None
     whole = printed["value"]
-    low, high = sorted(end / whole for end in row["ci95"])
-    return {"share": row["effect"] / whole, "ci95": [low, high]}
+    low, high = sorted(end / whole for end in ci95)
+    return {"share": effect / whole, "ci95": (low, high)}
 
 
-def _fragile(case: Case, family: Family, place: int) -> list[Json]:
+def _fragile(case: Case, family: Family, place: int) -> list[Fragile]:
     """Return the verdicts that a comparison would have without one unit, where they differ.
 
     All else stays: the look with its levels, and the p-values of the family.
     """
     if case.row["ci95"] is None:
         return []
-    found = []
+    found: list[Fragile] = []
     for unit in case.units():
         less = case.without(unit)
         verdict = case.held_back(family.replaced(place, less).verdict(less, place))
@@ -142,20 +145,17 @@ def _fragile(case: Case, family: Family, place: int) -> list[Json]:
     return found
 
 
-def not_tested(claim: Json, tier: str) -> str | None:
+def not_tested(claim: Claim, tier: str) -> str | None:
     """Return why a claim is not tested at a tier, or None where it is."""
-    given = claim.get("not_run") or {}
+    given = claim.get("not_run", {})
     reason = given.get(tier) or given.get("all")
-    tiers = claim.get("tiers")
-    if reason or (tiers is not None and tier not in tiers):
-        return reason or f"declared for the tiers {', '.join(tiers or []) or 'none'}"
-    return None if claim.get("comparisons") else "no comparison is declared"
+    return reason or (None if claim["comparisons"] else "no comparison is declared")
 
 
 def judge(
-    claims: Sequence[Json], tier: str, experiments: Sequence[Json], records: Records,
+    claims: Sequence[Claim], tier: str, experiments: Sequence[ExperimentRuns], records: Records,
     needs: Mapping[str, str] | None = None,
-) -> list[Json]:  # fmt: skip
+) -> list[judged.Claim]:  # fmt: skip
     """Return the judged claims of one paper at one tier, in declared order.
 
     Args:
@@ -166,15 +166,15 @@ def judge(
         needs: what it would take to test the claims that are not tested here.
     """
     index = {experiment["id"]: experiment for experiment in experiments}
-    labels = {(name, arm["id"]): arm.get("label") or arm["id"]
+    labels = {(name, arm["id"]): arm["label"]
               for name, experiment in index.items() for arm in experiment["arms"]}  # fmt: skip
-    drafts: list[tuple[Json, list[Case], list[Case]]] = []
+    drafts: list[tuple[Claim, list[Case], list[Case]]] = []
     family: list[Case] = []
     for claim in claims:
         members: list[Case] = []
         mean: list[Case] = []
         if not_tested(claim, tier) is None:
-            planned = _planned(claim, tier)
+            planned = claim.get("planned_seeds")
             members = [compare(c, index, records, labels, planned) for c in claim["comparisons"]]
             if claim.get("pooled"):
                 # One mean has its looks at the same seeds of all, in units of the coarsest.
@@ -196,50 +196,49 @@ def judge(
     return out
 
 
-def _planned(claim: Json, tier: str) -> int | None:
-    found = claim.get("planned_seeds") or (claim.get("seeds") or {}).get(tier)
-    return int(found) if found else None
-
-
 def _claim(
-    claim: Json, tier: str, members: Sequence[Case], mean: Sequence[Case],
+    claim: Claim, tier: str, members: Sequence[Case], mean: Sequence[Case],
     labels: Labels, needs: Mapping[str, str],
-) -> Json:  # fmt: skip
+) -> judged.Claim:  # fmt: skip
     """Return one judged claim from its judged comparisons."""
     deciding = list(mean or members)
     rows = [case.row for case in deciding]
-    out: Json = {
+    out: judged.Claim = {
         "id": claim["id"], "statement": claim["statement"], "source": claim.get("source") or None,
         "own_definition": claim.get("own_definition"), "note": claim.get("note") or None,
-        "planned_seeds": _planned(claim, tier), "n": 0, "seeds_to_settle": None,
+        "planned_seeds": claim.get("planned_seeds"), "n": 0, "seeds_to_settle": None,
         "seeds_for_power": None, "seconds_to_settle": None,
-        "comparisons": [case.row for case in [*mean, *members]],
+        "comparisons": [case.row for case in [*mean, *members]], "verdict": "not run", "reason": "",
     }  # fmt: skip
     if not deciding:
-        reason = not_tested(claim, tier)
+        reason = not_tested(claim, tier) or ""
         if claim["id"] in needs:
             reason = f"{reason}; {needs[claim['id']]}"
-        rows = [{**blank(c, labels), "reason": reason} for c in claim.get("comparisons") or []]
-        return out | {"verdict": "not run", "reason": reason, "comparisons": rows}
+        rows = [{**blank(c, labels), "reason": reason} for c in claim["comparisons"]]
+        return out | {"reason": reason, "comparisons": rows}
     out["verdict"] = combine([row["verdict"] for row in rows])
     out["n"] = min((row["n"] for row in rows if row["n"]), default=0)
-    out |= _to_settle(deciding)
+    out["seeds_to_settle"], out["seconds_to_settle"] = _to_settle(deciding)
     foreseen = [row["seeds_for_power"] for row in rows if row["stated_effect"] is not None]
-    if foreseen and None not in foreseen:
-        out["seeds_for_power"] = max(foreseen)
+    known = [seeds for seeds in foreseen if seeds is not None]
+    if foreseen and len(known) == len(foreseen):
+        out["seeds_for_power"] = max(known)
     out["reason"] = verdict_text.claim(out, rows)
     return out
 
 
-def _to_settle(cases: Sequence[Case]) -> dict[str, Any]:
+def _to_settle(cases: Sequence[Case]) -> tuple[int | None, float | None]:
     """Return the seeds and seconds that settle every open comparison; None if one cannot be."""
-    open_cases = [case for case in cases if case.row["verdict"] == "inconclusive"]
-    needed = [case.row["seeds_to_settle"] for case in open_cases]
-    if not needed or None in needed:
-        return {}
     seconds: dict[tuple[str, str], float] = {}
-    for case in open_cases:
-        extra = case.row["seeds_to_settle"] - case.samples
+    most: int | None = None
+    for case in cases:
+        if case.row["verdict"] != "inconclusive":
+            continue
+        needed = case.row["seeds_to_settle"]
+        if needed is None:
+            return None, None
+        most = max(needed, most or 0)
+        extra = needed - case.samples
         for arm, cost in case.costs.items():  # an arm of two comparisons is trained once
             seconds[arm] = max(seconds.get(arm, 0.0), extra * cost)
-    return {"seeds_to_settle": max(needed), "seconds_to_settle": sum(seconds.values())}
+    return most, None if most is None else sum(seconds.values())

@@ -35,7 +35,7 @@ Files are found by their name, so adding one needs no other edit. They import to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
@@ -118,7 +118,7 @@ def code(name: str) -> str:
     return _file.digest(name)
 
 
-def parents_of(method: dict[str, Any]) -> tuple[str, ...]:
+def parents_of(method: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the parents that the ``method`` of resolved settings learns from."""
     declared = load(method["name"])
     return declared.parents(declared.chosen(method["settings"]))

@@ -11,6 +11,7 @@ from cyclery.common.formatting import duration
 from cyclery.config.load import load
 from cyclery.plan.graph import Plan
 from cyclery.plan.model import ArmPlan
+from cyclery.records.record import Record
 from cyclery.records.run_store import Store
 
 # Bytes that one run leaves behind, measured at the smoke tier: its record in the store and again
@@ -105,9 +106,7 @@ def rows(plan: Plan, parts: list[str]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _measured(
-    runs: dict[str, ArmPlan], records: dict[str, dict[str, Any] | None]
-) -> dict[str, float]:
+def _measured(runs: dict[str, ArmPlan], records: Mapping[str, Record | None]) -> dict[str, float]:
     """Return the median training speed per network, in images per second, of finished runs."""
     rates: dict[str, list[float]] = {}
     for key, record in records.items():

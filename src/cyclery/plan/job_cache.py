@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
@@ -24,8 +24,8 @@ from cyclery.engine.execution import Execution
 
 if TYPE_CHECKING:
     from cyclery.plan.graph import Plan
+    from cyclery.records.record import Job
 
-Json = dict[str, Any]
 FOLDER = ".cyclery"
 # Configurations that are kept: those of a few tiers and papers in turn.
 KEPT = 8
@@ -38,12 +38,12 @@ class Order:
     """The jobs of a shard, those of others that they take something from, and their setting."""
 
     digest: str
-    jobs: list[Json]
-    sources: list[Json]
-    setting: Json
+    jobs: list[Job]
+    sources: list[Job]
+    setting: dict[str, Any]
 
 
-def setting(plan: Plan) -> Json:
+def setting(plan: Plan) -> dict[str, Any]:
     """Return the tier and what of the main file a trainer is told."""
     config = plain(plan.project.config)
     return {
@@ -124,12 +124,13 @@ def _text(plan: Plan, group: str) -> str:
     """Return all orders of a group; what several shards say of one run stands there once."""
     from cyclery.plan.job_specs import shard_jobs, source_jobs
 
-    runs: dict[str, Json] = {}
+    runs: dict[str, dict[str, object]] = {}
 
-    def listed(given: Collection[Json]) -> list[Json]:
+    def listed(given: Collection[Job]) -> list[dict[str, object]]:
         for job in given:
-            runs.setdefault(job["key"], {name: job[name] for name in job if name not in _OWN})
-        return [{name: job[name] for name in _OWN if name in job} for job in given]
+            shared = {name: value for name, value in job.items() if name not in _OWN}
+            runs.setdefault(job["key"], shared)
+        return [{k: job.get(k) for k in _OWN if k in job} for job in given]
 
     shards = [
         _line(
@@ -152,7 +153,9 @@ def _read(content: bytes, name: str) -> Order:
         return json.loads(text)
 
     digest, *lists = value(f"shard {name}")
-    jobs, sources = ([{**value(f"run {own['key']}"), **own} for own in each] for each in lists)
+    jobs, sources = (
+        [cast("Job", {**value(f"run {own['key']}"), **own}) for own in each] for each in lists
+    )
     return Order(digest, jobs, sources, value("setting"))
 
 

@@ -1,14 +1,14 @@
-"""Turn planned runs into jobs: the plain dicts that the trainer understands."""
+"""Turn planned runs into jobs, which the trainer understands without the configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from cyclery.plan.model import ArmPlan, RangePlan, Shard, needed_seeds, range_tests, with_ancestors
+from cyclery.records.record import Job
 
 
-def range_jobs(tests: Iterable[RangePlan]) -> list[dict[str, Any]]:
+def range_jobs(tests: Iterable[RangePlan]) -> list[Job]:
     """Return one job per sweep."""
     return [
         {
@@ -23,19 +23,8 @@ def range_jobs(tests: Iterable[RangePlan]) -> list[dict[str, Any]]:
     ]
 
 
-def _run_job(arm: ArmPlan, seed: int, keep: bool) -> dict[str, Any]:
-    tuned = {
-        "trials": [
-            {
-                "factors": trial.arm.factors,
-                "runs": [trial.arm.key(each) for each in trial.at],
-                "schedules": trial.arm.settings["schedules"],
-            }
-            for trial in arm.trials
-        ]
-    }
-    return {
-        **(tuned if arm.trials else {}),
+def _run_job(arm: ArmPlan, seed: int, keep: bool) -> Job:
+    job: Job = {
         "key": arm.key(seed),
         "label": f"{arm.id} s{seed}",
         "kind": "run",
@@ -48,14 +37,24 @@ def _run_job(arm: ArmPlan, seed: int, keep: bool) -> dict[str, Any]:
             for name, parent in arm.parents.items()
         },
     }
+    if arm.trials:
+        job["trials"] = [
+            {
+                "factors": trial.arm.factors,
+                "runs": [trial.arm.key(each) for each in trial.at],
+                "schedules": trial.arm.settings["schedules"],
+            }
+            for trial in arm.trials
+        ]
+    return job
 
 
-def shard_jobs(shard: Shard) -> list[dict[str, Any]]:
+def shard_jobs(shard: Shard) -> list[Job]:
     """Return one job per run of a shard."""
     return [_run_job(arm, seed, cell.keep) for cell in shard.cells for arm, seed in cell.runs]
 
 
-def source_jobs(shard: Shard) -> list[dict[str, Any]]:
+def source_jobs(shard: Shard) -> list[Job]:
     """Return the jobs of other shards and range tests that a shard's runs take something from."""
     family = list(with_ancestors(shard.arms))
     seeds = needed_seeds((cell.arm, cell.seeds) for cell in shard.cells)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from math import lcm
-from typing import Any
+from typing import Any, cast
+
+from cyclery.records.record import ArmSettings, RunSettings
 
 
 def digest(value: Any) -> str:
@@ -24,16 +26,16 @@ def digest(value: Any) -> str:
 class RangePlan:
     """A learning-rate range test: its settings, and one run per seed."""
 
-    settings: dict[str, Any]
+    settings: ArmSettings
     label: str
     key: str
     seeds: tuple[int, ...]
     # Images that pass the network in one sweep.
     views: int
 
-    def run(self, seed: int) -> dict[str, Any]:
+    def run(self, seed: int) -> RunSettings:
         """Return the resolved settings of one sweep."""
-        return {**self.settings, "seed": seed}
+        return cast(RunSettings, {**self.settings, "seed": seed})
 
     def run_key(self, seed: int) -> str:
         """Return the run key of one sweep."""
@@ -85,7 +87,7 @@ class ArmPlan:
     paper: str
     experiment: str
     name: str
-    settings: dict[str, Any]
+    settings: ArmSettings
     parents: dict[str, Parent]
     range: RangePlan | None
     cost: dict[str, int]
@@ -110,7 +112,7 @@ class ArmPlan:
                 **self.settings,
                 "parents": {name: parent.identity for name, parent in self.parents.items()},
                 "range": self.range.key if self.range else None,
-                **self._tuned,
+                **({"tuned": self._tuned} if self.trials else {}),
             }
         )
 
@@ -132,11 +134,9 @@ class ArmPlan:
         )
 
     @property
-    def _tuned(self) -> dict[str, Any]:
-        """Return what the settings of a tuned arm have besides those of others."""
-        if not self.trials:
-            return {}
-        return {"tuned": [[trial.arm.digest, list(trial.at)] for trial in self.trials]}
+    def _tuned(self) -> list[list[Any]]:
+        """Return the hash and the seeds of every trial of tuning."""
+        return [[trial.arm.digest, list(trial.at)] for trial in self.trials]
 
     @cached_property
     def budget(self) -> int:
@@ -179,9 +179,9 @@ class ArmPlan:
         """Return the run key of one seed: ``digest([self.digest, seed])``, made 75,000 times."""
         return sha256(f'["{self.digest}",{seed}]'.encode()).hexdigest()[:24]
 
-    def run(self, seed: int) -> dict[str, Any]:
+    def run(self, seed: int) -> RunSettings:
         """Return the resolved settings of one run, as the trainer and the record have them."""
-        return {
+        settings: RunSettings = {
             **self.settings,
             "seed": seed,
             "parents": {
@@ -189,8 +189,11 @@ class ArmPlan:
                 for name, parent in self.parents.items()
             },
             "range": self.range.key if self.range else None,
-            **self._tuned,
+            "tuned": self._tuned,
         }
+        if not self.trials:
+            del settings["tuned"]
+        return settings
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Literal
 
 from cyclery import methods, models
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.methods import REFERENCE
 from cyclery.models import heads
 from cyclery.plan.model import Parent
+from cyclery.records.record import ArmSettings, SplitChoice
 
 
-def check_parents(settings: dict[str, Any], parents: Mapping[str, Parent]) -> None:
+def check_parents(settings: ArmSettings, parents: Mapping[str, Parent]) -> None:
     """Raise a UserError, which begins with the key, where a parent is missing or does not fit."""
     method = settings["method"]
     wanted = methods.parents_of(method)
@@ -22,15 +23,16 @@ def check_parents(settings: dict[str, Any], parents: Mapping[str, Parent]) -> No
                 f"parents: the method {method['name']!r} needs a parent {name!r}."
                 f"{nearest(name, parents)} Parents: {choices(parents) or 'none'}."
             )
-    known = {*wanted, settings["init"], REFERENCE}
+    start = settings["init"]
+    known = {*wanted, REFERENCE, *([start] if start else [])}
     for name, parent in parents.items():
         if name not in known:
             needs = f"it takes {choices(wanted)}" if wanted else "it takes none"
             raise UserError(
                 f"parents.{name}: nothing uses it: the method {method['name']!r} does not ({needs})"
-                f", nor does `init`; rename it, or drop it.{nearest(name, known - {None})}"
+                f", nor does `init`; rename it, or drop it.{nearest(name, known)}"
             )
-        if name == settings["init"]:
+        if name == start:
             _check_start(name, settings, parent)
         _check_data(name, settings, parent)
     declared = methods.load(method["name"])
@@ -38,9 +40,9 @@ def check_parents(settings: dict[str, Any], parents: Mapping[str, Parent]) -> No
     _check_folds(settings["split"], {name: parents[name] for name in judges})
 
 
-def _check_folds(mine: dict[str, Any], judges: Mapping[str, Parent]) -> None:
+def _check_folds(mine: SplitChoice, judges: Mapping[str, Parent]) -> None:
     """Raise a UserError unless every training sample is left out by one of the judges."""
-    left_out: dict[int, str] = {}
+    left_out: dict[int | None, str] = {}
     for name, parent in judges.items():
         theirs = parent.arm.settings["split"]
         for key in ("labels", "per_class", "imbalance"):
@@ -59,7 +61,7 @@ def _check_folds(mine: dict[str, Any], judges: Mapping[str, Parent]) -> None:
             )
 
 
-def _check_start(name: str, child: dict[str, Any], parent: Parent) -> None:
+def _check_start(name: str, child: ArmSettings, parent: Parent) -> None:
     """Raise a UserError unless the parent is one run of the network that the child starts as.
 
     Weights that fit are not enough: those of another activation are another function's.
@@ -88,14 +90,14 @@ def _check_start(name: str, child: dict[str, Any], parent: Parent) -> None:
         )
 
 
-def _head(settings: dict[str, Any]) -> str:
+def _head(settings: ArmSettings) -> str:
     """Return the head of resolved settings in words."""
     head = settings.get("head") or {"name": heads.DEFAULT, "settings": {}}
     values = ", ".join(f"{key} {value}" for key, value in head["settings"].items())
     return f"{head['name']} ({values})" if values else str(head["name"])
 
 
-def _check_data(name: str, child: dict[str, Any], parent: Parent) -> None:
+def _check_data(name: str, child: ArmSettings, parent: Parent) -> None:
     """Raise a UserError unless the parent was trained on the child's data, as it holds them out."""
     own, theirs = child["dataset"]["name"], parent.arm.settings["dataset"]["name"]
     if own != theirs:
@@ -104,6 +106,7 @@ def _check_data(name: str, child: dict[str, Any], parent: Parent) -> None:
             "needs the same dataset, classes and shape of images."
         )
     mine, other = child["split"], parent.arm.settings["split"]
+    keys: list[Literal["test", "validation", "choose", "labels", "per_class", "imbalance"]]
     keys = ["test", "validation", "choose"]
     if "first" in (mine["choose"], other["choose"]):
         # These rows are taken before the others are drawn.

@@ -21,6 +21,7 @@ from cyclery.data.registry import Datasets
 from cyclery.plan.model import ArmPlan, Parent, RangePlan, Trial, digest
 from cyclery.plan.parent_checks import check_parents
 from cyclery.records import trial_selection
+from cyclery.records.record import ArmSettings
 
 
 class ArmError(UserError):
@@ -224,7 +225,7 @@ def _scaled(merged: dict[str, Any], factors: dict[str, float]) -> dict[str, Any]
 
 
 def _range_test(
-    settings: dict[str, Any], test: RangeTest | None, datasets: Datasets
+    settings: ArmSettings, test: RangeTest | None, datasets: Datasets
 ) -> RangePlan | None:
     """Return the range test of an arm, if its learning rate asks for one."""
     if not schedules.words(settings["schedules"]["lr"]):
@@ -242,7 +243,7 @@ def _range_test(
         )
     kind = {"linear": "linear", "exponential": "exp_sweep"}[test.sweep]
     sweep = {"kind": kind, "start": test.low, "end": test.high}
-    own = {
+    own: ArmSettings = {
         **settings,
         "schedules": {**settings["schedules"], "lr": schedules.normalise(sweep)},
         "epochs": test.epochs,

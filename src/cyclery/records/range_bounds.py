@@ -8,11 +8,12 @@ All are numpy, work on lists too, and take points that are not finite (a run tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from cyclery.records.record import Bounds
 
 Array = NDArray[np.float64]
 
@@ -37,7 +38,7 @@ READINGS = {
 }
 
 
-def bounds(lr: ArrayLike, accuracy: ArrayLike, classes: int, hi: float) -> dict[str, Any]:
+def bounds(lr: ArrayLike, accuracy: ArrayLike, classes: int, hi: float) -> Bounds:
     """Return the usable range of learning rates: ``base``, ``max`` and the ``flags`` to heed.
 
     Smoothed by a centred median of 5; ``base`` is the first rate at which a tenth of the rise
@@ -83,27 +84,23 @@ def bounds(lr: ArrayLike, accuracy: ArrayLike, classes: int, hi: float) -> dict[
     return {"base": base, "max": top, "flags": flags}
 
 
-def combine(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return one range from those of several seeds: geometric means, spread, all flags.
-
-    ``base_log10_range`` and ``max_log10_range`` are largest minus smallest in log10, the
-    ``_log10_sd`` their standard deviations (None for one seed).
-    """
+def combine(found: Sequence[Bounds]) -> Bounds:
+    """Return one range from those of several seeds: geometric means and all flags."""
     if not found:
         raise ValueError("no bounds to combine")
-    result: dict[str, Any] = {"n": len(found)}
     flags = list(dict.fromkeys(flag for one in found for flag in one["flags"]))
-    apart = False
-    for name in ("base", "max"):
-        logs = np.log10([one[name] for one in found])
-        spread = float(logs.max() - logs.min())
-        apart |= spread > np.log10(SPREAD)
-        # A single seed's bound stays exactly what it was.
-        result[name] = float(10 ** logs.mean()) if spread else float(found[0][name])
-        result[f"{name}_log10_range"] = spread
-        result[f"{name}_log10_sd"] = float(logs.std(ddof=1)) if len(found) > 1 else None
-    result["flags"] = [*flags, DIFFER] if apart else flags
-    return result
+    base, base_spread = _mean([one["base"] for one in found])
+    top, top_spread = _mean([one["max"] for one in found])
+    apart = max(base_spread, top_spread) > np.log10(SPREAD)
+    return {"base": base, "max": top, "flags": [*flags, DIFFER] if apart else flags}
+
+
+def _mean(values: Sequence[float]) -> tuple[float, float]:
+    """Return the geometric mean of some bounds, and largest minus smallest in log10."""
+    logs = np.log10(values)
+    spread = float(logs.max() - logs.min())
+    # A single seed's bound stays exactly what it was.
+    return (float(10 ** logs.mean()) if spread else float(values[0])), spread
 
 
 def readings(lr: ArrayLike, loss: ArrayLike) -> dict[str, float | None]:

@@ -7,11 +7,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, read_regular
 from cyclery.common.seals import is_altered, is_sealed
+from cyclery.records.evidence import Evidence, PrintedFigure
 from cyclery.records.record import Record
 
 # Plain decimals: not all that Python takes for a number, such as 9_2 or digits of other scripts.
@@ -55,7 +56,7 @@ def read_records(files: Mapping[Path, Iterable[str]]) -> dict[str, Record]:
     return records
 
 
-def read_evidence(path: Path) -> dict[str, Any]:
+def read_evidence(path: Path) -> Evidence:
     """Return the evidence in a file; a UserError names one that was cut or altered."""
     try:
         found = parse_json(read_regular(path))
@@ -65,10 +66,10 @@ def read_evidence(path: Path) -> dict[str, Any]:
             raise ValueError("it was altered: its content does not match its SHA-256")
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); delete it and repeat") from None
-    return found
+    return cast(Evidence, found)
 
 
-def read_printed(path: Path) -> list[dict[str, Any]]:
+def read_printed(path: Path) -> list[PrintedFigure]:
     """Return the figures that a paper prints; a figure that could not be read has value None."""
     if not path.exists():
         return []
@@ -85,13 +86,15 @@ def read_printed(path: Path) -> list[dict[str, Any]]:
     for number, line in lines:
         if None in line or None in line.values():
             raise UserError(f"{path}, line {number}: has another number of cells than line 1.")
-        row: dict[str, Any] = {key: text or None for key, text in line.items()}
+        row: dict[str, str | float | None] = {
+            key: text or None for key, text in line.items() if key in PrintedFigure.__annotations__
+        }
         for key, (form, words) in _FIGURES.items():
-            text = row.get(key)
+            text = line.get(key) or None
             if text is not None and not (form.fullmatch(text) and math.isfinite(float(text))):
                 raise UserError(
                     f"{path}, line {number}: {key} must be {words} or empty (found {text!r:.80})."
                 )
             row[key] = None if text is None else float(text)
-        rows.append(row)
+        rows.append(cast(PrintedFigure, row))
     return rows

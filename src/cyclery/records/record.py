@@ -1,8 +1,256 @@
-"""What training jobs are told and what they leave, as plain JSON."""
+"""What passes between plan, trainer and judge, as plain JSON: settings of a run, job and record.
+
+Everything here goes through files, so these are dictionaries with declared keys. What an optional
+key means where it is absent stands beside it. ``docs/schemas/record.schema.json`` is made of them.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, NotRequired, TypeAlias
 
-Job = dict[str, Any]
-Record = dict[str, Any]
+# pydantic, which makes the JSON Schemas, takes typing's own from Python 3.12 on.
+from typing_extensions import TypedDict
+
+Values: TypeAlias = dict[str, Any]
+"""Free-form settings: which keys there are, the class of the component or of the kind says."""
+Figure: TypeAlias = float | list[float] | list[float | None] | None
+"""A number or one per class; null where it is not finite, or the class has no sample."""
+
+
+class Component(TypedDict):
+    """A network or an optimiser: its name and all of its settings."""
+
+    name: str
+    settings: Values
+
+
+class MethodChoice(Component):
+    """A method with its settings, without the quantities that follow a schedule."""
+
+    version: int
+    """Version of what the method computes."""
+
+
+class DatasetChoice(TypedDict):
+    """The dataset of a run."""
+
+    name: str
+    identity: str
+    """Hash of what the dataset is declared to be: raw files, reader, sizes."""
+
+
+class SplitChoice(TypedDict):
+    """Which rows are trained, validated and tested on; see the configuration reference."""
+
+    test: int | None
+    validation: int
+    labels: int | None
+    per_class: int | None
+    choose: str
+    imbalance: Values | None
+    unlabelled: str | None
+    share: int
+    folds: int | None
+    fold: int | None
+
+
+class ArmSettings(TypedDict):
+    """Resolved settings of an arm: all that decides the numbers of its runs, but the seed."""
+
+    engine: int
+    """Version of what the engine computes."""
+    method: MethodChoice
+    dataset: DatasetChoice
+    split: SplitChoice
+    model: Component
+    head: NotRequired[Component]
+    """Absent where it is linear, as every network's is unless another is chosen."""
+    optimiser: Component
+    schedules: dict[str, Values]
+    """Every quantity that may change with time, ``batch`` among them, by its name."""
+    augment: list[Values]
+    strong: list[Values]
+    """What follows the augmentations in a strong view."""
+    mu: int | None
+    """Unlabelled samples per labelled one; null where the method takes none."""
+    epoch_images: int | None
+    ema_buffers: str | None
+    init: str | None
+    """Name of the parent whose weights start the run."""
+    init_share: float | None
+    draw: str | None
+    """Name of other initial weights, order and random numbers on the same split."""
+    epochs: int
+    precision: str
+    compile: bool
+    deterministic: bool
+    threads: int
+    evaluations: int
+    sweep: NotRequired[str]
+    """How the learning rate rises in a range test; absent elsewhere."""
+
+
+class RunSettings(ArmSettings):
+    """Resolved settings of one run, as trainer and record have them; the run key is their hash."""
+
+    seed: int
+    parents: NotRequired[dict[str, list[str]]]
+    """Run keys of the parents by their names; absent in a range test."""
+    range: NotRequired[str | None]
+    """Key of the range test that the learning rate takes its bounds from."""
+    tuned: NotRequired[list[list[Any]]]
+    """Hash and seeds of every trial of tuning; absent where the arm is not tuned."""
+
+
+class JobTrial(TypedDict):
+    """One trial of an arm's tuning, as the arm's own runs need it."""
+
+    factors: dict[str, float]
+    runs: list[str]
+    schedules: dict[str, Values]
+    """Those of the arm with these factors, with which its runs are trained if it is chosen."""
+
+
+class Job(TypedDict):
+    """One run to train, whole, so that a machine without the configuration can do it."""
+
+    key: str
+    label: str
+    kind: Literal["run", "range"]
+    settings: RunSettings
+    images: int
+    """All images that pass the network in training."""
+    keep: NotRequired[bool]
+    """Whether final weights are kept; absent in a range test."""
+    range_runs: NotRequired[list[str]]
+    """Run keys of the range test; absent in a range test itself."""
+    trials: NotRequired[list[JobTrial]]
+    """Absent where the arm is not tuned."""
+    parent_models: NotRequired[dict[str, list[int | Component]]]
+    """Of each parent how many networks and which; absent in a range test."""
+
+
+class ParentInput(TypedDict):
+    """A parent's run as a child used it."""
+
+    key: str
+    sha256: str | None
+    """SHA-256 of its checkpoint; null where it diverged and so has none."""
+
+
+class RangeInput(TypedDict):
+    """The bounds that a run took from a range test."""
+
+    key: str | None
+    base: float
+    max: float
+
+
+class Inputs(TypedDict):
+    """What a run was made from besides its settings; a record with others is trained again."""
+
+    dataset: str
+    """Hash of the content of the prepared dataset."""
+    parents: dict[str, list[ParentInput]]
+    range: RangeInput | None
+    tuned: NotRequired[dict[str, float]]
+    """Factors that tuning chose; absent where the arm is not tuned."""
+
+
+class Bounds(TypedDict):
+    """The usable range of learning rates that one sweep shows."""
+
+    base: float
+    max: float
+    flags: list[str]
+    """What to heed, in words."""
+
+
+class Facts(TypedDict):
+    """What every record says of its run."""
+
+    schema: int
+    settings: RunSettings
+    inputs: Inputs
+    images_per_second: float
+    """Images of all views over seconds."""
+    device: str
+    versions: dict[str, str]
+    code: NotRequired[dict[str, str]]
+    """Hashes of the code of ``method`` and ``engine``; older records have none."""
+    commit: str | None
+    """Git commit, with ``+`` where files differed from it; null without git."""
+    started: str
+
+
+class Trained(TypedDict):
+    """What training passed through the network."""
+
+    images: int
+    """Labelled samples trained on, with repetition."""
+    views: int
+    """Images of all views, unlabelled ones too."""
+    updates: int
+
+
+class Spent(Trained):
+    """What training took."""
+
+    seconds: float
+
+
+class RunOutcome(Spent):
+    """What a run came to."""
+
+    status: Literal["done", "diverged"]
+    diverged_step: int | None
+    """The update at which the loss stopped being finite."""
+    final: dict[str, Figure]
+    """Figures of the last state; accuracies are fractions. Empty where the run diverged."""
+    curve: dict[str, list[float]]
+    """``train_*`` at every ``epoch``; ``val_*`` and ``test_*`` at every ``eval_epoch``."""
+    cohort: int
+    """The most runs that were trained side by side with it."""
+    checkpoint_sha256: NotRequired[str]
+    """SHA-256 of its final weights; absent where they are not kept."""
+
+
+class Sweep(Trained):
+    """What a sweep of a range test showed: a list entry for each reading."""
+
+    lr: list[float]
+    accuracy: list[float]
+    """On the validation split, a fraction."""
+    loss: list[float]
+    """Mean training loss since the reading before."""
+    bounds: Bounds
+    readings: dict[str, float | None]
+    """Learning rates that other tools would suggest, used by nothing."""
+
+
+class SweepOutcome(Sweep):
+    """What a sweep came to: one that stops being finite ends early, and is done."""
+
+    status: Literal["done"]
+    seconds: float
+
+
+class RunRecord(RunOutcome, Facts):
+    """The record of a run: the only truth that evidence and report are made of."""
+
+    key: str
+    kind: Literal["run"]
+    sha256: str
+    """SHA-256 of the rest, as canonical JSON."""
+
+
+class RangeRecord(SweepOutcome, Facts):
+    """The record of one sweep of a learning-rate range test."""
+
+    key: str
+    kind: Literal["range"]
+    sha256: str
+    """SHA-256 of the rest, as canonical JSON."""
+
+
+Record: TypeAlias = RunRecord | RangeRecord

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import (
@@ -28,6 +28,7 @@ from cyclery.common.files import (
     write_atomic,
 )
 from cyclery.common.seals import is_sealed, seal
+from cyclery.records.record import Record
 
 log = logging.getLogger(__name__)
 _TAIL = 4096
@@ -53,7 +54,7 @@ class Store:
         """Return the path of an unfinished run's state."""
         return self.folder(key) / "resume.safetensors"
 
-    def read(self, key: str) -> dict[str, Any] | None:
+    def read(self, key: str) -> Record | None:
         """Return a run's record, or None. One that was cut or altered is set aside, with a word.
 
         Raises:
@@ -66,7 +67,7 @@ class Store:
             record = parse_json(content)
             # ValueError also where a number is NaN, which no record of ours holds.
             if is_sealed(record) and record.get("key") == key:
-                return dict(record)
+                return cast(Record, record)
         except FileNotFoundError:
             return None
         except (ValueError, OSError):
@@ -102,12 +103,12 @@ class Store:
             path.replace(aside)
             log.warning("%s: %s; kept as %s and made again", path, reason, aside.name)
 
-    def write(self, key: str, record: dict[str, Any]) -> dict[str, Any]:
+    def write(self, key: str, record: Record) -> Record:
         """Seal and write a run's record; its resume point is no longer needed.
 
         The caller holds the run's lock, so half-written files are those of killed processes.
         """
-        sealed = seal({**record, "key": key})
+        sealed = seal(cast(Record, {**record, "key": key}))
         text = json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n"
         write_atomic(self.folder(key) / "record.json", text)
         for path in self._needless(key):

@@ -10,7 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import TypeGuard
+
+from cyclery.records.evidence import TrialOutcome
+from cyclery.records.record import Record
 
 # The first seed of tuning: beyond all that runs, parents and range tests can have.
 FIRST_SEED = 1_000_000
@@ -22,26 +25,26 @@ def seeds(count: int) -> tuple[int, ...]:
     return tuple(range(FIRST_SEED, FIRST_SEED + count))
 
 
-def outcome(records: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+def outcome(records: Sequence[Record | None]) -> TrialOutcome:
     """Return what one trial's runs came to: ``val_accuracy`` (mean; None where a run lacks it).
 
     A trial that diverged for a seed is no setting to recommend, so it has no mean.
     """
-    finals = [record.get("final") or {} for record in records
-              if record and record.get("status") == "done"]  # fmt: skip
-    values = [final[METRIC] for final in finals if _finite(final.get(METRIC))]
+    found = [record["final"].get(METRIC) for record in records
+             if record and record["kind"] == "run" and record["status"] == "done"]  # fmt: skip
+    values = [value for value in found if _finite(value)]
     return {
         "val_accuracy": fmean(values) if values and len(values) == len(records) else None,
         "values": values,
-        "diverged": sum((record or {}).get("status") == "diverged" for record in records),
+        "diverged": sum(bool(record and record["status"] == "diverged") for record in records),
     }
 
 
-def _finite(value: object) -> bool:
+def _finite(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def best(factors: Sequence[Mapping[str, float]], outcomes: Sequence[Mapping[str, Any]]) -> int:
+def best(factors: Sequence[Mapping[str, float]], outcomes: Sequence[TrialOutcome]) -> int:
     """Return the place of the chosen trial; of equal ones the first.
 
     Where no trial has a mean, it is the one with the values as declared.

@@ -13,18 +13,17 @@ from functools import cache
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-import cyclery
 from cyclery.common.files import write_atomic
+from cyclery.records.evidence import Evidence
 from cyclery.report import chart, download, svg, tex, view
 from cyclery.report.model import complete
-from cyclery.report.tables import Table
+from cyclery.report.tables import Table, TableView, TexTable
+from cyclery.report.views import ChartView, Rendered, ReportView
 
-Json = dict[str, Any]
 # So many charts are drawn in processes of their own, which take a second to start.
 _MANY = 40
 
@@ -50,7 +49,7 @@ def _policy(script: str, style: str) -> str:
     )
 
 
-def _page(shown: Json, sheet: svg.Sheet) -> str:
+def _page(shown: ReportView, sheet: svg.Sheet) -> str:
     """Return the page: script and style are made first, for the policy names their hashes."""
     pages = _pages()
     script = f"\n{pages.get_template('script.js.j2').render()}"
@@ -95,7 +94,7 @@ class _Output:
         self.written[kind].add(name)
         write_atomic(self.folder / kind / name, data)
 
-    def draw(self, items: list[Json]) -> None:
+    def draw(self, items: list[ChartView]) -> None:
         """Draw charts to SVG for the page and to PDF for LaTeX, once each, and pack their data."""
         charts = [item.pop("chart") for item in items]
         for item, made, (text, pdf) in zip(items, charts, _drawn(charts), strict=True):
@@ -103,7 +102,7 @@ class _Output:
             item["file"] = download.link(item["slug"], made.data)
             self.put("figures", f"{item['slug']}.pdf", pdf)
 
-    def table(self, table: Table | None) -> tuple[Json | None, Json | None]:
+    def table(self, table: Table | None) -> tuple[TableView | None, TexTable | None]:
         """Write a table's LaTeX and return what the two templates show of it."""
         if table is None:
             return None, None
@@ -111,9 +110,9 @@ class _Output:
         self.put("tables", f"{table.slug}.tex", tex.render("table.tex.j2", **shown))
         return table.view(), shown
 
-    def block(self, block: Json) -> None:
+    def block(self, block: Rendered) -> None:
         """Make the table of an experiment, a range test or a leaderboard."""
-        block["table"], block["tex_table"] = self.table(block["table"])
+        block["table"], block["tex_table"] = self.table(block["source"])
 
     def finish(self) -> None:
         """Drop files that this report no longer has."""
@@ -126,27 +125,30 @@ def html_table(table: Table) -> str:
     return _pages().get_template("table.html.j2").render(**table.view())
 
 
-def build(evidence: list[Json], out_dir: Path, tier: str) -> Path:
+def build(evidence: list[Evidence], out_dir: Path, tier: str) -> Path:
     """Write out_dir/index.html, report.tex, figures/*.pdf and tables/*.tex; return index.html.
 
-    `evidence` holds one JSON object per part. Lists may be empty and values null. Raises
-    `UserError` for evidence of another schema.
+    `evidence` is of one or more parts. Raises `UserError` for evidence of another shape.
     """
     out = _Output(out_dir)
     with chart.style():
         shown = view.report([complete(part) for part in evidence], tier)
         for paper in shown["papers"]:
-            for block in (*paper["experiments"], *paper["ranges"]):
-                out.block(block)
-                block["trials"], block["tex_trials"] = out.table(block.get("trials"))
-            for name in ("printed", "board", "comparison"):
-                table = paper.pop(f"{name}_table")
-                paper[name], paper[f"{name}_tex"] = out.table(table)
+            for experiment in paper["experiments"]:
+                out.block(experiment)
+                tables = out.table(experiment["source_trials"])
+                experiment["trials"], experiment["tex_trials"] = tables
+            for test in paper["ranges"]:
+                out.block(test)
+            paper["printed"], paper["printed_tex"] = out.table(paper["printed_table"])
+            paper["board"], paper["board_tex"] = out.table(paper["board_table"])
+            tables = out.table(paper["comparison_table"])
+            paper["comparison"], paper["comparison_tex"] = tables
         for board in shown["leaders"]:
             out.block(board)
-    blocks = [b for p in shown["papers"] for b in (*p["experiments"], *p["ranges"])]
-    out.draw([item for block in (*blocks, *shown["leaders"]) for item in block["charts"]])
-    shown["version"] = cyclery.__version__
+    charts = [item for p in shown["papers"] for b in (*p["experiments"], *p["ranges"])
+              for item in b["charts"]]  # fmt: skip
+    out.draw([*charts, *(item for board in shown["leaders"] for item in board["charts"])])
     write_atomic(out_dir / "report.tex", tex.render("report.tex.j2", **shown))
     out.finish()
     index = out_dir / "index.html"

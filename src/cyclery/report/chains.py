@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from cyclery.records.evidence import Arm, ChainNode
 from cyclery.report.chart import GRID, INK, Chart, Page, colour, drawable
 from cyclery.report.model import letter
 
-Json = dict[str, Any]
 Spot: TypeAlias = tuple[float, float]
 
 _LEVEL, _LINE = 46.0, 10.0  # heights of a level, and of a line of the key
@@ -21,17 +21,17 @@ _ROUND = 18.0  # how far an edge goes round a node that is in its way
 _MOST = 14  # nodes in a row that can still be told apart
 
 
-def picture(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart | None:
+def picture(slug: str, title: str, found: list[ChainNode], arms: list[Arm]) -> Chart | None:
     """Draw every run that arms descend from, parents above their children.
 
     An arm of the experiment has its letter and colour; another run has a number and its name below.
     """
     if not any(node["parents"] for node in found):
         return None
-    place = {arm["id"]: i for i, arm in enumerate(arms)}
+    place: dict[str | None, int] = {arm["id"]: i for i, arm in enumerate(arms)}
     others = [node for node in found if node["arm"] not in place]
     number = {node["id"]: str(i + 1) for i, node in enumerate(others)}
-    rows: list[list[Json]] = []
+    rows: list[list[ChainNode]] = []
     for level in sorted({node["level"] for node in found}):
         nodes = [node for node in found if node["level"] == level]
         rows += [nodes[i : i + _MOST] for i in range(0, len(nodes), _MOST)]
@@ -77,7 +77,7 @@ def picture(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart
     return Chart(slug, f"{title}: chain", text, page.figure, data)
 
 
-def _edges(node: Json) -> dict[str, str]:
+def _edges(node: ChainNode) -> dict[str, str]:
     """Return what is written at the edge to each parent, which may be one in several roles."""
     seeds: dict[str, dict[str, None]] = {}
     for parent in node["parents"]:

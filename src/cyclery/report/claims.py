@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from cyclery.evidence import verdict_text
+from cyclery.records.claims import Row
 from cyclery.report.contents import settling
 from cyclery.report.intervals import (
     digits_for,
@@ -18,14 +18,14 @@ from cyclery.report.intervals import (
     ticks,
 )
 from cyclery.report.model import VERDICTS, Slugs, metric_name, number, typeset
-from cyclery.report.tables import Column, Table
+from cyclery.report.tables import Cell, Column, Table
+from cyclery.report.views import AxisGroup, ClaimView, ComparisonView, PlacedClaim
 
-Json = dict[str, Any]
 Labels = Mapping[tuple[str, str], str]
 
 
-def _test_text(item: Json) -> str:
-    margin = f"{number(abs(item['margin'] or 0), digits_for(item))} {item['unit']}".strip()
+def _test_text(item: Row) -> str:
+    margin = f"{number(abs(item['margin']), digits_for(item))} {item['unit']}".strip()
     # Of a contrast above zero its kind says more than the word superiority.
     kind = "" if item["kind"] == "difference" else item["kind"]
     if item["test"] == "equivalence":
@@ -40,34 +40,35 @@ def _test_text(item: Json) -> str:
 
 
 def _comparison(
-    item: Json, board_axis: tuple[float, float] | None, default: str, labels: Labels
-) -> Json:
-    """Return one comparison with its texts; `default` is its verdict where it states none."""
-    chosen = labels.get((item["experiment"], item["chosen"]), item["chosen"])
-    label = item["label"] or f"{item['arm']} against {item['against']}"
+    claim: str, item: Row, board_axis: tuple[float, float] | None, labels: Labels
+) -> ComparisonView:
+    """Return one comparison with its texts."""
+    chosen = item["chosen"]
+    chosen = labels.get((item["experiment"], chosen), chosen) if chosen else None
     against = item["verdict"] == "contradicted" and item["p_opposite_holm"] is not None
     adjusted = item["p_opposite_holm"] if against else item["p_holm"]
     p = adjusted if adjusted is not None else item["p"]
     shown = "< 0.001" if p is not None and p < 0.001 else f"= {number(p, 3)}"
     return {
         **item,
-        "says_label": label + (f" (chosen: {chosen})" if chosen else ""),
+        "claim": claim,
+        "says_label": item["label"] + (f" (chosen: {chosen})" if chosen else ""),
         "says_effect": f"{number(item['effect'], digits_for(item), sign=True)} {item['unit']}",
         "says_ci": interval_text(item), "p_adjusted": adjusted,
         "says_test": _test_text(item), "says_printed": _printed(item), "asides": _asides(item),
         "says_p": f"p {shown}" + (" (Holm)" if adjusted is not None else "")
         if p is not None else "",
         "board": strip(item, board_axis or domain([item], centred=True)),
-        "verdict": item["verdict"] or default,
+        "card": None,
     }  # fmt: skip
 
 
-def _printed(item: Json) -> str:
+def _printed(item: Row) -> str:
     """Say which effect the paper prints, and where it was read."""
     shown, found = printed_text(item), item["printed"]
-    how = " (from memory)" if found["confidence"] == "memory" else ""
-    if not shown:
+    if not found:
         return ""
+    how = " (from memory)" if found["confidence"] == "memory" else ""
     size = of_printed_text(item)
     size = (
         f" Ours is {size} of it; the verdict is about the direction, or the margin." if size else ""
@@ -75,9 +76,9 @@ def _printed(item: Json) -> str:
     return f"The paper prints {shown}: {found['source']}{how}.{size}"
 
 
-def _asides(item: Json) -> list[str]:
+def _asides(item: Row) -> list[str]:
     """Return what a reader must know beside the numbers: what was left out, how pairs were made."""
-    said = []
+    said: list[str | None] = []
     if item["effect"] is None and item["verdict"] != "not run":
         said.append(typeset(item["reason"]))
     if item["against_metric"]:
@@ -86,39 +87,39 @@ def _asides(item: Json) -> list[str]:
     said += [item["detail"], _printed(item)]
     if item["bca95"]:
         said.append(f"Bootstrap (BCa) interval {interval_text(item, 'bca95')}.")
-    if item["look"]["of"] > 1 and item["naive95"]:
+    if item["look"] and item["look"]["of"] > 1 and item["naive95"]:
         said.append(f"Naive 95 % interval, as if looked at once: {interval_text(item, 'naive95')}.")
     said += [typeset(verdict_text.exploratory(item)), typeset(verdict_text.fragile(item))]
     said += [besides(item), _stated(item)]
-    if item["pooled"].get("k"):
+    if item["pooled"]:
         said.append(f"Random-effects mean of {item['pooled']['k']} experiments.")
     if item["units"]:
         said.append(f"Seeds that share a parent count once: {len(item['units'])} units.")
     if item["unequal_budget"]:
         said.append(f"Unequal budgets: {item['unequal_budget']}.")
     if item["diverged"]:
-        said.append(f"Diverged: {'; '.join(map(str, item['diverged']))}.")
+        said.append(f"Diverged: {'; '.join(item['diverged'])}.")
     if item["left_out"]:
-        said.append(f"Left out: {'; '.join(map(str, item['left_out']))}.")
+        said.append(f"Left out: {'; '.join(item['left_out'])}.")
     return [text for text in said if text]
 
 
-def besides(item: Json) -> str:
+def besides(item: Row) -> str:
     """Return the figures beside a verdict in one sentence, or nothing."""
-    found, parts = item["beside"], []
-    if found["p_sign_flip"] is not None:
-        p = found["p_sign_flip"]
-        parts.append(f"sign-flip p {'< 0.001' if p < 0.001 else f'= {number(p, 3)}'}")
-    if found["improvement"] is not None:
-        parts.append(f"{100 * found['improvement']:.0f}\u00a0% of pairs in favour")
+    found = item["beside"]
+    if not found:
+        return ""
+    p = found["p_sign_flip"]
+    parts = [f"sign-flip p {'< 0.001' if p < 0.001 else f'= {number(p, 3)}'}",
+             f"{100 * found['improvement']:.0f}\u00a0% of pairs in favour"]  # fmt: skip
     if len(found["iqm"]) in (1, 2):
         digits = 2 if item["unit"] == "pp" else 4
         means = " and ".join(number(mean, digits) for mean in found["iqm"])
         parts.append(f"interquartile mean{'s' if len(found['iqm']) == 2 else ''} {means}")
-    return f"Beside it, deciding nothing: {'; '.join(parts)}." if parts else ""
+    return f"Beside it, deciding nothing: {'; '.join(parts)}."
 
 
-def _stated(item: Json) -> str:
+def _stated(item: Row) -> str:
     """Return the effect that a comparison states, and the seeds that would find it."""
     if item["stated_effect"] is None:
         return ""
@@ -142,9 +143,9 @@ AXES = {
 }  # fmt: skip
 
 
-def _groups(items: list[Json]) -> list[Json]:
+def _groups(items: list[ComparisonView]) -> list[AxisGroup]:
     """Group a claim's comparisons by unit: each group shares one axis and its ticks."""
-    out = []
+    out: list[AxisGroup] = []
     for unit in dict.fromkeys(item["unit"] for item in items):
         group = [item for item in items if item["unit"] == unit]
         some = [item for item in group if item["effect"] is not None]
@@ -160,21 +161,21 @@ def _groups(items: list[Json]) -> list[Json]:
     return out
 
 
-def _trace(slug: str, item: Json) -> Table | None:
+def _trace(slug: str, item: ComparisonView) -> Table | None:
     """Return the table of seeds, differences and run keys behind a comparison."""
-    rows: list[list[Any]] = []
+    rows: list[list[Cell]] = []
     # A difference names its sides in the label, a contrast of more runs in the header.
     heads = ["Run", "Against run"] if len(item["columns"]) <= 2 else item["columns"]
     for place, seed in enumerate(item["seeds"]):
         difference = item["differences"][place] if place < len(item["differences"]) else None
         keys = item["keys"][place] if place < len(item["keys"]) else []
-        texts = [str(k)[:12] for k in keys] if isinstance(keys, list) else []
+        texts = [str(key)[:12] for key in keys]
         padded = [*texts, *[""] * len(heads)][: len(heads)]
         rows.append([str(seed), difference, *padded])
     unit = f" ({item['unit']})" if item["unit"] else ""
     word = "Difference" if item["kind"] == "difference" else "Contrast"
     columns = [Column("Seed", "right"), Column(f"{word}{unit}", "number", digits_for(item)),
-               *(Column(str(head)) for head in heads)]  # fmt: skip
+               *(Column(head) for head in heads)]  # fmt: skip
     return Table(slug, item["says_label"], columns, rows).trimmed() if rows else None
 
 
@@ -185,11 +186,10 @@ def _sentence(text: str) -> str:
     )
 
 
-def claim(raw: Json, slugs: Slugs, axis: tuple[float, float], labels: Labels) -> Json:
+def claim(raw: PlacedClaim, slugs: Slugs, axis: tuple[float, float], labels: Labels) -> ClaimView:
     """Return one claim as the board and its card show it; `labels` are those of the arms."""
-    default = raw["verdict"] if len(raw["comparisons"]) == 1 else "inconclusive"
     items = [
-        _comparison(c, axis if c["unit"] == "pp" else None, default, labels)
+        _comparison(raw["id"], c, axis if c["unit"] == "pp" else None, labels)
         for c in raw["comparisons"]
     ]
     # A pooled claim has one test, its mean; the members are described beside it.
@@ -207,11 +207,16 @@ def claim(raw: Json, slugs: Slugs, axis: tuple[float, float], labels: Labels) ->
         effect = effect_text(measured[0]) + (", pooled" if measured[0]["pooled"] else "")
     traces = [_trace(slugs.make(slug, "trace"), c) for c in items]
     return {
-        **raw, "slug": slug, "comparisons": items, "groups": _groups(items),
-        "says_effect": effect, "on_board": [c for c in deciding if c["board"]],
-        "reason": _sentence(raw["reason"]),
+        "id": raw["id"], "statement": raw["statement"], "source": raw["source"],
+        "own_definition": raw["own_definition"], "note": raw["note"],
+        "planned_seeds": planned, "n": raw["n"], "seeds_to_settle": raw["seeds_to_settle"],
+        "seeds_for_power": foreseen, "seconds_to_settle": raw["seconds_to_settle"],
+        "verdict": raw["verdict"], "reason": _sentence(raw["reason"]),
+        "tier": raw["tier"], "part": raw["part"], "slug": slug,
+        "comparisons": items, "groups": _groups(items),
+        "on_board": [c for c in deciding if c["board"]],
         "rank": VERDICTS.index(raw["verdict"]),
         "size": measured[0]["effect"] if len(measured) == 1 else None,
-        "says_settle": settle, "facts": [f for f in facts if f],
+        "says_effect": effect, "says_settle": settle, "facts": [f for f in facts if f],
         "traces": [t.view() for t in traces if t],
     }  # fmt: skip

@@ -20,7 +20,7 @@ def report(paths: list[Path], folder: Path) -> None:
 
     evidence = [read_evidence(path) for path in paths]
     # Of the evidence, not of the configuration, which may have changed since.
-    tier = ", ".join(sorted({str(part["tier"]) for part in evidence if part.get("tier")}))
+    tier = ", ".join(sorted({str(part.get("tier")) for part in evidence}))
     # No list while what it lists is written; and no PDF of an earlier report.
     for stale in (folder / checksums.NAME, folder / "report.pdf"):
         with disk_errors(stale):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from cyclery.evidence import verdict_text
+from cyclery.records.claims import ClaimFacts, Row
+from cyclery.records.evidence import Arm, Experiment, Metric, RangeTest
 from cyclery.report.intervals import digits_for, interval_text, of_printed_text, printed_text
 from cyclery.report.model import (
     BEFORE,
@@ -18,18 +19,20 @@ from cyclery.report.model import (
     metric_name,
     number,
 )
+from cyclery.report.model import (
+    trials as trials_of,
+)
 from cyclery.report.tables import Cell, Column, Estimate, Table
+from cyclery.report.views import PaperView
 
-Json = dict[str, Any]
 
-
-def _estimate(metric: Json | None, scale: float) -> Estimate | None:
+def _estimate(metric: Metric | None, scale: float) -> Estimate | None:
     """Return one metric of an arm as an estimate in table units."""
-    if not metric or metric.get("mean") is None:
+    if not metric:
         return None
-    low, high = metric.get("ci95") or (None, None)
-    if low is None or high is None:
+    if not metric["ci95"]:
         return Estimate(metric["mean"] * scale)
+    low, high = metric["ci95"]
     return Estimate(metric["mean"] * scale, low * scale, high * scale)
 
 
@@ -52,7 +55,7 @@ def _metric_columns(metrics: list[str], wide: bool = False) -> list[Column]:
     return columns
 
 
-def _arm_notes(arms: list[Json]) -> list[str]:
+def _arm_notes(arms: list[Arm]) -> list[str]:
     """Return what stands under the table about single arms, equal definitions together."""
     notes, own = [], dict[str, list[str]]()
     for place, arm in enumerate(arms):
@@ -64,7 +67,7 @@ def _arm_notes(arms: list[Json]) -> list[str]:
             )
         for one in arm["diverged"]:
             notes.append(f"{letter(place)}: seed {one['seed']} diverged at step {one['step']}.")
-        if arm["tuned"]["trials"]:
+        if arm["tuned"]:
             values, count = _factors(arm["tuned"]["chosen"]), len(arm["tuned"]["trials"])
             why = (
                 "no trial was finite, as declared"
@@ -75,29 +78,30 @@ def _arm_notes(arms: list[Json]) -> list[str]:
     return [f"† {', '.join(who)}, own definition: {text}" for text, who in own.items()] + notes
 
 
-def _factors(factors: Json) -> str:
+def _factors(factors: dict[str, float]) -> str:
     """Return a trial in words; its factors are on the arm's own values."""
     return ", ".join(
         f"{metric_name(name)} \u00d7\u00a0{compact(value)}" for name, value in factors.items()
     )
 
 
-def trials(slug: str, experiment: Json, notes: list[str]) -> Table | None:
+def trials(slug: str, experiment: Experiment, notes: list[str]) -> Table | None:
     """Return the tuning curve of every arm as a table; None where none is tuned."""
-    arms = [(p, arm) for p, arm in enumerate(experiment["arms"]) if arm["tuned"]["trials"]]
+    found = [(place, arm, arm["tuned"]) for place, arm in enumerate(experiment["arms"])]
+    arms = [(place, arm, tuned) for place, arm, tuned in found if tuned]
     if not arms:
         return None
     rows: list[list[Cell]] = []
-    for place, arm in arms:
-        for trial in arm["tuned"]["trials"]:
+    for place, arm, tuned in arms:
+        for trial in tuned["trials"]:
             score, lost = trial["val_accuracy"], trial["diverged"]
-            chosen = trial["factors"] == arm["tuned"]["chosen"]
+            chosen = trial["factors"] == tuned["chosen"]
             rows.append([
-                place, arm["label"] or arm["id"], _factors(trial["factors"]),
+                place, arm["label"], _factors(trial["factors"]),
                 None if score is None else 100 * score, f"{lost} diverged" if lost else None,
                 "chosen" if chosen else None,
             ])  # fmt: skip
-    seeds = {seed for _, arm in arms for seed in arm["tuned"]["seeds"]}
+    seeds = {seed for _, _, tuned in arms for seed in tuned["seeds"]}
     said = (
         f"{len(rows)} trials, each with the arm's budget: mean validation accuracy at the end of "
         f"the run, over seeds of tuning that nothing else uses ({len(seeds)} a trial). Factors "
@@ -107,12 +111,12 @@ def trials(slug: str, experiment: Json, notes: list[str]) -> Table | None:
         Column("", "key"), Column("Arm", weight=2.0), Column("Trial", weight=1.6),
         Column("Val. acc. (%)", "number", 2), Column("Lost"), Column(""),
     ]  # fmt: skip
-    title = experiment["title"] or experiment["id"]
+    title = experiment["title"]
     return Table(slug, f"{title}: trials of tuning", columns, rows, [said, *notes], lead=2,
                  command=experiment["command"]).trimmed()  # fmt: skip
 
 
-def _figures(arm: Json, metrics: list[str], columns: list[Column]) -> list[Cell]:
+def _figures(arm: Arm, metrics: list[str], columns: list[Column]) -> list[Cell]:
     """Return an arm's cells for some metrics, means alone where the column holds numbers."""
     cells: list[Cell] = []
     for name, column in zip(metrics, columns, strict=False):
@@ -121,19 +125,19 @@ def _figures(arm: Json, metrics: list[str], columns: list[Column]) -> list[Cell]
     return cells
 
 
-def tuning(arms: list[Json]) -> str:
+def tuning(arms: list[Arm]) -> str:
     """Say how the arms were tuned, and with how many trials."""
-    counts = {len(arm["tuned"]["trials"]) for arm in arms}
+    counts = {len(trials_of(arm)) for arm in arms}
     if counts <= {0}:
         return "Tuning: none, every arm runs as declared."
     if len(counts) == 1:
         return f"Tuning: {counts.pop()} trials an arm, the best on validation counts."
-    untuned = [letter(i) for i, arm in enumerate(arms) if not arm["tuned"]["trials"]]
+    untuned = [letter(i) for i, arm in enumerate(arms) if not trials_of(arm)]
     rest = f" {', '.join(untuned)}: untuned, values as declared." if untuned else ""
     return f"Tuning: the best trial on validation counts.{rest}"
 
 
-def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Table:
+def arms(slug: str, experiment: Experiment, extra: list[str], notes: list[str]) -> Table:
     """Return the table of an experiment's arms; `extra` are further metrics that claims use."""
     metrics = ["test_accuracy", "val_accuracy", "test_nll", "test_ece"]
     # At the end of the run a curve is the final figure, which has its column.
@@ -145,7 +149,7 @@ def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Tab
     seen = {arm["views"] for arm in experiment["arms"] if arm["views"] is not None}
     rows: list[list[Cell]] = []
     for place, arm in enumerate(experiment["arms"]):
-        label = (arm["label"] or arm["id"]) + (" †" if arm["own_definition"] else "")
+        label = arm["label"] + (" †" if arm["own_definition"] else "")
         row: list[Cell] = [place, label, arm["role"], arm["n"]]
         row += _figures(arm, metrics, columns[len(row) :])
         row += [amount(arm["views"]) if len(seen) > 1 else None, before(arm)]
@@ -157,21 +161,21 @@ def arms(slug: str, experiment: Json, extra: list[str], notes: list[str]) -> Tab
         budget = [f"Every arm saw {amount(max(seen))} images a run."]
     if any(before(arm) for arm in experiment["arms"]):
         budget.append(BEFORE)
-    title = experiment["title"] or experiment["id"]
+    title = experiment["title"]
     all_notes = [*notes, *(budget if seen else []), *_arm_notes(experiment["arms"])]
     return Table(
         slug, f"{title}: arms", columns, rows, all_notes, lead=2, command=experiment["command"]
     ).trimmed()
 
 
-def settling(claim: Json) -> str:
+def settling(claim: ClaimFacts) -> str:
     """Return what would settle a claim: further seeds and the time they take here."""
     seeds, seconds = claim["seeds_to_settle"], claim["seconds_to_settle"]
     parts = [f"{seeds} seeds"] if seeds is not None else []
     return ", ".join([*parts, duration(seconds)] if seconds is not None else parts)
 
 
-def board(slug: str, paper: Json, below: list[str]) -> Table:
+def board(slug: str, paper: PaperView, below: list[str]) -> Table:
     """Return a paper's verdicts as a table (the page has its own board)."""
     rows: list[list[Cell]] = []
     for claim in paper["claims"]:
@@ -197,20 +201,20 @@ def board(slug: str, paper: Json, below: list[str]) -> Table:
                  command=paper["command"]).trimmed()  # fmt: skip
 
 
-def _claim_column(paper: Json) -> Column:
+def _claim_column(paper: PaperView) -> Column:
     """Return the column of claims' names, wide enough to break them at their hyphens alone."""
     parts = (part for c in paper["claims"] for part in re.split("(?<=-)", c["id"]))
     return Column("Claim", weight=min(max(0.65, 0.125 * max(map(len, parts), default=0)), 1.8))
 
 
-def _effect(item: Json) -> str:
+def _effect(item: Row) -> str:
     text = number(item["effect"], digits_for(item), sign=True)
     # A narrow column may break an interval after its comma.
     ends = interval_text(item).replace("\u00a0", " ")
     return " ".join(filter(None, (text, item["unit"], ends)))
 
 
-def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
+def comparisons(slug: str, paper: PaperView, below: list[str]) -> Table | None:
     """Return every comparison of a paper with its test, interval and p; None where none ran."""
     columns = [
         _claim_column(paper), Column("Comparison", weight=2.0),
@@ -223,14 +227,15 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
     sources: dict[str, int] = {}
     rows: list[list[Cell]] = [
         [claim["id"], item["says_label"], metric_name(item["metric"]), item["says_test"],
-         _effect(item), item["p_adjusted"], item["beside"]["p_sign_flip"],
+         _effect(item), item["p_adjusted"],
+         item["beside"]["p_sign_flip"] if item["beside"] else None,
          item["n"], _foreseen(item), _printed_effect(item, sources), item["verdict"]]
         for claim in paper["claims"] for item in claim["comparisons"]
         if item["effect"] is not None or item["verdict"] != "not run"
     ]  # fmt: skip
     shown = [(claim["id"], item) for claim in paper["claims"] for item in claim["comparisons"]]
     notes = []
-    if any(item["beside"]["p_sign_flip"] is not None for _, item in shown):
+    if any(item["beside"] for _, item in shown):
         notes.append("p (sign flip): a permutation test beside the verdict, deciding nothing.")
     if any(item["seeds_for_power"] for _, item in shown):
         notes.append("For 80 %: the seeds that would find the stated effect with this power.")
@@ -253,29 +258,31 @@ def comparisons(slug: str, paper: Json, below: list[str]) -> Table | None:
     ).trimmed() if rows else None  # fmt: skip
 
 
-def _printed_effect(item: Json, sources: dict[str, int]) -> str:
+def _printed_effect(item: Row, sources: dict[str, int]) -> str:
     """Return the effect that the paper prints, and the number of its source, given at first use."""
-    if not (text := printed_text(item)):
+    if not (found := item["printed"]):
         return ""
+    text = printed_text(item)
     text = text if len(text) <= 16 else f"{text[:15]}\u2026"  # the card says it in full
-    how = ", from memory" if item["printed"]["confidence"] == "memory" else ""
-    source = f"{item['printed']['source']}{how}"
+    how = ", from memory" if found["confidence"] == "memory" else ""
+    source = f"{found['source']}{how}"
     return f"{text} [{sources.setdefault(source, len(sources) + 1)}]"
 
 
-def _foreseen(item: Json) -> str:
+def _foreseen(item: Row) -> str:
     """Return the seeds for the stated effect of a comparison, where it states one."""
     return str(item["seeds_for_power"]) if item["seeds_for_power"] else ""
 
 
-def printed(slug: str, paper: Json) -> Table:
+def printed(slug: str, paper: PaperView) -> Table:
     """Return the figures that a paper prints, with where each was read."""
     columns = [
         Column("Where", weight=0.9), Column("Data", weight=0.9), Column("Network", weight=1.1),
         Column("Method", weight=1.7), Column("Metric", weight=1.2), Column("Printed", weight=0.9),
         Column("Source", "right"), Column("How", weight=0.6),
     ]  # fmt: skip
-    sources = list(dict.fromkeys(str(i["source"]) for i in paper["printed_rows"] if i["source"]))
+    named = (row.get("source") for row in paper["printed_rows"])
+    sources = list(dict.fromkeys(source for source in named if source))
     rows: list[list[Cell]] = []
     for item in paper["printed_rows"]:
         value = "printed value not read"
@@ -284,11 +291,12 @@ def printed(slug: str, paper: Json) -> Table:
             value += f" ± {_plain(item['std'])}" if item["std"] is not None else ""
             if item["runs"] is not None:
                 value += f" ({item['runs']:g} run{'' if item['runs'] == 1 else 's'})"
-        data = ", ".join(str(x) for x in (item["dataset"], item["labels"]) if x not in ("", None))
-        place = f"[{sources.index(str(item['source'])) + 1}]" if item["source"] else ""
-        texts = (item["table"], data, item["architecture"], item["method"], item["metric"], value,
-                 place, "" if item["confidence"] == "read" else item["confidence"])  # fmt: skip
-        rows.append([str(t) for t in texts])
+        data = ", ".join(text for text in (item.get("dataset"), item.get("labels")) if text)
+        source, how = item.get("source"), item.get("confidence")
+        place = f"[{sources.index(source) + 1}]" if source else ""
+        texts = (item.get("table"), data, item.get("architecture"), item.get("method"),
+                 item["metric"], value, place, "" if how == "read" else how)  # fmt: skip
+        rows.append([text or "" for text in texts])
     notes = [
         "Read in the source named, but where it says memory. Never mixed into our figures.",
         *(f"[{place + 1}] {source}" for place, source in enumerate(sources)),
@@ -297,7 +305,7 @@ def printed(slug: str, paper: Json) -> Table:
                  command=paper["command"]).trimmed()  # fmt: skip
 
 
-def _plain(value: Any) -> str:
+def _plain(value: float) -> str:
     """Return a printed figure as it was stored, with a true minus."""
     return str(value).replace("-", "\u2212")
 
@@ -305,16 +313,15 @@ def _plain(value: Any) -> str:
 _READINGS = {"minimum_10": "minimum / 10"}
 
 
-def readings(slug: str, test: Json, notes: list[str], command: str) -> Table:
+def readings(slug: str, test: RangeTest, notes: list[str], command: str) -> Table:
     """Return the bounds of a range test beside the automated readings, numbered as in the plot."""
     rows: list[list[Cell]] = [
         ["", "base (lower bound)", compact(test["base"])],
         ["", "max (upper bound)", compact(test["max"])],
     ]
     for i, (name, value) in enumerate(test["readings"].items()):
-        shown = compact(value) if isinstance(value, int | float) else value or "\u2013"
         words = _READINGS.get(name, name.replace("_", " "))
-        rows.append([str(i + 1), words, str(shown)])
+        rows.append([str(i + 1), words, compact(value)])
     columns = [Column("#", "right"), Column("Reading"), Column("Learning rate", "right")]
     return Table(slug, f"Range test, {test['label']}: readings", columns, rows, notes,
                  command=command)  # fmt: skip

@@ -8,11 +8,17 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from io import StringIO
 from math import isfinite
-from typing import Any
+from typing import Any, TypedDict
 
 Rows = list[list[Any]]
-Json = dict[str, Any]
 DIGITS = 4  # significant
+
+
+class Download(TypedDict):
+    """A file inside the page."""
+
+    name: str
+    href: str
 
 
 def _cell(value: Any) -> str:
@@ -36,7 +42,7 @@ def text(rows: Iterable[Sequence[Any]]) -> str:
     return out.getvalue()
 
 
-def link(slug: str, rows: Rows) -> Json:
+def link(slug: str, rows: Rows) -> Download:
     """Return the file name and the data address of a gzipped CSV; the same bytes for the same rows.
 
     A browser without script saves the gzipped file, which pandas and R read as it is; with script

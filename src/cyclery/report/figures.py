@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from cyclery.records.evidence import Arm, Curve, RangeTest, Schedule
 from cyclery.report.chart import (
     INK,
     Chart,
@@ -23,8 +25,8 @@ from cyclery.report.chart import (
 )
 from cyclery.report.download import wide
 from cyclery.report.model import compact, is_share, letter, metric_name
+from cyclery.report.views import ComparisonView
 
-Json = dict[str, Any]
 PANELS = 4  # of learning curves; what else was logged is in the data
 
 
@@ -33,14 +35,14 @@ def _order(name: str) -> tuple[int, str]:
     return (first.index(name) if name in first else len(first), name)
 
 
-def _epochs(found: list[Json]) -> tuple[float, float]:
+def _epochs(found: Sequence[Curve] | Sequence[Schedule]) -> tuple[float, float]:
     """Return the first and last epoch of some curves, never equal."""
     low = min(c["epoch"][0] for c in found)
     high = max(c["epoch"][-1] for c in found)
     return float(low), float(high if high > low else low + 1)
 
 
-def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart | None:
+def curves(slug: str, title: str, found: list[Curve], arms: list[Arm]) -> Chart | None:
     """Draw every logged quantity over the epochs: the mean of the seeds with its band."""
     place = {arm["id"]: i for i, arm in enumerate(arms)}
     found = [c for c in found if c["arm"] in place and c["epoch"] and c["mean"]]
@@ -59,7 +61,7 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
         for curve in (c for c in found if c["metric"] == name):
             size = min(len(curve["epoch"]), len(curve["mean"]))
             mean = scale * floats(curve["mean"][:size])
-            bounds = [scale * floats(curve[k]) for k in ("low", "high")]
+            bounds = [scale * floats(ends) for ends in (curve["low"], curve["high"])]
             lines.append((place[curve["arm"]], floats(curve["epoch"][:size]), mean, bounds))
         # The first climb would flatten what differs; what is logged in training acts there too.
         late = x[0] + (0.0 if name.startswith("train_") else 0.1) * (x[1] - x[0])
@@ -92,9 +94,9 @@ def curves(slug: str, title: str, found: list[Json], arms: list[Json]) -> Chart 
     return Chart(slug, f"{title}: learning curves", text, page.figure, rows)
 
 
-def _same(found: list[Json], place: dict[str, int]) -> list[tuple[list[int], Json]]:
+def _same(found: list[Schedule], place: dict[str, int]) -> list[tuple[list[int], Schedule]]:
     """Group the schedules that are equal: arms that share a line share its label."""
-    groups: dict[tuple[Any, ...], tuple[list[int], Json]] = {}
+    groups: dict[tuple[Any, ...], tuple[list[int], Schedule]] = {}
     for item in found:
         key = (tuple(item["epoch"]), tuple(item["value"]))
         groups.setdefault(key, ([], item))[0].append(place[item["arm"]])
@@ -102,7 +104,7 @@ def _same(found: list[Json], place: dict[str, int]) -> list[tuple[list[int], Jso
 
 
 def schedules(
-    slug: str, title: str, found: list[Json], arms: list[Json]
+    slug: str, title: str, found: list[Schedule], arms: list[Arm]
 ) -> tuple[Chart | None, list[str]]:
     """Draw each quantity that changes or differs between arms; return the others as words."""
     place = {arm["id"]: i for i, arm in enumerate(arms)}
@@ -151,19 +153,19 @@ def schedules(
     return Chart(slug, f"{title}: schedules", text, page.figure, rows), constant
 
 
-def _letters(item: Json, place: dict[str, int]) -> str:
+def _letters(item: ComparisonView, place: dict[str, int]) -> str:
     """Return the two arms' keys as a difference: A minus E."""
     pair = (item["arm"], item["chosen"] or item["against"])
-    known = all(isinstance(name, str) and name in place for name in pair)
+    known = all(name in place for name in pair)
     if not known or item["kind"] != "difference":
         return ""
     return " \u2212 ".join(letter(place[name]) for name in pair) + "  "
 
 
-def paired(slug: str, title: str, items: list[Json], arms: list[Json]) -> Chart | None:
+def paired(slug: str, title: str, items: list[ComparisonView], arms: list[Arm]) -> Chart | None:
     """Draw each comparison's difference per seed as a dot, with the mean and its 95 % interval."""
     place = {arm["id"]: i for i, arm in enumerate(arms)}
-    items = [c for c in items if any(d is not None for d in c["differences"])]
+    items = [c for c in items if c["differences"]]
     units = sorted({c["unit"] for c in items})
     if not items:
         return None
@@ -171,7 +173,7 @@ def paired(slug: str, title: str, items: list[Json], arms: list[Json]) -> Chart 
     page = Page([31 * len(rows) for _, rows in by_unit])
     for unit, rows in by_unit:
         values = [0.0, *(d for c in rows for d in c["differences"])]
-        values += [v for c in rows for v in c["ci95"] or []]
+        values += [v for c in rows for v in c["ci95"] or ()]
         word = "difference" if all(c["kind"] == "difference" for c in rows) else "contrast"
         ax = page.panel(31 * len(rows), f"{word} ({unit})" if unit else word, span(values), None)
         ax.set_ylim(len(rows), 0)
@@ -194,7 +196,7 @@ def paired(slug: str, title: str, items: list[Json], arms: list[Json]) -> Chart 
                 transform=ax.get_yaxis_transform(), fontsize=7.8,
             )  # fmt: skip
     text = "Each seed's difference (dot), mean (diamond), 95 % interval (bar)."
-    data = [["claim", "arm", "against", "metric", "unit", "seed", "difference"]]
+    data: list[list[Any]] = [["claim", "arm", "against", "metric", "unit", "seed", "difference"]]
     data += [
         [c["claim"], c["arm"], c["chosen"] or c["against"], c["metric"], c["unit"], seed, value]
         for c in items
@@ -203,7 +205,7 @@ def paired(slug: str, title: str, items: list[Json], arms: list[Json]) -> Chart 
     return Chart(slug, f"{title}: paired differences", text, page.figure, data)
 
 
-def _median(rows: list[Any], size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _median(rows: list[list[float]], size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the median over seeds at each rate, NaN where no seed has a value."""
     table = np.full((max(len(rows), 1), size), np.nan)
     for line, row in zip(table, rows, strict=False):
@@ -215,11 +217,12 @@ def _median(rows: list[Any], size: int) -> np.ndarray[Any, np.dtype[np.float64]]
     return out
 
 
-def range_test(slug: str, test: Json) -> Chart | None:
+def range_test(slug: str, test: RangeTest) -> Chart | None:
     """Draw accuracy and loss against the rate: seeds thin, their median bold, bounds shaded."""
     rates = floats(test["lr"])
     order = np.isfinite(rates)
-    panels = [(n, [r for r in test[n] if r]) for n in ("accuracy", "loss") if any(test[n])]
+    read = (("accuracy", test["accuracy"]), ("loss", test["loss"]))
+    panels = [(name, [row for row in rows if row]) for name, rows in read if any(rows)]
     if not panels or order.sum() < 2:
         return None
     low, high = float(np.nanmin(rates)), float(np.nanmax(rates))
@@ -242,7 +245,7 @@ def range_test(slug: str, test: Json) -> Chart | None:
             for bound in (test["base"], test["max"]):
                 ax.axvline(bound, color=colour(0), linewidth=0.9, dashes=(3, 2))
         for i, value in enumerate(test["readings"].values()):
-            if name == panels[-1][0] and isinstance(value, int | float) and x[0] <= value <= x[1]:
+            if name == panels[-1][0] and value is not None and x[0] <= value <= x[1]:
                 ax.axvline(value, color=INK, linewidth=0.6, dashes=(1, 1.5))
                 ax.text(
                     value, 1.01, str(i + 1), transform=ax.get_xaxis_transform(), ha="center",
@@ -257,9 +260,9 @@ def range_test(slug: str, test: Json) -> Chart | None:
         ("learning rate",),
         (
             ((rate,), f"{name} seed {seed}", [value])
-            for name, _ in panels
-            for seed, line in zip(test["seeds"], test[name], strict=False)
-            for rate, value in zip(test["lr"], line or [], strict=False)
+            for name, lines in read if any(lines)
+            for seed, line in zip(test["seeds"], lines, strict=False)
+            for rate, value in zip(test["lr"], line, strict=False)
         ),
     )  # fmt: skip
     return Chart(slug, f"Range test: {test['label']}", text, page.figure, data)

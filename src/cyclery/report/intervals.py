@@ -5,36 +5,37 @@ All places are per cent of the strip's width, so that one SVG stretches to any c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Literal
 
+from cyclery.records.claims import Row
 from cyclery.report.model import compact, number
+from cyclery.report.views import Strip, Tick
 
-Json = dict[str, Any]
 
-
-def _marks(comparison: Json) -> list[float]:
+def _marks(comparison: Row) -> list[float]:
     """Return the margins as places on the effect's axis."""
-    margin = comparison["margin"] or 0.0
+    margin = comparison["margin"]
     if comparison["test"] == "equivalence":
         return [-margin, margin]
     return [-margin if comparison["test"] == "non-inferiority" else margin] if margin else []
 
 
-def printed_effect(comparison: Json) -> float | None:
+def printed_effect(comparison: Row) -> float | None:
     """Return the effect that the paper prints, where it is in our unit."""
-    found: Json = comparison.get("printed") or {}
-    return found.get("value") if found.get("unit") == comparison["unit"] else None
+    found = comparison["printed"]
+    return found["value"] if found and found["unit"] == comparison["unit"] else None
 
 
-def _numbers(comparison: Json, printed: bool = False) -> list[float]:
+def _numbers(comparison: Row, printed: bool = False) -> list[float]:
     """Return every finite end that a plot of this comparison should show."""
-    ends = comparison["ci95"] or []
+    ends = list(comparison["ci95"] or ())
     others = [comparison["effect"], printed_effect(comparison) if printed else None]
     return [*ends, *_marks(comparison), *(v for v in others if v is not None)]
 
 
-def domain(comparisons: list[Json], centred: bool = False) -> tuple[float, float]:
+def domain(comparisons: Sequence[Row], centred: bool = False) -> tuple[float, float]:
     """Return the axis for some comparisons: zero is inside; `centred` puts it in the middle.
 
     A centred axis ends at three times the median reach: one wild interval must not flatten the
@@ -51,24 +52,25 @@ def domain(comparisons: list[Json], centred: bool = False) -> tuple[float, float
     return low - pad, high + pad
 
 
-def strip(comparison: Json, axis: tuple[float, float]) -> Json | None:
+def strip(comparison: Row, axis: tuple[float, float]) -> Strip | None:
     """Return the places of one comparison's marks, or None where it has no effect."""
-    if comparison["effect"] is None:
+    effect = comparison["effect"]
+    if effect is None:
         return None
     low, high = axis
 
     def place(value: float) -> float:
         return round(min(max(100 * (value - low) / (high - low), 1.0), 99.0), 2)
 
-    ends = comparison["ci95"] or [comparison["effect"]] * 2
+    ends = comparison["ci95"] or (effect, effect)
     marks = sorted(_marks(comparison))
     printed = printed_effect(comparison)
     return {
         "zero": place(0.0),
         "low": place(ends[0]),
         "high": place(ends[1]),
-        "dot": place(comparison["effect"]),
-        "dot_cut": not low <= comparison["effect"] <= high,
+        "dot": place(effect),
+        "dot_cut": not low <= effect <= high,
         "cut_low": ends[0] < low,
         "cut_high": ends[1] > high,
         "inner": [place(v) for v in comparison["ci90"]]
@@ -82,7 +84,7 @@ def strip(comparison: Json, axis: tuple[float, float]) -> Json | None:
     }
 
 
-def ticks(axis: tuple[float, float]) -> list[Json]:
+def ticks(axis: tuple[float, float]) -> list[Tick]:
     """Return three to five round places on an axis, zero among them."""
     low, high = axis
     for step in (s * 10.0**p for p in range(-6, 7) for s in (1, 2, 5)):
@@ -96,13 +98,13 @@ def ticks(axis: tuple[float, float]) -> list[Json]:
     return []
 
 
-def digits_for(comparison: Json) -> int:
+def digits_for(comparison: Row) -> int:
     """Return how many decimals an effect needs: two for points, more for small units."""
     reach = max(map(abs, _numbers(comparison)), default=1.0)
     return 2 if comparison["unit"] == "pp" or reach >= 1 else 4
 
 
-def interval_text(comparison: Json, level: str = "ci95") -> str:
+def interval_text(comparison: Row, level: Literal["ci95", "bca95", "naive95"] = "ci95") -> str:
     """Return an interval in brackets, or nothing where there is none."""
     ends = comparison[level]
     if not ends:
@@ -112,24 +114,25 @@ def interval_text(comparison: Json, level: str = "ci95") -> str:
     return f"[{low},\u00a0{high}]"
 
 
-def printed_text(comparison: Json) -> str:
+def printed_text(comparison: Row) -> str:
     """Return the effect that the paper prints, with its unit, or nothing."""
-    found: Json = comparison.get("printed") or {}
-    if found.get("value") is None:
+    found = comparison["printed"]
+    if not found:
         return ""
     return f"{'+' if found['value'] > 0 else ''}{compact(found['value'])} {found['unit']}".strip()
 
 
-def of_printed_text(comparison: Json) -> str:
+def of_printed_text(comparison: Row) -> str:
     """Return the effect as a share of the printed one, with its interval, or nothing."""
-    found: Json = comparison["of_printed"]
-    if found["share"] is None:
+    found = comparison["of_printed"]
+    # A look that leaves an end of the interval open says nothing of a share.
+    if not found or not found["ci95"]:
         return ""
     low, high = (number(100 * end, 0) for end in found["ci95"])
     return f"{number(100 * found['share'], 0)}\u00a0% [{low}, {high}]"
 
 
-def effect_text(comparison: Json) -> str:
+def effect_text(comparison: Row) -> str:
     """Return effect, unit and 95 % interval in one line."""
     if comparison["effect"] is None:
         return "no effect measured"

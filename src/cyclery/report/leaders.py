@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from cyclery.records.evidence import Arm, Evidence, Metric
 from cyclery.report.chart import INK, Chart, Page, colour, log_ticks, span
-from cyclery.report.model import BEFORE, Slugs, amount, before, compact, seed_list
+from cyclery.report.model import BEFORE, Slugs, amount, before, compact, seed_list, trials
 from cyclery.report.tables import Cell, Column, Estimate, Table
 
-Json = dict[str, Any]
 VARIES = "differs by arm"
 _MARKS = {"method": ("o", 0), "baseline": ("s", 1), "control": ("^", 6)}
 
@@ -23,9 +23,9 @@ class Entry:
 
     paper: str
     experiments: list[str]
-    arm: Json
+    arm: Arm
     network: str
-    accuracy: Json
+    accuracy: Metric
 
 
 @dataclass
@@ -34,10 +34,21 @@ class Group:
 
     title: str
     entries: dict[tuple[Any, ...], Entry] = field(default_factory=dict)
-    parts: dict[str, Json] = field(default_factory=dict)
+    parts: dict[str, Evidence] = field(default_factory=dict)
 
 
-def groups(papers: list[tuple[str, list[Json]]]) -> tuple[list[Group], list[str]]:
+@dataclass(frozen=True)
+class Board:
+    """A group with its table and chart."""
+
+    slug: str
+    title: str
+    size: int
+    table: Table
+    chart: Chart | None
+
+
+def groups(papers: list[tuple[str, list[Evidence]]]) -> tuple[list[Group], list[str]]:
     """Return the groups, largest first, and the experiments that belong to none.
 
     `papers` are names with their parts of evidence. Arms that are the same runs count once.
@@ -47,9 +58,9 @@ def groups(papers: list[tuple[str, list[Json]]]) -> tuple[list[Group], list[str]
     for name, parts in papers:
         for part in parts:
             for raw in part["experiments"]:
-                settings = {key.lower(): str(value) for key, value in raw["settings"].items()}
+                settings = {key.lower(): value for key, value in raw["settings"].items()}
                 data, split = settings.get("dataset", ""), settings.get("split", "")
-                title = raw["title"] or raw["id"]
+                title = raw["title"]
                 if not data or VARIES in (data, split):
                     mixed += [f"{name}, {title}"] if raw["arms"] else []
                     continue
@@ -62,9 +73,9 @@ def groups(papers: list[tuple[str, list[Json]]]) -> tuple[list[Group], list[str]
     return sorted(some, key=lambda group: -len(group.entries)), mixed
 
 
-def _enter(group: Group, name: str, title: str, arm: Json, network: str, part: Json) -> None:
+def _enter(group: Group, name: str, title: str, arm: Arm, network: str, part: Evidence) -> None:
     accuracy = arm["metrics"].get("test_accuracy")
-    if not accuracy or accuracy.get("mean") is None:
+    if not accuracy:
         return
     runs = tuple(arm["keys"]) or (name, title, arm["id"])
     entry = group.entries.setdefault(runs, Entry(name, [], arm, network, accuracy))
@@ -77,9 +88,7 @@ def _ranked(group: Group) -> list[Entry]:
 
 
 def _estimate(entry: Entry) -> Estimate:
-    low, high = entry.accuracy.get("ci95") or (None, None)
-    ends = (None, None) if low is None or high is None else (100 * low, 100 * high)
-    return Estimate(100 * entry.accuracy["mean"], *ends)
+    return Estimate(100 * entry.accuracy["mean"], *_ends(entry))
 
 
 def frontier(group: Group) -> list[int]:
@@ -107,7 +116,7 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
         network = "" if entry.network == VARIES else entry.network.split(" (")[0]
         time = compact(float(f"{arm['seconds']:.3g}")) if arm["seconds"] else None
         rows.append([
-            f"{place + 1}{' ‡' if place in front else ''}", _cut(arm["label"] or arm["id"], 160),
+            f"{place + 1}{' ‡' if place in front else ''}", _cut(arm["label"], 160),
             _cut(entry.paper, 60), _cut("; ".join(dict.fromkeys(entry.experiments)), 160),
             _cut(network, 60), _cut(arm["role"], 60), arm["n"], _estimate(entry), time,
             amount(arm["views"]) if arm["views"] else None, before(arm),
@@ -125,18 +134,18 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
 
 
 def _notes(group: Group) -> list[str]:
-    seeds = {s for e in group.entries.values() for s in e.accuracy.get("seeds") or []}
+    seeds = {s for e in group.entries.values() for s in e.accuracy["seeds"]}
     rules = {e["selection_rule"] for p in group.parts.values() for e in p["experiments"]}
-    devices = sorted({str(d) for p in group.parts.values() for d in p["provenance"]["devices"]})
-    tuned = Counter(len(e.arm["tuned"]["trials"]) for e in group.entries.values())
+    devices = sorted({d for p in group.parts.values() for d in p["provenance"]["devices"]})
+    tuned = Counter(len(trials(e.arm)) for e in group.entries.values())
     none = tuned.pop(0, 0)
-    said = [f"{arms} arms with {trials} trials each" for trials, arms in sorted(tuned.items())]
+    said = [f"{arms} arms with {count} trials each" for count, arms in sorted(tuned.items())]
     tuning = f"Tuning: {none} arms as declared, untuned" if none else "Tuning: every arm"
     budget = "Budgets differ between experiments: images and time stand in the row."
     if any(before(entry.arm) for entry in group.entries.values()):
         budget = f"{budget} {BEFORE}"
     return [
-        f"Selection: {', '.join(sorted(filter(None, rules))) or 'not stated'}. "
+        f"Selection: {', '.join(sorted(rules))}. "
         f"Seeds: {seed_list(seeds)}. Mean ± half of the 95 % interval over seeds. "
         f"{'; '.join([tuning, *said])}. {budget}",
         "Ranks test nothing: arms of different experiments may differ in network and budget. "
@@ -151,7 +160,7 @@ def scatter(slug: str, group: Group) -> Chart | None:
     found = [(i, e) for i, e in enumerate(_ranked(group)) if e.arm["seconds"]]
     if len(found) < 2:
         return None
-    seconds = [float(e.arm["seconds"]) for _, e in found]
+    seconds = [e.arm["seconds"] or 0.0 for _, e in found]
     means = [100 * e.accuracy["mean"] for _, e in found]
     # Arms near chance would flatten all others; they are named in the caption instead.
     floor = float(np.percentile(means, 75)) - 4 * float(
@@ -171,7 +180,9 @@ def scatter(slug: str, group: Group) -> Chart | None:
         if ends:
             ax.plot([time, time], ends, color=colour(shade), linewidth=0.7, alpha=0.5)
         ax.plot(time, mean, mark, color=colour(shade), markersize=3.4, mew=0, alpha=0.85)
-    best = sorted((e.arm["seconds"], 100 * e.accuracy["mean"], i) for i, e in found if i in front)
+    best = sorted(
+        (e.arm["seconds"] or 0.0, 100 * e.accuracy["mean"], i) for i, e in found if i in front
+    )
     ax.plot([b[0] for b in best], [b[1] for b in best], color=INK, linewidth=0.7, dashes=(3, 2))
     for time, mean, place in best:
         if y[0] <= mean <= y[1]:
@@ -187,7 +198,7 @@ def scatter(slug: str, group: Group) -> Chart | None:
     data: list[list[Any]] = [[*head, "test_accuracy", "low95", "high95"]]
     for place, entry in enumerate(_ranked(group)):
         arm, ends = entry.arm, _ends(entry)
-        name, where = arm["label"] or arm["id"], "; ".join(entry.experiments)
+        name, where = arm["label"], "; ".join(entry.experiments)
         cost = (arm["n"], arm["seconds"], arm["views"])
         row = (place + 1, entry.paper, where, name, arm["role"], *cost)
         data.append([*row, 100 * entry.accuracy["mean"], *ends])
@@ -197,13 +208,13 @@ def scatter(slug: str, group: Group) -> Chart | None:
 
 
 def _ends(entry: Entry) -> list[float]:
-    ends = entry.accuracy.get("ci95")
-    return [100 * v for v in ends] if ends and None not in ends else []
+    return [100 * end for end in entry.accuracy["ci95"] or ()]
 
 
 def leaderboards(
-    papers: list[tuple[str, list[Json]]], slugs: Slugs, command: str, notes: dict[str, list[str]]
-) -> list[Json]:
+    papers: list[tuple[str, list[Evidence]]], slugs: Slugs, command: str,
+    notes: dict[str, list[str]],
+) -> list[Board]:  # fmt: skip
     """Return every group with its table and chart; `notes` are those of a part's provenance."""
     out = []
     found, mixed = groups(papers)
@@ -212,9 +223,7 @@ def leaderboards(
         below = [" ".join(dict.fromkeys(n for part in group.parts for n in notes.get(part, [])))]
         if not place and mixed:
             below.append(f"In no table, for their arms differ in the data: {'; '.join(mixed)}.")
-        out.append({
-            "slug": slug, "title": group.title, "size": len(group.entries),
-            "table": table(slugs.make(slug, "table"), group, [n for n in below if n], command),
-            "chart": scatter(slugs.make(slug, "plot"), group),
-        })  # fmt: skip
+        ranked = table(slugs.make(slug, "table"), group, [n for n in below if n], command)
+        picture = scatter(slugs.make(slug, "plot"), group)
+        out.append(Board(slug, group.title, len(group.entries), ranked, picture))
     return out

@@ -1,79 +1,32 @@
-"""Evidence made safe to draw: every key present, no control characters, no NaN.
+"""Evidence made safe to draw: of the declared shape, without control characters and NaN.
 
-The templates, tables and figures read only what `complete` returns, so a missing list or a null
-is handled in one place.
+The templates, tables and figures read only what `complete` returns, so that they need no defaults:
+evidence of another shape, as another version may have made it, is refused.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from math import isfinite
-from typing import Any
+from typing import Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
 
 from cyclery.common import formatting as text
-from cyclery.common.errors import UserError, choices, nearest
+from cyclery.common.errors import UserError
 from cyclery.records import metrics
+from cyclery.records.claims import Verdict
+from cyclery.records.evidence import SCHEMA, Arm, Evidence, TuningTrial
 
-Json = dict[str, Any]
-SCHEMA = 1
-VERDICTS = ("reproduced", "contradicted", "partly", "inconclusive", "not run")
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 DECIDED = VERDICTS[:3]
 MINUS = "\u2212"
 
 # C0 and C1 controls (tab and newline aside) and the characters that reorder text around them.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
-
-_INTERVAL = ("interval",)
-_COMPARISON: Json = {
-    "label": "", "experiment": "", "arm": "", "against": "", "chosen": "", "metric": "",
-    "unit": "", "test": "", "margin": 0.0, "effect": None, "ci95": _INTERVAL, "ci90": _INTERVAL,
-    "p": None, "p_holm": None, "n": 0, "sd": None, "verdict": "", "reason": "", "seeds": [],
-    "differences": [], "keys": [], "against_metric": "", "bca95": _INTERVAL, "units": [],
-    "left_out": [], "unequal_budget": "", "pooled": {}, "naive95": _INTERVAL,
-    "printed": {"value": None, "unit": "", "source": "", "confidence": ""},
-    "of_printed": {"share": None, "ci95": _INTERVAL}, "p_opposite_holm": None, "diverged": [],
-    "look": {"number": 0, "of": 0, "seeds": 0, "planned": 0},
-    "exploratory": {"seeds": [], "n": 0, "effect": None, "naive95": _INTERVAL},
-    "fragile": [{"seeds": [], "verdict": ""}], "kind": "difference", "detail": "",
-    "columns": [], "stated_effect": None, "seeds_for_power": None,
-    "beside": {"p_sign_flip": None, "improvement": None, "iqm": []},
-}  # fmt: skip
-_CLAIM: Json = {
-    "id": "", "statement": "", "source": "", "own_definition": "", "verdict": "not run",
-    "reason": "", "planned_seeds": None, "n": 0, "seeds_to_settle": None, "seeds_for_power": None,
-    "seconds_to_settle": None, "note": "", "comparisons": [_COMPARISON],
-}  # fmt: skip
-_ARM: Json = {
-    "id": "", "label": "", "role": "", "own_definition": "", "n": 0, "units": None,
-    "diverged": [{"seed": None, "step": None}], "metrics": {}, "images": None, "views": None,
-    "updates": None, "seconds": None, "keys": [], "ancestors_images": None,
-    "tuned": {"trials": [{"factors": {}, "val_accuracy": None, "values": [], "diverged": 0}],
-              "chosen": {}, "seeds": [], "fallback": False},
-}  # fmt: skip
-_EXPERIMENT: Json = {
-    "id": "", "title": "", "description": "", "selection_rule": "", "command": "", "settings": {},
-    "arms": [_ARM],
-    "curves": [{"arm": "", "metric": "", "epoch": [], "mean": [], "low": [], "high": [], "n": 0}],
-    "schedules": [{"quantity": "", "arm": "", "epoch": [], "value": []}],
-    "warnings": [], "not_run": {},
-    "chain": [{"id": "", "arm": "", "label": "", "level": 0,
-               "parents": [{"of": "", "label": "", "seeds": ""}]}],
-}  # fmt: skip
-_EVIDENCE: Json = {
-    "schema": SCHEMA, "tier": "", "part": "", "title": "",
-    "commands": {"part": "", "report": ""},
-    "paper": {"id": "", "title": "", "authors": "", "year": None, "arxiv": "", "venue": "",
-              "summary": "", "deviations": []},
-    "claims": [_CLAIM], "experiments": [_EXPERIMENT],
-    "ranges": [{"key": "", "label": "", "settings": {}, "seeds": [], "lr": [], "accuracy": [],
-                "loss": [], "base": None, "max": None, "readings": {}, "flags": []}],
-    "printed": [{"table": "", "dataset": "", "labels": "", "architecture": "", "method": "",
-                 "metric": "", "value": None, "std": None, "runs": None, "source": "",
-                 "confidence": ""}],
-    "provenance": {"commits": [], "versions": [], "devices": [], "seeds": [], "records": 0,
-                   "diverged": 0, "seconds": 0.0, "images": 0, "warnings": [], "made": ""},
-}  # fmt: skip
+_INTERVALS = ("ci95", "ci90", "naive95", "bca95")
 
 # Under a table with a column of them.
 BEFORE = (
@@ -82,52 +35,51 @@ BEFORE = (
 
 
 def scrub(value: Any) -> Any:
-    """Return a JSON value without NaN, lone surrogates, control or reordering characters."""
+    """Return a JSON value without NaN, lone surrogates, control or reordering characters.
+
+    An interval with an open end becomes null: it has no place on an axis.
+    """
     if isinstance(value, str):
         return _UNSAFE.sub("", value.encode("utf-8", "replace").decode("utf-8"))
     if isinstance(value, float):
         return value if isfinite(value) else None
     if isinstance(value, dict):
-        return {scrub(str(key)): scrub(item) for key, item in value.items()}
+        out = {scrub(str(key)): scrub(item) for key, item in value.items()}
+        return out | {key: None for key in _INTERVALS if key in out and None in (out[key] or ())}
     if isinstance(value, list | tuple):
         return [scrub(item) for item in value]
     return value
 
 
-def _fill(shape: Json, data: Any) -> Json:
-    """Return `data` with the missing and null keys of `shape` filled in, at every depth."""
-    data = data if isinstance(data, dict) else {}
-    out = dict(data)
-    for key, default in shape.items():
-        value = data.get(key)
-        if default is _INTERVAL:
-            numbers = isinstance(value, list) and len(value) == 2 and None not in value
-            out[key] = value if numbers else None
-        elif isinstance(default, list) and default:
-            out[key] = [_fill(default[0], item) for item in value or []]
-        elif isinstance(default, dict) and default:
-            out[key] = _fill(default, value)
-        elif value is None:
-            out[key] = default.copy() if isinstance(default, list | dict) else default
-    return out
+@cache
+def _shape() -> TypeAdapter[Evidence]:
+    return TypeAdapter(Evidence)
 
 
-def complete(raw: Json) -> Json:
-    """Return one part's evidence, scrubbed, with every key of the schema present.
+def complete(raw: Evidence) -> Evidence:
+    """Return one part's evidence, scrubbed and of the declared shape.
 
-    Raises `UserError` for an unknown schema or verdict: drawing either could mislead.
+    Raises `UserError` for another schema, a key that is missing, or an unknown verdict: drawing
+    it could mislead.
     """
-    data = _fill(_EVIDENCE, scrub(raw))
-    if data["schema"] != SCHEMA:
-        raise UserError(f"evidence schema {data['schema']!r} is not {SCHEMA}: make it again")
-    for claim in data["claims"]:
-        for item in (claim, *claim["comparisons"]):
-            if item["verdict"] not in (*VERDICTS, ""):
-                raise UserError(
-                    f"claim {claim['id']}: verdict {item['verdict']!r} is none of "
-                    f"{choices(VERDICTS)}.{nearest(item['verdict'], VERDICTS)}"
-                )
+    data: Evidence = scrub(raw)
+    if data.get("schema") != SCHEMA:
+        raise UserError(f"evidence schema {data.get('schema')!r} is not {SCHEMA}: make it again")
+    try:
+        _shape().validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "".join(f"[{at}]" if isinstance(at, int) else f".{at}" for at in first["loc"])
+        raise UserError(
+            f"evidence of {data.get('part')!r}: {where.lstrip('.')}: {first['msg']}. It was made "
+            "by another version: delete the file and make it again with `cyclery evidence`."
+        ) from None
     return data
+
+
+def trials(arm: Arm) -> list[TuningTrial]:
+    """Return the trials of an arm's tuning; none where it is not tuned."""
+    return arm["tuned"]["trials"] if arm["tuned"] else []
 
 
 class Slugs:
@@ -158,7 +110,7 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
-def before(arm: Json) -> str | None:
+def before(arm: Arm) -> str | None:
     """Return the samples that an arm's ancestors were trained on; None where it has none."""
     return amount(arm["ancestors_images"]) if arm["ancestors_images"] else None
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from math import floor, log10
 from textwrap import wrap
-from typing import Any, Literal
+from typing import Literal, NotRequired, TypedDict
 
 from cyclery.report.chart import colour
 from cyclery.report.model import letter, number
 
-Json = dict[str, Any]
 Kind = Literal["text", "number", "estimate", "right", "key", "verdict"]
 LONG = 40  # printed lines; a longer table breaks across pages in LaTeX and cannot float
 WIDE = 108  # characters of a line of 170 mm
@@ -59,6 +58,50 @@ class Column:
 Cell = str | float | Estimate | None
 
 
+class CellView(TypedDict):
+    """A cell of the page."""
+
+    kind: Kind
+    text: str
+    index: NotRequired[int]
+    """The colour of an arm's key."""
+    extra: NotRequired[str]
+    """An interval beside the number."""
+
+
+class TableView(TypedDict):
+    """What the page's template shows of a table."""
+
+    table: Table
+    rows: list[list[CellView]]
+    right: str
+
+
+class TexCell(TypedDict):
+    """A cell of LaTeX and its way of being set."""
+
+    way: Literal["key", "number", "text"]
+    text: str
+    shade: NotRequired[str]
+
+
+class Panel(TypedDict):
+    """The columns of a table that fit beside each other."""
+
+    spec: list[str]
+    headers: list[list[str]]
+    rows: list[list[TexCell]]
+    free: bool
+
+
+class TexTable(TypedDict):
+    """What LaTeX's template shows of a table."""
+
+    table: Table
+    long: bool
+    panels: list[Panel]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table with the notes that belong under it. `slug` is its file name and label.
@@ -92,7 +135,7 @@ class Table:
         digits = self.columns[index].digits
         return any(isinstance(c, Estimate) and not c.even(digits) for c in self.present(index))
 
-    def view(self) -> Json:
+    def view(self) -> TableView:
         """Return what the HTML template shows: texts and arms' keys, with their classes."""
         rows = [[self._html(i, cell) for i, cell in enumerate(row)] for row in self.rows]
         # The table's classes say which columns are set to the right: one a cell takes more room.
@@ -102,7 +145,7 @@ class Table:
         )  # fmt: skip
         return {"table": self, "rows": rows, "right": right}
 
-    def _html(self, index: int, cell: Cell) -> Json:
+    def _html(self, index: int, cell: Cell) -> CellView:
         column = self.columns[index]
         if column.kind == "key" and isinstance(cell, int):
             return {"kind": "key", "text": letter(cell), "index": cell % 7}
@@ -117,13 +160,13 @@ class Table:
             return {"kind": column.kind, "text": cell}
         return {"kind": column.kind, "text": number(cell, column.digits)}
 
-    def tex_view(self) -> Json:
+    def tex_view(self) -> TexTable:
         """Return what the LaTeX template shows: the panels and whether they may break."""
         panels = [self._pick(keep) for keep in self._panels()]
         long = sum(panel._lines() for panel in panels) > LONG
         return {"table": self, "long": long, "panels": [panel._panel() for panel in panels]}
 
-    def _panel(self) -> Json:
+    def _panel(self) -> Panel:
         """Return one panel: column specification, headers in lines, rows of cells."""
         weights = [c.weight for c in self.columns if c.kind == "text"]
         share = len(weights) / sum(weights) if weights else 1.0
@@ -194,7 +237,7 @@ class Table:
         spread = max((len(_uncertainty(h, column.digits)) for h in halves), default=0)
         return f"S[table-format={minus}{whole}.{column.digits}{f'({spread})' if spread else ''}]"
 
-    def _tex(self, index: int, cell: Cell) -> Json:
+    def _tex(self, index: int, cell: Cell) -> TexCell:
         """Return one cell: its way of being set (see the template) and its text."""
         column = self.columns[index]
         if column.kind == "key" and isinstance(cell, int):

@@ -9,27 +9,38 @@ from __future__ import annotations
 import re
 from collections import Counter
 from itertools import chain
-from typing import Any
 
+from cyclery import __version__
+from cyclery.records.evidence import Evidence, Experiment, PaperFacts, RangeTest
 from cyclery.records.metrics import THIRDS
 from cyclery.report import chains, contents, figures, leaders, words
 from cyclery.report.chart import Chart
 from cyclery.report.claims import claim
 from cyclery.report.intervals import domain
 from cyclery.report.model import DECIDED, VERDICTS, Slugs, amount, duration, number, seed_list
+from cyclery.report.views import (
+    ChartView,
+    ClaimView,
+    ExperimentView,
+    LeadersView,
+    PaperView,
+    PlacedClaim,
+    ProvenanceView,
+    RangeView,
+    ReportView,
+)
 
-Json = dict[str, Any]
 # Inches of a LaTeX page that columns fill, what a figure is scaled by, and the tallest one.
 PAGE, SCALE, TALLEST = 9.3, 0.79, 8.6
 _NUMBERED = re.compile(r"-\d")
 _ARXIV = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
 
 
-def _pairs(versions: Json) -> str:
+def _pairs(versions: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _charts(found: list[Chart | None]) -> list[Json]:
+def _charts(found: list[Chart | None]) -> list[ChartView]:
     return [
         {
             "slug": c.slug,
@@ -42,9 +53,9 @@ def _charts(found: list[Chart | None]) -> list[Json]:
     ]
 
 
-def _sheets(charts: list[Json]) -> list[list[list[Json]]]:
+def _sheets(charts: list[ChartView]) -> list[list[list[ChartView]]]:
     """Deal charts to LaTeX pages of two columns, each chart to the shorter one that it fits."""
-    pages: list[tuple[list[Json], list[Json]]] = []
+    pages: list[tuple[list[ChartView], list[ChartView]]] = []
     heights = [PAGE, PAGE]
     for item in sorted(charts, key=lambda c: -c["chart"].figure.get_figheight()):
         height = min(SCALE * item["chart"].figure.get_figheight(), TALLEST) + 0.6  # its caption
@@ -57,18 +68,18 @@ def _sheets(charts: list[Json]) -> list[list[list[Json]]]:
     return [[column for column in page if column] for page in pages]
 
 
-def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: str) -> Json:
+def experiment(
+    raw: Experiment, part: Evidence, claims: list[ClaimView], slugs: Slugs, prefix: str
+) -> ExperimentView:
     """Return one experiment with its table and figures; `claims` are those of its paper."""
     slug = slugs.make(prefix, raw["id"].removeprefix(f"{prefix}-"))
     items = [
-        {**c, "claim": one["id"]}
+        c
         for one in claims for c in one["comparisons"]
         if c["experiment"] == raw["id"] and one["part"] == part["part"]
     ]  # fmt: skip
-    seeds = chain.from_iterable(
-        m.get("seeds") or [] for a in raw["arms"] for m in a["metrics"].values() if m
-    )
-    notes = [f"Selection: {raw['selection_rule'] or 'not stated'}. Seeds: {seed_list(seeds)}."]
+    seeds = chain.from_iterable(m["seeds"] for a in raw["arms"] for m in a["metrics"].values())
+    notes = [f"Selection: {raw['selection_rule']}. Seeds: {seed_list(seeds)}."]
     notes += ["Mean ± half of the 95 % interval over seeds.", *words.provenance_notes(part)]
     notes = [" ".join(notes)]
     if raw["not_run"]:
@@ -81,14 +92,14 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
     used = [c["metric"] for c in items]
     extra = [
         m for m in dict.fromkeys([*used, *THIRDS])
-        if any((a["metrics"].get(m) or {}).get("mean") is not None for a in raw["arms"])
+        if any(m in a["metrics"] for a in raw["arms"])
     ]  # fmt: skip
     notes.append(contents.tuning(raw["arms"]))
     if part["printed"]:
         notes.append("What the paper prints, and where it was read, stands at the end of its part.")
     table = contents.arms(slugs.make(slug, "arms"), raw, extra, notes)
     trials = contents.trials(slugs.make(slug, "trials"), raw, notes[:1])
-    title = raw["title"] or raw["id"]
+    title = raw["title"]
     lines, constant = figures.schedules(
         slugs.make(slug, "schedules"), title, raw["schedules"], raw["arms"]
     )
@@ -98,15 +109,20 @@ def experiment(raw: Json, part: Json, claims: list[Json], slugs: Slugs, prefix: 
         figures.curves(slugs.make(slug, "curves"), title, raw["curves"], raw["arms"]),
         lines,
     ])  # fmt: skip
-    settings = {k: str(v) for k, v in raw["settings"].items()}
+    settings = dict(raw["settings"])
     if constant:
         settings["Held constant in every arm"] = ", ".join(constant)
-    return {**raw, "slug": slug, "settings": settings, "charts": charts,
-            "sheets": _sheets(charts), "table": table if raw["arms"] else None,
-            "trials": trials}  # fmt: skip
+    return {
+        "id": raw["id"], "title": title, "description": raw["description"],
+        "selection_rule": raw["selection_rule"], "command": raw["command"],
+        "not_run": raw["not_run"], "chain": raw["chain"], "arms": raw["arms"],
+        "curves": raw["curves"], "schedules": raw["schedules"], "warnings": raw["warnings"],
+        "slug": slug, "settings": settings, "charts": charts, "sheets": _sheets(charts),
+        "source": table if raw["arms"] else None, "source_trials": trials,
+    }  # fmt: skip
 
 
-def range_test(raw: Json, part: Json, slugs: Slugs, prefix: str) -> Json:
+def range_test(raw: RangeTest, part: Evidence, slugs: Slugs, prefix: str) -> RangeView:
     """Return one range test with its figure and readings."""
     slug = slugs.make(prefix, "range", raw["label"])
     said = f"Seeds: {seed_list(raw['seeds'])}. Read from held-out accuracy, no other tuning."
@@ -115,42 +131,49 @@ def range_test(raw: Json, part: Json, slugs: Slugs, prefix: str) -> Json:
                       *words.provenance_notes(part)])  # fmt: skip
     command = part["commands"]["part"]
     table = contents.readings(slugs.make(slug, "readings"), raw, [notes], command)
-    settings = {k: str(v) for k, v in raw["settings"].items()}
-    return {**raw, "slug": slug, "table": table, "settings": settings,
+    return {
+        "key": raw["key"], "label": raw["label"], "seeds": raw["seeds"], "lr": raw["lr"],
+        "accuracy": raw["accuracy"], "loss": raw["loss"], "base": raw["base"], "max": raw["max"],
+        "readings": raw["readings"], "flags": raw["flags"], "settings": raw["settings"],
+        "slug": slug, "source": table,
             "charts": _charts([figures.range_test(slugs.make(slug, "plot"), raw)])}  # fmt: skip
 
 
-def _citation(paper: Json) -> list[str]:
+def _citation(paper: PaperFacts) -> list[str]:
     """Return authors and venue with year, apart: either may run from right to left."""
-    year = str(paper["year"]) if paper["year"] else ""
+    year = str(paper["year"])
     dated = re.search(r"\b(19|20)\d\d\b", paper["venue"])
     venue = paper["venue"] if dated else f"{paper['venue']}, {year}"
     parts = (paper["authors"], (venue if paper["venue"] else year).strip(", "))
     return [p.rstrip(".") + "." for p in parts if p]
 
 
-def paper(parts: list[Json], slugs: Slugs) -> Json:
+def paper(parts: list[Evidence], slugs: Slugs) -> PaperView:
     """Return one paper from the parts of evidence about it."""
-    facts = next((p["paper"] for p in parts if p["paper"]["title"]), parts[0]["paper"])
-    slug = slugs.make(facts["id"] or parts[0]["part"] or "paper")
-    raw = [{**c, "tier": p["tier"], "part": p["part"]} for p in parts for c in p["claims"]]
+    facts = parts[0]["paper"]
+    slug = slugs.make(facts["id"])
+    raw: list[PlacedClaim] = [
+        {**c, "tier": p["tier"], "part": p["part"]} for p in parts for c in p["claims"]
+    ]
     # Claims carry the paper's short name: CLR-2, KD-FIDELITY-1-gap.
-    prefixes = Counter(_NUMBERED.split(one["id"])[0] for one in raw if one["id"])
-    name = max(prefixes, key=prefixes.__getitem__, default=facts["id"] or parts[0]["part"])
+    prefixes = Counter(_NUMBERED.split(one["id"])[0] for one in raw)
+    name = max(prefixes, key=prefixes.__getitem__, default=facts["id"])
     axis = domain([c for one in raw for c in one["comparisons"] if c["unit"] == "pp"], centred=True)
-    labels = {(e["id"], a["id"]): a["label"] or a["id"]
+    labels = {(e["id"], a["id"]): a["label"]
               for p in parts for e in p["experiments"] for a in e["arms"]}  # fmt: skip
     claims = [claim(one, slugs, axis, labels) for one in raw]
     decided = sum(c["verdict"] in DECIDED for c in raw)
     deviations = list(dict.fromkeys(d for p in parts for d in p["paper"]["deviations"]))
-    view = {
-        **facts, "name": name, "slug": slug, "claims": claims,
+    view: PaperView = {
+        "id": facts["id"], "title": facts["title"], "authors": facts["authors"],
+        "year": facts["year"], "arxiv": facts["arxiv"], "venue": facts["venue"],
+        "summary": facts["summary"], "name": name, "slug": slug, "claims": claims,
         "tested": [c for c in claims if c["verdict"] != "not run"],
         "untested": [c for c in claims if c["verdict"] == "not run"],
-        "deviations": [str(text) for text in deviations],
+        "deviations": deviations,
         "citation": _citation(facts), "tally": f"{decided} of {len(raw)} decided",
         "link": f"https://arxiv.org/abs/{facts['arxiv']}"
-        if _ARXIV.fullmatch(str(facts["arxiv"])) else "",
+        if _ARXIV.fullmatch(facts["arxiv"] or "") else "",
         "scale": f"strips span ±{number(axis[1], 1)} pp"
         if any(c["board"] for one in claims for c in one["comparisons"]) else "",
         "experiments": [
@@ -158,8 +181,9 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
         ],
         "ranges": [range_test(r, p, slugs, slug) for p in parts for r in p["ranges"]],
         "printed_rows": [row for p in parts for row in p["printed"]],
-        "command": next((p["commands"]["part"] for p in parts if p["commands"]["part"]), ""),
+        "command": parts[0]["commands"]["part"],
         "compute": words.compute(parts), "ran": words.ran(parts),
+        "board_table": None, "comparison_table": None, "printed_table": None,
     }  # fmt: skip
     notes = words.paper_notes(parts)
     view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view, notes) if raw else None
@@ -170,7 +194,7 @@ def paper(parts: list[Json], slugs: Slugs) -> Json:
     return view
 
 
-def provenance(part: Json) -> Json:
+def provenance(part: Evidence) -> ProvenanceView:
     """Return the provenance of one part as labelled facts."""
     found = part["provenance"]
     versions = [_pairs(one) for one in found["versions"]]
@@ -180,35 +204,34 @@ def provenance(part: Json) -> Json:
     records = f"{found['records']}, of which {found['diverged']} diverged"
     facts = [
         ("Tier", part["tier"]), ("Records", records), ("Seeds", seed_list(found["seeds"])),
-        ("Devices", "; ".join(map(str, found["devices"]))), ("Versions", "; ".join(versions)),
-        ("Commits", ", ".join(map(str, found["commits"]))),
+        ("Devices", "; ".join(found["devices"])), ("Versions", "; ".join(versions)),
+        ("Commits", ", ".join(found["commits"])),
         ("Training time", duration(found["seconds"])), ("Images seen", amount(found["images"])),
         ("Newest run", found["made"]),
     ]  # fmt: skip
-    title = part["title"] or part["paper"]["title"] or part["part"]
-    return {"title": title, "warnings": warnings, "facts": [(k, str(v)) for k, v in facts if v],
-            "records": found["records"] or 0, "made": found["made"]}  # fmt: skip
+    return {"title": part["title"], "warnings": warnings, "facts": [(k, v) for k, v in facts if v],
+            "records": found["records"], "made": found["made"]}  # fmt: skip
 
 
-def report(evidence: list[Json], tier: str) -> Json:
+def report(evidence: list[Evidence], tier: str) -> ReportView:
     """Return everything that the page and the LaTeX document show (figures not yet drawn out)."""
     slugs = Slugs()
     for taken in ("board", "provenance", "top", "leaders"):
         slugs.make(taken)
-    groups: dict[str, list[Json]] = {}
+    groups: dict[str, list[Evidence]] = {}
     for part in evidence:
-        groups.setdefault(part["paper"]["id"] or part["part"], []).append(
-            part if part["tier"] else {**part, "tier": tier}
-        )
+        groups.setdefault(part["paper"]["id"], []).append(part)
     papers = [paper(parts, slugs) for parts in groups.values()]
-    counts = Counter(c["verdict"] for p in papers for c in p["claims"])
+    counts = Counter[str](c["verdict"] for p in papers for c in p["claims"])
     parts = [provenance(part) for group in groups.values() for part in group]
-    command = next((p["commands"]["report"] for p in evidence if p["commands"]["report"]), "")
+    command = evidence[0]["commands"]["report"] if evidence else ""
     named = [(one["name"], group) for one, group in zip(papers, groups.values(), strict=True)]
     origin = {p["part"]: words.provenance_notes(p) for group in groups.values() for p in group}
-    boards = leaders.leaderboards(named, slugs, command, origin)
-    for board in boards:
-        board["charts"] = _charts([board.pop("chart")])
+    boards: list[LeadersView] = [
+        {"slug": board.slug, "title": board.title, "size": board.size,
+         "source": board.table, "charts": _charts([board.chart])}
+        for board in leaders.leaderboards(named, slugs, command, origin)
+    ]  # fmt: skip
     return {
         "title": f"Which claims hold at the {tier} tier?",
         "summary": words.summary(counts, len(papers), tier), "scope": words.scope(tier),
@@ -216,5 +239,5 @@ def report(evidence: list[Json], tier: str) -> Json:
         "papers": papers, "leaders": boards, "provenance": parts, "command": command,
         "board_notes": words.paper_notes([p for group in groups.values() for p in group]),
         "records": sum(p["records"] for p in parts),
-        "made": max((str(p["made"]) for p in parts), default=""),
+        "made": max((p["made"] for p in parts), default=""), "version": __version__,
     }  # fmt: skip

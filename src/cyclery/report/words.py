@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import chain
-from typing import Any
 
+from cyclery.records.evidence import Evidence
 from cyclery.report.leaders import VARIES
-from cyclery.report.model import DECIDED, amount, duration, seed_list
-
-Json = dict[str, Any]
+from cyclery.report.model import DECIDED, amount, duration, seed_list, trials
 
 
 def listed(words: list[str]) -> str:
@@ -50,7 +48,7 @@ def scope(tier: str) -> str:
     )
 
 
-def provenance_notes(part: Json) -> list[str]:
+def provenance_notes(part: Evidence) -> list[str]:
     """Return device, versions and commit in the words that stand under every table."""
     facts = part["provenance"]
     versions = [
@@ -59,21 +57,21 @@ def provenance_notes(part: Json) -> list[str]:
     found = (
         ("Device", facts["devices"]),
         ("Versions", versions),
-        ("Commit", [str(c)[:12] for c in facts["commits"]]),
+        ("Commit", [commit[:12] for commit in facts["commits"]]),
     )
-    return [f"{k}: {'; '.join(str(v)[:160] for v in values)}." for k, values in found if values]
+    return [f"{k}: {'; '.join(v[:160] for v in values)}." for k, values in found if values]
 
 
-def paper_notes(parts: list[Json]) -> list[str]:
+def paper_notes(parts: list[Evidence]) -> list[str]:
     """Return what stands under the tables of a whole paper: rule, seeds, tuning, budget, origin."""
     experiments = [e for p in parts for e in p["experiments"]]
-    rules = dict.fromkeys(e["selection_rule"] or "not stated" for e in experiments)
+    rules = dict.fromkeys(e["selection_rule"] for e in experiments)
     seeds = chain.from_iterable(p["provenance"]["seeds"] for p in parts)
-    trials = [len(a["tuned"]["trials"]) for e in experiments for a in e["arms"]]
-    tuned = sum(bool(count) for count in trials)
+    counts = [len(trials(a)) for e in experiments for a in e["arms"]]
+    tuned = sum(bool(count) for count in counts)
     said = f"Selection: {'; '.join(rules)}. Seeds: {seed_list(seeds)}. "
     said += (
-        f"Tuning: {tuned} of {len(trials)} arms, {sum(trials)} trials in all, chosen on validation."
+        f"Tuning: {tuned} of {len(counts)} arms, {sum(counts)} trials in all, chosen on validation."
         if tuned else "Tuning: none, every arm runs as declared."
     )  # fmt: skip
     origin = list(dict.fromkeys(note for p in parts for note in provenance_notes(p)))
@@ -81,13 +79,13 @@ def paper_notes(parts: list[Json]) -> list[str]:
     return [" ".join([said, budget, *origin])] if experiments else []
 
 
-def compute(parts: list[Json]) -> list[tuple[str, str]]:
+def compute(parts: list[Evidence]) -> list[tuple[str, str]]:
     """Return what a paper cost: runs, device time and images."""
     found = [p["provenance"] for p in parts]
-    devices = "; ".join(dict.fromkeys(str(d) for one in found for d in one["devices"]))
-    seconds = sum(one["seconds"] or 0.0 for one in found)
-    images = sum(one["images"] or 0 for one in found)
-    runs = sum(one["records"] or 0 for one in found)
+    devices = "; ".join(dict.fromkeys(d for one in found for d in one["devices"]))
+    seconds = sum(one["seconds"] for one in found)
+    images = sum(one["images"] for one in found)
+    runs = sum(one["records"] for one in found)
     if not runs:
         return []
     hours = f"{seconds / 3600:.2g} device-hours ({duration(seconds)})"
@@ -95,14 +93,14 @@ def compute(parts: list[Json]) -> list[tuple[str, str]]:
     return [(name, text) for name, text in facts if text]
 
 
-def ran(parts: list[Json]) -> str:
+def ran(parts: list[Evidence]) -> str:
     """Say in two sentences what was run for a paper."""
     experiments = [e for p in parts for e in p["experiments"] if e["arms"]]
     if not experiments:
         return "Nothing was run for this paper."
     arms = sum(len(e["arms"]) for e in experiments)
     seeds = sorted({a["n"] for e in experiments for a in e["arms"] if a["n"]}) or [0]
-    found = ({k.lower(): str(v) for k, v in e["settings"].items()} for e in experiments)
+    found = ({k.lower(): v for k, v in e["settings"].items()} for e in experiments)
     used: dict[str, dict[str, None]] = {"dataset": {}, "network": {}}
     for settings in found:
         for name, words in used.items():

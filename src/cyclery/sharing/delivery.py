@@ -8,17 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import disk_errors, parse_json
 from cyclery.common.seals import file_sha256, is_sealed
+from cyclery.records.record import Record
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.index import Home, Index, safe_key
 from cyclery.sharing.packing import unpack
 from cyclery.sharing.state import is_memory
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)

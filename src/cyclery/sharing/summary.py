@@ -5,27 +5,30 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any
+from collections.abc import Sequence
+
+from cyclery.records.claims import Claim
+from cyclery.records.evidence import Evidence
 
 COLUMNS = ("test", "paper", "claim", "comparison", "metric", "unit", "effect", "low", "high",
            "n", "p_holm", "verdict")  # fmt: skip
 
 
-def metrics(evidence: list[dict[str, Any]]) -> str:
+def metrics(evidence: Sequence[Evidence]) -> str:
     """Return the verdicts of each paper and of all, counted, as JSON."""
     papers = {part["part"]: _count(part["claims"]) for part in evidence}
     everything = _count([claim for part in evidence for claim in part["claims"]])
     return json.dumps({"all": everything, "papers": papers}, indent=1, sort_keys=True) + "\n"
 
 
-def _count(claims: list[dict[str, Any]]) -> dict[str, int]:
+def _count(claims: Sequence[Claim]) -> dict[str, int]:
     counts = dict.fromkeys(("reproduced", "contradicted", "partly", "inconclusive", "not run"), 0)
     for claim in claims:
         counts[claim["verdict"]] += 1
     return {"claims": len(claims), **counts}
 
 
-def effects(evidence: list[dict[str, Any]]) -> str:
+def effects(evidence: Sequence[Evidence]) -> str:
     """Return one row for each comparison that was tested, as CSV; intervals are of 95 %."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -36,8 +39,8 @@ def effects(evidence: list[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _rows(paper: str, claim: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = []
+def _rows(paper: str, claim: Claim) -> list[dict[str, str | int | float | None]]:
+    rows: list[dict[str, str | int | float | None]] = []
     for number, found in enumerate(claim["comparisons"], 1):
         if found["effect"] is None:
             continue
@@ -50,7 +53,11 @@ def _rows(paper: str, claim: dict[str, Any]) -> list[dict[str, Any]]:
                 "comparison": found["label"],
                 "low": low,
                 "high": high,
-                **{key: found[key] for key in ("metric", "unit", "effect", "n", "p_holm")},
+                "metric": found["metric"],
+                "unit": found["unit"],
+                "effect": found["effect"],
+                "n": found["n"],
+                "p_holm": found["p_holm"],
                 "verdict": found["verdict"],
             }
         )

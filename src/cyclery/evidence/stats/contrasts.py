@@ -18,27 +18,35 @@ A seed counts only if every arm has its metric.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
-from cyclery.evidence import lineage
-from cyclery.evidence.stats import pairing
+from cyclery.evidence.contracts import (
+    Comparison,
+    ExperimentRuns,
+    Labels,
+    RankCorrelation,
+    Records,
+    Trend,
+)
+from cyclery.evidence.stats import lineage, pairing
 from cyclery.evidence.stats.paired_tests import Estimate, Floats, Source, estimate
-from cyclery.evidence.stats.pairing import Json, Pairs, Records
+from cyclery.evidence.stats.pairing import Pairs, sides
 from cyclery.evidence.stats.rank_and_order_tests import Coefficient, Steps
 from cyclery.records import metrics as metrics_derived
 
 # Contrasts by unit (its first seed): one sample, or several for a mean or an order of them.
 Samples: TypeAlias = list[dict[int, float]]
 
-KINDS = ("interaction", "trend", "ordering", "rank_correlation")
+Contrast: TypeAlias = Literal["interaction", "trend", "ordering", "rank_correlation"]
+KINDS: tuple[Contrast, ...] = get_args(Contrast)
 LETTERS = {"kendall": "\u03c4", "spearman": "\u03c1"}
 
 
-def kind(comparison: Json) -> str:
+def kind(comparison: Comparison) -> str:
     """Return what a declared comparison measures in each seed."""
     found = next((key for key in KINDS if comparison.get(key)), "difference")
     return found.replace("_", " ")
@@ -47,7 +55,9 @@ def kind(comparison: Json) -> str:
 # From records to one contrast for each seed.
 
 
-def collect(comparison: Json, experiments: Mapping[str, Json], records: Records) -> Pairs:
+def collect(
+    comparison: Comparison, experiments: Mapping[str, ExperimentRuns], records: Records
+) -> Pairs:
     """Return the contrasts of a declared comparison by seed, a difference among them."""
     found = kind(comparison)
     if found == "interaction":
@@ -55,7 +65,7 @@ def collect(comparison: Json, experiments: Mapping[str, Json], records: Records)
     elif found == "difference":
         out = pairing.collect(comparison, experiments, records)
     else:
-        out = _several(comparison, found, experiments, records)
+        out = _several(comparison, experiments, records)
     arms = {(name, arm["id"]): arm for name, one in experiments.items() for arm in one["arms"]}
     other = (comparison.get("rank_correlation") or {}).get("metric")
     for name, each, metric in out.columns:
@@ -68,23 +78,32 @@ def collect(comparison: Json, experiments: Mapping[str, Json], records: Records)
     return out
 
 
-def differences(comparison: Json) -> tuple[Json, Json]:
+def differences(comparison: Comparison) -> tuple[Comparison, Comparison]:
     """Return the two differences of an interaction, as comparisons of their own."""
-    first = {**comparison, "interaction": None}
-    second = {key: x for key, x in comparison["interaction"].items() if x is not None}
-    return first, {**first, **second}
+    first: Comparison = {**comparison, "interaction": None}
+    second: Comparison = {**first}
+    other = comparison.get("interaction") or {}
+    if (name := other.get("experiment")) is not None:
+        second["experiment"] = name
+    if (metric := other.get("metric")) is not None:
+        second["metric"] = metric
+    second["arm"] = other.get("arm") or first.get("arm")
+    second["against"] = other.get("against") or first.get("against")
+    return first, second
 
 
-def listed(comparison: Json) -> list[str]:
+def listed(comparison: Comparison) -> list[str]:
     """Return the arms that a trend, an ordering or a rank correlation lists."""
-    found = kind(comparison)
-    if found == "ordering":
-        return list(comparison["ordering"])
-    declared = comparison[found.replace(" ", "_")]
-    return list(declared.get("values") or declared["arms"])
+    if trend := comparison.get("trend"):
+        return list(trend["values"])
+    if correlation := comparison.get("rank_correlation"):
+        return list(correlation.get("values") or correlation.get("arms") or ())
+    return list(comparison.get("ordering") or ())
 
 
-def _interaction(comparison: Json, experiments: Mapping[str, Json], records: Records) -> Pairs:
+def _interaction(
+    comparison: Comparison, experiments: Mapping[str, ExperimentRuns], records: Records
+) -> Pairs:
     """Return the first difference minus the second, seed by seed."""
     first, second = (pairing.collect(one, experiments, records) for one in differences(comparison))
     out = Pairs(
@@ -111,11 +130,11 @@ def _interaction(comparison: Json, experiments: Mapping[str, Json], records: Rec
 
 
 def _several(
-    comparison: Json, found: str, experiments: Mapping[str, Json], records: Records
+    comparison: Comparison, experiments: Mapping[str, ExperimentRuns], records: Records
 ) -> Pairs:
     """Return the contrasts of a trend, an ordering or a rank correlation."""
-    name, declared = comparison["experiment"], comparison[found.replace(" ", "_")]
-    names = listed(comparison)
+    name, names = comparison["experiment"], listed(comparison)
+    ordering, correlation = comparison.get("ordering"), comparison.get("rank_correlation")
     out = Pairs()
     arms = pairing.declared(out, name, names, experiments)
     if arms is None:
@@ -125,28 +144,28 @@ def _several(
         out.missing = f"no run of {', '.join(map(repr, without))} yet"
         return out
     metric = comparison.get("metric") or "test_accuracy"
-    other = declared.get("metric") if found == "rank correlation" else None
+    other = correlation.get("metric") if correlation else None
     out.columns = [(name, arm, metric) for arm in names]
     tables, faults = pairing.tables(arms, metric, records)
     others, more = pairing.tables(arms, other, records) if other else ([], {})
     faults = {**more, **faults}
     sign = -1.0 if comparison.get("lower_is_better") else 1.0
-    contrast = _contrast(found, declared)
+    contrast = _contrast(comparison.get("trend"), correlation)
     for seed in sorted(set.intersection(*(set(table) for table in [*tables, *others]))):
         y = sign * np.array([table[seed] for table in tables])
         x = np.array([table[seed] for table in others])
-        if found == "rank correlation" and (np.ptp(y) == 0 or (x.size and np.ptp(x) == 0)):
+        if correlation and (np.ptp(y) == 0 or (x.size and np.ptp(x) == 0)):
             faults[seed] = "all arms are alike, so they have no order"
             continue
         out.seeds.append(seed)
         out.keys.append([pairing.runs_of(arm)[seed] for arm in arms])
         out.figures.append([table[seed] for table in tables])
-        if found == "ordering":
+        if ordering:
             out.steps.append([float(step) for step in y[:-1] - y[1:]])
         else:
             out.differences.append(contrast(y, x))
     out.units = pairing.units(dict(zip(out.seeds, out.keys, strict=True)), records)
-    if found == "ordering" and out.seeds:
+    if ordering and out.seeds:
         weakest = order(samples(out)).weakest
         out.differences = [steps[weakest] for steps in out.steps]
     if any(len(set(keys)) < len(keys) for keys in out.keys):
@@ -155,15 +174,17 @@ def _several(
     return out
 
 
-def _contrast(found: str, declared: Json) -> Callable[[Floats, Floats], float]:
+def _contrast(
+    trend: Trend | None, correlation: RankCorrelation | None
+) -> Callable[[Floats, Floats], float]:
     """Return what makes a seed's metrics of all arms [k] (and another metric [k]) one number."""
-    if found == "trend":
-        weights = trend_weights(list(declared["values"].values()), declared.get("scale"))
+    if trend:
+        weights = trend_weights(list(trend["values"].values()), trend.get("scale"))
         return lambda y, x: float(weights @ y)
-    if found == "ordering":
+    if not correlation:  # an ordering, whose steps are taken instead
         return lambda y, x: 0.0
-    values = np.array(list((declared.get("values") or {}).values()))
-    name = declared.get("coefficient") or "kendall"
+    values = np.array(list((correlation.get("values") or {}).values()))
+    name = correlation.get("coefficient") or "kendall"
     return lambda y, x: rank_correlation(x if x.size else values, y, name)
 
 
@@ -222,14 +243,14 @@ def coefficient(found: Samples) -> Coefficient:
     return Coefficient(mean(found))
 
 
-def estimator(comparison: Json) -> Callable[[Samples], Source]:
+def estimator(comparison: Comparison) -> Callable[[Samples], Source]:
     """Return what estimates a comparison from samples that are not empty."""
     if comparison.get("ordering"):
         return order
     return coefficient if comparison.get("rank_correlation") else mean
 
 
-def steps(comparison: Json) -> int:
+def steps(comparison: Comparison) -> int:
     """Return the number of means that must all hold: 1 but for an ordering."""
     return max(1, len(comparison.get("ordering") or []) - 1)
 
@@ -237,21 +258,22 @@ def steps(comparison: Json) -> int:
 # Words, metrics and budgets.
 
 
-def metrics(comparison: Json) -> list[str | None]:
+def metrics(comparison: Comparison) -> list[str | None]:
     """Return the metrics that a comparison names, None where it does not."""
-    others = [comparison.get("interaction") or {}, comparison.get("rank_correlation") or {}]
+    difference, correlation = comparison.get("interaction"), comparison.get("rank_correlation")
     return [comparison.get("metric"), comparison.get("against_metric"),
-            *(other.get("metric") for other in others)]  # fmt: skip
+            difference.get("metric") if difference else None,
+            correlation.get("metric") if correlation else None]  # fmt: skip
 
 
-def unit(comparison: Json) -> str:
+def unit(comparison: Comparison) -> str:
     """Return the unit of a comparison's effect: ``pp``, the letter of a coefficient or nothing."""
     if correlation := comparison.get("rank_correlation"):
         return LETTERS[correlation.get("coefficient") or "kendall"]
     return metrics_derived.unit(comparison.get("metric") or "test_accuracy")
 
 
-def words(comparison: Json, labels: Mapping[tuple[str, str], str]) -> tuple[str, str, str]:
+def words(comparison: Comparison, labels: Labels) -> tuple[str, str, str]:
     """Return the sides of a comparison, by their names, and its label with those of the arms.
 
     Of a trend the first side is its last arm, of an ordering and a correlation the first one.
@@ -266,38 +288,41 @@ def words(comparison: Json, labels: Mapping[tuple[str, str], str]) -> tuple[str,
         return arm, against, f"{label}, more than {other}{place}"
     if found == "difference":
         return _difference(comparison, labels)
-    declared, arms = comparison[found.replace(" ", "_")], listed(comparison)
+    arms = listed(comparison)
     called = [labels.get((name, arm), arm) for arm in arms]
     if found == "ordering":
         return arms[0], ", ".join(arms[1:]), f"order: {', '.join(called)}"
     if found == "trend":
         return arms[-1], ", ".join(arms[:-1]), f"trend over {', '.join(called)}"
-    other = declared["metric"].replace("_", " ") if declared.get("metric") else "declared numbers"
+    metric = (comparison.get("rank_correlation") or {}).get("metric")
+    other = metric.replace("_", " ") if metric else "declared numbers"
     return arms[0], ", ".join(arms[1:]), f"rank correlation with {other} over {', '.join(called)}"
 
 
-def _difference(comparison: Json, labels: Mapping[tuple[str, str], str]) -> tuple[str, str, str]:
+def _difference(comparison: Comparison, labels: Labels) -> tuple[str, str, str]:
     """Return the sides of a difference and its label."""
-    name, arm, against = comparison["experiment"], comparison["arm"], comparison["against"]
-    text = str(against)
-    if isinstance(against, Mapping):
-        best = against.get("best_of")
-        text = f"best of {', '.join(best)}" if best else f"{against['constant']:g}"
+    name, (arm, against) = comparison["experiment"], sides(comparison)
+    if isinstance(against, str):
+        text = against
+    elif "best_of" in against:
+        text = f"best of {', '.join(against['best_of'])}"
+    else:
+        text = f"{against['constant']:g}"
     called = [labels.get((name, side), side) for side in (arm, text)]
     return arm, text, " against ".join(called)
 
 
-def detail(comparison: Json, found: Pairs, labels: Mapping[tuple[str, str], str]) -> str | None:
+def detail(comparison: Comparison, found: Pairs, labels: Labels) -> str | None:
     """Say which step an ordering hangs on."""
     if not found.steps or not found.seeds:
         return None
-    arms, name = comparison["ordering"], comparison["experiment"]
+    arms, name = listed(comparison), comparison["experiment"]
     at = order(samples(found)).weakest
     better, worse = (labels.get((name, arm), arm) for arm in arms[at : at + 2])
     return f"Effect and differences are those of the smallest step, {better} against {worse}."
 
 
-def unequal_images(comparison: Json, found: Pairs, records: Records) -> str | None:
+def unequal_images(comparison: Comparison, found: Pairs, records: Records) -> str | None:
     """Say by how much the budgets of arms differ, if they do and it is not declared."""
     if comparison.get("unequal_budget") or comparison.get("against_metric"):
         return None

@@ -24,14 +24,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import inf, isfinite, sqrt
-from typing import Literal, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-Test: TypeAlias = Literal["superiority", "equivalence", "non-inferiority"]
-Interval: TypeAlias = tuple[float, float]
+from cyclery.records.claims import Interval, Test
+
 Floats: TypeAlias = NDArray[np.float64]
 
 TESTS: tuple[Test, ...] = ("superiority", "equivalence", "non-inferiority")

@@ -12,13 +12,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
 
-from cyclery.evidence.stats.paired_tests import Test
-from cyclery.records.metrics import Record, shown, smaller_is_better, worst
+from cyclery.evidence.contracts import (
+    Against,
+    ArmRuns,
+    Comparison,
+    ExperimentRuns,
+    Labels,
+    Records,
+)
+from cyclery.records import record as stored
+from cyclery.records.claims import Test
+from cyclery.records.metrics import shown, smaller_is_better, worst
 
-Json = dict[str, Any]
-Records = Mapping[str, Record]
+Stored = Mapping[str, stored.Record]
 LISTED = 4
 
 
@@ -68,7 +75,7 @@ class Pairs:
         own, rival = lost
         return frozenset(["reproduced"] * (own > rival) + ["contradicted"] * (rival > own))
 
-    def divergence(self, labels: Mapping[tuple[str, str], str]) -> list[str]:
+    def divergence(self, labels: Labels) -> list[str]:
         """Say which arms' runs diverged, and what they count as."""
         said = {}
         for (name, arm, metric), (seeds, worth) in zip(self.columns, self.diverged, strict=False):
@@ -79,39 +86,36 @@ class Pairs:
         return list(dict.fromkeys(said.values()))
 
 
-def runs_of(arm: Json) -> dict[int, str]:
+def runs_of(arm: ArmRuns) -> dict[int, str]:
     """Return an arm's run keys by seed, in order of the seeds."""
-    return {int(seed): key for seed, key in sorted(arm["runs"].items(), key=lambda i: int(i[0]))}
+    return dict(sorted(arm["runs"].items()))
 
 
-def diverged_at(record: Record) -> int | None:
+def diverged_at(record: stored.Record) -> int | None:
     """Return the update at which a run stopped being finite."""
-    found = record.get("diverged_step", record.get("diverged_update"))
-    return None if found is None else int(found)
+    return record["diverged_step"] if record["kind"] == "run" else None
 
 
-def fault(key: str | None, seed: int, records: Records) -> str | None:
+def fault(key: str | None, seed: int, records: Stored) -> str | None:
     """Say why a run cannot be used, or None where it can."""
     record = records.get(key) if key else None
     if record is None:
         return "is not run"
-    if record.get("status") == "diverged":
+    if record["status"] == "diverged":
         return f"diverged at step {diverged_at(record)}"
-    if record.get("status") != "done":
+    if record["status"] != "done":
         return "has a record that is not of a finished run"
     # A record filed under another run's name would put a wrong number into the table.
-    found = record.get("key", key), (record.get("settings") or {}).get("seed", seed)
-    return None if found == (key, seed) else "has the record of another run"
+    same = (record["key"], record["settings"]["seed"]) == (key, seed)
+    return None if same else "has the record of another run"
 
 
-def dataset_content(record: Record) -> str | None:
+def dataset_content(record: stored.Record) -> str:
     """Return the hash of the content of the dataset that a run was trained on."""
-    found = (record.get("inputs") or {}).get("dataset")
-    found = found.get("content_sha256") if isinstance(found, Mapping) else found
-    return None if found is None else str(found)
+    return record["inputs"]["dataset"]
 
 
-def at_chance(arm: Json, metric: str) -> float | None:
+def at_chance(arm: ArmRuns, metric: str) -> float | None:
     """Return what a run that diverged is worth by its metric, in the unit of comparisons.
 
     That of an accuracy is chance. None where the metric has no such value, or the number of classes
@@ -120,13 +124,16 @@ def at_chance(arm: Json, metric: str) -> float | None:
     return worst(metric, arm["classes"]) if arm.get("classes") else None
 
 
-def diverged_seeds(arm: Json, records: Records) -> list[int]:
+def diverged_seeds(arm: ArmRuns, records: Records) -> list[int]:
     """Return the seeds of an arm whose runs diverged."""
-    return [seed for seed, key in runs_of(arm).items()
-            if records.get(key, {}).get("status") == "diverged"]  # fmt: skip
+    return [seed for seed, key in runs_of(arm).items() if _diverged(key, records)]
 
 
-def _usable(arm: Json, metric: str, records: Records) -> tuple[dict[int, float], dict[int, str]]:
+def _diverged(key: str, records: Records) -> bool:
+    return key in records and records[key]["status"] == "diverged"
+
+
+def _usable(arm: ArmRuns, metric: str, records: Records) -> tuple[dict[int, float], dict[int, str]]:
     """Return an arm's metric by seed, and the reason for every seed without one."""
     values: dict[int, float] = {}
     faults: dict[int, str] = {}
@@ -141,7 +148,7 @@ def _usable(arm: Json, metric: str, records: Records) -> tuple[dict[int, float],
     return values, faults
 
 
-def finished(arms: Iterable[Json], records: Records) -> int:
+def finished(arms: Iterable[ArmRuns], records: Records) -> int:
     """Return how many seeds, from 0 on without a gap, have the outcome of every arm's run.
 
     An outcome is a metric, or divergence.
@@ -154,26 +161,25 @@ def finished(arms: Iterable[Json], records: Records) -> int:
 
 
 def _has_ended(key: str | None, seed: int, records: Records) -> bool:
-    diverged = key is not None and records.get(key, {}).get("status") == "diverged"
-    return diverged or fault(key, seed, records) is None
+    return (key is not None and _diverged(key, records)) or fault(key, seed, records) is None
 
 
-def first(experiments: Mapping[str, Json], seeds: int) -> dict[str, Json]:
+def first(experiments: Mapping[str, ExperimentRuns], seeds: int) -> dict[str, ExperimentRuns]:
     """Return experiments with the runs of their first seeds alone."""
 
-    def cut(arm: Json) -> Json:
+    def cut(arm: ArmRuns) -> ArmRuns:
         return {**arm, "runs": {s: key for s, key in runs_of(arm).items() if s < seeds}}
 
     return {name: {**one, "arms": [cut(arm) for arm in one["arms"]]}
             for name, one in experiments.items()}  # fmt: skip
 
 
-def any_record(arm: Json, records: Records) -> bool:
+def any_record(arm: ArmRuns, records: Records) -> bool:
     """Tell whether an arm has run."""
     return any(key in records for key in arm["runs"].values())
 
 
-def _choose(arms: Sequence[Json], by: str, records: Records) -> tuple[str | None, str]:
+def _choose(arms: Sequence[ArmRuns], by: str, records: Records) -> tuple[str | None, str]:
     """Return the best of several arms by the mean of a validation metric, or why none is.
 
     Compared on the seeds common to all. An arm with diverged runs is no tuned control: it is
@@ -195,9 +201,16 @@ def _choose(arms: Sequence[Json], by: str, records: Records) -> tuple[str | None
     return steady[means.index(max(means))]["id"], note
 
 
+def sides(comparison: Comparison) -> tuple[str, Against]:
+    """Return the two sides of a difference, which a comparison of that kind has."""
+    arm, against = comparison.get("arm"), comparison.get("against")
+    assert arm is not None and against is not None, "the configuration checks it"
+    return arm, against
+
+
 def declared(
-    pairs: Pairs, name: str, wanted: Sequence[str], experiments: Mapping[str, Json]
-) -> list[Json] | None:
+    pairs: Pairs, name: str, wanted: Sequence[str], experiments: Mapping[str, ExperimentRuns]
+) -> list[ArmRuns] | None:
     """Return arms by their names and enter them; None, and the reason, if one is not run."""
     if name not in experiments:
         pairs.missing, pairs.undeclared = f"experiment '{name}' is not run at this tier", True
@@ -213,7 +226,7 @@ def declared(
 
 
 def tables(
-    arms: Sequence[Json], metric: str, records: Records
+    arms: Sequence[ArmRuns], metric: str, records: Records
 ) -> tuple[list[dict[int, float]], dict[int, str]]:
     """Return a metric by seed for each of several arms, and why a seed lacks one."""
     out: list[dict[int, float]] = []
@@ -228,16 +241,17 @@ def tables(
     return out, faults
 
 
-def collect(comparison: Json, experiments: Mapping[str, Json], records: Records) -> Pairs:
+def collect(
+    comparison: Comparison, experiments: Mapping[str, ExperimentRuns], records: Records
+) -> Pairs:
     """Return the paired differences of a declared comparison.
 
     ``against`` is the name of an arm, ``{"best_of": [...], "by": metric}`` or
     ``{"constant": number}`` (in the unit of the comparison).
     """
-    name, arm_name, against = comparison["experiment"], comparison["arm"], comparison["against"]
-    best = isinstance(against, Mapping) and "best_of" in against
-    constant = isinstance(against, Mapping) and not best
-    others = list(against["best_of"]) if best else [] if constant else [against]
+    name, (arm_name, against) = comparison["experiment"], sides(comparison)
+    best = against if not isinstance(against, str) and "best_of" in against else None
+    others = best["best_of"] if best else [against] if isinstance(against, str) else []
     pairs = Pairs()
     found = declared(pairs, name, [arm_name, *others], experiments)
     if found is None:
@@ -249,7 +263,7 @@ def collect(comparison: Json, experiments: Mapping[str, Json], records: Records)
         return pairs
     if best:
         pairs.chosen, note = _choose(
-            [arms[other] for other in others], against.get("by", "val_accuracy"), records
+            [arms[other] for other in others], best.get("by", "val_accuracy"), records
         )
         if pairs.chosen is None:
             pairs.problem = note
@@ -261,14 +275,18 @@ def collect(comparison: Json, experiments: Mapping[str, Json], records: Records)
     return pairs
 
 
-def _pair(pairs: Pairs, comparison: Json, arm: Json, other: Json | None, records: Records) -> None:
+def _pair(
+    pairs: Pairs, comparison: Comparison, arm: ArmRuns, other: ArmRuns | None, records: Records
+) -> None:
     """Fill in the differences of one arm against another, or against a constant."""
     metric = comparison.get("metric") or "test_accuracy"
     other_metric = comparison.get("against_metric") or metric
     mine, faults = _usable(arm, metric, records)
     mine_keys = runs_of(arm)
+    _, against = sides(comparison)
     if other is None:
-        constant = float(comparison["against"]["constant"])
+        assert not isinstance(against, str) and "constant" in against
+        constant = float(against["constant"])
         theirs, their_keys = dict.fromkeys(mine, constant), dict.fromkeys(mine, "")
     else:
         theirs, more = _usable(other, other_metric, records)
@@ -300,11 +318,10 @@ def _pair(pairs: Pairs, comparison: Json, arm: Json, other: Json | None, records
 
 def _other_data(one: str, other: str, records: Records) -> bool:
     """Tell whether two runs are known to be trained on different contents of a dataset."""
-    found = {dataset_content(records[key]) for key in (one, other)}
-    return None not in found and len(found) > 1
+    return dataset_content(records[one]) != dataset_content(records[other])
 
 
-def units(runs: Mapping[int, Sequence[str | None]], records: Records) -> list[list[int]]:
+def units(runs: Mapping[int, Sequence[str | None]], records: Stored) -> list[list[int]]:
     """Group seeds, given with their run keys, that were not drawn independently.
 
     They are not where a run of one is, or descends from, a run that one of another descends from,
@@ -326,23 +343,23 @@ def by_unit(values: Mapping[int, float], drawn: Iterable[Iterable[int]]) -> list
     return [fmean(members) for members in found if members]
 
 
-def _common(seed: int, keys: list[str], records: Records) -> set[str]:
+def _common(seed: int, keys: list[str], records: Stored) -> set[str]:
     """Return what the runs of a seed may have in common with those of another."""
     found = {*keys, *_ancestors(keys, records)}
     for key in keys:
-        split = (records.get(key, {}).get("settings") or {}).get("split") or {}
-        if share := split.get("share") or 0:
+        if key in records and (share := records[key]["settings"]["split"]["share"]) > 1:
             found.add(f"split {seed // share} of {share}")
     return found
 
 
-def _ancestors(keys: list[str], records: Records) -> set[str]:
+def _ancestors(keys: list[str], records: Stored) -> set[str]:
     """Return the run keys of the parents of runs, of their parents and so on."""
     found: set[str] = set()
     left = list(keys)
     while left:
-        used = (records.get(left.pop(), {}).get("inputs") or {}).get("parents") or {}
-        parents = {str(parent["key"]) for members in used.values() for parent in members}
+        record = records.get(left.pop())
+        used = record["inputs"]["parents"].values() if record else ()
+        parents = {parent["key"] for members in used for parent in members}
         left += parents - found
         found |= parents
     return found

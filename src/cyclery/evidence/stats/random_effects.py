@@ -29,10 +29,9 @@ from cyclery.evidence.stats.paired_tests import (
     POWER,
     Estimate,
     Floats,
-    Interval,
-    Test,
     estimate,
 )
+from cyclery.records.claims import Interval, Test
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cyclery.evidence.stats import paired_tests
-from cyclery.evidence.stats.paired_tests import Estimate, Interval, Test
+from cyclery.evidence.stats.paired_tests import Estimate
+from cyclery.records.claims import Interval, Test
 
 MOST_ALIKE = 1000  # seeds with the same coefficient, searched one by one
 

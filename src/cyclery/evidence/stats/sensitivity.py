@@ -14,21 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
 from cyclery.evidence.stats import contrasts
-from cyclery.evidence.stats.paired_tests import Floats, Test
+from cyclery.evidence.stats.paired_tests import Floats
 from cyclery.evidence.stats.pairing import Pairs
+from cyclery.records.claims import Beside, Test
 
 EXACT = 15
 RESAMPLES = 9_999
 
 
-def figures(pairs: Pairs, test: Test, margin: float) -> dict[str, Any]:
+def figures(pairs: Pairs, test: Test, margin: float) -> Beside:
     """Return the figures of one comparison with data; ``iqm`` in the order of its columns."""
     samples = [list(sample.values()) for sample in contrasts.samples(pairs)]
     return {

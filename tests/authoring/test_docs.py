@@ -18,7 +18,7 @@ from factories.data import KNOWN
 from factories.project import PAPER, TIER, arms, rich_paper, run
 
 from cyclery import augment, methods, models, optim, schedules
-from cyclery.config.docs import FILES, documents
+from cyclery.authoring.docs import FILES, documents
 from cyclery.config.load import read_yaml
 from cyclery.config.models import Config, Paper, Tier
 from cyclery.config.resolve import DEFAULTS

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from cyclery.evidence.stats.pairing import Records
+from cyclery.evidence.contracts import Records
 from cyclery.records.metrics import value
 
 
 def _parents(key: str, records: Records) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = (records[key].get("settings") or {}).get("parents") or {}
-    return found
+    return records[key]["settings"].get("parents", {})
 
 
 def budget(key: str, records: Records) -> float | None:
@@ -19,8 +18,7 @@ def budget(key: str, records: Records) -> float | None:
     if key not in records:
         return None
     images = value(records[key], "images")
-    name = (records[key].get("settings") or {}).get("init")
-    starts = _parents(key, records).get(name or "", [])
+    starts = _parents(key, records).get(records[key]["settings"]["init"] or "", [])
     if images is None or not starts:
         return images
     before = [budget(start, records) for start in starts]

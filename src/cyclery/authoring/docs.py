@@ -1,4 +1,4 @@
-"""The JSON Schemas and the reference page, generated from the models and component settings."""
+"""The generated documents: JSON Schemas of configuration and results, and the reference page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import BaseModel
 
 from cyclery import augment, methods, models, optim, schedules
+from cyclery.authoring import results_schema, rooms
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.common.settings import declared, default
@@ -164,7 +165,10 @@ def documents(root: Path) -> dict[Path, str]:
         SCHEMAS / f"{name}.schema.json": json.dumps(schema(model, known), indent=2) + "\n"
         for name, model in FILES.items()
     }
+    found |= results_schema.schemas()
     found[REFERENCE] = "\n".join(_reference(known)).rstrip() + "\n"
+    if (root / "pyproject.toml").exists():
+        found[rooms.PAGE] = rooms.page(root)
     return found
 
 

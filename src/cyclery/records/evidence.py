@@ -1,0 +1,261 @@
+"""The evidence of a part (a paper, an experiment or a claim), as its file holds it.
+
+`cyclery.evidence` writes it; report, comparison and publication read it. Figures of arms and curves
+are in the records' own unit (accuracies are fractions); effects, margins and intervals of
+comparisons are in percentage points for accuracies. Numbers are finite or null, and nothing is
+rounded but inside sentences. ``docs/schemas/evidence.schema.json`` is made of these types.
+"""
+
+from __future__ import annotations
+
+from typing import NotRequired
+
+# pydantic, which makes the JSON Schemas, takes typing's own from Python 3.12 on.
+from typing_extensions import TypedDict
+
+from cyclery.records.claims import Claim, Interval
+
+SCHEMA = 1
+
+
+# Experiments.
+
+
+class Metric(TypedDict):
+    """A metric of an arm over its finished runs."""
+
+    mean: float
+    sd: float | None
+    ci95: Interval | None
+    values: list[float]
+    seeds: list[int]
+
+
+class DivergedRun(TypedDict):
+    """A run that diverged."""
+
+    seed: int
+    step: int | None
+
+
+class TrialOutcome(TypedDict):
+    """What the runs of one trial of tuning came to."""
+
+    val_accuracy: float | None
+    """Mean over the seeds of tuning; null where a run lacks it."""
+    values: list[float]
+    diverged: int
+
+
+class TuningTrial(TrialOutcome):
+    """A setting that an arm tried."""
+
+    factors: dict[str, float]
+    """On the arm's own values."""
+
+
+class Tuned(TypedDict):
+    """How an arm was tuned."""
+
+    metric: str
+    seeds: list[int]
+    trials: list[TuningTrial]
+    chosen: dict[str, float]
+    fallback: bool
+    """Whether no trial was finite for all seeds, so that the values as declared were taken."""
+
+
+class Arm(TypedDict):
+    """An arm of an experiment; figures are over its finished runs."""
+
+    id: str
+    label: str
+    role: str
+    own_definition: str | None
+    n: int
+    units: int | None
+    """Independent units, where seeds share a parent or a split."""
+    diverged: list[DivergedRun]
+    metrics: dict[str, Metric]
+    images: float | None
+    """Mean over runs, as are views, updates and seconds; null without a finished one."""
+    views: float | None
+    updates: float | None
+    seconds: float | None
+    ancestors_images: float | None
+    """Labelled samples that the runs' ancestors were trained on."""
+    keys: list[str]
+    tuned: Tuned | None
+
+
+class Curve(TypedDict):
+    """A logged quantity of an arm by epoch: mean and 95 % band over seeds."""
+
+    arm: str
+    metric: str
+    epoch: list[int]
+    mean: list[float]
+    low: list[float | None]
+    high: list[float | None]
+    n: int
+
+
+class ScheduleLine(TypedDict):
+    """A quantity over the epochs of a run."""
+
+    epoch: list[float]
+    value: list[float]
+
+
+class Schedule(ScheduleLine):
+    """A quantity of an arm that moves, or differs between arms."""
+
+    quantity: str
+    arm: str
+
+
+class ChainParent(TypedDict):
+    """A parent of a node in the chain."""
+
+    of: str
+    label: str
+    seeds: str
+
+
+class ChainNode(TypedDict):
+    """An arm of the experiment that descends from others, or an ancestor of one."""
+
+    id: str
+    arm: str | None
+    """Null for one of another experiment."""
+    label: str
+    level: int
+    parents: list[ChainParent]
+
+
+class ExperimentFacts(TypedDict):
+    """An experiment, without its settings."""
+
+    id: str
+    title: str
+    description: str
+    selection_rule: str
+    command: str
+    not_run: dict[str, str]
+    """Arms that the tier leaves out, and why."""
+    chain: list[ChainNode]
+    arms: list[Arm]
+    curves: list[Curve]
+    schedules: list[Schedule]
+    warnings: list[str]
+
+
+class Experiment(ExperimentFacts):
+    """An experiment with all that its tables and figures show."""
+
+    settings: dict[str, str]
+    """Settings that its arms share, in words."""
+
+
+# The whole.
+
+
+class PaperFacts(TypedDict):
+    """What there is to know of a paper."""
+
+    id: str
+    title: str
+    authors: str
+    year: int
+    arxiv: str | None
+    venue: str
+    summary: str
+    deviations: list[str]
+    """Where this reproduction differs."""
+
+
+class RangeFacts(TypedDict):
+    """A learning-rate range test, without its settings."""
+
+    key: str
+    label: str
+    seeds: list[int]
+    lr: list[float]
+    accuracy: list[list[float]]
+    """By seed, at every rate."""
+    loss: list[list[float]]
+    base: float | None
+    max: float | None
+    readings: dict[str, float | None]
+    """Rates that other tools would suggest, used by nothing."""
+    flags: list[str]
+
+
+class RangeTest(RangeFacts):
+    """A learning-rate range test."""
+
+    settings: dict[str, str]
+
+
+class PrintedFigure(TypedDict):
+    """A figure that the paper prints, as ``config/reported/<paper>.csv`` has it."""
+
+    metric: str | None
+    value: float | None
+    """Null where it could not be read."""
+    std: float | None
+    runs: float | None
+    paper: NotRequired[str | None]
+    table: NotRequired[str | None]
+    dataset: NotRequired[str | None]
+    labels: NotRequired[str | None]
+    architecture: NotRequired[str | None]
+    method: NotRequired[str | None]
+    source: NotRequired[str | None]
+    confidence: NotRequired[str | None]
+
+
+class Provenance(TypedDict):
+    """Where the numbers come from; a run that experiments share counts once."""
+
+    commits: list[str]
+    versions: list[dict[str, str]]
+    devices: list[str]
+    seeds: list[int]
+    records: int
+    diverged: int
+    seconds: float
+    images: int
+    warnings: list[str]
+    made: str
+    """When the newest run was started."""
+
+
+class Commands(TypedDict):
+    """The commands that make the part's evidence, and the report of all selected papers."""
+
+    part: str
+    report: str
+
+
+class Judgement(TypedDict):
+    """What follows from records and declarations alone."""
+
+    schema: int
+    tier: str
+    part: str
+    title: str
+    paper: PaperFacts
+    claims: list[Claim]
+    experiments: list[Experiment]
+    ranges: list[RangeTest]
+    printed: list[PrintedFigure]
+    provenance: Provenance
+
+
+class Evidence(Judgement):
+    """The evidence of a part, whole."""
+
+    commands: Commands
+    sha256: str
+    """SHA-256 of the rest, as canonical JSON."""

@@ -1,0 +1,192 @@
+"""What the templates show, beyond what the evidence says: texts, places, tables and charts."""
+
+from __future__ import annotations
+
+from typing import NotRequired
+
+from typing_extensions import TypedDict
+
+from cyclery.records.claims import Claim, ClaimFacts, Row, Verdict
+from cyclery.records.evidence import ExperimentFacts, PaperFacts, PrintedFigure, RangeFacts
+from cyclery.report.chart import Chart
+from cyclery.report.download import Download
+from cyclery.report.tables import Table, TableView, TexTable
+
+
+class Strip(TypedDict):
+    """The places of a comparison's marks on its axis, in per cent of its width."""
+
+    zero: float
+    low: float
+    high: float
+    dot: float
+    dot_cut: bool
+    cut_low: bool
+    cut_high: bool
+    inner: list[float] | None
+    margins: list[float]
+    zone: list[float] | None
+    printed: float | None
+    says: str
+
+
+class Tick(TypedDict):
+    """A round place on an axis."""
+
+    place: float
+    text: str
+
+
+class ComparisonView(Row):
+    """A comparison with its texts."""
+
+    claim: str
+    says_label: str
+    says_effect: str
+    says_ci: str
+    says_test: str
+    says_printed: str
+    says_p: str
+    p_adjusted: float | None
+    asides: list[str]
+    board: Strip | None
+    card: Strip | None
+    """On the axis that it shares with others of its claim and unit."""
+
+
+class AxisGroup(TypedDict):
+    """Comparisons of a claim that share an axis."""
+
+    rows: list[ComparisonView]
+    ticks: list[Tick]
+    axis: str
+
+
+class PlacedClaim(Claim):
+    """A claim with where it was tested."""
+
+    tier: str
+    part: str
+
+
+class ClaimView(ClaimFacts):
+    """A claim as the board and its card show it."""
+
+    tier: str
+    part: str
+    slug: str
+    comparisons: list[ComparisonView]
+    groups: list[AxisGroup]
+    on_board: list[ComparisonView]
+    rank: int
+    size: float | None
+    says_effect: str
+    says_settle: str
+    facts: list[str]
+    traces: list[TableView]
+
+
+class ChartView(TypedDict):
+    """A chart with its caption; the chart itself until it is drawn."""
+
+    slug: str
+    title: str
+    caption: str
+    chart: NotRequired[Chart]
+    svg: NotRequired[str]
+    file: NotRequired[Download]
+
+
+class Rendered(TypedDict):
+    """A table, and what the two templates show of it once it is rendered."""
+
+    source: Table | None
+    table: NotRequired[TableView | None]
+    tex_table: NotRequired[TexTable | None]
+
+
+class ExperimentView(ExperimentFacts, Rendered):
+    """An experiment with its tables and figures."""
+
+    slug: str
+    settings: dict[str, str]
+    charts: list[ChartView]
+    sheets: list[list[list[ChartView]]]
+    """The charts dealt to pages and columns of LaTeX."""
+    source_trials: Table | None
+    trials: NotRequired[TableView | None]
+    tex_trials: NotRequired[TexTable | None]
+
+
+class RangeView(RangeFacts, Rendered):
+    """A range test with its figure and readings."""
+
+    slug: str
+    settings: dict[str, str]
+    charts: list[ChartView]
+
+
+class LeadersView(Rendered):
+    """All methods on one data split."""
+
+    slug: str
+    title: str
+    size: int
+    charts: list[ChartView]
+
+
+class PaperView(PaperFacts):
+    """One paper, from the parts of evidence about it."""
+
+    name: str
+    slug: str
+    claims: list[ClaimView]
+    tested: list[ClaimView]
+    untested: list[ClaimView]
+    citation: list[str]
+    tally: str
+    link: str
+    scale: str
+    experiments: list[ExperimentView]
+    ranges: list[RangeView]
+    printed_rows: list[PrintedFigure]
+    command: str
+    compute: list[tuple[str, str]]
+    ran: str
+    board_table: Table | None
+    comparison_table: Table | None
+    printed_table: Table | None
+    board: NotRequired[TableView | None]
+    board_tex: NotRequired[TexTable | None]
+    comparison: NotRequired[TableView | None]
+    comparison_tex: NotRequired[TexTable | None]
+    printed: NotRequired[TableView | None]
+    printed_tex: NotRequired[TexTable | None]
+
+
+class ProvenanceView(TypedDict):
+    """The provenance of one part as labelled facts."""
+
+    title: str
+    warnings: list[str]
+    facts: list[tuple[str, str]]
+    records: int
+    made: str
+
+
+class ReportView(TypedDict):
+    """All that the page and the LaTeX document show."""
+
+    title: str
+    summary: str
+    scope: str
+    counts: list[tuple[Verdict, int]]
+    total: int
+    papers: list[PaperView]
+    leaders: list[LeadersView]
+    provenance: list[ProvenanceView]
+    command: str
+    board_notes: list[str]
+    records: int
+    made: str
+    version: str
