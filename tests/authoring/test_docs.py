@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import yaml
 from factories import checkout as checkout_factory
 from factories.data import KNOWN
 from factories.project import PAPER, TIER, arms, rich_paper, run
@@ -35,8 +36,8 @@ FOLDERS = {"config": "config", "tier": "config/tiers", "paper": "config/papers",
 
 @cache
 def validator(kind: str) -> jsonschema.Draft202012Validator:
-    text = documents(ROOT)[Path(f"workflow/schemas/{kind}.schema.json")]
-    return jsonschema.Draft202012Validator(json.loads(text))
+    text = documents(ROOT)[Path(f"workflow/schemas/{kind}.schema.yaml")]
+    return jsonschema.Draft202012Validator(yaml.safe_load(text))
 
 
 def errors(kind: str, data: Json) -> list[str]:

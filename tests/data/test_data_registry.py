@@ -156,9 +156,7 @@ def test_a_reader_that_declares_too_little_is_named(tmp_path, monkeypatch):
     folder = tmp_path / "config/datasets"
     folder.mkdir(parents=True)
     (folder / "digits.yaml").write_text(yaml.safe_dump(DIGITS | {"reader": "empty_reader"}))
-    with pytest.raises(
-        UserError, match=r"empty_reader\.py: declares no read; every reader's"
-    ):
+    with pytest.raises(UserError, match=r"empty_reader\.py: declares no read; every reader's"):
         datasets(tmp_path)["digits"]
 
 

@@ -287,5 +287,5 @@ def test_their_names_are_in_reference_and_schemas(project: Path) -> None:
     for path in FILES:
         if path.parts[0] == "src":
             assert f"{path.stem}" in page, path
-    schema = (project / "workflow/schemas/paper.schema.json").read_text()
+    schema = (project / "workflow/schemas/paper.schema.yaml").read_text()
     assert all(f'"{name}"' in schema for name in ("one_layer", "scaled", "sign", "dim", "sawtooth"))

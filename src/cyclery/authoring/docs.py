@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import yaml
 from pydantic import BaseModel
 
 from cyclery import augment, methods, models, optim, schedules
@@ -128,7 +129,7 @@ A run's [settings](#settings) come from five layers, each of which may set any o
 the paper, the experiment, the experiment's entry for the tier, and the arm. The later one holds.
 `cyclery check` says what is wrong with a configuration, `cyclery plan` what it would cost. For
 completion in an editor, begin a file with
-`# yaml-language-server: $schema=../../workflow/schemas/paper.schema.json` (or `dataset`,
+`# yaml-language-server: $schema=../../workflow/schemas/paper.schema.yaml` (or `dataset`,
 `tier`, `config`).
 """
 METRICS = """\
@@ -162,7 +163,7 @@ def documents(root: Path) -> dict[Path, str]:
     """Return the text of every generated document of a project by its path below ``root``."""
     known = datasets(root)
     found = {
-        SCHEMAS / f"{name}.schema.json": json.dumps(schema(model, known), indent=2) + "\n"
+        SCHEMAS / f"{name}.schema.yaml": _yaml(schema(model, known))
         for name, model in FILES.items()
     }
     found |= results_schema.schemas()
@@ -170,6 +171,12 @@ def documents(root: Path) -> dict[Path, str]:
     if (root / "pyproject.toml").exists():
         found[rooms.PAGE] = rooms.page(root)
     return found
+
+
+def _yaml(found: dict[str, Any]) -> str:
+    """Return a JSON Schema as YAML, in which Snakemake's catalog and its users read it."""
+    head = "# Made by `make docs`; edit the models and settings that it is made from.\n"
+    return head + yaml.safe_dump(found, sort_keys=False, width=100, allow_unicode=True)
 
 
 def _reference(known_datasets: Datasets) -> Iterator[str]:
