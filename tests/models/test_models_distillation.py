@@ -347,7 +347,7 @@ def test_the_layer_norm_resnet_keeps_no_statistics():
         ("vgg", {"dropout": 0.5}, r"vgg\.dropout: stands before hidden .*dropout 0\.5 with"),
         ("resnet_b", {"depth": 18}, r"resnet_b\.depth: must be 6n \+ 2, such as .*found 18"),
         ("resnet_b", {"widths": [16, 32]}, r"widths: must be a list of 4, each .*found \[16, 32\]"),
-        ("resnet_b", {"widths": [16, 16, 32, 0]}, r"widths: must be at least 1 .*\(found 0\)"),
+        ("resnet_b", {"widths": [16, 16, 32, 0]}, r"widths\[3\]: must be at least 1 .*\(found 0\)"),
         ("preresnet", {"depth": 44}, r"with bottlenecks\.depth: must be 9n \+ 2, .*found 44"),
         ("preresnet", {"depth": 21}, r"with basic blocks\.depth: must be 6n \+ 2, .*found 21"),
         ("preresnet", {"blocks": "basics"}, r"one of basic, bottleneck, by_depth .*mean 'basic'"),
