@@ -24,7 +24,9 @@ import cyclery
 ROOT = checkout_factory.ROOT
 ENVS = checkout_factory.files("workflow/envs/*.yaml")
 # What `import NAME` calls the packages whose distribution has another name.
-DISTRIBUTIONS = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "yaml": "pyyaml", "sklearn": "scikit-learn", "typing_extensions": "typing-extensions",
+}  # fmt: skip
 
 
 def read(path: str) -> str:
