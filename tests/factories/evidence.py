@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import random
 from math import cos, pi, sqrt
@@ -348,7 +349,8 @@ def evidence(experiments: int = 6, arms: int = 6, n: int = 5) -> list[Json]:
         titles = EXPERIMENTS[name][:experiments]
         ids = [f"{name}-{i}" for i in range(len(titles))]
         out.append({
-            "schema": 1, "tier": "smoke", "part": name, "title": paper["title"], "paper": paper,
+            "schema": 1, "tier": "smoke", "part": name, "title": paper["title"],
+            "paper": copy.deepcopy(paper),
             "commands": {"part": f"make reproduce PAPER={name}", "report": "make reproduce"},
             "claims": [claim_of(entry, ids[i % len(ids)], seeds)
                        for i, entry in enumerate(CLAIMS[name])],

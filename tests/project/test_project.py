@@ -24,7 +24,10 @@ import cyclery
 ROOT = checkout_factory.ROOT
 ENVS = checkout_factory.files("workflow/envs/*.yaml")
 # What `import NAME` calls the packages whose distribution has another name.
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow", "sklearn": "scikit-learn", "typing_extensions": "typing-extensions",
+    "yaml": "pyyaml",
+}  # fmt: skip
 
 
 def read(path: str) -> str:

@@ -12,11 +12,10 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema
 from typing_extensions import get_original_bases, is_typeddict
 
 from cyclery.records.evidence import Evidence
@@ -38,13 +37,13 @@ _END = {"anyOf": [{"type": "number"}, {"type": "null"}]}
 class _Generator(GenerateJsonSchema):
     """Pydantic's, with what stands under the keys as descriptions, and with our intervals."""
 
-    def typed_dict_schema(self, schema: core_schema.TypedDictSchema) -> JsonSchemaValue:
+    def typed_dict_schema(self, schema: Any) -> JsonSchemaValue:
         found = super().typed_dict_schema(schema)
-        for key, text in _docs(cast(type, schema["cls"])).items():
+        for key, text in _docs(schema["cls"]).items():
             found["properties"][key]["description"] = text
         return found
 
-    def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
+    def tuple_schema(self, schema: Any) -> JsonSchemaValue:
         # The only tuples are intervals; an end that a look leaves open is null.
         return {"type": "array", "prefixItems": [_END, _END], "minItems": 2, "maxItems": 2}
 

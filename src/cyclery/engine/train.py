@@ -255,7 +255,6 @@ class Trainer:
         started = datetime.now(UTC).isoformat(timespec="seconds")
         with naming(job):
             data = self.data(job["settings"], device)
-        members = [member for parent in inputs["parents"].values() for member in parent]
         key = job["key"]
         if job["kind"] == "range":
             sweep = yield from self._sweep(job, data, device)
@@ -263,7 +262,7 @@ class Trainer:
             # The store seals it.
             of_range: RangeRecord = {**sweep, **made, "key": key, "kind": "range", "sha256": ""}
             return self.store.write(key, of_range)
-        if any(member["sha256"] is None for member in members):
+        if any(one["sha256"] is None for of in inputs["parents"].values() for one in of):
             outcome = _never_trained(job)
         else:
             outcome = yield from self._run(job, data, device, inputs)
