@@ -24,7 +24,7 @@ import cyclery
 ROOT = checkout_factory.ROOT
 ENVS = checkout_factory.files("workflow/envs/*.yaml")
 # What `import NAME` calls the packages whose distribution has another name.
-DISTRIBUTIONS = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn"}
 
 
 def read(path: str) -> str:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from factories import engine as engine_factory
 from factories.project import PAPER, TIER, arms, comparison, evidence, refused, run, write
 from factories.record import record
 
 from cyclery.common.errors import UserError
 from cyclery.config.docs import documents
+from cyclery.engine.metrics import named
 from cyclery.records import metrics
 from cyclery.report.model import metric_name
 
@@ -241,3 +243,11 @@ def test_a_name_of_no_file_is_what_it_ends_in() -> None:
     assert metrics.smaller_is_better("log:train_other_loss")
     assert metrics.worst("test_accuracy@0.5", 7) == 100 / 7
     assert metrics.worst("log:test_accuracy", 7) is None and metrics.worst("test_nll", 7) is None
+
+
+def test_every_figure_that_evaluation_stores_has_a_file() -> None:
+    stored = named(np.zeros(4 + 2 * 3))
+    assert set(stored) - {"class_accuracy"} <= set(metrics.declared())
+    final = engine_factory.train(engine_factory.settings(epochs=1)).final()
+    figures = {name for name, found in final.items() if isinstance(found, float)}
+    assert figures and figures <= set(metrics.names("finals"))

@@ -15,8 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, model_validator
-from pydantic_core import core_schema
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from cyclery.common.errors import HERE
 from cyclery.common.strict import Strict, Text
@@ -36,7 +35,7 @@ class _Matching:
     words: str
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+        return AfterValidator(self._checked).__get_pydantic_core_schema__(source, handler)
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Any:
         return {**handler(core), "pattern": f"^{self.pattern}$"}
