@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 import torch
-from cyclery.config.docs import documents
-from factories import component
+from factories import checkout, component
 from factories import engine as factory
 from factories import project as project_factory
+from factories.data import KNOWN
 
 from cyclery import models, optim
+from cyclery.authoring.docs import REFERENCE, documents
 from cyclery.common.errors import UserError
 from cyclery.config.load import load
 from cyclery.config.models import Paper
@@ -139,10 +140,10 @@ def test_one_file_is_a_component(write: dict[str, component.Write], tmp_path: Pa
     run.train_epoch()
     assert not torch.equal(before, run.flat.data)
     # And it is in the schemas and on the page.
-    defined = schema(Paper)["$defs"]
+    defined = schema(Paper, KNOWN)["$defs"]
     for kind in KINDS:
         assert "own" in defined[kind.capitalize()]["anyOf"][0]["enum"]
-    page = next(text for path, text in documents().items() if path.suffix == ".md")
+    page = next(text for path, text in documents(checkout.ROOT).items() if path == REFERENCE)
     assert page.count("\n### own\n") == 3 and "| `units` | `8` | units of the layer" in page
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cyclery.config.docs import documents
 from factories import engine as engine_factory
 from factories.project import PAPER, TIER, arms, comparison, evidence, refused, run, write
 from factories.record import record
 
+from cyclery.authoring.docs import documents
 from cyclery.common.errors import UserError
 from cyclery.engine.metrics import named
 from cyclery.records import metrics
@@ -205,7 +205,7 @@ def test_a_metric_added_by_one_file_is_claimed_reported_and_documented(
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("UNIT = POINTS", "", "declares no UNIT; a metric's file has UNIT (what it is measured"),
+        ("UNIT = POINTS", "", "declares no UNIT; every metric's file has UNIT (what it is"),
         ("UNIT = POINTS", "UNIT = 'pp'", "UNIT must be one of records/metrics/_units.py"),
         ('"smaller"', '"lower"', 'BETTER must be "larger", "smaller" or None (found \'lower\')'),
         (GAP.splitlines()[0], "", "has no docstring, which says what the metric is"),

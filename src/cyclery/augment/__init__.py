@@ -27,8 +27,9 @@ reads their settings. What several ops share lies in files whose names begin wit
 
 from __future__ import annotations
 
-from cyclery.augment._files import check, names, ops
+from cyclery.augment._files import check, names, ops, settings_type
 from cyclery.augment._op import Images, Op, Stage, check_side
 from cyclery.augment._pipeline import Pipeline
 
-__all__ = ["Images", "Op", "Pipeline", "Stage", "check", "check_side", "names", "ops"]
+__all__ = ["Images", "Op", "Pipeline", "Stage", "check", "check_side", "names", "ops",
+           "settings_type"]  # fmt: skip

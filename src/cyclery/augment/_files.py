@@ -26,14 +26,14 @@ def names() -> tuple[str, ...]:
 
 
 @cache
-def load(name: str) -> type[Op]:
+def settings_type(name: str) -> type[Op]:
     """Return the settings of an op; a UserError says what is wrong with its file."""
     return FILES.settings(name, base=Op, defaults=False)
 
 
 def ops() -> dict[str, type[Op]]:
     """Return the settings of every op by its name."""
-    return {name: load(name) for name in names()}
+    return {name: settings_type(name) for name in names()}
 
 
 def check(
@@ -64,6 +64,8 @@ def _check_entry(entry: Any, where: str, shape: Shape | None) -> Op:
     if (name := entry["op"]) not in names():
         FILES.require(name, where)
     where = f"{where} {name}"
-    op = read(load(name), {key: value for key, value in entry.items() if key != "op"}, where)
+    op = read(
+        settings_type(name), {key: value for key, value in entry.items() if key != "op"}, where
+    )
     op.check(shape, where)
     return op

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pydantic as pydantic
-    import pydantic_core as pydantic_core
     import torch as torch
     import torch.nn.functional as F
 else:
@@ -29,8 +28,7 @@ else:
             return value
 
     pydantic = _Lazy("pydantic")
-    pydantic_core = _Lazy("pydantic_core")
     torch = _Lazy("torch")
     F = _Lazy("torch.nn.functional")
 
-__all__ = ["F", "pydantic", "pydantic_core", "torch"]
+__all__ = ["F", "pydantic", "torch"]

@@ -28,7 +28,7 @@ from typing import (
 )
 
 from cyclery.common.errors import HERE, UserError, choices, nearest
-from cyclery.common.lazy import pydantic, pydantic_core
+from cyclery.common.lazy import pydantic
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -225,7 +225,8 @@ def _annotation(hint: Any, metadata: Mapping[str, Any]) -> Any:
 def _same(known: tuple[Any, ...], value: Any) -> Any:
     """Refuse 0 for false: it would be another value in the settings of a run."""
     if any(value == each and type(value) is not type(each) for each in known):
-        raise pydantic_core.PydanticCustomError("literal_error", "another type")
+        # For pydantic a mismatch like any other, where a ValueError has the words to show.
+        raise AssertionError("another type")
     return value
 
 
@@ -242,7 +243,7 @@ class _Checked:
             raise ValueError(str(error)) from None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        return pydantic_core.core_schema.no_info_plain_validator_function(self._validate)
+        return pydantic.PlainValidator(self._validate).__get_pydantic_core_schema__(source, handler)
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Json:
         return self._schema()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 # Short, for it stands in every record; enough to tell states of one file apart.
@@ -45,10 +46,16 @@ def _words(node: ast.AST) -> Iterator[str]:
 
 
 def imported(file: Path, package: str) -> list[str]:
-    """Return the modules of ``package`` that a file imports by `from package.name import ...`."""
-    start = f"{package}."
-    return [
-        node.module.removeprefix(start)
-        for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file)))
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(start)
-    ]
+    """Return the modules of ``package`` that a file imports.
+
+    Either as in `from package.name import ...` or as in `from package import name`.
+    """
+    found = []
+    for node in ast.walk(ast.parse(file.read_bytes(), filename=str(file))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            if node.module.startswith(f"{package}."):
+                found.append(node.module.removeprefix(f"{package}."))
+            elif node.module == package:
+                names = [alias.name for alias in node.names]
+                found += [name for name in names if find_spec(f"{package}.{name}")]
+    return found

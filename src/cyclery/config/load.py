@@ -277,7 +277,8 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Project:
         except UserError as error:
             problems.append(str(error))
     if problems:
-        raise UserError("\n".join(problems))
+        # A component's file that is wrong is wrong for every paper.
+        raise UserError("\n".join(dict.fromkeys(problems)))
     return Project(root, config, tier, papers, known, changed)
 
 

@@ -27,7 +27,7 @@ from cyclery.plan.project_checks import check
 # No job asks for more cores than this, however many runs it has.
 MOST_WORKERS = 64
 # The rooms whose code decides what evidence and report say: both, and what they import.
-JUDGING = ("common", "config", "evidence", "plan", "records", "report")
+JUDGING = ("common", "config", "evidence", "plan", "records", "report", "schedules")
 # A report of more papers than these letters name has a number and a hash in its name.
 MOST_LETTERS = 100
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from cyclery.schedules._clock import Clock, Column, clock_for
 from cyclery.schedules._columns import column, epoch_batches
-from cyclery.schedules._files import kinds, names
+from cyclery.schedules._files import kinds, names, settings_type
 from cyclery.schedules._read import QUANTITY, Nested, amounts, check, check_batch, normalise, words
 from cyclery.schedules._schedule import (
     RANGE_WORDS,
@@ -51,5 +51,6 @@ __all__ = [
     "kinds",
     "names",
     "normalise",
+    "settings_type",
     "words",
 ]

@@ -21,11 +21,11 @@ def names() -> tuple[str, ...]:
 
 
 @cache
-def load(name: str) -> type[Schedule]:
+def settings_type(name: str) -> type[Schedule]:
     """Return the settings of a kind; a UserError says what is wrong with its file."""
     return FILES.settings(name, base=Schedule, defaults=False)
 
 
 def kinds() -> dict[str, type[Schedule]]:
     """Return the settings of every kind by its name."""
-    return {name: load(name) for name in names()}
+    return {name: settings_type(name) for name in names()}

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeAlias
 
 from cyclery.common import settings
 from cyclery.common.errors import UserError, choices
-from cyclery.schedules._files import FILES, kinds, load, names
+from cyclery.schedules._files import FILES, kinds, names, settings_type
 from cyclery.schedules._schedule import RANGE_WORDS, Schedule
 
 # No dataset has more, and twice as many still are a whole number everywhere.
@@ -50,7 +50,7 @@ def read(spec: Any, where: str = "schedule") -> Schedule:
     if (kind := spec["kind"]) not in names():
         FILES.require(kind, f"{where}.kind")
     given = {key: value for key, value in spec.items() if key != "kind"}
-    return settings.read(load(kind), given, where)
+    return settings.read(settings_type(kind), given, where)
 
 
 QUANTITY = {"x-ref": "Quantity"}
@@ -110,7 +110,7 @@ def amounts(spec: Any, where: str) -> Iterator[tuple[str, float]]:
     Only those that are written: what defaults come to is seen in the column.
     """
     if isinstance(spec, Mapping):
-        for place, value in load(spec["kind"]).amounts(spec, where):
+        for place, value in settings_type(spec["kind"]).amounts(spec, where):
             yield from amounts(value, place)
     elif _is_number(spec):
         yield where, float(spec)
