@@ -1,4 +1,4 @@
-"""Files of methods, networks, heads and optimisers, checked whether or not an arm names them."""
+"""Check the files of all components, used by an arm or not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generated documents: JSON Schemas of configuration and results, and the reference page."""
+"""Generate the JSON Schemas and the reference pages in docs."""
 
 from __future__ import annotations
 

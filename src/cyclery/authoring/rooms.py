@@ -1,4 +1,4 @@
-"""The page docs/rooms.md: which package holds what, drawn from the code itself.
+"""Generate docs/rooms.md, the map of packages and modules, from the code itself.
 
 The order of the packages is that of the import contract in pyproject.toml, what each holds is the
 first sentence of its own docstring.

@@ -1,4 +1,4 @@
-"""Watches a method's step for what it may not do, and names the line that does it."""
+"""Detect what a method's step must not do, and name the line that does it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own: several at a time, or one timed from its very start."""
+"""Start contenders as child processes: several at once, or one timed from process start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Those who train: the loop written by hand, and the engine in all its ways.
+"""The contenders: the hand-written loop, and the engine in each of its modes.
 
 A contender is a function that trains one epoch of each of its runs, or whole runs, and returns
 once the device is done.

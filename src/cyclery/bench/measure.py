@@ -1,4 +1,4 @@
-"""Measure a row: images a second and memory of every variant, and the time to a first step."""
+"""Measure one row: throughput and memory of every variant, and time to the first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stored figures as a part of docs/benchmark.md, and as its plot."""
+"""Write the stored figures into docs/benchmark.md, with their plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the host does for a captured run between two ends of an epoch, from a profiler's trace."""
+"""Host activity of a captured run between epoch ends, from a profiler trace."""
 
 from __future__ import annotations
 

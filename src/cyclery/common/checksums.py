@@ -1,4 +1,4 @@
-"""Lists of SHA-256 sums beside what people read, for ``sha256sum --check`` and for the graph.
+"""SHA-256 lists of tables, pages and PDFs, as ``sha256sum --check`` reads them.
 
 Records, manifests and evidence carry a seal each; tables, pages, TeX and PDF cannot, so a list says
 what their bytes were when they were made. Its last line is the sum of the lines above it.

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, a lock between processes, clear disk errors."""
+"""Atomic writes, locks between processes, and clear errors of the disk."""
 
 from __future__ import annotations
 

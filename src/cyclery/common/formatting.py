@@ -1,4 +1,4 @@
-"""How people say things."""
+"""Numbers, durations and text tables as people read them."""
 
 from __future__ import annotations
 

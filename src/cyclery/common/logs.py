@@ -1,4 +1,4 @@
-"""Where a command's messages go: the terminal, and all detail to the log file of a job."""
+"""Logging: messages to the terminal, and all detail to the log file of a job."""
 
 from __future__ import annotations
 

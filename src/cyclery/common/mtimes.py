@@ -1,4 +1,4 @@
-"""A clock that was set back: files from the future are given the present time.
+"""Correct modification times that lie in the future, after a clock was set back.
 
 Snakemake compares the content of inputs where times disagree, so such files repeat nothing. But it
 refuses what a job makes from them as older than its input, until the clock has caught up.

@@ -1,4 +1,4 @@
-"""Seals: a JSON object that carries the SHA-256 of its own content, so that damage is seen."""
+"""JSON objects that carry a SHA-256 digest of their own content, so that damage is detected."""
 
 from __future__ import annotations
 

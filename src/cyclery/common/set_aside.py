@@ -1,4 +1,4 @@
-"""Files that make room are set aside below the results, where no job of the graph removes them."""
+"""Move replaced or damaged files to ``results/set-aside`` instead of deleting them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read plain settings into a frozen dataclass, or say exactly what is wrong with them.
+"""Validate plain settings against a frozen dataclass, and export its JSON Schema.
 
 A key is declared once, as a field of a frozen dataclass, and everything follows from that: how it
 is validated (by pydantic), its line in the reference page, its place in the JSON Schemas. The

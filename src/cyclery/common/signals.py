@@ -1,4 +1,4 @@
-"""A command that is told to stop (SIGTERM) says so and ends with 143, whatever it is doing.
+"""SIGTERM as an exception: a terminated command reports it and exits with code 143.
 
 While runs are trained, ``cyclery.engine.processes.stopping`` takes over: they save where they are.
 """

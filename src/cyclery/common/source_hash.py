@@ -1,4 +1,4 @@
-"""What source code says, as a hash: comments, docstrings and layout do not count.
+"""Hash of Python source that ignores comments, docstrings and layout.
 
 The same code has the same hash under every version of Python that runs it, so records that were
 made on different machines can be compared.

@@ -1,4 +1,4 @@
-"""The base of every pydantic model of a file that people write."""
+"""Base class of the pydantic models that validate configuration files."""
 
 from __future__ import annotations
 

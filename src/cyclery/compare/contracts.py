@@ -1,4 +1,4 @@
-"""What comparing two sets of results gives: printed as text, or as JSON with ``--json``."""
+"""Types of a comparison's result, as ``--json`` prints it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read a set of results to compare: a folder ``results/<tier>``, or a file out of one.
+"""Read a set of results to compare: a folder ``results/<tier>``, or one file of it.
 
 A table (``tables/<paper>.csv``) names the runs of each arm, records (``records/**/*.jsonl``) hold
 their figures, settings and versions, evidence (``evidence/<paper>.json``) the verdicts. Each serves

@@ -1,4 +1,4 @@
-"""The models that every configuration file is validated against.
+"""Pydantic models of the configuration files.
 
 They are the single source: JSON Schemas and the reference page are generated from them
 (``cyclery docs``), and an unknown key, a wrong type or an impossible value stops before any job.

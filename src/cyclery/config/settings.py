@@ -1,4 +1,4 @@
-"""The settings of a run, as every layer of configuration (tier, paper, experiment, arm) has them.
+"""Model of a run's settings, which tier, paper, experiment and arm may each set.
 
 A layer is checked by itself as far as that goes: names, keys, types and limits. What depends on
 several layers (a batch within its split, a network that suits the images) is checked once they

@@ -1,4 +1,4 @@
-"""Datasets that are folders of images: a folder for each class, or train and test with such.
+"""Datasets from folders of images: one folder per class, with or without train and test.
 
 Classes are numbered in the order of their names, and images of a class come in the order of theirs.
 What such a dataset is follows from the names and contents of its images (`Listing.sha256`).

@@ -1,4 +1,4 @@
-"""Preparation: raw files to one safetensors file and a small manifest that vouches for it.
+"""Preparation: raw files to one safetensors file and a manifest with its checksums.
 
 The large file holds ``images`` (uint8 [N, C, H, W]) and ``labels`` (int64 [N]); a row's position is
 its id for ever: official training rows first, then official test rows, in file order. The manifest

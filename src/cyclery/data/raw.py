@@ -1,4 +1,4 @@
-"""Raw files: found on this machine or downloaded, and never used unverified."""
+"""Find or download raw files, and verify their checksums before use."""
 
 from __future__ import annotations
 

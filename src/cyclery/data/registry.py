@@ -1,4 +1,4 @@
-"""The datasets of a project, found by the names of their files in ``config/datasets``."""
+"""Registry of a project's datasets, found by file name in ``config/datasets``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights and resume points as safetensors: nothing is ever unpickled."""
+"""Checkpoints and resume points as safetensors; nothing is ever unpickled."""
 
 from __future__ import annotations
 

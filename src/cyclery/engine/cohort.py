@@ -1,4 +1,4 @@
-"""Runs that take turns in one process.
+"""Train several runs concurrently in one process, as generators that take turns.
 
 A run's training is a generator that pauses wherever the host may turn to another run: after each
 step that it has launched, and while it waits for the device. Alone it is drained; on a GPU several

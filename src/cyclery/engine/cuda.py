@@ -1,4 +1,4 @@
-"""What the engine asks of CUDA: capture and replay, memory, and reading without waiting.
+"""CUDA graphs, streams, memory-based admission of runs, and reads that do not block.
 
 Each run is warmed up and captured on its own stream. Captured on one shared stream, runs that are
 replayed side by side would share a library's workspace and corrupt each other in silence.

@@ -1,4 +1,4 @@
-"""What computes: a CPU, or a GPU of which this process holds a slot meanwhile."""
+"""Choose the device of a job: the CPU, or a GPU with a free slot."""
 
 from __future__ import annotations
 

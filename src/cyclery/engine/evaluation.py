@@ -1,4 +1,4 @@
-"""Networks on samples that are not augmented: figures, and what parents say before a run begins."""
+"""Evaluate networks on samples without augmentation; answers of parents before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that failed: it is named, the others of its job go on, and the job says so at its end."""
+"""Isolate and report failed runs: the other runs of the job go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watches the random generators that a whole process shares, which no run may draw from.
+"""Detect draws from the global random generators, which no run may use.
 
 They are not part of a run's state, and others draw from them too, so a run that does neither
 repeats nor resumes exactly.

@@ -1,6 +1,6 @@
-"""Look runs up in the run store, and what they are made from: no torch is imported here.
+"""Look up finished runs in the run store, and validate the inputs they were made from.
 
-A job (``records.record.Job``) says all that training needs.
+A job (``records.record.Job``) holds all that training needs. Nothing here imports torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What computes: names, versions, code and commit for the records."""
+"""Facts for the records: processor, versions, code hashes and git commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks of a run: the one that is trained, what a method adds, and their average.
+"""The networks of a run: the trained one, a method's modules, and the weight average.
 
 All trainable parameters are one vector, and so are the averaged ones: averaging is one kernel.
 """

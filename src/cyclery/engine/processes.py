@@ -1,4 +1,4 @@
-"""Training in several processes, and stopping when asked to."""
+"""Training in several worker processes, and stopping on a signal."""
 
 from __future__ import annotations
 

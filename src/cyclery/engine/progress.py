@@ -1,4 +1,4 @@
-"""How far a list of jobs is: a line every few seconds, or a bar on a terminal."""
+"""Progress of a job in its log: a line every few seconds, or a bar on a terminal."""
 
 from __future__ import annotations
 

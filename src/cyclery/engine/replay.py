@@ -1,4 +1,4 @@
-"""What a run calls again and again: captured once and replayed, where that is possible."""
+"""Capture a run's repeated computations as CUDA graphs and replay them, where possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run: its networks, its data, its schedule table and a step that reads nothing from the host.
+"""One run: its networks, data, schedule table, training step and evaluation.
 
 Everything that changes with time is a column of ``Table``; a step picks its row with a counter on
 the device. A step draws only from the run's own generators and writes its scalars to a trace on

@@ -1,4 +1,4 @@
-"""GPUs shared by the jobs of one user on one machine: a slot is a locked file.
+"""GPU slots shared by the jobs of one user on one machine, as locked files.
 
 Snakemake counts GPUs but does not say which one a job gets. So each job takes a slot of a pool here
 and trains on that slot's GPU. Slots are `flock`s: the system frees them when their process ends,

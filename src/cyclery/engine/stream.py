@@ -1,4 +1,4 @@
-"""A stream of training samples on the device, paired across arms by the seed.
+"""Streams of training samples on the device, paired across arms by the seed.
 
 The order, and each number that augmentation takes, have a generator of their own, seeded from the
 seed and the purpose and never from the arm. The random numbers of an epoch are drawn at its start,

@@ -1,4 +1,4 @@
-"""The learning-rate range test (L. N. Smith, arXiv 1506.01186, section 3.3).
+"""The learning-rate range test (Smith, arXiv 1506.01186, section 3.3).
 
 From fresh weights the learning rate rises along the sweep; held-out accuracy is read at even
 distances, and the bounds are read off by ``cyclery.records.range_bounds``.

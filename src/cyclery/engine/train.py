@@ -1,4 +1,4 @@
-"""Train jobs: look each up in the run store, train what is missing, return all records.
+"""Train jobs: reuse finished runs of the run store, train what is missing, return all records.
 
 Jobs are described in ``cyclery.engine.lookup``. Nothing imports torch until a run is missing.
 """

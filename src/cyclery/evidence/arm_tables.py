@@ -1,4 +1,4 @@
-"""Tables, curves and warnings of one experiment, from its arms and records."""
+"""Tables, curves and warnings of one experiment, computed from its records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gather what the evidence of a part is built from: plan, records, range tests, printed figures."""
+"""Collect what evidence is built from: plan, records, range tests, printed figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One test on its way to a row of the evidence: a comparison, or the mean of several."""
+"""One statistical test, from its paired data to a row of the evidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``cyclery status``: tables of runs and jobs, once or again and again."""
+"""The command ``cyclery status``: tables of runs and jobs, once or refreshed."""
 
 from __future__ import annotations
 

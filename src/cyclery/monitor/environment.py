@@ -1,4 +1,4 @@
-"""``cyclery doctor``: what this machine has, lacks, or has wrongly, and what to do about it.
+"""The command ``cyclery doctor``: check packages, device, data and tools of this machine.
 
 A line for each thing. What the configured tier cannot run without is needed; the rest serves the
 report, sharing or a cluster.

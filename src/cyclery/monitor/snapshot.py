@@ -1,4 +1,4 @@
-"""What runs, waits, is done, has diverged or failed: read from files alone.
+"""State of all runs and jobs, read from files alone.
 
 The plan says which runs there are, the run store which of them are over, and the jobs' own files
 (``records.job_progress``) which are being trained, where and how fast. So it works for jobs of this

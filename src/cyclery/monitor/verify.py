@@ -1,4 +1,4 @@
-"""``cyclery verify``: whether every file that a tier is made of is there and as it was made.
+"""The command ``cyclery verify``: check every file of a tier against its digest.
 
 Records, manifests and evidence carry a seal; lists of sums vouch for tables and the report.
 """

@@ -1,4 +1,4 @@
-"""What a plan holds and costs, before anything runs."""
+"""Estimated cost of a plan: runs, images and time, before anything is trained."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What training jobs need of the configuration, kept so that not each of them expands it all.
+"""Cache of resolved shard jobs, keyed by a hash of configuration and code.
 
-A graph of thousands of jobs would read, check and expand every paper as often. The first job keeps
-what it found for its whole paper in ``.cyclery/<hash>/``; the hash is that of all it follows from:
-configuration, overrides and the package's own code. What was kept counts only where it has the
-digest that the graph expects; whatever is missing, cut or of another time is found anew.
+Without it each of thousands of jobs would read, validate and expand every paper. The first job
+stores the jobs of its whole paper in ``.cyclery/<hash>/``; the hash covers configuration, overrides
+and the package's code. An entry is used only if it has the digest that the graph expects; what is
+missing, damaged or stale is resolved again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Turn planned runs into jobs, which the trainer understands without the configuration."""
+"""Turn planned runs into jobs, which the trainer runs without the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are lost or damaged: Snakemake does not notice, so a target asks for each by name.
+"""Find lost or damaged files below the results, so that Snakemake makes them again.
 
 Snakemake makes a missing intermediate file only for a job that has to run. So targets ask for every
 missing file by name; what is damaged is set aside first, and then missing as well. It goes below

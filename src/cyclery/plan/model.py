@@ -1,4 +1,4 @@
-"""The pieces of a plan: range tests, arms, cells and shards, with the keys that identify them.
+"""Types of a plan: range tests, arms, cells and shards, with the keys that identify them.
 
 One hash is made per arm; a run key is derived from it and the seed when it is needed.
 """

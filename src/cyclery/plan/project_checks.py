@@ -1,4 +1,4 @@
-"""Checks that need the whole configuration: every name is defined, every comparison is fair."""
+"""Validate the whole project: all names are defined, all comparisons are fair."""
 
 from __future__ import annotations
 

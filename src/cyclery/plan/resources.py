@@ -1,7 +1,7 @@
-"""What a training job needs of the machine that runs it: time and memory, before anything runs.
+"""Estimate the time and memory that a training job requests from the scheduler.
 
 A scheduler ends a job that takes more than it asked for, and makes one wait that asks for much. So
-these are estimates from the size of the runs with room to spare, which a second attempt doubles;
+these are estimates from the size of the runs with a margin, which a second attempt doubles;
 training goes on from where it was, so an attempt that ran out of time is not lost.
 """
 

@@ -1,4 +1,4 @@
-"""What the rules of the graph ask: paths, parameters and resources, from configuration alone.
+"""What the Snakefile calls: paths, parameters and resources of every rule.
 
 Snakemake imports this at every parse, so it is light: no torch, no pandas, and nothing is read but
 ``config/`` and the code whose hash makes verdicts and report anew.

@@ -1,4 +1,4 @@
-"""Judged claims and their comparisons, as the evidence holds them.
+"""Types of judged claims and their comparisons, as evidence holds them.
 
 Effects, margins and intervals are in percentage points for accuracies, and oriented so that the
 claim is positive.

@@ -1,4 +1,4 @@
-"""The evidence of a part (a paper, an experiment or a claim), as its file holds it.
+"""Types of the evidence of a paper, an experiment or a claim.
 
 `cyclery.evidence` writes it; report, comparison and publication read it. Figures of arms and curves
 are in the records' own unit (accuracies are fractions); effects, margins and intervals of

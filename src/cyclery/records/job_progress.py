@@ -1,4 +1,4 @@
-"""A job's sign of life: one small file that says how far it is, for whoever can see the folder.
+"""Progress file of a running job, which ``cyclery status`` reads.
 
 A job writes ``<results>/<tier>/progress/<job>.json`` at most every ``EVERY`` seconds and removes it
 at its end; one that failed leaves its last words. A killed job can clean nothing, so its file stays

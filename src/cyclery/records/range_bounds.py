@@ -1,4 +1,4 @@
-"""Read a learning-rate range test: bounds from held-out accuracy, other tools' readings from loss.
+"""Learning-rate bounds from the curves of a range test.
 
 The paper (Cyclical Learning Rates, arXiv 1506.01186, section 3.3) reads both bounds off a plot
 by eye; `bounds` is this project's rule for the same. `readings` are what later tools suggest

@@ -1,4 +1,4 @@
-"""What passes between plan, trainer and judge, as plain JSON: settings of a run, job and record.
+"""Types of a job, of a run's settings and of its record, all plain JSON.
 
 Everything here goes through files, so these are dictionaries with declared keys. What an optional
 key means where it is absent stands beside it. ``docs/schemas/record.schema.json`` is made of them.

@@ -1,4 +1,4 @@
-"""The run store: finished and unfinished runs by their run key.
+"""The run store: finished and unfinished runs by run key.
 
 ``<root>/<first two digits>/<run key>/`` holds ``record.json``, the final ``checkpoint.safetensors``
 where it is kept, ``resume.safetensors`` while the run is unfinished, and ``lock``. Snakemake does

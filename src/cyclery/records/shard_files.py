@@ -1,4 +1,4 @@
-"""Files of a shard's records, one JSON object a line: written whole, renewed run by run."""
+"""Write and update the JSON-lines files of a shard's records."""
 
 from __future__ import annotations
 

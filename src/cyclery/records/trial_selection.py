@@ -1,4 +1,4 @@
-"""Choose among an arm's tuning trials: the same rule for the trainer, and for the report.
+"""Choose among an arm's tuning trials, by one rule for trainer and report.
 
 Every arm of an experiment tries the same factors on its own values, on seeds that nothing else
 uses. The trial with the highest mean validation accuracy at the end of the run is chosen, and the

@@ -1,4 +1,4 @@
-"""Build the report of a tier from its evidence: one HTML file, LaTeX, and its figures and tables.
+"""Render the report of a tier from its evidence: HTML page, LaTeX, figures and tables.
 
 Nothing here depends on the clock or on the machine: the same evidence gives the same bytes.
 """

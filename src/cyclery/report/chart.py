@@ -1,4 +1,4 @@
-"""What every figure shares: size, palette, ticks, and the labels at the ends of lines.
+"""Shared style of all figures: size, palette, ticks, line labels.
 
 One unit is one point; a figure is 300 wide, so that it reads at full size on a phone and three
 stand side by side on a desktop. Arms carry a letter and a colour of `PALETTE`, the same in tables

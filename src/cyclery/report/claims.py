@@ -1,4 +1,4 @@
-"""Claims as the board and the cards show them: words, strips on a shared axis, traces to runs."""
+"""Claims prepared for the templates: texts, interval strips, and links to runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's tables: what each one holds, as instances of the one table model."""
+"""The tables of the report, as instances of the one table model."""
 
 from __future__ import annotations
 

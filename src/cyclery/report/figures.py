@@ -1,4 +1,4 @@
-"""The figures of an experiment and of a range test, each drawn once with matplotlib."""
+"""Figures of an experiment and of a range test, drawn with matplotlib."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules one after the other, each on a clock of its own."""
+"""Several schedules in sequence, each with its own clock."""
 
 from __future__ import annotations
 

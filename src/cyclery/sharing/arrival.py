@@ -1,4 +1,4 @@
-"""Put in place what a plain ``dvc pull`` brought, once, when Snakemake starts.
+"""Install what a plain ``dvc pull`` brought, once, when Snakemake starts.
 
 ``dvc pull`` brings packs and knows nothing of a graph. So the first Snakemake that finds all packs
 of its tier does the rest of what ``cyclery fetch`` does. A stamp in DVC's own temporary folder says

@@ -1,4 +1,4 @@
-"""What belongs to a publication, by its name in a pack, and where it lies in a project."""
+"""List the files of a publication: names in its archives, and places in the project."""
 
 from __future__ import annotations
 

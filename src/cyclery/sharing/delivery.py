@@ -1,4 +1,4 @@
-"""Examine what was unpacked, before any of it is used."""
+"""Validate unpacked archives before any of their files is used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pull a published tier and put it in its place, so that Snakemake finds nothing to be done.
+"""Pull a published tier and install it, so that Snakemake finds nothing to do.
 
 Everything is unpacked and examined beside the results first. Then it is put in place in an order
 that is safe to be killed in: the run store, what Snakemake remembers, and outputs from upstream.

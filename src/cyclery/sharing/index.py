@@ -1,4 +1,4 @@
-"""The index of a publication: a small file in git that says what its packs are and of what."""
+"""The index of a publication, kept in git: its archives with their sizes and digests."""
 
 from __future__ import annotations
 

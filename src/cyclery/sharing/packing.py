@@ -1,4 +1,4 @@
-"""Tars that are the same bytes wherever they are made, and that nothing escapes from when read."""
+"""Reproducible tar archives: same bytes everywhere, safe to extract."""
 
 from __future__ import annotations
 

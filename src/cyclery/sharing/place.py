@@ -1,4 +1,4 @@
-"""Put what was fetched in its place. What differs from it is set aside, never overwritten."""
+"""Install fetched files in the project; files that differ are set aside, never overwritten."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Freeze a finished tier and push it: packs by DVC, and their index, metrics and effects in git."""
+"""Publish a finished tier: archives to DVC's remote; index, metrics and effects to git."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Honest looks at growing data: Lan-DeMets spending of the error, of O'Brien-Fleming type.
+"""Interim analyses: Lan-DeMets alpha spending, O'Brien-Fleming type.
 
 A claim plans its seeds before the run. Its data may be looked at after every block of ``EVERY``
 seeds and at the planned number, and each look spends a part of the error that one test would have:

@@ -1,4 +1,4 @@
-"""Comparisons of more than two arms: one contrast for each seed, and what is tested of it.
+"""Contrasts of several arms: one number per seed, and the estimator of each kind.
 
 Like a difference, a contrast is one number for each seed, so a t test of its mean, Holm's
 correction, intervals, power and seeds to settle are those of ``paired_tests``:

@@ -1,4 +1,4 @@
-"""Paired statistics: t tests against a margin, their intervals, Holm, power and pooling.
+"""Paired t tests against a margin: intervals, Holm correction, power and sample size.
 
 Effects are oriented so that the claim is positive, and m is the margin. The three tests are
 

@@ -1,4 +1,4 @@
-"""What is tested of contrasts where a mean with its t interval is not all.
+"""Tests of orderings and of rank correlations.
 
 Both are sources of a verdict like a mean (``paired_tests.Source``): they have one-sided p-values,
 limits at given errors, and the seeds that would settle them.

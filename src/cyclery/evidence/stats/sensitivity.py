@@ -1,4 +1,4 @@
-"""Figures that stand beside a verdict and decide nothing: other looks at the same contrasts.
+"""Sensitivity analyses shown next to a verdict; they do not decide it.
 
 - ``p_sign_flip``: the permutation test of paired data, which flips the sign of each unit's contrast
   (Fisher 1935). It assumes that contrasts are symmetric about the margin, not that they are normal.
