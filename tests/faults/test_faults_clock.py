@@ -36,7 +36,7 @@ class Backwards(datetime):
 
 
 def train_with_progress(root: Path, wanted: list[dict[str, Any]]) -> None:
-    """Train with a sign of life, which says the time."""
+    """Train with a progress file, which holds the time."""
     changes = {"progress": root / "progress/job.json", "resume_seconds": 0}
     factory.trainer(root / "store", **changes).train(wanted)
 
