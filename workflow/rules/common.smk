@@ -19,9 +19,9 @@ except UserError as mistake:
     sys.exit(2)
 
 
-# Before the first job; a dry run has none and only looks.
+# Before the first job; a dry run has none and changes nothing.
 onstart:
-    PLAN.settle_times()
+    PLAN.reset_future_times()
 
 
 RESULTS = PLAN.results

@@ -231,7 +231,7 @@ class Settings(Strict):
     init_share: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
         description="share of the parent's weights and buffers at the start; the rest is fresh, "
-        "and batch norm's statistics are then measured anew (default 1)",
+        "and batch norm's statistics are then measured again (default 1)",
     )
     draw: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,
