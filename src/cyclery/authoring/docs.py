@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from cyclery import augment, methods, models, optim, schedules
-from cyclery.authoring import results_schema, rooms
+from cyclery.authoring import package_map, results_schema
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.common.settings import declared, default
@@ -169,7 +169,7 @@ def documents(root: Path) -> dict[Path, str]:
     found |= results_schema.schemas()
     found[REFERENCE] = "\n".join(_reference(known)).rstrip() + "\n"
     if (root / "pyproject.toml").exists():
-        found[rooms.PAGE] = rooms.page(root)
+        found[package_map.PAGE] = package_map.page(root)
     return found
 
 
