@@ -77,7 +77,7 @@ def _printed(item: Row) -> str:
 
 
 def _asides(item: Row) -> list[str]:
-    """Return what a reader must know beside the numbers: what was left out, how pairs were made."""
+    """Return remarks on a comparison: what was left out, how pairs were made."""
     said: list[str | None] = []
     if item["effect"] is None and item["verdict"] != "not run":
         said.append(typeset(item["reason"]))
@@ -90,7 +90,7 @@ def _asides(item: Row) -> list[str]:
     if item["look"] and item["look"]["of"] > 1 and item["naive95"]:
         said.append(f"Naive 95 % interval, as if looked at once: {interval_text(item, 'naive95')}.")
     said += [typeset(verdict_text.exploratory(item)), typeset(verdict_text.fragile(item))]
-    said += [besides(item), _stated(item)]
+    said += [sensitivity(item), _stated(item)]
     if item["pooled"]:
         said.append(f"Random-effects mean of {item['pooled']['k']} experiments.")
     if item["units"]:
@@ -104,8 +104,8 @@ def _asides(item: Row) -> list[str]:
     return [text for text in said if text]
 
 
-def besides(item: Row) -> str:
-    """Return the figures beside a verdict in one sentence, or nothing."""
+def sensitivity(item: Row) -> str:
+    """Return the sensitivity analyses of a verdict in one sentence, or nothing."""
     found = item["beside"]
     if not found:
         return ""

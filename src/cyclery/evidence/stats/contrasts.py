@@ -273,8 +273,8 @@ def unit(comparison: Comparison) -> str:
     return metrics_derived.unit(comparison.get("metric") or "test_accuracy")
 
 
-def words(comparison: Comparison, labels: Labels) -> tuple[str, str, str]:
-    """Return the sides of a comparison, by their names, and its label with those of the arms.
+def label_of(comparison: Comparison, labels: Labels) -> tuple[str, str, str]:
+    """Return the names of a comparison's sides, and its label from the labels of the arms.
 
     Of a trend the first side is its last arm, of an ordering and a correlation the first one.
     """

@@ -22,13 +22,13 @@ from scipy import stats as scipy_stats
 from cyclery.evidence.stats import contrasts
 from cyclery.evidence.stats.paired_tests import Floats
 from cyclery.evidence.stats.pairing import Pairs
-from cyclery.records.claims import Beside, Test
+from cyclery.records.claims import Sensitivity, Test
 
 EXACT = 15
 RESAMPLES = 9_999
 
 
-def figures(pairs: Pairs, test: Test, margin: float) -> Beside:
+def figures(pairs: Pairs, test: Test, margin: float) -> Sensitivity:
     """Return the figures of one comparison with data; ``iqm`` in the order of its columns."""
     samples = [list(sample.values()) for sample in contrasts.samples(pairs)]
     return {
