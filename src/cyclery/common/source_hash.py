@@ -17,7 +17,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def source_digest(files: Iterable[Path]) -> str:
-    """Return the hash of what Python files say, by their names and in their order."""
+    """Return the hash of the syntax trees of Python files, with their names, in their order."""
     found = sha256()
     for file in files:
         found.update(f"{file.name}\0".encode())

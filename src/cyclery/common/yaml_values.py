@@ -47,7 +47,7 @@ _PLAIN = (None, "")
 
 
 class Odd(ValueError):
-    """A number that readers of YAML take for different ones, or one that is too long."""
+    """A number that YAML readers disagree about, or one that is too long."""
 
 
 def scalar(text: str) -> Any:
