@@ -202,7 +202,7 @@ def test_a_pickle_in_anothers_clothes_is_not_run(
         torch.save({"images": Malice(trap), "labels": Malice(trap)}, path)
     with pytest.raises(UserError, match="is damaged"):
         open_prepared(manifest)
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         load_weights(weights)
     assert read_state(resume, "stamp", Store(tmp_path)) is None
     assert not trap.exists()

@@ -10,7 +10,7 @@ from cyclery.models import heads
 
 
 def check_files() -> None:
-    """Raise a UserError with a line for each component whose file is wrong."""
+    """Raise a UserError with a line for each component whose file is invalid."""
     kinds: list[tuple[tuple[str, ...], Callable[[str], object]]] = [
         (methods.names(), methods.load),
         (models.names(), models.settings_type),

@@ -52,7 +52,7 @@ class Children:
         self.answers()
 
     def close(self) -> None:
-        """Let them end."""
+        """End the processes."""
         for process in self._processes:
             process.communicate()
 

@@ -103,7 +103,7 @@ def tidy(device: torch.device) -> None:
 
 
 def _finished(train: Contender, device: torch.device) -> Contender:
-    """Return what also waits for the device."""
+    """Return a function that also waits for the device."""
     if device.type == "cpu":
         return train
 

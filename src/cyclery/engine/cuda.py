@@ -45,7 +45,7 @@ class Graphs:
     def __call__(
         self, function: Callable[[], T], generators: Iterable[torch.Generator]
     ) -> tuple[Callable[[], None], T]:
-        """Return what replays the function, and the result that each replay writes anew.
+        """Return a function that replays the captured one, and the result that it overwrites.
 
         Raises a RuntimeError where an operation cannot be captured.
         """
@@ -80,7 +80,7 @@ class Lookahead:
             self._marks.append(mark)
 
     def full(self) -> bool:
-        """Say whether the device has enough to do for now."""
+        """Return whether the device has enough steps queued."""
         while self._marks and self._marks[0].query():
             self._marks.popleft()
         return len(self._marks) >= MARKS

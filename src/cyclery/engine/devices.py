@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def taken(execution: Execution) -> Iterator[torch.device]:
-    """Yield the device that is wanted; of the GPUs that there may be one with a slot free."""
+    """Yield the configured device; of several GPUs one with a free slot, held meanwhile."""
     import torch
 
     wanted: str = execution.device

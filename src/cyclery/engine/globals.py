@@ -18,7 +18,7 @@ CPU, GPU, NUMPY, PYTHON = "torch's", "torch's GPU", "numpy's", "Python's"
 
 
 class Globals:
-    """Says where a method drew from a global generator between ``mark`` and ``check``.
+    """Reports where a method drew from a global generator between ``mark`` and ``check``.
 
     Comparing costs about a tenth of a millisecond, and never waits for a device.
     """

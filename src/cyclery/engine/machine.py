@@ -48,7 +48,7 @@ def facts(
     started: str,
     spent: Spent,
 ) -> Facts:
-    """Return what a record says of its run besides the outcome."""
+    """Return the facts that a record holds besides the outcome."""
     return {
         "schema": 1,
         "settings": job["settings"],

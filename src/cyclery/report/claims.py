@@ -192,7 +192,7 @@ def claim(raw: PlacedClaim, slugs: Slugs, axis: tuple[float, float], labels: Lab
         _comparison(raw["id"], c, axis if c["unit"] == "pp" else None, labels)
         for c in raw["comparisons"]
     ]
-    # A pooled claim has one test, its mean; the members are described beside it.
+    # A pooled claim has one test, its mean; the members are described next to it.
     deciding = [c for c in items if c["pooled"] or c["arm"] == "pooled"] or items
     measured = [c for c in deciding if c["effect"] is not None]
     slug = slugs.make("claim", raw["id"])
