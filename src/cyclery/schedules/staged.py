@@ -22,7 +22,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Schedule):
-    """Schedules one after the other, each on a clock that starts anew."""
+    """Schedules one after the other, each on its own clock, which starts at 0."""
 
     stages: tuple[Stage, ...] = field(
         metadata=key(
