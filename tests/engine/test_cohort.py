@@ -15,8 +15,8 @@ from factories import engine as factory
 from cyclery import methods
 from cyclery.common.errors import UserError
 from cyclery.common.signals import Stopped
-from cyclery.engine.cohort import Cohort, Pause, Task, Width, drain
-from cyclery.engine.cuda import RESERVE, Memory
+from cyclery.engine.cohort import Cohort, FixedWidth, Pause, Task, drain
+from cyclery.engine.cuda import RESERVE, FreeMemory
 from cyclery.engine.failures import Failure
 from cyclery.engine.lookup import kind
 from cyclery.records.record import Job, Record
@@ -189,7 +189,9 @@ def count(job: int, log: list[str]) -> Task[int]:
 
 
 def cohort_of(width: int, log: list[str], begin: Any = count) -> Cohort[int, int]:
-    return Cohort(lambda job: begin(job, log), str, Width(width), lambda: contextlib.nullcontext)
+    return Cohort(
+        lambda job: begin(job, log), str, FixedWidth(width), lambda: contextlib.nullcontext
+    )
 
 
 def test_a_place_is_refilled_when_its_run_is_done() -> None:
@@ -233,7 +235,7 @@ def test_waiting_is_no_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 # Memory.
 
 
-class Card(Memory):
+class Card(FreeMemory):
     """A device of 100 units."""
 
     def __init__(self) -> None:
@@ -253,15 +255,15 @@ class Card(Memory):
 def test_an_unknown_kind_is_measured_before_a_second_one_starts() -> None:
     card = Card()
     assert card.admits("wrn", 0)
-    card.starts("wrn")
+    card.started("wrn")
     assert not card.admits("wrn", 1)
     card.taken = 20
-    card.settled("wrn")
+    card.allocated("wrn")
     assert card.admits("wrn", 1)
     # Its share is promised before it is taken.
-    for seats in (1, 2, 3):
-        assert card.admits("wrn", seats) == (80 - 20 * (seats - 1) >= RESERVE * 20)
-        card.starts("wrn")
+    for active in (1, 2, 3):
+        assert card.admits("wrn", active) == (80 - 20 * (active - 1) >= RESERVE * 20)
+        card.started("wrn")
     assert not card.admits("wrn", 4)
 
 
@@ -275,7 +277,7 @@ def test_a_run_too_many_waits_until_another_is_done() -> None:
     card, log, tries = Card(), [], []
 
     def begin(job: int, log: list[str]) -> Task[int]:
-        yield Pause.SETTLED
+        yield Pause.ALLOCATED
         if job == 2 and not tries:
             tries.append(job)
             raise torch.OutOfMemoryError("out of memory")
@@ -297,13 +299,13 @@ def test_memory_that_another_run_gives_back_does_not_hide_what_a_run_takes() -> 
 
     card = Giving()
     card._need["wide"] = 30
-    card.starts("wide")
+    card.started("wide")
     card.taken = 30
-    card.starts("wrn")
+    card.started("wrn")
     card.taken += 20
-    card.settled("wide")
-    card.leaves("wide", settled=True)
-    card.settled("wrn")
+    card.allocated("wide")
+    card.ended("wide", allocated=True)
+    card.allocated("wrn")
     assert card._need["wrn"] == 20
 
 
@@ -315,9 +317,9 @@ def test_a_run_that_failed_is_let_go_before_its_memory_is_asked_for() -> None:
     alive: list[bool] = []
 
     class Watched(Card):
-        def leaves(self, kind: str, settled: bool) -> None:
+        def ended(self, kind: str, allocated: bool) -> None:
             alive.append(held[0]() is not None)
-            super().leaves(kind, settled)
+            super().ended(kind, allocated)
 
     def begin(job: int, log: list[str]) -> Task[int]:
         heavy = Heavy()

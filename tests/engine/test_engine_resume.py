@@ -249,7 +249,7 @@ def test_a_pickle_in_a_checkpoints_clothes_is_refused_and_not_run(tmp_path):
     (tmp_path / "plain").write_bytes(pickle.dumps(Malice(trap)))
     torch.save({"weights": Malice(trap)}, tmp_path / "torch")
     for name in ("plain", "torch"):
-        with pytest.raises(UserError, match="not a whole safetensors file"):
+        with pytest.raises(UserError, match="not a complete safetensors file"):
             load_weights(tmp_path / name)
         assert read_state(tmp_path / name, "stamp", Store(tmp_path)) is None
         assert not (tmp_path / name).exists()

@@ -19,8 +19,8 @@ from factories.component import Write
 from cyclery import methods
 from cyclery.cli.main import main
 from cyclery.common.errors import UserError
-from cyclery.engine.cohort import Width
-from cyclery.engine.cuda import Memory
+from cyclery.engine.cohort import FixedWidth
+from cyclery.engine.cuda import FreeMemory
 from cyclery.engine.failures import NAMED, Failure, RunFailed, naming, summary
 from cyclery.engine.train import Trainer
 from cyclery.records.record import Job
@@ -46,7 +46,7 @@ def job(name: str, seed: int, smoothing: float = 0.0, **changes: Any) -> Job:
 
 def beside(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a trainer take its jobs side by side, as on a GPU."""
-    trainer._room = Width(2)
+    trainer._admission = FixedWidth(2)
     monkeypatch.setattr(
         Trainer,
         "_train_all",
@@ -146,7 +146,7 @@ def test_many_failures_are_few_lines() -> None:
 
 
 def test_memory_that_ran_out_beside_others_is_still_known() -> None:
-    card = Memory(torch.device("cpu"))
+    card = FreeMemory(torch.device("cpu"))
     with pytest.raises(RunFailed) as found, naming({"key": "k", "label": "l", "settings": {}}):
         raise torch.OutOfMemoryError("out of memory")
     assert card.overflows(found.value, 2)

@@ -36,7 +36,7 @@ class Backwards(datetime):
 
 
 def train_with_progress(root: Path, wanted: list[dict[str, Any]]) -> None:
-    """Train with a sign of life, which says the time."""
+    """Train with a progress file, which holds the time."""
     changes = {"progress": root / "progress/job.json", "resume_seconds": 0}
     factory.trainer(root / "store", **changes).train(wanted)
 
@@ -83,7 +83,7 @@ def test_only_files_of_the_folders_themselves_are_settled(tmp_path: Path) -> Non
     elsewhere.touch()
     os.utime(elsewhere, (now + 3600, now + 3600))
     (folder / "link").symlink_to(elsewhere)
-    assert mtimes.settle([tmp_path / "records", tmp_path / "absent"]) == 1
+    assert mtimes.reset_future([tmp_path / "records", tmp_path / "absent"]) == 1
     found = {name: (folder / name).stat().st_mtime for name in times}
     assert found["past"] == pytest.approx(now - 3600) and found["soon"] > now
     assert found["future"] < now + mtimes.TOLERATED < elsewhere.stat().st_mtime

@@ -21,7 +21,7 @@ from cyclery.data.prepare import open_prepared, prepare, read_manifest
 from cyclery.engine.checkpoint import load_weights
 from cyclery.records.readers import read_evidence, read_records
 from cyclery.records.run_store import Store
-from cyclery.sharing.packing import pack, unpack
+from cyclery.sharing.archives import extract, write_archive
 
 pytestmark = [
     pytest.mark.fault,
@@ -93,7 +93,7 @@ def readers(digits: Path, project: Path) -> dict[str, tuple[Path, Callable[[], o
     kept = next(project.glob("results/store/*/*/checkpoint.safetensors"))
     sha = json.loads((kept.parent / "record.json").read_text())["checkpoint_sha256"]
     packed = project / "p.tar.xz"
-    index = pack(packed, {"a/records.jsonl": records, "b": b"x" * 5000})
+    index = write_archive(packed, {"a/records.jsonl": records, "b": b"x" * 5000})
 
     def weights() -> object:
         return {n: v.numpy().tobytes() for n, v in load_weights(kept, sha).items()}
@@ -101,7 +101,7 @@ def readers(digits: Path, project: Path) -> dict[str, tuple[Path, Callable[[], o
     def unpacked() -> object:
         folder = project / "unpacked"
         shutil.rmtree(folder, ignore_errors=True)
-        names = unpack(packed, index, folder)
+        names = extract(packed, index, folder)
         return {name: (folder / name).read_bytes() for name in names}
 
     def judged() -> object:

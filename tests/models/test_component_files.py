@@ -164,7 +164,7 @@ def test_every_file_of_networks_and_optimisers_is_code_that_computes() -> None:
     """So a record's hash of the code changes with a head or a block as with the engine."""
     package = Path(models.__file__).parents[1]
     hashed = {file for pattern in COMPUTING for file in package.glob(pattern)}
-    own = {file for room in ("models", "optim") for file in (package / room).rglob("*.py")}
+    own = {file for name in ("models", "optim") for file in (package / name).rglob("*.py")}
     assert own <= hashed and package / "models/heads/linear.py" in own
 
 

@@ -93,7 +93,7 @@ def test_packages(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("there", "built", "wanted", "state", "said"),
     [
-        (False, "13.0", "cpu", "ok", "no GPU is asked for"),
+        (False, "13.0", "cpu", "ok", "no GPU is requested"),
         (False, "13.0", "auto", "ok", "runs train on CPUs"),
         (False, "13.0", "cuda", "wrong", "nvidia-smi"),
         (False, None, "cuda", "wrong", "install the build for CUDA"),
@@ -140,7 +140,7 @@ def test_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment.shutil, "disk_usage", lambda _: usage._replace(free=1000))
     found = environment.disk(plan(root))
     assert (found.state, found.needed) == ("wrong", True)
-    assert found.text.startswith("1 kB free") and "make room" in found.text
+    assert found.text.startswith("1 kB free") and "free some space" in found.text
 
 
 @pytest.mark.slow

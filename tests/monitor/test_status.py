@@ -21,7 +21,7 @@ from cyclery.config.load import load
 from cyclery.monitor.command import view
 from cyclery.monitor.snapshot import STATES, Watcher, finished
 from cyclery.plan.graph import Plan
-from cyclery.records.job_progress import EVERY, STALE, Heartbeat, progress_file
+from cyclery.records.job_progress import EVERY, STALE, ProgressFile, progress_file
 from cyclery.records.run_store import Store
 
 Json = dict[str, Any]
@@ -58,14 +58,14 @@ def jobs_of(*names: str) -> list[Json]:
             for key in names]  # fmt: skip
 
 
-def beating(root: Path, *running: str, job: str = JOB, **last: Any) -> Path:
+def progress_of(root: Path, *running: str, job: str = JOB, **last: Any) -> Path:
     """Write the file of a job that trains these runs, as the trainer does."""
     path = progress_file(root / "results/smoke", job)
-    heart = Heartbeat(path, job)
-    heart.expect(jobs_of(*running))
+    status = ProgressFile(path, job)
+    status.expect(jobs_of(*running))
     for key in running:
-        heart.running(key, 0.5)
-    heart.beat(now=True, **last)
+        status.running(key, 0.5)
+    status.write(now=True, **last)
     return path
 
 
@@ -83,7 +83,7 @@ def counts(found: Json) -> Json:
 
 
 def test_before_anything_runs_all_is_queued(tmp_path: Path) -> None:
-    found = Clocks().watcher(project(tmp_path)).look()
+    found = Clocks().watcher(project(tmp_path)).read()
     assert counts(found) == {"queued": 4} and found["jobs"] == [] and found["finish"] is None
     assert "No job runs." in rendered(found)
 
@@ -94,7 +94,7 @@ def test_a_finished_project_is_done_and_its_jobs_leave_no_file(
     root = projects.trained()
     projects.run(root, "status", "--watch")  # ends by itself, because nothing is left
     said = capsys.readouterr().out
-    found = Watcher(Plan(load(root, {})), []).look()
+    found = Watcher(Plan(load(root, {})), []).read()
     total = found["parts"][-1]["runs"]
     assert finished(found) and f"All {total} runs are done." in said and "100%" in said
     assert not [path for path in (root / "results/smoke/progress").rglob("*") if path.is_file()]
@@ -106,7 +106,7 @@ def test_runs_that_diverged_are_counted_apart(tmp_path: Path) -> None:
     one, two, *_ = keys(root)
     store.write(one, {"status": "done", "label": '"status": "diverged"', "views": 1})
     store.write(two, {"status": "diverged", "versions": {"a": "b" * 900}, "views": 1})
-    assert counts(Clocks().watcher(root).look()) == {"done": 1, "diverged": 1, "queued": 2}
+    assert counts(Clocks().watcher(root).read()) == {"done": 1, "diverged": 1, "queued": 2}
 
 
 def train(root: Path) -> None:
@@ -125,12 +125,12 @@ def test_a_killed_trainer_gives_no_sign_of_life(tmp_path: Path) -> None:
     clocks = Clocks()
     watcher = clocks.watcher(root)
     try:
-        wait_for(lambda: counts(watcher.look()).get("running") == 2, seconds=60)
-        wait_for(lambda: watcher.look()["images_per_second"] > 0, seconds=60)
-        [job] = watcher.look()["jobs"]
+        wait_for(lambda: counts(watcher.read()).get("running") == 2, seconds=60)
+        wait_for(lambda: watcher.read()["images_per_second"] > 0, seconds=60)
+        [job] = watcher.read()["jobs"]
         assert job["state"] == "running" and job["host"] and job["total"] == 4
-        assert "one/main/plain s0: epoch" in rendered(watcher.look())
-        assert watcher.look()["finish"] > time.time()
+        assert "one/main/plain s0: epoch" in rendered(watcher.read())
+        assert watcher.read()["finish"] > time.time()
         path = progress_file(root / "results/smoke", JOB)
         first = json.loads(path.read_bytes())["beat"]
         wait_for(lambda: json.loads(path.read_bytes())["beat"] > first, seconds=30)
@@ -138,32 +138,32 @@ def test_a_killed_trainer_gives_no_sign_of_life(tmp_path: Path) -> None:
         process.kill()
         process.join()
     # At once nobody can know.
-    assert counts(watcher.look()) == {"running": 2, "queued": 2}
+    assert counts(watcher.read()) == {"running": 2, "queued": 2}
     clocks.steady += STALE + 1
     # Nor does a watcher that comes later need to have seen it alive.
     clocks.wall += STALE + 1
     for each in (watcher, clocks.watcher(root)):
-        found = each.look()
+        found = each.read()
         assert counts(found) == {"lost": 2, "queued": 2} and found["finish"] is None
         text = rendered(found)
-        assert "no sign of life since" in text and job["host"] in text
+        assert "no update since" in text and job["host"] in text
     # Whoever finishes those runs settles it.
     store = Store(root / "results/store")
     for key in keys(root):
         store.write(key, {"status": "done", "views": 1})
-    found = watcher.look()
+    found = watcher.read()
     assert found["jobs"] == [] and finished(found)
 
 
 def test_a_clock_set_back(tmp_path: Path) -> None:
     root = project(tmp_path)
     own = keys(root)
-    path = beating(root, own[0])
+    path = progress_of(root, own[0])
     # The reader's clock is an hour behind: the file comes from the future.
     clocks = Clocks()
     clocks.wall = -3600
     watcher = clocks.watcher(root)
-    found = watcher.look()
+    found = watcher.read()
     assert counts(found) == {"running": 1, "queued": 3}
     assert "clocks differ" in rendered(found) and "60 min ahead" in rendered(found)
     # It beats on, with times before those that it wrote earlier.
@@ -171,19 +171,19 @@ def test_a_clock_set_back(tmp_path: Path) -> None:
     content = json.loads(path.read_bytes())
     path.write_text(json.dumps({**content, "beat": content["beat"] + 1, "time": 5.0}))
     os.utime(path, (5.0, 5.0))
-    assert counts(watcher.look()) == {"running": 1, "queued": 3}
+    assert counts(watcher.read()) == {"running": 1, "queued": 3}
     # It stops: the watcher's own steady clock tells.
     clocks.steady += STALE + 1
-    assert counts(watcher.look()) == {"lost": 1, "queued": 3}
+    assert counts(watcher.read()) == {"lost": 1, "queued": 3}
 
 
 def test_time_left_shrinks_between_two_beats(tmp_path: Path) -> None:
     root, clocks = project(tmp_path), Clocks()
-    beating(root, keys(root)[0], left=50.0)
+    progress_of(root, keys(root)[0], left=50.0)
     watcher = clocks.watcher(root)
-    before = watcher.look()["jobs"][0]["left"]
+    before = watcher.read()["jobs"][0]["left"]
     clocks.steady += 10
-    assert watcher.look()["jobs"][0]["left"] == pytest.approx(before - 10)
+    assert watcher.read()["jobs"][0]["left"] == pytest.approx(before - 10)
 
 
 GOOD = json.loads(
@@ -216,7 +216,7 @@ def test_a_cut_or_foreign_file_is_named_and_ends_nothing(tmp_path: Path, content
     path.write_bytes(content)
     # What a killed writer leaves is not taken for a job.
     path.with_name(f".{path.name}.part").write_bytes(b"{")
-    found = Clocks().watcher(root).look()
+    found = Clocks().watcher(root).read()
     [job] = found["jobs"]
     assert counts(found) == {"queued": 4}
     assert str(path) in job["error"] and "cannot be read" in rendered(found)
@@ -228,7 +228,7 @@ def test_names_out_of_files_are_text_and_no_commands(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     run = {"key": "k", "share": 0.5, "label": "[red]\x1b[31m\u202elabel", "epochs": 10}
     path.write_text(json.dumps({**GOOD, "host": "[bold]h\x07", "running": [run]}))
-    text = rendered(Clocks().watcher(root).look())
+    text = rendered(Clocks().watcher(root).read())
     assert "[bold]h?" in text and "[red]?[31m?label: epoch 5/10" in text
     assert "\x1b" not in text and "\u202e" not in text
 
@@ -236,17 +236,17 @@ def test_names_out_of_files_are_text_and_no_commands(tmp_path: Path) -> None:
 def test_a_failure_leaves_its_last_words_until_the_job_is_repeated(tmp_path: Path) -> None:
     root = project(tmp_path)
     path = progress_file(root / "results/smoke", JOB)
-    heart = Heartbeat(path, JOB)
-    heart.expect(jobs_of(*keys(root)))
-    with pytest.raises(UserError), heart.alive():
+    status = ProgressFile(path, JOB)
+    status.expect(jobs_of(*keys(root)))
+    with pytest.raises(UserError), status.lifetime():
         assert path.exists()
         raise UserError("no space on disk")
     clocks = Clocks()
     clocks.wall = 1e6
-    found = clocks.watcher(root).look()
+    found = clocks.watcher(root).read()
     assert counts(found) == {"failed": 4} and "failed: no space on disk" in rendered(found)
-    with Heartbeat(path, JOB).alive():
-        assert counts(Clocks().watcher(root).look()) == {"queued": 4}
+    with ProgressFile(path, JOB).lifetime():
+        assert counts(Clocks().watcher(root).read()) == {"queued": 4}
     assert not path.exists()
 
 
@@ -254,9 +254,9 @@ def test_asked_to_stop_it_leaves_nothing(tmp_path: Path) -> None:
     from cyclery.common.signals import Stopped
 
     for error in (Stopped, KeyboardInterrupt, SystemExit):
-        heart = Heartbeat(tmp_path / "a.json", JOB)
-        with pytest.raises(error), heart.alive():
-            assert heart.path is not None and heart.path.exists()
+        status = ProgressFile(tmp_path / "a.json", JOB)
+        with pytest.raises(error), status.lifetime():
+            assert status.path is not None and status.path.exists()
             raise error
         assert list(tmp_path.iterdir()) == []
 
@@ -266,16 +266,16 @@ def test_beats_are_rare_and_a_folder_that_cannot_be_written_ends_nothing(
 ) -> None:
     now = [100.0]
     monkeypatch.setattr("cyclery.records.job_progress.time.monotonic", lambda: now[0])
-    heart = Heartbeat(tmp_path / "a.json", JOB)
+    status = ProgressFile(tmp_path / "a.json", JOB)
     seen = set()
     for _ in range(1000):
-        heart.beat()
+        status.write()
         seen.add(json.loads((tmp_path / "a.json").read_bytes())["beat"])
         now[0] += EVERY / 100
     assert len(seen) == 10
     (tmp_path / "file").write_text("")
-    Heartbeat(tmp_path / "file/a.json", JOB).beat(now=True)
-    Heartbeat(None).beat(now=True)
+    ProgressFile(tmp_path / "file/a.json", JOB).write(now=True)
+    ProgressFile(None).write(now=True)
 
 
 def test_a_resumed_run_is_no_faster_for_what_was_there(
@@ -283,17 +283,17 @@ def test_a_resumed_run_is_no_faster_for_what_was_there(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("cyclery.records.job_progress.time.monotonic", lambda: now[0])
-    heart = Heartbeat(tmp_path / "a.json", JOB)
-    heart.expect(jobs_of("k", "other"))
-    heart.running("k", 0.5, resumed=True)
+    status = ProgressFile(tmp_path / "a.json", JOB)
+    status.expect(jobs_of("k", "other"))
+    status.running("k", 0.5, resumed=True)
     now[0] = 10.0
-    heart.running("k", 0.75)
-    content = heart.content()
+    status.running("k", 0.75)
+    content = status.content()
     assert content["images"] == 750 and content["images_per_second"] == pytest.approx(25)
     assert content["left"] == pytest.approx(1250 / 25)
     # Further runs keep what is known of the first ones.
-    heart.expect(jobs_of("k", "third"))
-    assert heart.content()["images"] == 750 and heart.content()["total"] == 3
+    status.expect(jobs_of("k", "third"))
+    assert status.content()["images"] == 750 and status.content()["total"] == 3
 
 
 def test_json_parts_and_slurm_jobs(
@@ -301,7 +301,7 @@ def test_json_parts_and_slurm_jobs(
 ) -> None:
     root = project(tmp_path)
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    beating(root, keys(root)[0])
+    progress_of(root, keys(root)[0])
     projects.run(root, "status", "one.C-1", "one.main", "--json")
     found = json.loads(capsys.readouterr().out)
     assert [row["part"] for row in found["parts"]] == ["one.C-1", "one.main", "all"]
@@ -326,5 +326,5 @@ def test_fifteen_thousand_cells_are_counted(tmp_path: Path) -> None:
         folder = store.folder(key)
         folder.mkdir(parents=True)
         (folder / "record.json").write_text('{\n "status": "done",\n "views": 1\n}\n')
-    found = Watcher(Plan(load(tmp_path, {})), []).look()
+    found = Watcher(Plan(load(tmp_path, {})), []).read()
     assert counts(found) == {"done": 2000, "queued": 73_000}

@@ -949,7 +949,7 @@ def test_a_checkpoint_that_is_not_the_teachers_is_one_message_before_any_update(
     # No safetensors at all.
     path.write_bytes(b"PK\3\4")
     trainer.store.write(parent["key"], {**record, "checkpoint_sha256": file_sha256(path)})
-    refused(trainer, child, rf"{path}: not a whole safetensors file", updates)
+    refused(trainer, child, rf"{path}: not a complete safetensors file", updates)
 
     path.write_bytes(content)
     trainer.store.write(parent["key"], record)

@@ -475,15 +475,15 @@ def test_edited_rules_of_judging_repeat_the_verdicts(tmp_path: Path) -> None:
 
     before = code()
     assert before == Graph.load(tmp_path, {}).code
-    rooms = {path.parent.name: path for path in source.glob("*/__init__.py")}
-    assert set(JUDGING) < set(rooms)
-    for room in rooms.keys() - set(JUDGING):
-        rooms[room].write_text("# Trained anew where its version says so; or it decides nothing.")
+    packages = {path.parent.name: path for path in source.glob("*/__init__.py")}
+    assert set(JUDGING) < set(packages)
+    for name in packages.keys() - set(JUDGING):
+        packages[name].write_text("# Its version decides about training; or it decides nothing.")
     assert code() == before
     found = [before]
     templates = (source / "report").rglob("*.j2")
     for path in [
-        *(rooms[room] for room in JUDGING),
+        *(packages[name] for name in JUDGING),
         *templates,
         *source.glob("evidence/stats/*.py"),
     ]:
@@ -492,9 +492,9 @@ def test_edited_rules_of_judging_repeat_the_verdicts(tmp_path: Path) -> None:
     assert len(set(found)) == len(found)
 
 
-def test_the_rooms_of_judging_are_what_evidence_and_report_import() -> None:
+def test_the_packages_of_judging_are_what_evidence_and_report_import() -> None:
     package = Path(snakemake_api.__file__).parents[1]
-    files = [path for room in ("evidence", "report") for path in (package / room).rglob("*.py")]
+    files = [path for name in ("evidence", "report") for path in (package / name).rglob("*.py")]
     found = {name.partition(".")[0] for path in files for name in imported(path, "cyclery")}
     assert found == set(JUDGING)
 

@@ -32,7 +32,7 @@ from cyclery.data.readers import cifar10
 from cyclery.engine.checkpoint import load_weights, read_state
 from cyclery.records.run_store import Store
 from cyclery.report.build import build
-from cyclery.sharing.packing import Pack, unpack
+from cyclery.sharing.archives import Archive, extract
 
 ROOT = checkout_factory.ROOT
 SOURCES = checkout_factory.files("src/**/*.py")
@@ -202,7 +202,7 @@ def test_a_pickle_in_anothers_clothes_is_not_run(
         torch.save({"images": Malice(trap), "labels": Malice(trap)}, path)
     with pytest.raises(UserError, match="is damaged"):
         open_prepared(manifest)
-    with pytest.raises(UserError, match="not a whole safetensors file"):
+    with pytest.raises(UserError, match="not a complete safetensors file"):
         load_weights(weights)
     assert read_state(resume, "stamp", Store(tmp_path)) is None
     assert not trap.exists()
@@ -234,9 +234,9 @@ def test_hostile_archives_write_nothing_outside(
         path = inside / "p.tar"
         with tarfile.open(path, "w") as tar:
             tar.addfile(header)
-        pack = Pack(sha256(path.read_bytes()).hexdigest(), path.stat().st_size, 100_000, 1)
+        pack = Archive(sha256(path.read_bytes()).hexdigest(), path.stat().st_size, 100_000, 1)
         with pytest.raises(UserError, match="refused"):
-            unpack(path, pack, inside / "out")
+            extract(path, pack, inside / "out")
         # A dataset's reader takes members by name, and none of these.
         archive = data_factory.tar_gz([(name, header), *members])
         cifar10.read(dataset, [io.BytesIO(archive)])

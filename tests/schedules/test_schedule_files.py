@@ -115,10 +115,10 @@ def test_a_wrong_column_is_named(write: component.Write, returned: str, message:
         schedules.column({"kind": "sawtooth", "high": 1, "floor": 0}, clock(8, 2))
 
 
-@pytest.mark.parametrize("room", ["schedules", "augment"])
-def test_every_file_of_a_room_is_code_that_computes(room: str) -> None:
+@pytest.mark.parametrize("package_name", ["schedules", "augment"])
+def test_every_file_of_a_package_is_code_that_computes(package_name: str) -> None:
     """So a record's hash of the code changes with each of them."""
     package = Path(schedules.__file__).parents[1]
     hashed = {file for pattern in COMPUTING for file in package.glob(pattern)}
-    files = set((package / room).rglob("*.py"))
+    files = set((package / package_name).rglob("*.py"))
     assert files and files <= hashed

@@ -16,15 +16,17 @@ from cyclery.plan.project_checks import check
 from cyclery.plan.snakemake_api import Graph
 from cyclery.records.run_store import Store
 from cyclery.sharing import index, place, state
-from cyclery.sharing.arrival import NESTED, arrive, settle
+from cyclery.sharing.archives import write_archive
+from cyclery.sharing.arrival import NESTED, install_pulled, mark_installed
 from cyclery.sharing.contents import Contents
-from cyclery.sharing.packing import pack
 
 Capture = pytest.CaptureFixture[str]
 TABLE = "results/smoke/tables/one.csv"
-PACK = "packs/papers/one.tar.xz"
+ARCHIVE = "packs/papers/one.tar.xz"
 IN_PLACE = "cyclery: tier smoke: what `dvc pull` brought is put in place: 1 papers, "
-STAYS = "cyclery: tier smoke has results already, so this publication stays packed; `make pull"
+STAYS = (
+    "cyclery: tier smoke has results already, so this publication stays in its archives; `make pull"
+)
 
 
 @pytest.fixture
@@ -44,8 +46,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights: dict[str, Path | bytes] = {f"{key}.safetensors": store.checkpoint(key) for key in keys}
     home = index.Home(tmp_path, "smoke")
     packs = {
-        "papers/one.tar.xz": pack(home.packs / "papers/one.tar.xz", files).as_dict(),
-        "checkpoints/one.tar": pack(home.packs / "checkpoints/one.tar", weights).as_dict(),
+        "papers/one.tar.xz": write_archive(home.archives / "papers/one.tar.xz", files).as_dict(),
+        "checkpoints/one.tar": write_archive(
+            home.archives / "checkpoints/one.tar", weights
+        ).as_dict(),
     }
     graph = contents.graph
     publish(tmp_path, format=1, tier="smoke", papers=["one"], results="results", packs=packs,
@@ -65,7 +69,7 @@ def publish(root: Path, **changes: Any) -> None:
 def start(root: Path, capsys: Capture, **overrides: Any) -> str:
     """Return what is said when Snakemake starts."""
     capsys.readouterr()
-    arrive(Graph.load(root, overrides))
+    install_pulled(Graph.load(root, overrides))
     return capsys.readouterr().err
 
 
@@ -78,8 +82,8 @@ def own(root: Path, name: str = TABLE, text: str = "mine") -> Path:
 
 
 def damage(root: Path) -> bytes:
-    """Flip a bit of a pack; return the whole one."""
-    path = index.Home(root, "smoke").folder / PACK
+    """Flip a bit of an archive; return the original."""
+    path = index.Home(root, "smoke").folder / ARCHIVE
     whole = path.read_bytes()
     path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
     return whole
@@ -91,7 +95,7 @@ def test_it_is_put_in_place_once_for_each_publication(root: Path, capsys: Captur
     assert start(root, capsys) == ""
     shutil.rmtree(root / "results/smoke")
     said = start(root, capsys)
-    assert "was put in place before, and is removed: it is made anew; `make pull" in said
+    assert "was put in place before, and is removed: it is made again; `make pull" in said
     assert not (root / TABLE).exists()
 
 
@@ -127,13 +131,16 @@ def test_a_newer_publication_does_not_take_the_place_of_results(
     # Nothing of it was put in place, so nothing of it can have been removed.
     shutil.rmtree(root / "results/smoke")
     said = start(root, capsys)
-    assert "stayed packed beside other results, which are removed: they are made anew" in said
+    assert (
+        "stayed in its archives next to other results, which are removed: they are made again"
+        in said
+    )
     assert not mine.exists()
 
 
-def test_what_fetch_or_publish_settled_is_known(root: Path, capsys: Capture) -> None:
+def test_what_fetch_or_publish_installed_is_known(root: Path, capsys: Capture) -> None:
     own(root)
-    settle(Graph.load(root, {}))
+    mark_installed(Graph.load(root, {}))
     assert start(root, capsys) == ""
     assert start(root, capsys, data="elsewhere").startswith(STAYS)
 
@@ -145,10 +152,10 @@ def test_what_cannot_be_used_is_said_and_stops_nothing(
     home = index.Home(root, "smoke")
     path, before = home.index, home.index.read_bytes()
     if fault == "damaged":
-        path, before = home.folder / PACK, damage(root)
+        path, before = home.folder / ARCHIVE, damage(root)
         said = "refused: its SHA-256 is"
     elif fault == "missing":
-        path, before = home.folder / PACK, (home.folder / PACK).read_bytes()
+        path, before = home.folder / ARCHIVE, (home.folder / ARCHIVE).read_bytes()
         path.unlink()
         said = "not all that this version published; `dvc pull` brings it."
     elif fault == "format":
@@ -161,7 +168,7 @@ def test_what_cannot_be_used_is_said_and_stops_nothing(
         told = start(root, capsys)
         assert "is not put in place, and this goes on without: " in told and said in told
         assert told.count("\n") == 1 and not (root / "results/smoke").exists()
-    # What is made meanwhile is the user's own, also when the packs are whole again.
+    # What is made meanwhile is the user's own, also when the archives are complete again.
     mine = own(root)
     path.write_bytes(before)
     assert start(root, capsys).startswith(STAYS)

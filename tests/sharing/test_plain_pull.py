@@ -63,9 +63,9 @@ def test_after_a_plain_pull_results_of_this_project_stay(clone: Repository) -> N
     table.write_text("mine\n")
     clone.dvc("pull")
     said = clone.snakemake("--dry-run")
-    assert "tier smoke has results already, so this publication stays packed" in said
+    assert "tier smoke has results already, so this publication stays in its archives" in said
     assert table.read_text() == "mine\n" and not (clone.root / "results/set-aside").exists()
-    assert "stays packed" not in clone.snakemake("--dry-run")
+    assert "stays in its archives" not in clone.snakemake("--dry-run")
 
 
 def test_after_a_plain_pull_a_lock_that_was_left_is_removed(clone: Repository) -> None:

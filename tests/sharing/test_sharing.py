@@ -22,10 +22,10 @@ from cyclery.plan.project_checks import check
 from cyclery.records.run_store import Store
 from cyclery.sharing import index, place, state, summary
 from cyclery.sharing import publish as publishing
+from cyclery.sharing.archives import Archive
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.delivery import Delivery, examine
 from cyclery.sharing.dvc import Dvc, _reason
-from cyclery.sharing.packing import Pack
 
 Json = dict[str, Any]
 SHA = "0" * 64
@@ -128,7 +128,7 @@ def home(root: Path, **changes: Any) -> index.Home:
 def test_the_index_is_read_strictly(tmp_path: Path) -> None:
     entry = {"sha256": SHA, "size": 1, "unpacked": 2, "files": 3}
     found = index.read(home(tmp_path, packs={"papers/one.tar.xz": entry}))
-    assert found.pack("papers/one.tar.xz") == Pack(SHA, 1, 2, 3)
+    assert found.archive("papers/one.tar.xz") == Archive(SHA, 1, 2, 3)
     for changes, said in (
         ({"format": 2}, "has format 2, this version reads 1"),
         ({"seeds": "many"}, "seeds: Input should be"),

@@ -11,17 +11,17 @@ from pathlib import Path
 try:
     PLAN = Graph.load(Path.cwd(), config)
     if workflow.is_main_process:
-        # A plain `dvc pull` brings packs alone.
-        arrive(PLAN)
+        # A plain `dvc pull` brings archives alone.
+        install_pulled(PLAN)
 except UserError as mistake:
     # One message and no traceback, before any job.
     print(f"cyclery: {mistake}", file=sys.stderr)
     sys.exit(2)
 
 
-# Before the first job; a dry run has none and only looks.
+# Before the first job; a dry run has none and changes nothing.
 onstart:
-    PLAN.settle_times()
+    PLAN.reset_future_times()
 
 
 RESULTS = PLAN.results

@@ -12,7 +12,7 @@ from snakemake.exceptions import WorkflowError
 try:
     from cyclery.config.load import load_config
     from cyclery.common.errors import UserError
-    from cyclery.sharing.arrival import arrive
+    from cyclery.sharing.arrival import install_pulled
     from cyclery.plan.snakemake_api import Graph, prefer_this_python
 except ModuleNotFoundError as missing:
     raise WorkflowError(

@@ -1,4 +1,4 @@
-"""Batched augmentation on the device: `Pipeline`, which a list such as this one sets up.
+"""Batched augmentation on the device: ``Pipeline`` applies a list of ops such as this one.
 
     [{"op": "shift", "size": 1}, {"op": "flip"}]
 

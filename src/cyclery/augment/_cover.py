@@ -1,4 +1,4 @@
-"""What the ops that cover a part of the finished image share."""
+"""Helper of the ops that cover a part of the finished image."""
 
 from __future__ import annotations
 

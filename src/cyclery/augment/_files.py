@@ -1,4 +1,4 @@
-"""The ops that there are, each a file of this folder, and reading a list of them."""
+"""Registry of augmentation ops, found by file name, and validation of a list of them."""
 
 from __future__ import annotations
 

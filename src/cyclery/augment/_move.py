@@ -1,4 +1,4 @@
-"""Shifts and flips as one gather, which neighbours share."""
+"""Shift and flip, fused into one gather where they are neighbours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage between the ops on pixels and those on the finished image."""
+"""The normalisation stage, between ops on pixels and ops on normalised images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every op is: settings, which planning reads, and the stage that changes images."""
+"""Base classes of ops: settings, which planning reads, and the stage that changes images."""
 
 from __future__ import annotations
 

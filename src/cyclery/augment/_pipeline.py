@@ -1,4 +1,4 @@
-"""Batched augmentation on the device: one call per batch, a value of its own for each image.
+"""The augmentation pipeline: one call per batch, with independent random values per image.
 
 Nothing is drawn here: every random choice is a function of uniform numbers ``u`` [B, columns], so
 a run's weak views depend on its generator alone. No shape depends on data and nothing is read back

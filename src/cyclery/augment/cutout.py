@@ -1,4 +1,4 @@
-"""Squares that are covered (DeVries and Taylor 2017, arXiv 1708.04552)."""
+"""Cutout: a square is covered (DeVries and Taylor 2017, arXiv 1708.04552)."""
 
 from __future__ import annotations
 

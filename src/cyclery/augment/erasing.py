@@ -1,4 +1,4 @@
-"""Rectangles that are covered (Zhong et al. 2020, arXiv 1708.04896)."""
+"""Random erasing: a rectangle is covered (Zhong et al., 2020, arXiv 1708.04896)."""
 
 from __future__ import annotations
 

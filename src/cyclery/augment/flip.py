@@ -1,4 +1,4 @@
-"""Random mirror images."""
+"""Random horizontal flip."""
 
 from __future__ import annotations
 

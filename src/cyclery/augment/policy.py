@@ -1,4 +1,4 @@
-"""The RandAugment of FixMatch and UDA as one batched stage, equal to PIL bit for bit.
+"""The RandAugment of FixMatch and UDA as one batched stage, bitwise equal to PIL.
 
 K. Sohn et al., FixMatch (NeurIPS 2020, arXiv 2001.07685), list of transformations; Q. Xie et al.,
 UDA (NeurIPS 2020, arXiv 1904.12848); both on the ops of PIL as their published codes call them.

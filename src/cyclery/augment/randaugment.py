@@ -1,4 +1,4 @@
-"""RandAugment as one batched stage.
+"""RandAugment (Cubuk et al., 2020) as one batched stage with a continuous magnitude.
 
 E. Cubuk, B. Zoph, J. Shlens, Q. Le, RandAugment (CVPR workshops 2020, arXiv 1909.13719). Each op
 follows PIL's definition; deviations, all there so that a schedule can drive the magnitude without

@@ -1,4 +1,4 @@
-"""Random moves by whole pixels: padding and a random crop."""
+"""Random translation by whole pixels: padding and a random crop."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Help for who adds a method, network, dataset or paper."""
+"""Tools for authors of methods, networks, datasets and papers, and generated documents."""

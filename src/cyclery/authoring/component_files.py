@@ -12,7 +12,7 @@ from cyclery.records import metrics
 
 
 def check_files() -> None:
-    """Raise a UserError with a line for each component whose file is wrong; of metrics the first.
+    """Raise a UserError with a line for each invalid file of a component; of metrics the first.
 
     Metrics are read together, because no two may have one name.
     """

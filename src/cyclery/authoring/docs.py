@@ -1,4 +1,4 @@
-"""The generated documents: JSON Schemas of configuration and results, and the reference page."""
+"""Generate the JSON Schemas and the reference pages in docs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from cyclery import augment, methods, models, optim, schedules
-from cyclery.authoring import results_schema, rooms
+from cyclery.authoring import package_map, results_schema
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.common.settings import declared, default
@@ -82,7 +82,7 @@ MODELS: dict[str, type] = {
     "Trend": Trend,
     "Rank correlation": RankCorrelation,
 }
-# What a key holds, where that has a section of its own.
+# What a key holds, where that has its own section.
 LINKS = {
     ("Tier", "base"): "Settings",
     ("DatasetFile", "files"): "Raw file",
@@ -169,7 +169,7 @@ def documents(root: Path) -> dict[Path, str]:
     found |= results_schema.schemas()
     found[REFERENCE] = "\n".join(_reference(known)).rstrip() + "\n"
     if (root / "pyproject.toml").exists():
-        found[rooms.PAGE] = rooms.page(root)
+        found[package_map.PAGE] = package_map.page(root)
     return found
 
 
@@ -262,7 +262,7 @@ def _model(model: type) -> Iterator[str]:
             continue
         default, meaning = key.default, _meaning(key)
         if model is Settings:
-            default = "required" if key.name in REQUIRED else _settled(DEFAULTS.get(key.name))
+            default = "required" if key.name in REQUIRED else _default(DEFAULTS.get(key.name))
         if link := LINKS.get((model.__name__, key.name)):
             meaning += f" ([{link}](#{_anchor(link)}))"
         yield f"| `{key.name}` | {default} | {meaning} |"
@@ -333,7 +333,7 @@ def _options(annotation: Any) -> str:
     return next((text for text in found if text), "")
 
 
-def _settled(value: Any) -> str:
+def _default(value: Any) -> str:
     """Return a default of ``cyclery.config.resolve`` as it would be written."""
     return f"`{value['name']}`" if isinstance(value, dict) and "name" in value else _text(value)
 

@@ -1,4 +1,4 @@
-"""The JSON Schemas of records and evidence, for whoever reads results without this package.
+"""JSON Schemas of records and evidence, for readers without this package.
 
 They are made of the types that trainer, judge and report are held to (`cyclery.records`); what
 stands under a key there is its description.

@@ -1,4 +1,4 @@
-"""Real steps of methods on random images, watched: ``cyclery check --method``.
+"""Try methods on random images: ``cyclery check --method``.
 
 Each choice of settings is tried twice, with the random generators of the whole process elsewhere
 the second time, and must compute the same.

@@ -1,4 +1,4 @@
-"""Watches a method's step for what it may not do, and names the line that does it."""
+"""Detect what a method's step must not do, and name the line that does it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REMEDY = "hand its argument `generator` to all that draws (`generator=generator`
 
 
 class Findings:
-    """Mistakes by line of code, each told once: ``file:line: text``."""
+    """Mistakes by line of code, each reported once: ``file:line: text``."""
 
     def __init__(self) -> None:
         self._lines: dict[str, None] = {}

@@ -1,1 +1,1 @@
-"""The engine's speed against training loops written by hand: `cyclery bench`."""
+"""Benchmark the engine against hand-written training loops: ``cyclery bench``."""

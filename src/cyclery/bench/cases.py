@@ -1,7 +1,8 @@
-"""What is measured: networks, batches, methods, and the speed that is the goal. No torch here.
+"""Benchmark cases: networks, batches, methods, and the target speed of each.
 
 A row of the benchmark is a ``Case`` in several ``Variant``s. A case becomes the settings of runs
-of the engine and, for the loop written by hand, a plain ``task``: both train the same thing.
+of the engine and, for the hand-written loop, a plain ``task``: both train the same thing. Nothing
+here imports torch.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ class Case:
         return cast(RunSettings, found)
 
     def task(self, variant: Variant) -> Json:
-        """Return the same for the loop written by hand, but for the ids."""
+        """Return the same for the hand-written loop, but for the ids."""
         return {
             "net": {"name": self.net.name, "settings": self.net.settings},
             **{key: self.manifest[key] for key in ("classes", "max_value", "mean", "std")},

@@ -1,4 +1,4 @@
-"""Train one contender in a process of its own; see ``children``."""
+"""Child process that trains one contender; see ``children``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contenders in processes of their own: several at a time, or one timed from its very start."""
+"""Start contenders as child processes: several at once, or one timed from process start."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Children:
         self.answers()
 
     def close(self) -> None:
-        """Let them end."""
+        """End the processes."""
         for process in self._processes:
             process.communicate()
 

@@ -1,4 +1,4 @@
-"""The command: measure rows, say what came out and store it."""
+"""The command ``cyclery bench``: measure, print and store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Those who train: the loop written by hand, and the engine in all its ways.
+"""The contenders: the hand-written loop, and the engine in each of its modes.
 
 A contender is a function that trains one epoch of each of its runs, or whole runs, and returns
 once the device is done.
@@ -18,7 +18,7 @@ from cyclery.bench import plain
 from cyclery.bench.cases import CLASSES, Case, Variant
 from cyclery.bench.children import Children, spec
 from cyclery.data import splits
-from cyclery.engine.cohort import Cohort, Task, Width
+from cyclery.engine.cohort import Cohort, FixedWidth, Task
 from cyclery.engine.cuda import Graphs, own_stream
 from cyclery.engine.replay import Recorder
 from cyclery.engine.run import Data, Run
@@ -103,7 +103,7 @@ class Engine:
         cohort: Cohort[Callable[[], Task[None]], None] = Cohort(
             begin=lambda task: task(),
             kind=lambda task: "",
-            room=Width(len(tasks)),
+            admission=FixedWidth(len(tasks)),
             place=lambda: next(places),
         )
         for _ in cohort.results(tasks):

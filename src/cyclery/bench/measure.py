@@ -1,4 +1,4 @@
-"""Measure a row: images a second and memory of every variant, and the time to a first step."""
+"""Measure one row: throughput and memory of every variant, and time to the first step."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def tidy(device: torch.device) -> None:
 
 
 def _finished(train: Contender, device: torch.device) -> Contender:
-    """Return what also waits for the device."""
+    """Return a function that also waits for the device."""
     if device.type == "cpu":
         return train
 

@@ -1,4 +1,4 @@
-"""The stored figures as a part of docs/benchmark.md, and as its plot."""
+"""Write the stored figures into docs/benchmark.md, with their plot."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _points(rows: list[Json]) -> list[tuple[str, Json]]:
     ]
 
 
-def _look(name: str) -> Json:
+def _marker(name: str) -> Json:
     """Return the marker of a variant."""
     width = int(name.rpartition(" x ")[2]) if " x " in name else 1
     shape, shade = "o", colour(_WIDTHS.index(width))
@@ -138,7 +138,7 @@ def _legend(page: Page, names: list[str]) -> None:
     ax.set_ylim(lines, 0)
     for index, name in enumerate(names):
         left, row = 0.5 * (index // lines), index % lines
-        ax.plot(left + 0.02, row + 0.5, **_look(name))
+        ax.plot(left + 0.02, row + 0.5, **_marker(name))
         ax.text(left + 0.05, row + 0.5, drawable(name), va="center_baseline")
 
 
@@ -166,7 +166,7 @@ def _panel(page: Page, one: Json) -> None:
         if row["row"] in goals:
             ax.plot(goals[row["row"]], place + 0.68, "|", color=INK, markersize=11)
         for name, variant in _points([row]):
-            spread, look = variant["ratio_to"][LOOP.name], _look(name)
+            spread, look = variant["ratio_to"][LOOP.name], _marker(name)
             ends = (spread["low"], spread["high"])
             ax.plot(ends, [place + 0.68] * 2, color=look["color"], linewidth=1.2)
             ax.plot(spread["median"], place + 0.68, **look)

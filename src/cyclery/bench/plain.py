@@ -1,4 +1,4 @@
-"""Training loops written by hand in plain eager PyTorch: `cyclery bench` measures against them.
+"""Hand-written training loops in plain eager PyTorch, the baseline of the benchmark.
 
 They are what one would write without this package, with the usual care for speed: the data lie on
 the device as uint8, augmentation is batched, the optimiser is torch's with ``foreach``, images and

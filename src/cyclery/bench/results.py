@@ -1,4 +1,4 @@
-"""What the figures say: which goals are met, and all of it as text."""
+"""Evaluate the figures against their goals, and format them as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session of measuring: which rows, in which order, for how long, and what was found."""
+"""A benchmark session: choose rows, measure each, and collect the results."""
 
 from __future__ import annotations
 

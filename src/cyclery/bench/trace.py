@@ -1,4 +1,4 @@
-"""What the host does for a captured run between two ends of an epoch, from a profiler's trace."""
+"""Host activity of a captured run between epoch ends, from a profiler trace."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Call(NamedTuple):
 
 
 def steady_state(case: Case, device: torch.device) -> Json:
-    """Return what ``STEPS`` steps of a captured run took of the host and of the allocator."""
+    """Return the host calls and allocations of ``STEPS`` steps of a captured run."""
     case = replace(case, steps=STEPS + WARM)
     [variant] = captured(1)
     engine = Engine(case, variant, synthetic(case, device), device)
@@ -59,7 +59,7 @@ def steady_state(case: Case, device: torch.device) -> Json:
 
 
 def calls(profiler: profile) -> list[Call]:
-    """Return what the host did."""
+    """Return the events of the host in a trace."""
     return [
         Call(_VERSION.sub("", event.name), event.time_range.start, event.time_range.end)
         for event in profiler.events() or []

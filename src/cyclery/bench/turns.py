@@ -1,6 +1,6 @@
-"""Contenders take turns, so that a machine's mood hits all of them; ratios are made turn by turn.
+"""Measure contenders in turns, so that drift of the machine affects all of them alike.
 
-The first contender is the one that the others are compared with. It has a turn before and after
+The first contender is the baseline. It has a turn before and after
 every round, so that what drifts slowly cancels out.
 """
 

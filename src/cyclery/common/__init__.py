@@ -1,1 +1,1 @@
-"""What every room uses: errors, whole files, locks, seals, signals, words."""
+"""What every package uses: errors, atomic file writes, locks, digests, settings, signals, logs."""

@@ -1,7 +1,7 @@
-"""Lists of SHA-256 sums beside what people read, for ``sha256sum --check`` and for the graph.
+"""SHA-256 lists of tables, pages and PDFs, as ``sha256sum --check`` reads them.
 
-Records, manifests and evidence carry a seal each; tables, pages, TeX and PDF cannot, so a list says
-what their bytes were when they were made. Its last line is the sum of the lines above it.
+Records, manifests and evidence carry a digest of themselves; tables, pages, TeX and PDF cannot, so
+a list has their digests. Its last line is the digest of the lines above it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from cyclery.common.errors import UserError
 from cyclery.common.files import read_errors, read_regular, write_atomic
 from cyclery.common.seals import file_sha256
 
-# The list of a whole folder; that of one table has the table's name.
+# The list of a folder; that of one table has the table's name.
 NAME = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
 
 
 def of_table(table: Path) -> Path:
-    """Return the list beside a table, which vouches for its evidence, too."""
+    """Return the list of a table, which covers its evidence too."""
     return table.with_suffix(".sha256")
 
 
@@ -41,7 +41,7 @@ def _is_near(name: str) -> bool:
 
 
 def listed(path: Path) -> dict[str, str] | None:
-    """Return the sums of a list by name; None where it was cut, altered or lost.
+    """Return the digests of a list by name; None where it was cut, altered or lost.
 
     Raises:
         UserError: it cannot be read now, which says nothing of it.
@@ -84,7 +84,7 @@ def _is(file: Path, expected: str) -> bool:
 
 
 def problem(path: Path, file: Path) -> str:
-    """Return what to say of a file that is not as a list says."""
+    """Return the message about a file that does not match its list."""
     return (
         f"{file}: was altered or lost since it was made ({path.name} lists its SHA-256). "
         "`make reproduce` makes it again, and trains nothing for that."

@@ -1,4 +1,4 @@
-"""Components that are files: each is found by its file's name, so adding one edits no list.
+"""Find components (methods, networks, optimisers, ...) by file name: adding one edits no list.
 
 Methods, networks, optimisers, augmentation ops and the like lie in one package each, one file each.
 Files whose names begin with ``_``, and folders, are what the others share.

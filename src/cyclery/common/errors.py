@@ -1,4 +1,4 @@
-"""The one exception that a user sees: a message, never a traceback."""
+"""``UserError``, the one exception that a user sees, as a message without a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, a lock between processes, clear disk errors."""
+"""Atomic writes, locks between processes, and clear errors of the disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cyclery.common.errors import UserError
 
 _BLOCK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# What lies there is no file: a pipe, a folder, a link that leads to itself.
+# The path is no file: a pipe, a folder, a link that leads to itself.
 _NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -47,9 +47,9 @@ def disk_errors(path: Path, size: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-    """Turn a passing failure to read `path` into a UserError, for it says nothing of the file.
+    """Turn a transient failure to read `path` into a UserError: the file may be intact.
 
-    OSErrors that do are passed on: a FileNotFoundError, and those of what is no regular file.
+    Other OSErrors are passed on: a FileNotFoundError, and those of what is no regular file.
     """
     try:
         yield
@@ -83,7 +83,7 @@ def require_regular(path: Path) -> None:
 
 
 def parse_json(text: bytes | str) -> Any:
-    """Return what a JSON text says; a ValueError also where it nests without end."""
+    """Parse a JSON text; a ValueError also where it is nested too deeply."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -110,7 +110,7 @@ def megabytes(size: int) -> str:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `path` so that it is whole or as it was, also after a crash or on a full disk."""
+    """Write `path` atomically: it is complete or as it was, even after a crash or a full disk."""
     data = content.encode() if isinstance(content, str) else content
     with writing(path, len(data)) as stream:
         stream.write(data)
@@ -118,10 +118,10 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 @contextmanager
 def writing(path: Path, size: int | None = None) -> Iterator[BinaryIO]:
-    """Yield a stream whose content becomes `path` when the block ends well, and nothing else.
+    """Yield a stream whose content replaces `path` atomically when the block succeeds.
 
     The content goes to a temporary name in the same folder, to the disk, and only then to its name.
-    What killed processes left under such names goes first.
+    Temporary files of killed processes are removed first.
     """
     with disk_errors(path, size):
         make_folder(path.parent)
@@ -195,7 +195,7 @@ def lock(path: Path, wait: bool = True) -> Iterator[None]:
     """Hold `path` locked against other processes; wait for whoever holds it, or raise Busy.
 
     The system frees the lock when its process ends, however it ends. The empty file stays:
-    removing it would let a third process lock a new file of the same name beside a waiting second.
+    removing it would let a third process lock a new file of the same name while a second one waits.
     """
     with disk_errors(path):
         make_folder(path.parent)

@@ -1,4 +1,4 @@
-"""How people say things."""
+"""Numbers, durations and text tables as people read them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _IN_URL = re.compile(r"(://)[^/\s]+@")
 
 
 def without_password(text: str) -> str:
-    """Return a text whose addresses show nobody's name and password."""
+    """Return a text with user names and passwords removed from its URLs."""
     return _IN_URL.sub(r"\1***@", text)
 
 

@@ -1,4 +1,4 @@
-"""torch and pydantic, imported when first used.
+"""Lazy imports of torch and pydantic.
 
 Config validation, planning and the run store read the settings of every method, and importing
 torch costs seconds. Modules that those steps import take ``torch`` and ``F`` from here instead, and

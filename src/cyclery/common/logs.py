@@ -1,4 +1,4 @@
-"""Where a command's messages go: the terminal, and all detail to the log file of a job."""
+"""Logging: messages to the terminal, and all detail to the log file of a job."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from cyclery.common.files import disk_errors
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that a full disk cuts short, without a traceback for every line of it."""
+    """A log file that ends quietly on a full disk, without a traceback for every line."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Pass over what the disk did not take: the command itself says that it is full."""
+        """Ignore lines that the disk did not take: the command itself reports a full disk."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 

@@ -1,4 +1,4 @@
-"""A clock that was set back: files from the future are given the present time.
+"""Correct modification times that lie in the future, after a clock was set back.
 
 Snakemake compares the content of inputs where times disagree, so such files repeat nothing. But it
 refuses what a job makes from them as older than its input, until the clock has caught up.
@@ -13,14 +13,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-# Machines of a cluster may differ by so many seconds without a word.
+# Clocks of a cluster may differ by so many seconds.
 TOLERATED = 60.0
 
 
-def settle(folders: Iterable[Path]) -> int:
-    """Give files below folders that are from the future the present time; return how many."""
+def reset_future(folders: Iterable[Path]) -> int:
+    """Set modification times in the future, below folders, to now; return how many."""
     now = time.time()
-    settled = 0
+    reset = 0
     for folder in folders:
         for place, _, names in os.walk(folder):
             for name in names:
@@ -30,5 +30,5 @@ def settle(folders: Iterable[Path]) -> int:
                     found = os.lstat(path)
                     if stat.S_ISREG(found.st_mode) and found.st_mtime > now + TOLERATED:
                         os.utime(path, (now, now))
-                        settled += 1
-    return settled
+                        reset += 1
+    return reset

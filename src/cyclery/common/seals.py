@@ -1,4 +1,4 @@
-"""Seals: a JSON object that carries the SHA-256 of its own content, so that damage is seen."""
+"""JSON objects that carry a SHA-256 digest of their own content, so that damage is detected."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def seal(record: T) -> T:
 
 
 def is_sealed(record: Any) -> bool:
-    """Say whether a record is whole: its digest is that of its content."""
+    """Return whether a record carries the correct digest of its content."""
     if not isinstance(record, dict) or "sha256" not in record:
         return False
     body = {key: value for key, value in record.items() if key != "sha256"}
@@ -32,7 +32,7 @@ def is_sealed(record: Any) -> bool:
 
 
 def is_altered(found: Any) -> bool:
-    """Say whether an object differs from what its seal says; an earlier version's may have none."""
+    """Return whether an object contradicts its digest; an earlier version's may have none."""
     return isinstance(found, dict) and "sha256" in found and not is_sealed(found)
 
 

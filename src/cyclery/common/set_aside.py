@@ -1,4 +1,4 @@
-"""Files that make room are set aside below the results, where no job of the graph removes them."""
+"""Move replaced or damaged files to ``results/set-aside`` instead of deleting them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cyclery.common.files import disk_errors
 
 
 class Aside:
-    """A folder for files that make room; it is made when it is needed, one for each occasion."""
+    """A dated folder for replaced files; it is created with the first file."""
 
     def __init__(self, results: Path) -> None:
         self._results = results

@@ -1,4 +1,4 @@
-"""Read plain settings into a frozen dataclass, or say exactly what is wrong with them.
+"""Validate plain settings against a frozen dataclass, and export its JSON Schema.
 
 A key is declared once, as a field of a frozen dataclass, and everything follows from that: how it
 is validated (by pydantic), its line in the reference page, its place in the JSON Schemas. The
@@ -93,12 +93,12 @@ def read_layer(kind: type, given: Any, where: str, skip: Collection[str] = ()) -
 
 
 def unknown_key(key: Any, known: Collection[str]) -> str:
-    """Return what is said of a key that no field has."""
+    """Return the message about an unknown key."""
     return f"unknown key {key!r:.80}.{nearest(key, known)} Allowed: {choices(known) or 'none'}."
 
 
 def about_quotes(wanted: Any, value: Any) -> str:
-    """Return what to do about a number that stands in quotes, or about text that does not."""
+    """Return a hint about a number in quotes, or about text without them."""
     if wanted is str and not isinstance(value, list | dict | None):
         return " Put it in quotes."
     if wanted in (int, float) and isinstance(value, str):
@@ -114,7 +114,7 @@ def about_quotes(wanted: Any, value: Any) -> str:
 
 
 def checked(check: Callable[[Any, str], Any], schema: Json | None = None) -> Any:
-    """Return what makes ``Annotated[Any, ...]`` a field that a function of its own reads.
+    """Return metadata that make ``Annotated[Any, ...]`` a field which a function validates.
 
     ``check(value, where)`` returns the value to take, or raises a UserError that begins with
     ``where``, the key path. ``schema`` is the JSON Schema of what it takes.
@@ -130,7 +130,7 @@ def declared(kind: Any) -> dict[str, Field[Any]]:
 
 
 def default(item: Field[Any]) -> Any:
-    """Return what a field is where nothing sets it, ``MISSING`` where something must."""
+    """Return the default of a field, ``MISSING`` where it is required."""
     return item.default if item.default_factory is MISSING else item.default_factory()
 
 
@@ -185,13 +185,13 @@ def _required(kind: Any) -> tuple[str, ...]:
 
 @cache
 def _hints(kind: Any) -> dict[str, Any]:
-    # `get_type_hints` evaluates every annotation anew, which a graph of many cells would feel.
+    # `get_type_hints` evaluates every annotation again, which a graph of many cells would feel.
     return get_type_hints(kind, include_extras=True)
 
 
 @cache
 def _adapter(kind: Any, name: str) -> pydantic.TypeAdapter[Any]:
-    """Return what validates a field; made when it is first needed, which takes a moment."""
+    """Return the validator of a field, built at first use, which is slow."""
     annotation = _annotation(_hints(kind)[name], declared(kind)[name].metadata)
     config = pydantic.ConfigDict(strict=True, allow_inf_nan=False)
     return pydantic.TypeAdapter(annotation, config=config)
@@ -274,7 +274,7 @@ def _nested(*kinds: Any) -> Any:
 def _problems(
     error: pydantic.ValidationError, hint: Any, item: Field[Any], where: str
 ) -> list[str]:
-    """Return what pydantic found wrong with a field's value, in the words of its declaration."""
+    """Return pydantic's errors about a field's value, in the terms of its declaration."""
     found: dict[str, str] = {}
     for problem in error.errors(include_url=False):
         kind, value, place, wanted = problem["type"], problem["input"], where, _bare(hint)
@@ -305,7 +305,7 @@ def _problems(
 
 
 def _bare(hint: Any) -> Any:
-    """Return an annotation without what is beside its type, and without None."""
+    """Return an annotation without metadata and without None."""
     while get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     if get_origin(hint) in (Union, UnionType):

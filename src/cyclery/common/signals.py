@@ -1,4 +1,4 @@
-"""A command that is told to stop (SIGTERM) says so and ends with 143, whatever it is doing.
+"""SIGTERM as an exception: a terminated command reports it and exits with code 143.
 
 While runs are trained, ``cyclery.engine.processes.stopping`` takes over: they save where they are.
 """
@@ -15,12 +15,12 @@ EXIT_CODE = 128 + signal.SIGTERM
 
 
 class Terminated(BaseException):
-    """The process was told to end; like KeyboardInterrupt, no handler of errors catches it."""
+    """The process got SIGTERM; like KeyboardInterrupt, no handler of errors catches it."""
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Raise Terminated where SIGTERM comes, which would end the process without a word."""
+    """Raise Terminated on SIGTERM, which would end the process without a message."""
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread may say what a signal does.
         yield

@@ -1,4 +1,4 @@
-"""What source code says, as a hash: comments, docstrings and layout do not count.
+"""Hash of Python source that ignores comments, docstrings and layout.
 
 The same code has the same hash under every version of Python that runs it, so records that were
 made on different machines can be compared.
@@ -18,7 +18,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def source_digest(files: Iterable[Path]) -> str:
-    """Return the hash of what Python files say, by their names and in their order."""
+    """Return the hash of the syntax trees of Python files, with their names, in their order."""
     found = sha256()
     for file in files:
         found.update(f"{file.name}\0".encode())

@@ -1,4 +1,4 @@
-"""The base of every pydantic model of a file that people write."""
+"""Base class of the pydantic models that validate configuration files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cyclery.common.errors import HERE, choices, nearest
 
 
 class Strict(BaseModel):
-    """A model that knows every one of its keys and takes no value of another type."""
+    """A model that refuses unknown keys and values of another type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
@@ -32,5 +32,5 @@ def _said(text: str) -> str:
     return text
 
 
-# What readers are told, a reason above all.
+# Text for readers, such as a reason.
 Text = Annotated[str, Field(min_length=1), AfterValidator(_said)]

@@ -1,4 +1,4 @@
-"""Read YAML into plain values: what configuration needs of it, and one clear message for the rest.
+"""A safe YAML parser for configuration, with one clear message for what it does not accept.
 
 Values are built from the parser's events as these come. Nothing is composed or constructed by
 PyYAML, whose C part calls itself for every bracket, so that no text can exhaust the stack, multiply
@@ -47,7 +47,7 @@ _PLAIN = (None, "")
 
 
 class Odd(ValueError):
-    """A number that readers of YAML take for different ones, or one that is too long."""
+    """A number that YAML readers disagree about, or one that is too long."""
 
 
 def scalar(text: str) -> Any:

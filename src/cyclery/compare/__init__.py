@@ -1,1 +1,1 @@
-"""Two sets of results beside each other: the command ``cyclery compare``."""
+"""Compare two sets of results: the command ``cyclery compare``."""

@@ -1,4 +1,4 @@
-"""Compare two sets of results: before and after a change, CPU and GPU, two laboratories.
+"""Paired or Welch tests between two sets of results, arm by arm, and changed verdicts.
 
 Verdicts stand side by side. An arm's means are compared by the paired t test over the seeds that
 both sets have, if both trained it with the same configuration, because the same seed is then the

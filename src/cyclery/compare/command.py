@@ -1,4 +1,4 @@
-"""The command ``cyclery compare``: two sets of results as tables of plain text, or as JSON."""
+"""The command ``cyclery compare``: plain-text tables, or JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comparing two sets of results gives: printed as text, or as JSON with ``--json``."""
+"""Types of a comparison's result, as ``--json`` prints it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Effect(TypedDict):
 
 
 class Verdicts(TypedDict):
-    """What one set says of a claim."""
+    """The verdict of one set on a claim."""
 
     verdict: Verdict
     statement: str
@@ -77,7 +77,7 @@ class Sides(TypedDict):
 
 
 class Found(TypedDict):
-    """Two sets of results beside each other."""
+    """The result of comparing two sets."""
 
     schema: int
     a: str

@@ -1,4 +1,4 @@
-"""Read a set of results to compare: a folder ``results/<tier>``, or a file out of one.
+"""Read a set of results to compare: a folder ``results/<tier>``, or one file of it.
 
 A table (``tables/<paper>.csv``) names the runs of each arm, records (``records/**/*.jsonl``) hold
 their figures, settings and versions, evidence (``evidence/<paper>.json``) the verdicts. Each serves
@@ -37,7 +37,7 @@ OWN_TO_RUN = ("seed", "parents", "range")
 
 @dataclass(frozen=True)
 class Run:
-    """One run: where a record is there it speaks, else the row of a table or of the evidence."""
+    """One run, from its record if there is one, else from a row of a table or of the evidence."""
 
     seed: int
     key: str | None
@@ -125,7 +125,7 @@ def _instead(path: Path) -> str:
 
 def _read_table(file: Path, found: ResultSet) -> None:
     paper = file.stem.partition(".")[0]
-    # One from elsewhere may have no list, and no evidence beside it.
+    # One from elsewhere may have no list, and no evidence next to it.
     listing = checksums.of_table(file)
     checksums.require(listing, [file, listing])
     try:

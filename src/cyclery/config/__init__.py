@@ -1,1 +1,1 @@
-"""Typed configuration: models, loading, and the documents generated from them."""
+"""Typed configuration: models, loading, resolution of layers, and JSON Schemas."""

@@ -1,4 +1,4 @@
-"""Checks of what schedules come to: every value of a run, where a layer shows only its own keys.
+"""Check all values that a run's schedules take, once its layers are merged.
 
 Defaults of a schedule, products, factors above 1 and cool-downs reach values that nobody wrote.
 """

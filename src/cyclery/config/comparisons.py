@@ -1,4 +1,4 @@
-"""What a comparison of a claim may be: a difference of two arms, or a contrast of several.
+"""Models of a claim's comparisons: a difference of two arms, or a contrast of several.
 
 A contrast is one number for each seed, so what is done with differences is done with it, too.
 """

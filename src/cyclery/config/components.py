@@ -1,4 +1,4 @@
-"""Components (networks, heads, methods, optimisers) and quantities: what may stand in one layer."""
+"""Validate names and settings of components and quantities in one configuration layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where results and data may lie: anywhere but among what a project is made of."""
+"""Check the ``results`` and ``data`` folders: neither may lie among a project's sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read the configuration files into validated models."""
+"""Load and validate the configuration files of a project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Units and margins of comparisons: two metrics are compared only where they have one unit."""
+"""Check units and margins: compared metrics must share a unit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The models that every configuration file is validated against.
+"""Pydantic models of the configuration files.
 
 They are the single source: JSON Schemas and the reference page are generated from them
 (``cyclery docs``), and an unknown key, a wrong type or an impossible value stops before any job.
@@ -92,13 +92,13 @@ class ParentRef(Strict):
     arm: str = Field(description="`arm`, `experiment/arm` or `paper/experiment/arm`")
     seeds: SeedChoice = Field(
         "same",
-        description="`same`: seed s of it; `other`: the same recipe on the same samples, drawn "
-        "anew with all its ancestors; or `nested` or `members`",
+        description="`same`: seed s of it; `other`: the same recipe on the same samples with "
+        "new random draws, for all its ancestors too; or `nested` or `members`",
     )
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
-        """Let the name stand for the whole."""
+        """Allow the name alone."""
         found = handler.resolve_ref_schema(handler(core))
         return {"anyOf": [{"type": "string"}, found]}
 

@@ -1,4 +1,4 @@
-"""Layer configuration into the settings of an arm: complete, canonical and checked.
+"""Merge the configuration layers of an arm into complete, canonical, validated settings.
 
 The result is the plain dict that is hashed into run keys and that the trainer runs on. Two ways
 of writing the same thing give the same dict.

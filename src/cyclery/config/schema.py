@@ -1,4 +1,4 @@
-"""JSON Schemas of the configuration files, for editors, from the models and component settings.
+"""JSON Schemas of the configuration files, generated from models and component settings.
 
 A schema is as strict as one file alone allows: names, keys, types and limits. What needs the other
 files, or the run, is for ``cyclery check``.

@@ -1,4 +1,4 @@
-"""The settings of a run, as every layer of configuration (tier, paper, experiment, arm) has them.
+"""Model of a run's settings, which tier, paper, experiment and arm may each set.
 
 A layer is checked by itself as far as that goes: names, keys, types and limits. What depends on
 several layers (a batch within its split, a network that suits the images) is checked once they
@@ -231,7 +231,7 @@ class Settings(Strict):
     init_share: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
         description="share of the parent's weights and buffers at the start; the rest is fresh, "
-        "and batch norm's statistics are then measured anew (default 1)",
+        "and batch norm's statistics are then measured again (default 1)",
     )
     draw: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,

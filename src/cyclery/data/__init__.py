@@ -1,1 +1,1 @@
-"""Datasets: what there is, how it is fetched, prepared, checked and split."""
+"""Datasets: registry, download, preparation, verification and splits."""

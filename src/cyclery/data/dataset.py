@@ -1,4 +1,4 @@
-"""What is declared of a dataset, one YAML file each in ``config/datasets``.
+"""Types of a dataset's declaration, one YAML file each in ``config/datasets``.
 
 A dataset comes from raw files that are pinned by checksums, or from a folder of images with one
 folder for each class. Its ``identity`` enters the run keys, so it follows from what the images are

@@ -1,11 +1,11 @@
-"""Datasets that are folders of images: a folder for each class, or train and test with such.
+"""Datasets from folders of images: one folder per class, with or without train and test.
 
 Classes are numbered in the order of their names, and images of a class come in the order of theirs.
 What such a dataset is follows from the names and contents of its images (`Listing.sha256`).
-Planning asks for that every time and reads no image for it: it looks at names, sizes and times of
-modification, and where these are as they were, takes the hash that it found then. Preparation
-reads every image and refuses what has another hash, so prepared data is what its hash says. What
-planning cannot see is an edit that keeps size and time; the next preparation does.
+Planning needs that hash every time and reads no image for it: it compares names, sizes and times of
+modification with those in a cache file and, where they are equal, takes the cached hash.
+Preparation reads every image and refuses another hash, so prepared data match their hash. An edit
+that keeps size and time is missed by planning and found by the next preparation.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 # Pillow's formats that lose nothing, by the endings of their files.
 FORMATS = {".png": "PNG", ".bmp": "BMP"}
-# Folders that are no classes, where there is nothing beside them.
+# Folders that are no classes, where there are no others next to them.
 TRAIN, TEST = "train", "test"
 # No image of the largest shape that a dataset may have is larger as a file.
 MOST_BYTES = 64_000_000
-# What Pillow calls pixels that become grey (1 channel) or colour (3) without a loss.
+# Pillow's modes of pixels that become grey (1 channel) or colour (3) without a loss.
 MODES = {1: ("L", "1"), 3: ("RGB", "L", "P", "1")}
 
 
@@ -55,7 +55,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds: classes in order, and images in the order of the prepared rows."""
+    """The content of a folder: classes in order, and images in the order of the prepared rows."""
 
     place: Path
     classes: tuple[str, ...]
@@ -69,7 +69,7 @@ class Listing:
         return tuple(found)
 
     @cached_property
-    def looks(self) -> str:
+    def fingerprint(self) -> str:
         """SHA-256 (hex) of names, sizes and times of modification."""
         lines = (f"{image.name}\0{image.size}\0{image.time}\n" for image in self.images)
         return sha256("".join(lines).encode()).hexdigest()
@@ -85,8 +85,8 @@ def content(images: Mapping[str, str]) -> str:
     return _hash("".join(lines).encode())
 
 
-def look(place: Path) -> Listing:
-    """Return what lies in a folder, without reading an image.
+def list_images(place: Path) -> Listing:
+    """Return the classes and images in a folder, without reading an image.
 
     Raises:
         UserError: it is no folder of classes; the message begins with what is wrong.
@@ -176,20 +176,20 @@ def _is_image(name: str) -> bool:
 
 
 def memo(root: Path, name: str) -> Path:
-    """Return the file that remembers the hash of a dataset's folder, and how that looked then."""
+    """Return the cache file of a dataset's folder: its hash, and the fingerprint it belongs to."""
     return root / ".cyclery" / f"{name}.folder.json"
 
 
-def remembered(listing: Listing, file: Path) -> str:
-    """Return the hash of a folder: the remembered one where it looks as it did, or a new one."""
+def cached_sha256(listing: Listing, file: Path) -> str:
+    """Return the hash of a folder, from the cache where its fingerprint is unchanged."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = parse_json(read_regular(file))
-        if kept["looks"] == listing.looks and len(kept["sha256"]) == 64:
-            return str(kept["sha256"])
+        entry = parse_json(read_regular(file))
+        if entry["looks"] == listing.fingerprint and len(entry["sha256"]) == 64:
+            return str(entry["sha256"])
     found = listing.sha256()
-    # Where nothing can be kept, every planning reads the images again.
+    # Where the cache cannot be written, every planning reads the images again.
     with suppress(UserError, OSError):
-        write_atomic(file, json.dumps({"looks": listing.looks, "sha256": found}) + "\n")
+        write_atomic(file, json.dumps({"looks": listing.fingerprint, "sha256": found}) + "\n")
     return found
 
 
@@ -203,7 +203,7 @@ def read(dataset: Dataset) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     import numpy as np
 
     assert dataset.place is not None and dataset.memo is not None
-    listing = look(dataset.place)
+    listing = list_images(dataset.place)
     images = np.empty((len(listing.images), *dataset.shape), dtype=np.uint8)
     hashes = {}
     for index, each in enumerate(listing.images):
@@ -212,7 +212,7 @@ def read(dataset: Dataset) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         hashes[each.name] = _hash(data)
         images[index] = _decoded(data, path, dataset.shape)
     if content(hashes) != dataset.images_sha256:
-        # Whoever looks next reads everything.
+        # The next planning then reads every image.
         dataset.memo.unlink(missing_ok=True)
         raise UserError(
             f"{dataset.place}: its images have changed since the job was planned; run the same "
@@ -252,7 +252,7 @@ def _decoded(data: bytes, path: Path, shape: tuple[int, int, int]) -> NDArray[np
 
 
 def _loses(image: ImageFile) -> bool:
-    """Tell whether plain pixels would lose something: frames, transparency, or 16 bits."""
+    """Return whether 8-bit pixels would lose something: frames, transparency, or 16 bits."""
     wide = any("16" in str(tile[3]) for tile in image.tile)
     return getattr(image, "n_frames", 1) > 1 or "transparency" in image.info or wide
 

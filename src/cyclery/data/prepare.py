@@ -1,4 +1,4 @@
-"""Preparation: raw files to one safetensors file and a small manifest that vouches for it.
+"""Preparation: raw files to one safetensors file and a manifest with its checksums.
 
 The large file holds ``images`` (uint8 [N, C, H, W]) and ``labels`` (int64 [N]); a row's position is
 its id for ever: official training rows first, then official test rows, in file order. The manifest
@@ -69,7 +69,7 @@ def prepare(
     """
     path = folder / f"{dataset.name}.safetensors"
     with lock(_lock_path(path)):
-        with suppress(UserError):  # absent, stale or damaged: made anew below
+        with suppress(UserError):  # absent, stale or damaged: made again below
             manifest = read_manifest(manifest_path, dataset)
             if _data_path(manifest_path, manifest).resolve() == path.resolve():
                 _open(manifest_path, manifest)
@@ -119,7 +119,7 @@ def load_or_remake(
 
 
 def read_manifest(path: Path, dataset: Dataset | None = None) -> Manifest:
-    """Return a manifest that is whole, and ``dataset``'s where that is given, without the data."""
+    """Return a manifest, its digest verified, and that it is ``dataset``'s where that is given."""
     try:
         manifest = parse_json(read_regular(path))
     except FileNotFoundError:
@@ -192,7 +192,7 @@ def _make(
 
 
 def _check(dataset: Dataset, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-    """Refuse arrays that are not what is declared of the dataset."""
+    """Refuse arrays that do not match the dataset's declaration."""
     rows = dataset.train + dataset.test
     if images.shape != (rows, *dataset.shape) or labels.shape != (rows,):
         raise UserError(
@@ -245,7 +245,7 @@ def _moments(images: NDArray[np.uint8], max_value: int) -> tuple[list[float], li
 
 
 def _open(manifest_path: Path, manifest: Manifest) -> Arrays:
-    """Load the large file and hold it against its manifest."""
+    """Load the large file and verify it against its manifest."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -282,5 +282,5 @@ def _data_path(manifest_path: Path, manifest: Manifest) -> Path:
 
 
 def _lock_path(path: Path) -> Path:
-    """Return the lock beside the large file."""
+    """Return the lock file of the large file."""
     return path.with_name(f".{path.name}.lock")

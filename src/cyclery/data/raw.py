@@ -1,4 +1,4 @@
-"""Raw files: found on this machine or downloaded, and never used unverified."""
+"""Find or download raw files, and verify their checksums before use."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _open_verified(path: Path, raw: RawFile) -> BinaryIO:
 
 
 def _unpack(content: bytes) -> bytes:
-    """Return what a gzip file holds, or the content itself where it is not packed."""
+    """Return the content of a gzip file, or the data itself where it is not compressed."""
     if not content.startswith(_GZIP_MAGIC):
         return content
     try:

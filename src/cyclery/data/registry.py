@@ -1,4 +1,4 @@
-"""The datasets of a project, found by the names of their files in ``config/datasets``."""
+"""Registry of a project's datasets, found by file name in ``config/datasets``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDER = Path("config/datasets")
 
 
 class Datasets(Mapping[str, Dataset]):
-    """The datasets of a project by name; a file is read, and a folder listed, when asked for.
+    """The datasets of a project by name; a file is read, and a folder listed, at first use.
 
     Args:
         root: the project's root.
@@ -54,7 +54,7 @@ class Datasets(Mapping[str, Dataset]):
         return self._found[name]
 
     def declared(self, name: str) -> DatasetFile:
-        """Return what the file of a dataset says, without a look at its folder."""
+        """Return the declaration in a dataset's file, without reading its folder."""
         if name not in self._files:
             raise UserError(unknown_dataset(name, self))
         if name not in self._declared:
@@ -64,13 +64,13 @@ class Datasets(Mapping[str, Dataset]):
         return self._declared[name]
 
     def _counted(self, name: str, declared: DatasetFile) -> Dataset:
-        """Return a dataset whose images lie in a folder, with what a look at that finds."""
+        """Return a dataset whose images lie in a folder, with the content of that."""
         given = Path(str(declared.folder)).expanduser()
         place = given if given.is_absolute() else self._root / given
         memo = folders.memo(self._root, name)
         try:
-            listing = folders.look(place)
-            found = folders.remembered(listing, memo)
+            listing = folders.list_images(place)
+            found = folders.cached_sha256(listing, memo)
         except UserError as error:
             raise UserError(f"{self._files[name]}: folder: {error}") from None
         counted = {

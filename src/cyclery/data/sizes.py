@@ -1,4 +1,4 @@
-"""How many rows a split has, from the numbers in its settings alone.
+"""Sizes of a split's parts, from its settings alone.
 
 Planning checks every split with `counts`, long before the data is there; `cyclery.data.splits`
 draws the rows with the same checks. Neither numpy nor torch is imported here.

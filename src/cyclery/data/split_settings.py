@@ -1,4 +1,4 @@
-"""The settings of a split, declared once: layers of configuration, planning and training read them.
+"""Settings of a split, declared once for configuration, planning and training.
 
 Neither numpy nor torch is imported here.
 """

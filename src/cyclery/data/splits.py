@@ -1,4 +1,4 @@
-"""Splits: which rows are trained, validated and tested on, as a pure function of data and seed.
+"""Splits into training, validation and test rows, a pure function of data and seed.
 
 Every draw is keyed: a row's rank comes from (seed, purpose, row), so a change of one part of the
 settings disturbs the other draws as little as it can. Ranks are raw output of PCG64, which numpy

@@ -1,6 +1,7 @@
-"""The training engine: schedules are tensors, a step is a pure function, a run is a replay.
+"""The training engine: resolved settings in, records and weights out.
 
-It runs on resolved settings (plain dicts) and needs only numpy, torch and safetensors.
+Schedules are tensors, a step is a pure function, and a run replays captured steps. Settings are
+plain dicts; only numpy, torch and safetensors are needed.
 """
 
 # Raised whenever the engine computes something else from the same settings; part of every run key.

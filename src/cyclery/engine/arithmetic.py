@@ -1,4 +1,4 @@
-"""How a run computes: threads, determinism, precision."""
+"""Numerical environment of a run: threads, determinism, precision."""
 
 from __future__ import annotations
 

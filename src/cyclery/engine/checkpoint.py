@@ -1,4 +1,4 @@
-"""Weights and resume points as safetensors: nothing is ever unpickled."""
+"""Checkpoints and resume points as safetensors; nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def load_weights(path: Path, digest: str | None = None) -> dict[str, Tensor]:
         raise UserError(f"{path}: the checkpoint is missing; train its run again") from None
     except (SafetensorError, OSError) as error:
         raise UserError(
-            f"{path}: not a whole safetensors file ({error}); delete its folder to train it again"
+            f"{path}: not a complete safetensors file ({error}); delete its folder to train it "
+            "again"
         ) from None
 
 
@@ -59,7 +60,7 @@ class ResumePoint:
 
 
 def save_state(run: Run, path: Path, stamp: str, seconds: float) -> None:
-    """Write a resume point. ``stamp`` says what the run is made from."""
+    """Write a resume point. ``stamp`` identifies the run and its inputs."""
     state = run.state()
     head = {
         "stamp": stamp,

@@ -1,4 +1,4 @@
-"""Runs that take turns in one process.
+"""Train several runs concurrently in one process, as generators that take turns.
 
 A run's training is a generator that pauses wherever the host may turn to another run: after each
 step that it has launched, and while it waits for the device. Alone it is drained; on a GPU several
@@ -29,18 +29,18 @@ IDLE_SECONDS = 2e-4
 
 
 class Pause(Enum):
-    """Why a run lets others have their turn."""
+    """Why a task yields to the other runs."""
 
     NEXT = auto()
     """It has more to launch at once."""
     WAIT = auto()
     """It can do nothing until the device, or another process, has gone on."""
-    SETTLED = auto()
-    """It holds all the memory that it will ever need; said once."""
+    ALLOCATED = auto()
+    """It has allocated all the memory that it will ever need; yielded once."""
 
 
 Task = Generator[Pause, None, R]
-# Makes what a task is resumed within: its stream.
+# The context that a task is resumed in: its CUDA stream.
 Place = Callable[[], contextlib.AbstractContextManager[Any]]
 
 
@@ -55,146 +55,146 @@ def drain(task: Task[R]) -> R:
             return result
 
 
-class Room(Protocol):
-    """What decides whether another run fits beside those that are there."""
+class Admission(Protocol):
+    """Decides how many runs are trained at the same time."""
 
-    def admits(self, kind: str, seats: int) -> bool:
-        """Say whether a run of this kind may start beside ``seats`` others."""
+    def admits(self, kind: str, active: int) -> bool:
+        """Say whether a run of this kind may start while ``active`` others run."""
 
-    def starts(self, kind: str) -> None:
-        """Hear that a run starts."""
+    def started(self, kind: str) -> None:
+        """Called when a run starts."""
 
-    def settled(self, kind: str) -> None:
-        """Hear that a run holds all that it needs."""
+    def allocated(self, kind: str) -> None:
+        """Called when a run has allocated all that it needs."""
 
-    def leaves(self, kind: str, settled: bool) -> None:
-        """Hear that a run is over."""
+    def ended(self, kind: str, allocated: bool) -> None:
+        """Called when a run is over."""
 
-    def overflows(self, error: BaseException, seats: int) -> bool:
-        """Say whether an error means that a run was too many beside ``seats`` others.
+    def overflows(self, error: BaseException, active: int) -> bool:
+        """Say whether an error means that one run more than ``active`` does not fit.
 
-        Then no more than these are admitted from now on.
+        If so, at most ``active`` are admitted from now on.
         """
 
 
 @dataclass(eq=False)
-class _Seat(Generic[Job, R]):
+class _Active(Generic[Job, R]):
     job: Job
     kind: str
     task: Task[R]
     place: Place
-    settled: bool = False
+    allocated: bool = False
 
 
 class Cohort(Generic[Job, R]):
-    """Takes jobs side by side, as many as ``room`` admits, and refills every place that is left.
+    """Trains jobs concurrently, as many as ``admission`` allows, and starts one where one ends.
 
-    ``begin`` makes a job's task, ``kind`` says which jobs need as much as one another, ``place``
-    gives a task its stream.
+    ``begin`` makes a job's task, ``kind`` names jobs that need the same memory, ``place``
+    makes the context of a task, its stream.
     """
 
     def __init__(
         self,
         begin: Callable[[Job], Task[R]],
         kind: Callable[[Job], str],
-        room: Room,
+        admission: Admission,
         place: Callable[[], Place],
     ) -> None:
-        self._begin, self._kind, self._room, self._place = begin, kind, room, place
+        self._begin, self._kind, self._admission, self._place = begin, kind, admission, place
         # Streams are few, so those of runs that are done serve again.
         self._places: list[Place] = []
-        self._seats: list[_Seat[Job, R]] = []
+        self._active: list[_Active[Job, R]] = []
 
     @property
     def size(self) -> int:
-        """How many jobs are side by side now."""
-        return len(self._seats)
+        """How many jobs are in training now."""
+        return len(self._active)
 
     def results(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, R | Failure]]:
         """Yield each job with its result when it is there, or with why its run failed.
 
-        Where another error comes, those beside it are finished before it is raised; none is begun.
+        Another error is raised once the runs in training are finished; no further one is begun.
         """
         waiting, failure = deque(jobs), None
         try:
-            while self._seats or (waiting and failure is None):
+            while self._active or (waiting and failure is None):
                 while waiting and failure is None:
                     kind = self._kind(waiting[0])
-                    if not self._room.admits(kind, len(self._seats)):
+                    if not self._admission.admits(kind, len(self._active)):
                         break
                     job = waiting.popleft()
-                    self._room.starts(kind)
+                    self._admission.started(kind)
                     place = self._places.pop() if self._places else self._place()
-                    self._seats.append(_Seat(job, kind, self._begin(job), place))
+                    self._active.append(_Active(job, kind, self._begin(job), place))
                 busy = False
                 failed: list[tuple[Job, Failure]] = []
-                for seat in list(self._seats):
+                for run in list(self._active):
                     try:
-                        with seat.place():
-                            pause = next(seat.task)
+                        with run.place():
+                            pause = next(run.task)
                     except StopIteration as stop:
-                        self._leave(seat)
-                        yield seat.job, stop.value
+                        self._leave(run)
+                        yield run.job, stop.value
                         busy = True
                         continue
                     except Exception as error:
                         _forget(error)
-                        self._leave(seat)
-                        if self._seats and self._room.overflows(error, len(self._seats)):
-                            log.info("a run did not fit beside %d others", len(self._seats))
-                            waiting.appendleft(seat.job)
+                        self._leave(run)
+                        if self._active and self._admission.overflows(error, len(self._active)):
+                            log.info("a run did not fit beside %d others", len(self._active))
+                            waiting.appendleft(run.job)
                         elif isinstance(error, RunFailed):
-                            failed.append((seat.job, error.failure))
+                            failed.append((run.job, error.failure))
                         else:
                             failure = failure or error
                         continue
                     busy |= pause is not Pause.WAIT
-                    if pause is Pause.SETTLED:
-                        seat.settled = True
-                        self._room.settled(seat.kind)
+                    if pause is Pause.ALLOCATED:
+                        run.allocated = True
+                        self._admission.allocated(run.kind)
                 yield from failed
                 if not busy and not failed:
                     time.sleep(IDLE_SECONDS)
         finally:
-            # Whoever listens may stop listening: locks are released, nothing is half done.
-            for seat in list(self._seats):
-                seat.task.close()
-                self._leave(seat)
+            # The caller may stop iterating: locks are released, nothing is left half done.
+            for run in list(self._active):
+                run.task.close()
+                self._leave(run)
         if failure is not None:
             raise failure
 
-    def _leave(self, seat: _Seat[Job, R]) -> None:
-        self._seats.remove(seat)
-        self._places.append(seat.place)
-        seat.task.close()
-        self._room.leaves(seat.kind, seat.settled)
+    def _leave(self, run: _Active[Job, R]) -> None:
+        self._active.remove(run)
+        self._places.append(run.place)
+        run.task.close()
+        self._admission.ended(run.kind, run.allocated)
 
 
 def _forget(error: BaseException) -> None:
-    """Let go of what the frames of an error hold: the run that failed, and its memory."""
+    """Release what the frames of an error hold: the run that failed, and its memory."""
     for each in chain(error):
         traceback.clear_frames(each.__traceback__)
 
 
-class Width:
-    """Room for a fixed number of runs."""
+class FixedWidth:
+    """Admission of a fixed number of runs."""
 
     def __init__(self, width: int) -> None:
         self._width = width
 
-    def admits(self, kind: str, seats: int) -> bool:
+    def admits(self, kind: str, active: int) -> bool:
         """Say whether there are fewer than the width."""
-        return seats < self._width
+        return active < self._width
 
-    def starts(self, kind: str) -> None:
+    def started(self, kind: str) -> None:
         """Do nothing."""
 
-    def settled(self, kind: str) -> None:
+    def allocated(self, kind: str) -> None:
         """Do nothing."""
 
-    def leaves(self, kind: str, settled: bool) -> None:
+    def ended(self, kind: str, allocated: bool) -> None:
         """Do nothing."""
 
-    def overflows(self, error: BaseException, seats: int) -> bool:
-        """Never mind: whoever sets a width is told when it is too large."""
+    def overflows(self, error: BaseException, active: int) -> bool:
+        """Return False: a width that was set and is too large is an error."""
         return False

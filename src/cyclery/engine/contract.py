@@ -1,4 +1,4 @@
-"""What a method's step must return, said in one message where it returns something else."""
+"""Check what a method's step returns, and explain what is wrong in one message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine asks of CUDA: capture and replay, memory, and reading without waiting.
+"""CUDA graphs, streams, memory-based admission of runs, and reads that do not block.
 
 Each run is warmed up and captured on its own stream. Captured on one shared stream, runs that are
 replayed side by side would share a library's workspace and corrupt each other in silence.
@@ -45,7 +45,7 @@ class Graphs:
     def __call__(
         self, function: Callable[[], T], generators: Iterable[torch.Generator]
     ) -> tuple[Callable[[], None], T]:
-        """Return what replays the function, and the result that each replay writes anew.
+        """Return a function that replays the captured one, and the result that it overwrites.
 
         Raises a RuntimeError where an operation cannot be captured.
         """
@@ -80,7 +80,7 @@ class Lookahead:
             self._marks.append(mark)
 
     def full(self) -> bool:
-        """Say whether the device has enough to do for now."""
+        """Return whether the device has enough steps queued."""
         while self._marks and self._marks[0].query():
             self._marks.popleft()
         return len(self._marks) >= MARKS
@@ -100,7 +100,7 @@ def fetch(tensor: Tensor) -> Task[Any]:
 
 
 def own_stream(device: torch.device) -> Place:
-    """Return what resumes a run within a stream of its own; nothing on a CPU."""
+    """Return the context of a run: a new CUDA stream, or nothing on a CPU."""
     if device.type == "cpu":
         return contextlib.nullcontext
     stream = torch.cuda.Stream(device)
@@ -109,8 +109,8 @@ def own_stream(device: torch.device) -> Place:
     return lambda: torch.cuda.stream(stream)
 
 
-class Memory:
-    """Room for as many runs as free memory holds; a kind's need is read off its first run.
+class FreeMemory:
+    """Admission of as many runs as free memory holds; each kind is measured on its first run.
 
     ``processes`` is how many share the device.
     """
@@ -121,50 +121,50 @@ class Memory:
         # Reserved memory when a run started, of runs whose need shows only later.
         self._open: list[tuple[str, int]] = []
 
-    def admits(self, kind: str, seats: int) -> bool:
-        """Say whether what is free holds this run, besides what others have yet to take."""
-        if seats == 0:
+    def admits(self, kind: str, active: int) -> bool:
+        """Say whether free memory holds this run and what active runs have yet to allocate."""
+        if active == 0:
             return True
-        if seats >= self._most:
+        if active >= self._most:
             return False
         free, total = self._free()
         if kind not in self._need:
-            # Its need is unknown: alone in settling, so that it can be measured.
+            # Its need is unknown: it allocates alone, so that it can be measured.
             return not self._open and free >= total // 4
         promised = sum(self._need.get(other, 0) for other, _ in self._open)
         return free - promised >= RESERVE * self._need[kind]
 
-    def starts(self, kind: str) -> None:
-        """Note what was taken before the run."""
+    def started(self, kind: str) -> None:
+        """Note the memory that was reserved before the run."""
         self._open.append((kind, self._reserved()))
 
-    def settled(self, kind: str) -> None:
-        """Read the run's need off what is taken now; those that settle together are one too much.
+    def allocated(self, kind: str) -> None:
+        """Take the memory reserved since the run's start as its need.
 
-        So the estimate errs on the safe side.
+        Runs that allocate at the same time count for each other, so the estimate is never too low.
         """
         before = self._close(kind)
         self._need.setdefault(kind, max(self._reserved() - before, 1))
 
-    def leaves(self, kind: str, settled: bool) -> None:
-        """Give back what the run held."""
-        if not settled:
+    def ended(self, kind: str, allocated: bool) -> None:
+        """Release what the run held."""
+        if not allocated:
             self._close(kind)
         before = self._reserved()
         self._release()
-        # What another run gave back must not hide what those that are still settling have taken.
+        # What another run gave back must not hide what those that are still allocating have taken.
         freed = before - self._reserved()
         self._open = [(other, base - freed) for other, base in self._open]
 
-    def overflows(self, error: BaseException, seats: int) -> bool:
-        """Admit no more than the ``seats`` that are left from now on where memory ran out."""
+    def overflows(self, error: BaseException, active: int) -> bool:
+        """Return whether memory ran out; then at most ``active`` runs are admitted from now on."""
         if not any(isinstance(each, torch.OutOfMemoryError) for each in chain(error)):
             return False
-        self._most = max(1, seats)
+        self._most = max(1, active)
         return True
 
     def _close(self, kind: str) -> int:
-        """Forget a run that was settling; return what was taken before it."""
+        """Forget a run that was allocating; return what was reserved before it."""
         at = next(i for i, (other, _) in enumerate(self._open) if other == kind)
         return self._open.pop(at)[1]
 

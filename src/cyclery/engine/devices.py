@@ -1,4 +1,4 @@
-"""What computes: a CPU, or a GPU of which this process holds a slot meanwhile."""
+"""Choose the device of a job: the CPU, or a GPU with a free slot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def taken(execution: Execution) -> Iterator[torch.device]:
-    """Yield the device that is wanted; of the GPUs that there may be one with a slot free."""
+    """Yield the configured device; of several GPUs one with a free slot, held meanwhile."""
     import torch
 
     wanted: str = execution.device

@@ -1,4 +1,4 @@
-"""Networks on samples that are not augmented: figures, and what parents say before a run begins."""
+"""Evaluate networks on samples without augmentation; answers of parents before training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH = 1000
 
 
 class Evaluation:
-    """The networks of a run on the parts of its split, whose ``ids`` have names."""
+    """Evaluates the networks of a run on the parts of its split, given by name in ``ids``."""
 
     def __init__(
         self,
@@ -51,13 +51,13 @@ class Evaluation:
 
     @torch.no_grad()
     def outputs(self, net: nn.Module, ids: Tensor) -> Tensor:
-        """Return what a network, in the mode that it is in, makes of samples [N], float32."""
+        """Return the outputs of a network, in its present mode, for samples [N], float32."""
         return torch.cat(list(self._chunks(net, ids)))
 
     def rehearse(self) -> None:
-        """Make one pass of what the last figures take, which are not captured.
+        """Run once what the final figures need, which is not captured.
 
-        So that the memory they need is held before other runs are let in beside this one.
+        So that the memory they need is held before other runs are admitted.
         """
         few = self._ids["train"][:BATCH]
         main, reference = self._networks.evaluated[0], self._networks.reference
@@ -103,7 +103,7 @@ class Evaluation:
 
 
 class Begun(Protocol):
-    """What of a run `Beginning` reads."""
+    """The attributes of a run that `Beginning` reads."""
 
     @property
     def settings(self) -> RunSettings:
@@ -127,14 +127,14 @@ class Begun(Protocol):
 
     @property
     def evaluator(self) -> Evaluation:
-        """Return what evaluates its networks."""
+        """Return the evaluator of its networks."""
 
     def split(self, settings: SplitChoice, seed: int) -> dict[str, np.ndarray[Any, Any]]:
         """Return the ids of the parts of a split of its data."""
 
 
 class Beginning:
-    """What a method may ask of a run before it is trained (``begin`` in a method's file).
+    """What a method's ``begin`` hook may use of a run before it is trained.
 
     ``ids`` [N] and ``y`` [N] are the labelled training samples.
     """

@@ -1,4 +1,4 @@
-"""How a job trains its runs: keys of the main file that the engine takes, declared once.
+"""Execution settings that do not change results: device, processes, runs side by side, ...
 
 None of them changes what a run computes, so none is part of a run key.
 """

@@ -1,4 +1,4 @@
-"""Final weights out of the run store, for the rule ``checkpoint``."""
+"""Export final weights from the run store, for the rule ``checkpoint``."""
 
 from __future__ import annotations
 

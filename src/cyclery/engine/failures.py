@@ -1,4 +1,4 @@
-"""A run that failed: it is named, the others of its job go on, and the job says so at its end."""
+"""Isolate and report failed runs: the other runs of the job go on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Diverged(Exception):
 
 
 class RunFailed(Exception):
-    """What ended one run and says nothing about the others."""
+    """An error that ends one run and does not concern the others."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(f"{failure.label}: {failure.text}")
@@ -45,7 +45,7 @@ class RunFailed(Exception):
 
 @contextlib.contextmanager
 def naming(job: Job) -> Iterator[None]:
-    """Turn whatever goes wrong in a run's own computations into a RunFailed that names it."""
+    """Turn any error in a run's own computations into a RunFailed that names the run."""
     try:
         yield
     except (Stopped, Diverged, RunFailed):
@@ -58,7 +58,7 @@ def naming(job: Job) -> Iterator[None]:
 
 
 def waits_for(job: Job, failed: str) -> Failure:
-    """Return why a run was not trained that needs one which failed."""
+    """Return the failure of a run that depends on one which failed."""
     return Failure(job["key"], job["label"], f"not trained, for it needs {failed}", "")
 
 
@@ -89,7 +89,7 @@ def _place(error: Exception) -> str:
 
 
 def summary(failures: Sequence[Failure], runs: int) -> str:
-    """Return what a job says at its end of those of its ``runs`` that failed."""
+    """Return the message at a job's end about those of its ``runs`` that failed."""
     # Seeds of an arm mostly fail alike.
     alike: dict[str, list[str]] = {}
     for failure in failures:

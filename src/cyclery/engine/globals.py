@@ -1,4 +1,4 @@
-"""Watches the random generators that a whole process shares, which no run may draw from.
+"""Detect draws from the global random generators, which no run may use.
 
 They are not part of a run's state, and others draw from them too, so a run that does neither
 repeats nor resumes exactly.
@@ -18,7 +18,7 @@ CPU, GPU, NUMPY, PYTHON = "torch's", "torch's GPU", "numpy's", "Python's"
 
 
 class Globals:
-    """Says where a method drew from a global generator between ``mark`` and ``check``.
+    """Reports where a method drew from a global generator between ``mark`` and ``check``.
 
     Comparing costs about a tenth of a millisecond, and never waits for a device.
     """

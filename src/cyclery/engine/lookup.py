@@ -1,6 +1,6 @@
-"""Look runs up in the run store, and what they are made from: no torch is imported here.
+"""Look up finished runs in the run store, and validate the inputs they were made from.
 
-A job (``records.record.Job``) says all that training needs.
+A job (``records.record.Job``) holds all that training needs. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _VARIES = ("seed", "epochs", "evaluations", "range", "tuned", "schedules")
 
 
 def needs(job: Job) -> set[str]:
-    """Return the keys of the runs that must be there before this job: parents, tests, trials."""
+    """Return the keys of the runs that this job depends on: parents, range tests, trials."""
     parents = job["settings"].get("parents", {}).values()
     trials = (trial["runs"] for trial in job.get("trials", []))
     return {key for keys in (*parents, *trials, job.get("range_runs", [])) for key in keys}
 
 
 def rounds(jobs: list[Job]) -> Iterator[list[Job]]:
-    """Yield the jobs in rounds: each needs only rounds before it, and runs that are not listed."""
+    """Yield the jobs in topological order, as rounds of jobs that do not depend on each other."""
     left = {job["key"]: job for job in jobs}
     while left:
         ready = [job for job in left.values() if not needs(job) & left.keys()]
@@ -44,7 +44,7 @@ def rounds(jobs: list[Job]) -> Iterator[list[Job]]:
 
 
 def kind(job: Job) -> str:
-    """Return what a run's need of memory depends on: all but its seed, lengths and schedules."""
+    """Return a name for runs that need the same memory: equal but for seed, lengths, schedules."""
     schedules = job["settings"]["schedules"]
     settings = {name: value for name, value in job["settings"].items() if name not in _VARIES}
     # Keys of parents differ by the seed; how many there are of which network does not.
@@ -59,7 +59,7 @@ def _kept(record: Record) -> bool:
 
 @dataclass
 class Lookup:
-    """What the run store holds of jobs, and the datasets that are prepared."""
+    """Looks up jobs in the run store, and the manifests of prepared datasets."""
 
     store: Store
     manifests: dict[str, Path]
@@ -69,13 +69,13 @@ class Lookup:
     _tuned: dict[tuple[str, ...], dict[str, float]] = field(default_factory=dict, init=False)
 
     def forget(self) -> None:
-        """Read everything anew from here on."""
+        """Clear the cache of manifests and bounds."""
         self._manifests.clear()
         self._bounds.clear()
         self._tuned.clear()
 
     def inputs(self, job: Job) -> Inputs:
-        """Return what the job takes from earlier work; a UserError names what is missing."""
+        """Return the inputs of the job; a UserError names what is missing."""
         settings = job["settings"]
         found: Inputs = {
             "dataset": self._manifest(settings)["content_sha256"],
@@ -134,8 +134,8 @@ class Lookup:
                 raise UserError(
                     f"{path}: cannot be read ({error}); run `cyclery prepare {name}`."
                 ) from None
-            whole = isinstance(manifest, dict) and "content_sha256" in manifest
-            if not whole or is_altered(manifest):
+            complete = isinstance(manifest, dict) and "content_sha256" in manifest
+            if not complete or is_altered(manifest):
                 raise UserError(f"{path}: is damaged; delete it and run `cyclery prepare {name}`.")
             self._manifests[name] = manifest
         if self._manifests[name].get("identity") != settings["dataset"]["identity"]:
@@ -164,7 +164,7 @@ class Lookup:
         return {"key": job["settings"].get("range"), "base": base, "max": high}
 
     def finished(self, job: Job, inputs: Inputs | None = None) -> Record | None:
-        """Return the job's record if it is whole and made from the inputs that there are now."""
+        """Return the job's record if it is complete and made from the present inputs."""
         record = self.store.read(job["key"])
         if record is None or record["inputs"] != (inputs or self.inputs(job)):
             return None
@@ -175,7 +175,7 @@ class Lookup:
         return record
 
     def holds(self, job: Job, weights: bool = True) -> bool:
-        """Say whether the run store holds what others take from a job: record, and ``weights``."""
+        """Return whether the run store holds a job's record and, if asked, its ``weights``."""
         record = self.store.read(job["key"])
         if record is None or job["kind"] == "range" or record["status"] != "done":
             return record is not None
@@ -186,13 +186,13 @@ class Lookup:
     def look_up(
         self, jobs: list[Job], others: dict[str, Job]
     ) -> tuple[dict[str, Record], list[Job]]:
-        """Return the records that there are of jobs, by run key, and the jobs without one."""
+        """Return the valid records of jobs, by run key, and the jobs without one."""
         self.forget()
         unknown = {key for key, job in others.items() if not self.holds(job, weights=False)}
         records: dict[str, Record] = {}
         missing: dict[str, Job] = {}
         for ready in rounds(jobs):
-            # What needs a missing run is looked at again once that run is there.
+            # What depends on a missing run is checked again once that run exists.
             open_ends = unknown | missing.keys()
             found = {j["key"]: None if needs(j) & open_ends else self.finished(j) for j in ready}
             records |= {key: record for key, record in found.items() if record is not None}

@@ -1,4 +1,4 @@
-"""What computes: names, versions, code and commit for the records."""
+"""Facts for the records: processor, versions, code hashes and git commit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def facts(
     started: str,
     spent: Spent,
 ) -> Facts:
-    """Return what a record says of its run besides the outcome."""
+    """Return the facts that a record holds besides the outcome."""
     return {
         "schema": 1,
         "settings": job["settings"],

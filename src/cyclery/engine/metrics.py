@@ -1,4 +1,4 @@
-"""Figures of a classifier on a set of samples, computed on the device."""
+"""Classification metrics of a set of samples, computed on the device."""
 
 from __future__ import annotations
 

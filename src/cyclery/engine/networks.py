@@ -1,4 +1,4 @@
-"""The networks of a run: the one that is trained, what a method adds, and their average.
+"""The networks of a run: the trained one, a method's modules, and the weight average.
 
 All trainable parameters are one vector, and so are the averaged ones: averaging is one kernel.
 """
@@ -77,7 +77,7 @@ class Networks:
         for module in self.teachers.values():
             module.to(device).to(memory_format=self.format)
         if settings["compile"] and on_gpu:
-            # Each of a cohort's networks may be compiled anew, in training and in evaluation.
+            # Each of a cohort's networks may be compiled again, in training and in evaluation.
             torch._dynamo.config.recompile_limit = 64
             for module in (*self.models.values(), *self.teachers.values()):
                 module.compile(dynamic=False)

@@ -1,4 +1,4 @@
-"""Training in several processes, and stopping when asked to."""
+"""Training in several worker processes, and stopping on a signal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cyclery.common.signals import Stopped
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-# Set by a signal; asked for at the end of every epoch.
+# Set by a signal; read at the end of every epoch.
 _STOP: list[int] = []
 # What a worker calls: inherited by forking, so that no data are sent with a job.
 _FUNCTION: list[Callable[[Any], Any]] = []
@@ -53,7 +53,7 @@ def stopping() -> Iterator[None]:
 
 
 def asked_to_stop() -> bool:
-    """Say whether a signal has come."""
+    """Return whether a signal has come."""
     return bool(_STOP)
 
 

@@ -1,4 +1,4 @@
-"""How far a list of jobs is: a line every few seconds, or a bar on a terminal."""
+"""Progress of a job in its log: a line every few seconds, or a bar on a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """Says how far a list of jobs is, and how long the rest will take.
+    """Reports the progress of a list of jobs and the estimated time left.
 
     With ``bar`` it is a moving bar on standard error; where rich is not installed, lines serve.
     """
@@ -54,7 +54,7 @@ class Progress:
             self._shown.stop()
 
     def done(self, job: Job, record: Record) -> None:
-        """Count a finished job, and say so every few seconds and at the end."""
+        """Count a finished job, and report every few seconds and at the end."""
         self._diverged += record["status"] == "diverged"
         self._over(job)
 

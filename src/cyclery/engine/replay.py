@@ -1,4 +1,4 @@
-"""What a run calls again and again: captured once and replayed, where that is possible."""
+"""Capture a run's repeated computations as CUDA graphs and replay them, where possible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WARM_UP = 3
 
 
 class Recorder(Protocol):
-    """What turns a function on the device into something that is replayed, as ``cuda.Graphs``."""
+    """Captures a function on the device for replay, as ``cuda.Graphs`` does."""
 
     refused: set[str]
     """Methods that could not be captured; no run of them tries again."""
@@ -28,7 +28,7 @@ class Recorder(Protocol):
     def __call__(
         self, function: Callable[[], T], generators: Iterable[torch.Generator]
     ) -> tuple[Callable[[], None], T]:
-        """Return what replays the function, and the result that each replay writes anew."""
+        """Return a function that replays the captured one, and the result that it overwrites."""
 
 
 class Replays:

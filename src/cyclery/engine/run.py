@@ -1,4 +1,4 @@
-"""One run: its networks, its data, its schedule table and a step that reads nothing from the host.
+"""One run: its networks, data, schedule table, training step and evaluation.
 
 Everything that changes with time is a column of ``Table``; a step picks its row with a counter on
 the device. A step draws only from the run's own generators and writes its scalars to a trace on
@@ -44,7 +44,7 @@ STEP_REMEDY = "hand its argument `generator` to all that draws (`generator=gener
 
 
 class Run:
-    """A run in progress. Training goes epoch by epoch; state is whole between epochs.
+    """A run in progress. Training goes epoch by epoch; state is consistent between epochs.
 
     ``recorder`` captures what is repeated, the steps and the evaluations; without one they run
     eager.
@@ -111,7 +111,7 @@ class Run:
         self._watched = 0
 
     def _feeds(self) -> dict[str, Feed]:
-        """Return the streams that the method asks for, each with its views."""
+        """Return the streams that the method declares, each with its views."""
         settings, manifest = self.settings, self.data.manifest
         shape, scale = tuple(manifest["shape"]), manifest["max_value"]
         weak = settings["augment"]
@@ -160,7 +160,7 @@ class Run:
 
     @property
     def evaluated(self) -> bool:
-        """Say whether an evaluation has been made: an eager run has then taken what it needs."""
+        """Return whether an evaluation was made: an eager run has then allocated all its memory."""
         return self._seen is not None
 
     @property
@@ -355,7 +355,7 @@ class Run:
         return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """Return everything that the rest of the run depends on, between epochs."""
+        """Return the complete state of the run, between epochs."""
         tensors = self._tensors() | {
             f"{name}_generator": drawn.get_state() for name, drawn in self.generators.items()
         }

@@ -1,4 +1,4 @@
-"""GPUs shared by the jobs of one user on one machine: a slot is a locked file.
+"""GPU slots shared by the jobs of one user on one machine, as locked files.
 
 Snakemake counts GPUs but does not say which one a job gets. So each job takes a slot of a pool here
 and trains on that slot's GPU. Slots are `flock`s: the system frees them when their process ends,
@@ -42,7 +42,7 @@ def visible(
         count: how many GPUs torch finds, such as ``torch.cuda.device_count``.
 
     Raises:
-        UserError: no GPU is left; it says what was asked for and what there is.
+        UserError: no GPU is left; it names what was requested and what there is.
     """
     mask, there = environment.get(_VARIABLE), count()
     names = [str(number) for number in range(there)] if mask is None else _entries(mask)[:there]
@@ -132,8 +132,8 @@ class Pool:
     def acquire(self, pause: Callable[[], None] = lambda: None, poll: float = 0.2) -> Iterator[int]:
         """Hold a slot, waiting for one where all are taken; give torch's number of its device.
 
-        Those who wait look every ``poll`` seconds and do not queue. ``pause`` is called between
-        two looks; what it raises ends the waiting.
+        Waiting processes poll every ``poll`` seconds and do not queue. ``pause`` is called between
+        two polls; what it raises ends the waiting.
         """
         with ExitStack() as held:
             index = self._take(held)

@@ -1,4 +1,4 @@
-"""A stream of training samples on the device, paired across arms by the seed.
+"""Streams of training samples on the device, paired across arms by the seed.
 
 The order, and each number that augmentation takes, have a generator of their own, seeded from the
 seed and the purpose and never from the arm. The random numbers of an epoch are drawn at its start,
@@ -35,7 +35,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a method sees of a stream: views float [B, C, H, W], y int64 [B], ids int64 [B].
+    """A batch of a stream: views float [B, C, H, W], y int64 [B], ids int64 [B].
 
     The labels of an unlabelled stream are for measuring only, never for training.
     """
@@ -71,14 +71,14 @@ def derive(origin: str, purpose: str) -> int:
 
 
 def generator(origin: str, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a generator of its own for ``purpose``."""
+    """Return an independent generator for ``purpose``."""
     return torch.Generator(device).manual_seed(derive(origin, purpose))
 
 
 class Stream:
     """Samples ``ids`` in shuffled passes, ``length`` of them an epoch, with uniform numbers each.
 
-    ``numbers`` names the purposes of the numbers. An epoch begins a pass anew. ``take`` advances a
+    ``numbers`` names the purposes of the numbers. An epoch begins a new pass. ``take`` advances a
     cursor on the device, so a captured step can be replayed; ``largest`` is the most it is asked
     for.
     """

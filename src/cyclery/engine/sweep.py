@@ -1,4 +1,4 @@
-"""The learning-rate range test (L. N. Smith, arXiv 1506.01186, section 3.3).
+"""The learning-rate range test (Smith, arXiv 1506.01186, section 3.3).
 
 From fresh weights the learning rate rises along the sweep; held-out accuracy is read at even
 distances, and the bounds are read off by ``cyclery.records.range_bounds``.
@@ -37,8 +37,8 @@ def sweep(
         for size, steps in zip(run.table.batches, run.table.steps, strict=True)
         for _ in range(int(steps))
     ]
-    if settled := run.prepare():
-        yield Pause.SETTLED
+    if allocated := run.prepare():
+        yield Pause.ALLOCATED
     per_epoch = {int(t) for t in np.cumsum(run.table.steps)} | {0}
     every = max(1, len(sizes) // settings["evaluations"])
     lr: list[float] = []
@@ -61,9 +61,9 @@ def sweep(
             lr.append(float(run.table.columns["lr"][update]))
             accuracy.append(found[""]["accuracy"])
             loss.append(float(losses.mean()))
-            if not settled:
-                settled = True
-                yield Pause.SETTLED
+            if not allocated:
+                allocated = True
+                yield Pause.ALLOCATED
     high = float(run.table.columns["lr"].max())
     classes = data.manifest["classes"]
     readings = range_bounds.readings(lr, loss) if len(lr) > 1 else {}

@@ -1,4 +1,4 @@
-"""The schedule table of a run: everything that changes with time, on its device."""
+"""The schedule table of a run: the value of every quantity at every update, on the device."""
 
 from __future__ import annotations
 

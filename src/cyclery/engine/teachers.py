@@ -1,4 +1,4 @@
-"""Parents as their children take them: weights to start from, and frozen networks to learn from."""
+"""Parents of a run: weights to start from, and frozen networks to learn from."""
 
 from __future__ import annotations
 

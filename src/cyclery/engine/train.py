@@ -1,4 +1,4 @@
-"""Train jobs: look each up in the run store, train what is missing, return all records.
+"""Train jobs: reuse finished runs of the run store, train what is missing, return all records.
 
 Jobs are described in ``cyclery.engine.lookup``. Nothing imports torch until a run is missing.
 """
@@ -19,14 +19,14 @@ from cyclery.common.errors import UserError
 from cyclery.common.seals import file_sha256
 from cyclery.common.signals import Stopped
 from cyclery.engine import devices
-from cyclery.engine.cohort import Cohort, Pause, Room, Task, Width, drain
+from cyclery.engine.cohort import Admission, Cohort, FixedWidth, Pause, Task, drain
 from cyclery.engine.execution import Execution
 from cyclery.engine.failures import Diverged, Failure, RunFailed, naming, summary, waits_for
 from cyclery.engine.lookup import Lookup, kind, needs, rounds
 from cyclery.engine.machine import code, facts, versions
 from cyclery.engine.processes import asked_to_stop, in_processes, stop_if_asked, stopping
 from cyclery.engine.progress import Progress, epoch_line
-from cyclery.records.job_progress import Heartbeat
+from cyclery.records.job_progress import ProgressFile
 from cyclery.records.record import (
     Inputs,
     Job,
@@ -53,7 +53,7 @@ __all__ = ["Stopped", "Trainer"]
 log = logging.getLogger(__name__)
 # Between two questions whether another process still trains a run.
 ASK_AGAIN_SECONDS = 0.2
-# Between two words on the terminal about a run that takes long.
+# Between two lines on the terminal about a run that takes long.
 LONG_RUN_SECONDS = 30.0
 
 
@@ -75,24 +75,24 @@ class Trainer:
     progress_seconds: float = 5.0
     # A moving bar instead of a line every few seconds: for people at a terminal.
     bar: bool = False
-    # Where a job says that it lives and how far it is, and its name there.
+    # The progress file of the job (`cyclery status` reads it), and its name there.
     progress: Path | None = None
     job: str = ""
     dataset: Callable[[str], Dataset] | None = None
     lookup: Lookup = field(init=False)
     _data: dict[tuple[str, str], Data] = field(default_factory=dict, init=False)
-    # What is learnt of methods and of memory serves all runs of the process.
+    # What is learnt of methods and of memory is kept for all runs of the process.
     _refused: set[str] = field(default_factory=set, init=False)
-    _room: Room | None = field(default=None, init=False)
+    _admission: Admission | None = field(default=None, init=False)
     _beside: Cohort[Job, Record | Failure | None] | None = field(default=None, init=False)
-    _heart: Heartbeat = field(default_factory=lambda: Heartbeat(None), init=False)
+    _status: ProgressFile = field(default_factory=lambda: ProgressFile(None), init=False)
     # What the last call of `train` trained, by run key.
     trained: dict[str, Record] = field(default_factory=dict, init=False)
     # Runs of it that failed, and those that needed them, by run key.
     failures: dict[str, Failure] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        """Look runs up in the same store."""
+        """Open the lookup of the same store."""
         self.lookup = Lookup(self.store, self.manifests)
 
     def train(self, jobs: list[Job], sources: Iterable[Job] = ()) -> list[Record]:
@@ -111,13 +111,9 @@ class Trainer:
         log.info("%d runs: %d in the store, %d to train", ready + left, ready, left)
         if missing:
             lost = self.lookup.lost(missing, others)
-            self._heart = Heartbeat(self.progress, self.job, ready=len(records))
-            self._heart.expect([*lost, *missing])
-            with (
-                self._heart.alive(),
-                stopping(),
-                devices.taken(self.execution) as device,
-            ):
+            self._status = ProgressFile(self.progress, self.job, ready=len(records))
+            self._status.expect([*lost, *missing])
+            with self._status.lifetime(), stopping(), devices.taken(self.execution) as device:
                 if lost:
                     log.info("%d that they need are lost from the store: trained again", len(lost))
                     self._train_missing(lost, {}, device)
@@ -133,12 +129,12 @@ class Trainer:
         self, missing: list[Job], records: dict[str, Record], device: torch.device
     ) -> None:
         # Read once, before processes share the memory; the code as it is now, not hours later.
-        with self._heart.beating():
+        with self._status.in_background():
             for job in missing:
                 code(job["settings"]["method"]["name"])
                 self.data(job["settings"], device)
         # As a run with other inputs may need training again.
-        self._heart.expect(missing)
+        self._status.expect(missing)
         images = sum(job["images"] for job in missing)
         with Progress(len(missing), images, self.progress_seconds, self.bar) as progress:
             for jobs in rounds(missing):
@@ -155,7 +151,7 @@ class Trainer:
                         else:
                             records[job["key"]] = self.trained[job["key"]] = record
                             progress.done(job, record)
-                            self._heart.done(job["key"], record["status"] == "diverged")
+                            self._status.done(job["key"], record["status"] == "diverged")
                     jobs = waiting
 
     def _able(self, jobs: list[Job]) -> list[Job]:
@@ -170,7 +166,7 @@ class Trainer:
 
     def _failed(self, failure: Failure) -> None:
         self.failures[failure.key] = failure
-        self._heart.failed(failure.key)
+        self._status.failed(failure.key)
         log.warning("%s: failed: %s", failure.label, failure.text)
         if failure.details:
             log.debug("%s: %s", failure.label, failure.details)
@@ -185,10 +181,10 @@ class Trainer:
                 lambda job: self._attempt(job, wait, device),
                 jobs,
                 self.workers,
-                self._heart.beat,
+                self._status.write,
             )
             return
-        with self._heart.beating():
+        with self._status.in_background():
             if device.type == "cuda":
                 yield from self._side_by_side(jobs, wait, device)
             else:
@@ -204,18 +200,18 @@ class Trainer:
     def _side_by_side(
         self, jobs: list[Job], wait: bool, device: torch.device
     ) -> Iterator[tuple[Job, Record | Failure | None]]:
-        from cyclery.engine.cuda import Memory, own_stream
+        from cyclery.engine.cuda import FreeMemory, own_stream
 
-        if self._room is None:
-            memory = Memory(device, processes=self.execution.jobs_per_gpu)
+        if self._admission is None:
+            memory = FreeMemory(device, processes=self.execution.jobs_per_gpu)
             width = self.execution.cohort
-            self._room = Width(width) if width else memory
+            self._admission = FixedWidth(width) if width else memory
         # Determinism is a switch of the whole process, so runs that differ in it are kept apart.
         for choice in (True, False):
             self._beside = Cohort(
                 lambda job: self.train_one(job, wait, device),
                 kind,
-                self._room,
+                self._admission,
                 lambda: own_stream(device),
             )
             try:
@@ -231,7 +227,7 @@ class Trainer:
         """
         while True:
             stop_if_asked()
-            # Asked for again and again, so that a signal can end the waiting.
+            # Polled, so that a signal can end the waiting.
             with self.store.lock(job["key"], wait=False) as held:
                 if held:
                     record = yield from self._train_held(job, device)
@@ -251,7 +247,7 @@ class Trainer:
         if "tuned" in inputs:
             [chosen] = (t for t in job["trials"] if t["factors"] == inputs["tuned"])
             job = {**job, "settings": {**job["settings"], "schedules": chosen["schedules"]}}
-        self._heart.running(job["key"])
+        self._status.running(job["key"])
         started = datetime.now(UTC).isoformat(timespec="seconds")
         with naming(job):
             data = self.data(job["settings"], device)
@@ -307,32 +303,32 @@ class Trainer:
         if point := read_state(resume, stamp, self.store):
             run.load_state(point.state, point.epoch, point.curve)
             spent = point.seconds
-            self._heart.running(job["key"], run.epoch / settings["epochs"], resumed=True)
+            self._status.running(job["key"], run.epoch / settings["epochs"], resumed=True)
             log.info("%s: resumed after epoch %d", job["label"], point.epoch)
-        began = saved = said = time.monotonic()
+        began = saved = reported = time.monotonic()
         outcome: RunOutcome = {
             "status": "done", "diverged_step": None, "final": {}, "cohort": 1, "curve": run.curve,
             "images": 0, "views": 0, "updates": 0, "seconds": 0.0,
         }  # fmt: skip
         with naming(job):
-            settled = run.prepare()
-        if settled:
-            yield Pause.SETTLED
+            allocated = run.prepare()
+        if allocated:
+            yield Pause.ALLOCATED
         try:
             while not run.finished:
                 with naming(job):
                     yield from run.epoch_steps()
                     yield from run.evaluation_steps()
-                self._heart.running(job["key"], run.epoch / settings["epochs"])
+                self._status.running(job["key"], run.epoch / settings["epochs"])
                 if self._beside is not None:
                     outcome["cohort"] = max(outcome["cohort"], self._beside.size)
-                if run.evaluated and not settled:
-                    settled = True
-                    yield Pause.SETTLED
+                if run.evaluated and not allocated:
+                    allocated = True
+                    yield Pause.ALLOCATED
                 now = time.monotonic()
                 # The log of the job has every epoch; people see a long run move.
-                aloud = not run.finished and now - said >= LONG_RUN_SECONDS
-                said = now if aloud else said
+                aloud = not run.finished and now - reported >= LONG_RUN_SECONDS
+                reported = now if aloud else reported
                 log.log(
                     logging.INFO if aloud else logging.DEBUG,
                     "%s",

@@ -1,4 +1,4 @@
-"""Tables, curves and warnings of one experiment, from its arms and records."""
+"""Tables, curves and warnings of one experiment, computed from its records."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def schedules(experiment: ExperimentRuns) -> list[Schedule]:
 
 
 def _mixed(records: Sequence[Record]) -> list[str]:
-    """Name what should be one and the same in an experiment, and is not."""
+    """Return warnings about data, versions or devices that differ within an experiment."""
 
     def setting(name: str, but: Sequence[str] = ()) -> Callable[[Record], str]:
         def read(record: Record) -> str:
@@ -220,7 +220,7 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         "commits": lambda r: r["commit"],
         "contents of the dataset": dataset_content,
         "datasets": setting("dataset"),
-        # What a method takes besides the labelled samples, seeds that share a split and the folds
+        # What a method uses besides the labelled samples, seeds that share a split and the folds
         # of a parent leave alone what is held out.
         "splits": setting("split", ("unlabelled", "share", "folds", "fold")),
         "precisions": setting("precision"),
@@ -277,7 +277,7 @@ def _seeds(arm: str, seeds: Sequence[int], what: str) -> str:
 
 
 def warnings(experiment: ExperimentRuns, frame: pd.DataFrame, records: Records) -> list[str]:
-    """Return what a reader of the experiment's tables must know about their data."""
+    """Return the warnings about an experiment's data, for readers of its tables."""
     used = {key: records[key] for key in frame["key"] if key in records}
     out = _mixed([used[key] for key in sorted(used)]) + _mixed_code(list(used.values()))
     # Range tests have seeds of their own.

@@ -1,4 +1,4 @@
-"""Gather what the evidence of a part is built from: plan, records, range tests, printed figures."""
+"""Collect what evidence is built from: plan, records, range tests, printed figures."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def _chain(arms: list[ArmPlan], labels: dict[str, str]) -> list[ChainNode]:
 
 
 def _tuned(arm: ArmPlan, runs: Runs) -> Tuned | None:
-    """Return what an arm's trials came to and which was taken; None where it is not tuned."""
+    """Return the outcomes of an arm's tuning trials and the choice; None where it is not tuned."""
     if not arm.trials:
         return None
     found = [
@@ -224,7 +224,7 @@ def _tuned(arm: ArmPlan, runs: Runs) -> Tuned | None:
 def _leave_out_other_tunings(
     arm: ArmPlan, chosen: dict[str, float], seeds: int, runs: Runs
 ) -> None:
-    """Let no run pass for finished that was trained with what its tuning chose at another time."""
+    """Remove records of runs that were trained with an outdated choice of their tuning."""
     for key in map(arm.key, range(seeds)):
         record = runs.get(key)
         if record and record["inputs"].get("tuned") != chosen:
@@ -275,7 +275,7 @@ def _schedules(arm: ArmPlan, first: RunRecord | None) -> dict[str, ScheduleLine]
 
 
 def _drop_common_schedules(arms: list[ArmRuns]) -> None:
-    """Keep the quantities that move in some arm or differ between arms: the rest is settings."""
+    """Drop quantities that are constant and equal in all arms: these are settings."""
     names = sorted({name for arm in arms for name in arm["schedules"]})
     for name in names:
         values = [arm["schedules"][name]["value"] for arm in arms if name in arm["schedules"]]
@@ -288,7 +288,7 @@ def _drop_common_schedules(arms: list[ArmRuns]) -> None:
 
 
 def _judged_sweeps(tests: Iterable[RangePlan], sweeps: Sweeps) -> dict[str, JudgedSweep]:
-    """Return sweeps as records with figures that a claim can be about (OWN DEFINITION).
+    """Return sweeps as records whose figures a claim can test (OWN DEFINITION).
 
     ``range_deviation`` is the distance of a seed's bounds from their geometric mean over seeds,
     in decades: of base and upper bound the one further off.

@@ -1,4 +1,4 @@
-"""Build the evidence of one part (a paper, an experiment, a claim): all that the report reads.
+"""Build the evidence of a paper, an experiment or a claim, which the report renders.
 
 The caller resolves plan and schedules. What is given and what is made of it, with units, is
 declared in `cyclery.evidence.contracts` and `cyclery.records.evidence`.

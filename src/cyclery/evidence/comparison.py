@@ -1,4 +1,4 @@
-"""One test on its way to a row of the evidence: a comparison, or the mean of several."""
+"""One statistical test, from its paired data to a row of the evidence."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from cyclery.records.claims import Exploratory, Interval, Look, PoolMember, Row,
 
 @dataclass
 class Case:
-    """One test: a comparison, or a pooled claim, on its way to a row of the evidence.
+    """One statistical test: the data of a comparison, or of a pooled claim, and its evidence row.
 
-    ``pairs`` and ``stages`` have an entry for every look that the data have reached (one of all
-    data where no number of seeds is planned). Before the first look ``pairs`` holds what there is,
-    ``waiting`` is true and there are no stages. ``estimator`` takes samples that are not empty;
-    ``steps`` is the number of means that must all hold.
+    ``pairs`` and ``stages`` have an entry for every look (interim analysis) that the data have
+    reached, or one of all data where no number of seeds is planned. Before the first look
+    ``pairs`` holds the data so far, ``waiting`` is true and there are no stages. ``estimator``
+    takes samples that are not empty; ``steps`` is the number of means that must all hold.
     """
 
     row: Row
@@ -39,7 +39,7 @@ class Case:
     missing: str | None = None
     problem: str | None = None
     planned: int | None = None
-    share: int = 1  # seeds in a row that are one independent unit
+    share: int = 1  # consecutive seeds that are one independent unit
     # Verdicts that runs left out for divergence could have made.
     unsafe: frozenset[str] = frozenset()
     costs: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -51,17 +51,17 @@ class Case:
 
     @cached_property
     def sources(self) -> list[Source | None]:
-        """Return what is estimated at every look."""
+        """Return the estimate at every look; None where a sample is empty."""
         return [self.estimator(samples) if all(samples) else None for samples in self.stages]
 
     @property
     def source(self) -> Source | None:
-        """Return what is estimated at the last look."""
+        """Return the estimate at the last look."""
         return self.sources[-1] if self.sources else None
 
     @property
     def usable(self) -> bool:
-        """Tell whether there is something to test."""
+        """Return whether there are data to test."""
         return self.source is not None and not self.missing and not self.problem
 
     def interval(self, level: float, naive: bool = False) -> Interval | None:
@@ -113,7 +113,7 @@ class Case:
         return "inconclusive" if verdict in self.unsafe else verdict
 
     def units(self) -> list[int]:
-        """Return what was drawn independently, by its first seed."""
+        """Return the independent units, each by its first seed."""
         return sorted({unit for sample in self.stages[-1] for unit in sample})
 
     def without(self, unit: int) -> Case:
@@ -122,8 +122,8 @@ class Case:
                   for samples in self.stages]  # fmt: skip
         return replace(self, stages=stages)
 
-    def settle(self, alpha: float) -> None:
-        """Enter the seeds and seconds that would settle an inconclusive test."""
+    def plan_more_seeds(self, alpha: float) -> None:
+        """Enter the sample size that would decide an inconclusive test, and its training time."""
         row, source = self.row, self.source
         if source is None or not self.usable or self.interval(0.95) is None:
             return
@@ -137,8 +137,8 @@ class Case:
         row["seeds_to_settle"] = needed
         row["seconds_to_settle"] = (needed - self.samples) * sum(self.costs.values())
 
-    def foresee(self, alpha: float) -> None:
-        """Enter the seeds that would find the stated effect, at a declared or measured spread."""
+    def plan_stated_effect(self, alpha: float) -> None:
+        """Enter the sample size that would find the stated effect, at a declared or measured sd."""
         row = self.row
         sd = row["stated_spread"] or row["sd"]
         if row["stated_effect"] is None or not sd:
@@ -149,13 +149,13 @@ class Case:
         row["seeds_for_power"] = self._seeds(needed) if needed else None
 
     def _seeds(self, units: int) -> int:
-        """Return the seeds that so many units take: of those that share a parent one counts."""
+        """Return the seeds that so many units take: seeds that share a parent count once."""
         return ceil(units * max(1.0, self.samples / self.row["n"])) if self.row["n"] else units
 
 
 def blank(comparison: Comparison, labels: Labels) -> Row:
     """Return the row of a comparison without data."""
-    arm, against, label = contrasts.words(comparison, labels)
+    arm, against, label = contrasts.label_of(comparison, labels)
     metric = comparison.get("metric") or "test_accuracy"
     return {
         **empty_row(comparison.get("label") or label, metric, contrasts.unit(comparison),
@@ -169,7 +169,7 @@ def blank(comparison: Comparison, labels: Labels) -> Row:
 
 
 def empty_row(label: str, metric: str, unit: str, test: Test) -> Row:
-    """Return a row that says nothing yet, in the order of the file."""
+    """Return a row without results, its keys in the order of the file."""
     return {
         "label": label, "kind": "difference", "experiment": "", "arm": "", "against": "",
         "chosen": None, "metric": metric, "against_metric": None, "unit": unit, "test": test,
@@ -209,9 +209,9 @@ def compare(
 ) -> Case:  # fmt: skip
     """Pair the data of one comparison and estimate its effect, at every look that they reached.
 
-    Without ``planned`` seeds all data are one look. An arm whose seeds are declared apart, as a
-    range test has them, plans no more than it has. ``share`` is how many seeds in a row are one
-    independent unit, by default the most of the arms' own.
+    Without ``planned`` seeds all data are one look. An arm with a separate number of seeds, as a
+    range test has, limits the plan to that. ``share`` is how many consecutive seeds are one
+    independent unit, by default the least common multiple over the arms.
     """
     row = blank(comparison, labels)
     everything = contrasts.collect(comparison, experiments, records)
@@ -248,7 +248,7 @@ def compare(
         known = [seconds for seconds in spent if seconds is not None]
         case.costs[name, arm] = fmean(known) if known else 0.0
     if pairs.seeds:
-        # Before the first look of what there is, which is not judged.
+        # Before the first look an estimate of the data so far, which is not judged.
         found = case.source or case.estimator(contrasts.samples(pairs))
         if found is not None:
             est = found.estimate
@@ -266,12 +266,12 @@ def compare(
 
 
 def _nominal(planned: int, share: int, look: int, error: float) -> float:
-    """Return what a look may spend of a one-sided error."""
+    """Return the nominal level of a look for a one-sided error."""
     return alpha_spending.levels(error, planned, share)[look]
 
 
 def _look(number: int, planned: int, share: int) -> Look:
-    """Return what the evidence says of a look, with the level of the 95 % interval at it."""
+    """Return the evidence's entry for a look, with the level of its 95 % interval."""
     ends = alpha_spending.looks(planned, share)
     outside = 2 * alpha_spending.levels(paired_tests.ALPHA / 2, planned, share)[number - 1]
     return {"number": number, "of": len(ends), "seeds": ends[number - 1], "planned": planned,
@@ -279,7 +279,7 @@ def _look(number: int, planned: int, share: int) -> Look:
 
 
 def _exploratory(case: Case, used: Pairs, everything: Pairs) -> Exploratory | None:
-    """Return what the data after the last look would say, which decides nothing."""
+    """Return the estimate with the data after the last look, which does not decide."""
     places = [i for i, seed in enumerate(everything.seeds) if seed not in set(used.seeds)]
     if not places:
         return None
@@ -305,7 +305,7 @@ def pooled(members: Sequence[Case]) -> Case:
     members = declared or members
     planned = min((case.planned for case in members if case.planned), default=None)
     share = members[0].share
-    # A member without data has the one entry that says so.
+    # A member without data has one entry, which is empty.
     reached = min(len(case.pairs) for case in members)
     by_look = [_by_experiment(members, look) for look in range(reached)]
     samples, waiting = by_look[-1], any(case.waiting for case in members)

@@ -1,4 +1,4 @@
-"""What the judge is given: claims as declared, experiments with their runs, and records.
+"""Input types of the judge: declared claims, and experiments with their runs.
 
 What it makes of them is declared in `cyclery.records.evidence`.
 """

@@ -1,4 +1,4 @@
-"""Settings in words, for the tables of the report."""
+"""Settings as text, for the tables of the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One-line reasons for verdicts, in words. The only place of the evidence that rounds numbers."""
+"""The one-line reason of each verdict, as text; nothing else in evidence rounds numbers."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ p is Holm-adjusted over every comparison of every claim that the paper declares 
 tier; a comparison without data counts in that family with p = 1, so verdicts do not get easier
 while data are missing. To contradict takes as much as to reproduce: the p-value of the opposite
 test, adjusted in the same family and at the same looks. A pooled claim is one test. Verdicts are
-those of the last look that the plan of a claim has and its data have reached (see
+those of the last planned look (interim analysis) that a claim's data have reached (see
 ``stats.alpha_spending``): p is sequential before it is adjusted, and intervals have the level that
 the look may spend.
 """
@@ -60,7 +60,7 @@ def combine(verdicts: Sequence[Verdict]) -> Verdict:
 
 @dataclass(frozen=True)
 class Family:
-    """Tests that are corrected together: the p-values of each and of its opposite."""
+    """Tests that share one Holm correction: the p-values of each and of its opposite."""
 
     p: tuple[tuple[float, float], ...]
 
@@ -77,7 +77,7 @@ class Family:
         )
 
     def verdict(self, case: Case, place: int) -> Verdict:
-        """Return what the rule says of one of its tests, divergence not considered."""
+        """Return the verdict of one of its tests, without regard to divergence."""
         return decide(case.test, case.row["margin"], case.interval(0.95), case.interval(0.90),
                       *self.adjusted[place])  # fmt: skip
 
@@ -104,8 +104,8 @@ def _rule(cases: Sequence[Case]) -> None:
         if case.missing:
             row["verdict"] = "not run"
         if row["verdict"] == "inconclusive":
-            case.settle(ALPHA / len(cases))
-        case.foresee(ALPHA / len(cases))
+            case.plan_more_seeds(ALPHA / len(cases))
+        case.plan_stated_effect(ALPHA / len(cases))
         row["reason"] = verdict_text.comparison(
             row, case.missing, case.problem, case.planned, len(cases), case.samples
         )
@@ -191,7 +191,7 @@ def judge(
     out = []
     for claim, members, mean in drafts:
         if mean:
-            _rule(members)  # described beside the mean; corrected among themselves
+            _rule(members)  # shown next to the mean; corrected among themselves
         out.append(_claim(claim, tier, members, mean, labels, needs or {}))
     return out
 

@@ -1,4 +1,4 @@
-"""The settings that a run's hooks get: reading a quantity of them is a mistake, said as one."""
+"""Settings as hooks get them; reading a scheduled quantity from them is an error."""
 
 from __future__ import annotations
 

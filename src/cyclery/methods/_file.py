@@ -1,4 +1,4 @@
-"""A method's file as such: imported with one clear message where it is wrong, and its hash."""
+"""Import and hash a method's file, with one clear message where it is wrong."""
 
 from __future__ import annotations
 

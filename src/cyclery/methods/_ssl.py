@@ -1,4 +1,4 @@
-"""What the semi-supervised methods share: passes through a network, figures of pseudo-labels."""
+"""Helpers of the semi-supervised methods: forward passes and figures of pseudo-labels."""
 
 from __future__ import annotations
 

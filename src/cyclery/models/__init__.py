@@ -1,4 +1,4 @@
-"""Networks by name. One file, one network.
+"""Networks: one file each, found by its name.
 
 A file declares ``Settings``, a frozen dataclass that extends ``ModelSettings`` (its fields each
 have a default, and in their metadata a ``doc`` and perhaps limits), and

@@ -1,4 +1,4 @@
-"""A network in two parts: what makes features, and the head that makes logits of them."""
+"""``Classifier``: a network as a feature extractor and a head that returns logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layers of densely connected networks."""
+"""Layers of densely connected networks."""
 
 from __future__ import annotations
 

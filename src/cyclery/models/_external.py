@@ -1,4 +1,4 @@
-"""What networks need that other packages, such as torchvision and timm, define."""
+"""Helpers of the networks that torchvision and timm define."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits on the size of a network: more cannot be trained anywhere, so it is a slip of the pen."""
+"""Upper limits on the size of a network, which catch typing errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks with shortcuts, and the network of those whose norms come after the convolutions."""
+"""Residual blocks, and the residual network with norms after the convolutions."""
 
 from __future__ import annotations
 

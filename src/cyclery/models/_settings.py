@@ -1,4 +1,4 @@
-"""What the settings of networks share; planning reads them, so nothing here imports torch."""
+"""Base class of network settings; no torch is imported, since planning reads it."""
 
 from __future__ import annotations
 

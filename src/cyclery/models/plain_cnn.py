@@ -1,4 +1,4 @@
-"""The plain convolutional networks of teacher assistants, named by how many convolutions they have.
+"""Plain convolutional networks of the teacher-assistant paper, by their number of convolutions.
 
 S. I. Mirzadeh, M. Farajtabar, A. Li, N. Levine, A. Matsukawa, H. Ghasemzadeh, Improved Knowledge
 Distillation via Teacher Assistant (AAAI 2020, arXiv 1902.03393). Layers, widths and initial

@@ -1,4 +1,4 @@
-"""Residual networks for small images with the norms before the convolutions.
+"""Pre-activation residual networks for small images.
 
 - K. He, X. Zhang, S. Ren, J. Sun, Identity Mappings in Deep Residual Networks (ECCV 2016, arXiv
   1603.05027): norm, ReLU, convolution.

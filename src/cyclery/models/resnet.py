@@ -1,4 +1,4 @@
-"""CIFAR ResNets with shortcuts that have no parameters.
+"""CIFAR ResNets with parameter-free shortcuts.
 
 K. He, X. Zhang, S. Ren, J. Sun, Deep Residual Learning for Image Recognition (CVPR 2016, arXiv
 1512.03385), section 4.2: 6n + 2 layers, option A.

@@ -1,4 +1,4 @@
-"""CIFAR ResNets whose blocks are dropped at random in training.
+"""CIFAR ResNets with stochastic depth: blocks are dropped at random in training.
 
 G. Huang, Y. Sun, Z. Liu, D. Sedra, K. Weinberger, Deep Networks with Stochastic Depth (ECCV 2016,
 arXiv 1603.09382): equations 2-5, linear decay. Deviation: a dropped block is computed and

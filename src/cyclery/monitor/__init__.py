@@ -1,1 +1,1 @@
-"""What runs, what this machine has, and whether all files of a tier are whole."""
+"""State of a project: running jobs, this machine's environment, integrity of files."""

@@ -1,4 +1,4 @@
-"""The command ``cyclery status``: tables of runs and jobs, once or again and again."""
+"""The command ``cyclery status``: tables of runs and jobs, once or refreshed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the state as JSON")
     parser.add_argument(
         "--watch", nargs="?", type=_seconds, const=WATCH_SECONDS, metavar="SECONDS",
-        help=f"look again every so many seconds (default {WATCH_SECONDS:g}) until all is done",
+        help=f"refresh every so many seconds (default {WATCH_SECONDS:g}) until all is done",
     )  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def status(options: argparse.Namespace, plan: Plan) -> None:
     from cyclery.monitor.snapshot import Watcher, finished
 
     watcher = Watcher(plan, options.part)
-    found = watcher.look()
+    found = watcher.read()
     if options.watch is None:
         _print(found, options.json)
         return
@@ -60,13 +60,13 @@ def status(options: argparse.Namespace, plan: Plan) -> None:
             _print(found, options.json)
             while not finished(found):
                 time.sleep(options.watch)
-                found = watcher.look()
+                found = watcher.read()
                 _print(found, options.json)
             return
         with Live(view(found), console=console, auto_refresh=False) as live:
             while not finished(found):
                 time.sleep(options.watch)
-                found = watcher.look()
+                found = watcher.read()
                 live.update(view(found), refresh=True)
     except KeyboardInterrupt:
         return
@@ -148,9 +148,9 @@ def _state(job: Json) -> str:
     if job["state"] == "failed":
         text = f"failed: {job['error']}"
     elif job["state"] == "lost":
-        text = f"no sign of life since {_clock(job['time'])} ({duration(job['age'])} ago)"
+        text = f"no update since {_clock(job['time'])} ({duration(job['age'])} ago)"
         if not job["time"]:
-            text = f"no sign of life for {duration(job['age'])}; {job['error']}"
+            text = f"no update for {duration(job['age'])}; {job['error']}"
     elif job["error"]:
         text = job["error"]
     elif job["ahead"] is not None:

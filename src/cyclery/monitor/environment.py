@@ -1,4 +1,4 @@
-"""``cyclery doctor``: what this machine has, lacks, or has wrongly, and what to do about it.
+"""The command ``cyclery doctor``: check packages, device, data and tools of this machine.
 
 A line for each thing. What the configured tier cannot run without is needed; the rest serves the
 report, sharing or a cluster.
@@ -24,14 +24,14 @@ from cyclery.config.load import read_yaml
 from cyclery.plan.graph import Plan
 
 OLDEST_PYTHON = (3, 11)
-# Commands of others that do not answer within so many seconds are said to be wrong.
+# External commands that do not answer within so many seconds are reported as wrong.
 PATIENCE = 60
 SLURM = ("sbatch", "srun", "squeue", "scancel", "scontrol")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one thing; ``needed`` where the tier does not run without it."""
+    """The result of one check; ``needed`` where the tier does not run without it."""
 
     name: str
     state: Literal["ok", "missing", "wrong"]
@@ -43,7 +43,7 @@ class Finding:
 
 
 def examine(plan: Plan) -> Iterator[Finding]:
-    """Yield what is found of each thing, in the order in which it is needed."""
+    """Yield the result of each check, in the order in which they matter."""
     root = plan.project.root
     yield python(sys.version_info[:2])
     yield packages(root)
@@ -107,9 +107,9 @@ def _declared() -> list[str]:
 
 
 def device(wanted: str) -> Finding:
-    """Ask torch whether it sees the device that the configuration asks for."""
+    """Check that torch sees the device that the configuration requires."""
     if wanted == "cpu":
-        return Finding("device", "ok", "device: cpu, no GPU is asked for")
+        return Finding("device", "ok", "device: cpu, no GPU is requested")
     try:
         import torch
     except ImportError as error:
@@ -194,13 +194,13 @@ def disk(plan: Plan) -> Finding:
             left += (dataset.train + dataset.test) * channels * height * width
     text = f"{amount(free)}B free in {folder}, about {amount(left)}B to be written"
     if free < left:
-        text += "; make room, or set `results` to another disk"
+        text += "; free some space, or set `results` to another disk"
         return Finding("disk", "wrong", text, needed=True)
     return Finding("disk", "ok", f"{text} beside weights")
 
 
 def dvc(root: Path) -> Finding:
-    """Ask DVC's remote whether it holds all that this version publishes."""
+    """Check that DVC's remote holds all that this version publishes."""
     from cyclery.sharing.dvc import Dvc
 
     if find_spec("dvc") is None:
@@ -214,13 +214,15 @@ def dvc(root: Path) -> Finding:
         return Finding("DVC", "wrong", str(error))
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "status", "--cloud", "--json",
                "--remote", remote.name]  # fmt: skip
-    code, out, said = _ask(command, root)
+    code, out, errors = _ask(command, root)
     try:
         found = json.loads(out) if code == 0 else None
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        lines = [line for line in said.splitlines() if line.startswith("ERROR")] or said.split("\n")
+        lines = [line for line in errors.splitlines() if line.startswith("ERROR")] or errors.split(
+            "\n"
+        )
         text = f"{remote}: {lines[0].removeprefix('ERROR:').strip()}; see docs/sharing.md"
         return Finding("DVC", "wrong", carrier.redact(text))
     lacking = [name for name, state in found.items() if state in ("missing", "new")]
@@ -231,7 +233,7 @@ def dvc(root: Path) -> Finding:
 
 
 def latex() -> Finding:
-    """Look for what makes a PDF of the report."""
+    """Look for a LaTeX that makes a PDF of the report."""
     from cyclery.report.tex import COMPILERS
 
     for name in COMPILERS:
@@ -247,10 +249,10 @@ def slurm(root: Path) -> Finding:
     if lacking:
         text = f"no {', '.join(lacking)}; needed on a cluster's login node alone"
         return Finding("SLURM", "missing", text)
-    code, out, said = _ask(["sinfo", "--noheader", "--format", "%R"], root)
+    code, out, errors = _ask(["sinfo", "--noheader", "--format", "%R"], root)
     if code:
-        said = " ".join(said.split())[:200]
-        return Finding("SLURM", "wrong", f"sinfo: {said}; see docs/cluster.md")
+        errors = " ".join(errors.split())[:200]
+        return Finding("SLURM", "wrong", f"sinfo: {errors}; see docs/cluster.md")
     there = sorted(set(out.split()))
     file = root / "profiles" / "slurm" / "partitions.yaml"
     try:
@@ -264,7 +266,7 @@ def slurm(root: Path) -> Finding:
 
 
 def _ask(command: list[str], root: Path) -> tuple[int, str, str]:
-    """Return the exit code of a command, what it says, and what it complains of."""
+    """Return the exit code, output and error output of a command."""
     try:
         done = subprocess.run(
             command, cwd=root, stdin=subprocess.DEVNULL, capture_output=True, text=True,

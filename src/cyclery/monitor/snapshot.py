@@ -1,9 +1,9 @@
-"""What runs, waits, is done, has diverged or failed: read from files alone.
+"""State of all runs and jobs, read from files alone.
 
 The plan says which runs there are, the run store which of them are over, and the jobs' own files
 (``records.job_progress``) which are being trained, where and how fast. So it works for jobs of this
 machine, of SLURM and of another laboratory alike, wherever the results folder can be seen. No
-process is asked: whether a job lives is judged by the age of its last sign.
+process is asked: whether a job is alive is judged by the age of its progress file.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from cyclery.records.run_store import Store
 Json = dict[str, Any]
 
 STATES = ("done", "diverged", "running", "lost", "failed", "queued")
-"""``lost``: in a job that gives no sign of life; ``failed``: in a job that ended with an error."""
+"""``lost``: its job no longer writes its progress file; ``failed``: its job ended with an error."""
 
 _NUMBERS = ("total", "done", "ready", "diverged", "beat", "seconds", "images", "images_total",
             "images_per_second", "time", "started")  # fmt: skip
 
 
 @dataclass
-class _Seen:
-    beat: float
+class _Update:
+    number: float
     since: float
 
 
 @dataclass
 class Watcher:
-    """Looks at a project again and again; the plan is expanded once.
+    """Reads the state of a project repeatedly; the plan is expanded once.
 
-    ``clock`` is the wall clock, which is only used for what was never seen before: later looks
-    see whether a job goes on beating, whatever the clocks of the machines say.
+    ``clock`` is the wall clock, which is only used for files never seen before: later reads see
+    whether a job still updates its file, whatever the clocks of the machines say.
     """
 
     plan: Plan
     parts: list[str]
     clock: Any = time.time
     steady: Any = time.monotonic
-    _seen: dict[Path, _Seen] = field(default_factory=dict, init=False)
+    _seen: dict[Path, _Update] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         """Expand the plan: the runs of each part, and those of each job."""
@@ -67,7 +67,7 @@ class Watcher:
         self.images = {key: arm.cost["views"] for own in self.runs.values()
                        for key, arm in own.items()}  # fmt: skip
 
-    def look(self) -> Json:
+    def read(self) -> Json:
         """Return the state of every part and job, ready for JSON."""
         jobs = [self._job(path) for path in sorted(self.folder.glob("progress/**/[!.]*.json"))]
         shares = {run["key"]: run["share"] for job in jobs if job["state"] == "running"
@@ -90,8 +90,8 @@ class Watcher:
         parts = [self._part(name, list(own), states, shares) for name, own in self.runs.items()]
         if len(parts) > 1:
             parts.append(self._part("all", list(self.images), states, shares))
-        whole = parts[-1]
-        seconds = whole["images_left"] / rate if rate > 0 else None
+        total = parts[-1]
+        seconds = total["images_left"] / rate if rate > 0 else None
         now = self.clock()
         return {
             "tier": self.plan.tier, "time": now, "parts": parts, "jobs": jobs,
@@ -114,30 +114,30 @@ class Watcher:
                 "images_left": images - seen}  # fmt: skip
 
     def _job(self, path: Path) -> Json:
-        """Return what a job's file says and whether the job lives; nothing that it holds is sure.
+        """Return the content of a progress file, validated, and whether its job is alive.
 
-        ``age``: seconds since its last sign. ``ahead``: seconds by which the file's clock is ahead
-        of this machine's, where that is more than a stale sign may be old.
+        ``age``: seconds since its last update. ``ahead``: seconds by which the file's clock is
+        ahead of this machine's, where that is more than the age at which a file is stale.
         """
         name = path.relative_to(self.folder / "progress").with_suffix("").as_posix()
         problem = None
-        said: Json = {}
+        content: Json = {}
         age = 0.0
         try:
             age = self.clock() - path.stat().st_mtime
-            said = _checked(parse_json(read_regular(path)))
+            content = _checked(parse_json(read_regular(path)))
         except FileNotFoundError:
             # It ended a moment ago.
             return {**_EMPTY, "job": name, "state": "over", "age": 0.0, "settled": True}
         except (OSError, ValueError) as error:
             problem = f"{path}: cannot be read ({error})"
-        job = {**_EMPTY, **said, "job": name, "ahead": None}
+        job = {**_EMPTY, **content, "job": name, "ahead": None}
         seen = self._seen.get(path)
         if seen is None:
             job["ahead"] = -age if age < -STALE else None
-            seen = self._seen[path] = _Seen(job["beat"], self.steady() - max(age, 0.0))
-        elif problem is None and seen.beat != job["beat"]:
-            seen.beat, seen.since = job["beat"], self.steady()
+            seen = self._seen[path] = _Update(job["beat"], self.steady() - max(age, 0.0))
+        elif problem is None and seen.number != job["beat"]:
+            seen.number, seen.since = job["beat"], self.steady()
         job["age"] = self.steady() - seen.since
         if job["state"] != "failed":
             job["state"] = "lost" if job["age"] > STALE else "running"
@@ -154,17 +154,17 @@ _EMPTY: Json = {
 }  # fmt: skip
 
 
-def _checked(said: Any) -> Json:
+def _checked(content: Any) -> Json:
     """Return the content of a job's file; ValueError where it is not what a job writes."""
-    if not isinstance(said, dict) or said.get("schema") != SCHEMA:
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise ValueError("it is not a file of this version")
     for name in _NUMBERS:
-        _number(said.get(name), name)
-    if said.get("left") is not None:
-        _number(said["left"], "left")
-    if said.get("state") not in ("running", "failed"):
-        raise ValueError(f"state: {said.get('state')!r:.40}")
-    runs = said.get("running")
+        _number(content.get(name), name)
+    if content.get("left") is not None:
+        _number(content["left"], "left")
+    if content.get("state") not in ("running", "failed"):
+        raise ValueError(f"state: {content.get('state')!r:.40}")
+    runs = content.get("running")
     if not isinstance(runs, list):
         raise ValueError("running: not a list")
     for run in runs:
@@ -173,7 +173,10 @@ def _checked(said: Any) -> Json:
         if not 0 <= _number(run.get("share"), "share") <= 1:
             raise ValueError("share: not in 0..1")
     texts = ("host", "slurm_job", "error")
-    return {**said, **{name: None if said.get(name) is None else str(said[name]) for name in texts}}
+    return {
+        **content,
+        **{name: None if content.get(name) is None else str(content[name]) for name in texts},
+    }
 
 
 def _number(value: Any, name: str) -> float:
@@ -184,5 +187,5 @@ def _number(value: Any, name: str) -> float:
 
 def finished(found: Json) -> bool:
     """Say whether nothing is left to run."""
-    whole = found["parts"][-1]
-    return bool(whole["done"] + whole["diverged"] == whole["runs"])
+    total = found["parts"][-1]
+    return bool(total["done"] + total["diverged"] == total["runs"])

@@ -1,6 +1,6 @@
-"""``cyclery verify``: whether every file that a tier is made of is there and as it was made.
+"""The command ``cyclery verify``: check every file of a tier against its digest.
 
-Records, manifests and evidence carry a seal; lists of sums vouch for tables and the report.
+Records, manifests and evidence carry their own digest; lists have those of tables and report.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from cyclery.sharing.contents import Contents
 
 
 def verify(plan: Plan) -> None:
-    """Print what is damaged or lost of the selected papers' files, or that all is whole.
+    """Print each damaged or lost file of the selected papers, or that all are intact.
 
     Raises:
-        UserError: something is; each file was printed, with its remedy.
+        UserError: a file is damaged or lost; each was printed, with its remedy.
     """
     contents = Contents(plan)
     problems = list(_problems(contents))
-    for said in problems:
-        print(said)
+    for problem in problems:
+        print(problem)
     if problems:
         raise UserError(
             f"tier {plan.tier!r}: {len(problems)} of its files are damaged or lost. Delete what is "
@@ -33,12 +33,12 @@ def verify(plan: Plan) -> None:
         )
     files = len(contents.shards) + len(contents.ranges)
     print(f"tier {plan.tier}: {len(contents.papers)} papers, {files} files of records, evidence, "
-          "tables and report are whole")  # fmt: skip
+          "tables and report are intact")  # fmt: skip
     print(f"Report: {(contents.root / contents.report[0]).resolve()}")
 
 
 def _problems(contents: Contents) -> Iterator[str]:
-    """Yield what is wrong with each file that is damaged or lost."""
+    """Yield a message for each file that is damaged or lost."""
     from cyclery.data.prepare import read_manifest
 
     root, graph = contents.root, contents.graph

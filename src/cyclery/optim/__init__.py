@@ -1,4 +1,4 @@
-"""Optimisers by name. One file, one optimiser.
+"""Optimisers: one file each, found by its name.
 
 A file declares ``Settings``, a frozen dataclass of what does not change with time (its fields each
 have a default, and in their metadata a ``doc`` and perhaps limits: ``low`` and ``high`` inclusive,

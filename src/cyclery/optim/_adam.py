@@ -1,4 +1,4 @@
-"""The update that Adam and AdamW share; they differ in how the weights decay."""
+"""The update that Adam and AdamW share."""
 
 from __future__ import annotations
 

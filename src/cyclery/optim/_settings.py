@@ -1,4 +1,4 @@
-"""Metadata of fields that several optimisers have."""
+"""Field metadata that several optimisers share."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From configuration to the static graph: arms, cells, shards, their jobs and their cost."""
+"""Expand configuration into the static graph: arms, cells, shards, jobs and their cost."""

@@ -1,4 +1,4 @@
-"""What a plan holds and costs, before anything runs."""
+"""Estimated cost of a plan: runs, images and time, before anything is trained."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from cyclery.records.run_store import Store
 # Bytes that one run leaves behind, measured at the smoke tier: its record in the store and again
 # in its shard.
 RECORD_BYTES = 12_000
-# Used for a network that neither the tier nor any record knows the speed of.
+# Used for a network whose speed neither the tier nor any record gives.
 UNKNOWN_IMAGES_PER_SECOND = 1000.0
-# The cheapest first: it is the one that a claim is said to need.
+# The cheapest first: a claim is reported to need the first that tests it.
 TIERS = ("smoke", "desk-cpu", "desk", "paper")
 
 
@@ -36,7 +36,7 @@ def declared_speed(plan: Plan, settings: Mapping[str, Any]) -> float:
 
 
 def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
-    """Say, for claims that this tier does not test, which tier does and how long it would take."""
+    """Return, for claims that this tier does not test, the tier that does and its training time."""
     found: dict[str, str] = {}
     plans = [other for tier in TIERS if (other := _other(plan, tier)) is not None]
     for name, claim in plan.project.papers[paper].claims.items():
@@ -56,10 +56,10 @@ def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
                 continue
             if arms:
                 planned = candidate.planned(claim)
-                whole = sum(planned * seconds(candidate, arm) for arm in arms)
+                total = sum(planned * seconds(candidate, arm) for arm in arms)
                 tried = [trial for arm in arms for trial in arm.trials]
-                whole += sum(len(trial.at) * seconds(candidate, trial.arm) for trial in tried)
-                time = duration(whole)
+                total += sum(len(trial.at) * seconds(candidate, trial.arm) for trial in tried)
+                time = duration(total)
                 found[name] = f"the {candidate.tier} tier tests it in about {time} of training"
                 break
     return found
@@ -71,12 +71,12 @@ def _other(plan: Plan, tier: str) -> Plan | None:
     try:
         return Plan(load(plan.project.root, {"tier": tier}))
     except UserError:
-        # A project of its own may have other tiers; then there is no estimate to give.
+        # Another project may have other tiers; then there is no estimate.
         return None
 
 
 def rows(plan: Plan, parts: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield what each part takes, parents included, and the sum where there are several.
+    """Yield the cost of each part, parents included, and the sum where there are several.
 
     A row has ``part, shards, cells, runs, updates, images, done, seconds, bytes``; runs that parts
     share count once in the sum.

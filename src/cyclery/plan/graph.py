@@ -51,10 +51,10 @@ class Plan:
         """Return an arm, with the trials of its tuning where it is tuned."""
         return self._arms.arm(paper, experiment, arm)
 
-    # Parts: what a target asks for.
+    # Parts: what can be a target.
 
     def parts(self) -> Iterator[str]:
-        """Yield every part of the selected papers that something runs or is said about."""
+        """Yield every part of the selected papers: papers, experiments and claims."""
         for paper in self.project.selected():
             yield paper
             yield from (f"{paper}.{name}" for name in self.experiments(paper))

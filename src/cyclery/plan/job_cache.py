@@ -1,9 +1,9 @@
-"""What training jobs need of the configuration, kept so that not each of them expands it all.
+"""Cache of resolved shard jobs, keyed by a hash of configuration and code.
 
-A graph of thousands of jobs would read, check and expand every paper as often. The first job keeps
-what it found for its whole paper in ``.cyclery/<hash>/``; the hash is that of all it follows from:
-configuration, overrides and the package's own code. What was kept counts only where it has the
-digest that the graph expects; whatever is missing, cut or of another time is found anew.
+Without it each of thousands of jobs would read, validate and expand every paper. The first job
+stores the jobs of its whole paper in ``.cyclery/<hash>/``; the hash covers configuration, overrides
+and the package's code. An entry is used only if it has the digest that the graph expects; what is
+missing, damaged or stale is resolved again.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from cyclery.records.record import Job
 
 FOLDER = ".cyclery"
-# Configurations that are kept: those of a few tiers and papers in turn.
-KEPT = 8
-# What each shard says of a run itself: who trains it keeps its weights, and names it by an own arm.
+# Cached configurations: those of a few tiers and papers in turn.
+MOST_ENTRIES = 8
+# Keys of a run that differ between shards: its label, and whether its weights are kept.
 _OWN = ("key", "label", "keep")
 
 
 @dataclass(frozen=True)
-class Order:
-    """The jobs of a shard, those of others that they take something from, and their setting."""
+class ShardJobs:
+    """The resolved jobs of a shard, the jobs that they depend on, and the execution settings."""
 
     digest: str
     jobs: list[Job]
@@ -44,7 +44,7 @@ class Order:
 
 
 def setting(plan: Plan) -> dict[str, Any]:
-    """Return the tier and what of the main file a trainer is told."""
+    """Return the tier and the keys of the main file that a trainer needs."""
     config = plain(plan.project.config)
     return {
         "tier": plan.tier,
@@ -59,22 +59,22 @@ def order(
     shard_id: str,
     expect: str | None,
     load: Callable[[], Plan],
-) -> Order:
-    """Return the order of a shard: that which was kept where it is the expected one, or a new one.
+) -> ShardJobs:
+    """Return the jobs of a shard from the cache, or else resolve them and fill the cache.
 
     Args:
         root: the project's root.
         overrides: what the command line changed of the main file.
         shard_id: group and name of the shard.
-        expect: the digest that the graph planned; None, as by hand, uses nothing that was kept.
-        load: reads the configuration.
+        expect: the digest that the graph planned; None, as in a call by hand, ignores the cache.
+        load: expands the configuration into a plan.
     """
     group, _, name = shard_id.rpartition("/")
     before = _fingerprint(root, overrides)
     if expect and before:
         with suppress(OSError, ValueError):
-            kept = (root / FOLDER / before / f"{group}.jsonl").read_bytes()
-            if (found := _read(kept, name)).digest == expect:
+            cached = (root / FOLDER / before / f"{group}.jsonl").read_bytes()
+            if (found := _read(cached, name)).digest == expect:
                 return found
     plan = load()
     plan.shard(shard_id)
@@ -83,7 +83,7 @@ def order(
     texts = {each: _text(plan, each) for each in groups}
     # It may have been edited while it was read.
     if before and before == _fingerprint(root, overrides):
-        # Where nothing can be kept, the job goes on all the same.
+        # Where the cache cannot be written, the job goes on all the same.
         with suppress(UserError, OSError):
             for each, text in texts.items():
                 write_atomic(root / FOLDER / before / f"{each}.jsonl", text)
@@ -92,7 +92,7 @@ def order(
 
 
 def _fingerprint(root: Path, overrides: Sequence[str]) -> str | None:
-    """Return the hash of all that a plan follows from; None where that cannot be read."""
+    """Return the cache key: hash of configuration and code; None where these cannot be read."""
     config, package = root / "config", Path(__file__).parents[1]
     found = sha256(json.dumps(list(overrides)).encode())
     try:
@@ -121,7 +121,7 @@ def _line(name: str, value: Any) -> str:
 
 
 def _text(plan: Plan, group: str) -> str:
-    """Return all orders of a group; what several shards say of one run stands there once."""
+    """Serialise the jobs of all shards of a group; what shards share of a run is stored once."""
     from cyclery.plan.job_specs import shard_jobs, source_jobs
 
     runs: dict[str, dict[str, object]] = {}
@@ -142,8 +142,8 @@ def _text(plan: Plan, group: str) -> str:
     return "".join(["\n", _line("setting", setting(plan)), *shards, *shared])
 
 
-def _read(content: bytes, name: str) -> Order:
-    """Return the order of a shard; ValueError where it is not there or not whole."""
+def _read(content: bytes, name: str) -> ShardJobs:
+    """Return the jobs of a shard; ValueError where the entry is missing or damaged."""
 
     def value(name: str) -> Any:
         begin = content.index(f"\n{name}\t".encode()) + 1
@@ -156,12 +156,12 @@ def _read(content: bytes, name: str) -> Order:
     jobs, sources = (
         [cast("Job", {**value(f"run {own['key']}"), **own}) for own in each] for each in lists
     )
-    return Order(digest, jobs, sources, value("setting"))
+    return ShardJobs(digest, jobs, sources, value("setting"))
 
 
 def _forget(folder: Path) -> None:
-    """Remove what was kept longest ago."""
+    """Remove the oldest entries."""
     folders = (path for path in folder.iterdir() if path.is_dir())
     found = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
-    for path in found[KEPT:]:
+    for path in found[MOST_ENTRIES:]:
         shutil.rmtree(path, ignore_errors=True)

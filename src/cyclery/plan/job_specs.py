@@ -1,4 +1,4 @@
-"""Turn planned runs into jobs, which the trainer understands without the configuration."""
+"""Turn planned runs into jobs, which the trainer runs without the configuration."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def shard_jobs(shard: Shard) -> list[Job]:
 
 
 def source_jobs(shard: Shard) -> list[Job]:
-    """Return the jobs of other shards and range tests that a shard's runs take something from."""
+    """Return the jobs that a shard's runs depend on: parents, trials and range tests."""
     family = list(with_ancestors(shard.arms))
     seeds = needed_seeds((cell.arm, cell.seeds) for cell in shard.cells)
     own = {arm.key(seed) for arm, seed in shard.runs}

@@ -1,4 +1,4 @@
-"""Files that are lost or damaged: Snakemake does not notice, so a target asks for each by name.
+"""Find lost or damaged files below the results, so that Snakemake makes them again.
 
 Snakemake makes a missing intermediate file only for a job that has to run. So targets ask for every
 missing file by name; what is damaged is set aside first, and then missing as well. It goes below
@@ -17,13 +17,13 @@ from cyclery.common.set_aside import Aside
 
 
 class LostFiles:
-    """Looks below a project's root, and sets damaged files aside below its ``results``."""
+    """Finds lost files below a project's root, and moves damaged ones to ``results/set-aside``."""
 
     def __init__(self, root: Path, results: Path) -> None:
         self._root, self._results = root, results
 
     def missing(self, paths: Iterable[str]) -> Iterator[str]:
-        """Yield what is not there; what is there and no regular file is set aside first."""
+        """Yield paths that do not exist; what is no regular file is set aside first."""
         for path in paths:
             file = self._root / path
             try:
@@ -37,7 +37,7 @@ class LostFiles:
                     yield path
 
     def mend(self, listing: str) -> None:
-        """Set aside what is not as a list of sums says, and drop the list: then its job is due."""
+        """Set aside files that fail their checksums, and remove the list, so that its job runs."""
         path = self._root / listing
         if not (wrong := checksums.wrong(path)):
             return
@@ -50,7 +50,7 @@ class LostFiles:
         )
 
     def _set_aside(self, files: list[Path]) -> str:
-        """Move what there is of files out of the way; return where it is, to be said."""
+        """Move files out of the way; return their new place, as text for the message."""
         aside = Aside(self._results)
         for file in files:
             aside.take(file, self._name(file))

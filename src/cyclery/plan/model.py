@@ -1,4 +1,4 @@
-"""The pieces of a plan: range tests, arms, cells and shards, with the keys that identify them.
+"""Types of a plan: range tests, arms, cells and shards, with the keys that identify them.
 
 One hash is made per arm; a run key is derived from it and the seed when it is needed.
 """
@@ -44,7 +44,7 @@ class RangePlan:
 
 @dataclass(frozen=True)
 class Parent:
-    """Whose runs an arm takes something from, and which of them each seed takes.
+    """A parent of an arm, and which of its runs each seed of the child takes.
 
     ``same``: seed s of it. ``nested``: seed s // count, so that ``count`` seeds share one.
     ``members``: all of the seeds s * count to (s + 1) * count - 1.
@@ -56,7 +56,7 @@ class Parent:
 
     @property
     def identity(self) -> Any:
-        """Return what of a parent decides a child's numbers."""
+        """Return the part of a child's digest that stands for this parent."""
         return self.arm.digest if self.kind == "same" else [self.arm.digest, self.kind, self.count]
 
     def seeds(self, seed: int) -> tuple[int, ...]:
@@ -70,7 +70,7 @@ class Parent:
 
 @dataclass(frozen=True)
 class Trial:
-    """A setting that an arm tries, trained on seeds of its own whichever seed asks."""
+    """A tuning trial of an arm, trained on tuning seeds that all seeds of the arm share."""
 
     arm: ArmPlan
     at: tuple[int, ...]
@@ -95,14 +95,14 @@ class ArmPlan:
     factors: dict[str, float] = field(default_factory=dict)
     # What the arm tries before its own runs, which take the best; empty where it is not tuned.
     trials: tuple[Trial, ...] = ()
-    # How often it is drawn anew, as an independent teacher (of such a teacher).
-    anew: int = 0
+    # How often it is redrawn, as an independent teacher (of such a teacher).
+    redraws: int = 0
 
     @property
     def id(self) -> str:
         """Return ``paper/experiment/arm``, with its tuning trial and draw where it has one."""
         trial = "".join(f"~{name}x{factor:g}" for name, factor in self.factors.items())
-        return f"{self.paper}/{self.experiment}/{self.name}{trial}{'~other' * self.anew}"
+        return f"{self.paper}/{self.experiment}/{self.name}{trial}{'~other' * self.redraws}"
 
     @cached_property
     def digest(self) -> str:
@@ -116,10 +116,10 @@ class ArmPlan:
             }
         )
 
-    def drawn_anew(self) -> ArmPlan:
-        """Return the same recipe on the same samples, drawn anew together with all its ancestors.
+    def redrawn(self) -> ArmPlan:
+        """Return the arm with new initial weights, order and noise, for all its ancestors too.
 
-        Were they shared, what they say would be common to both: no independent teacher. Seed s + 1
+        With shared ancestors it would be no independent teacher. Seed s + 1
         would have another split, in which it may have been trained on what seed s is tested on.
         The bounds of a range test are part of the recipe.
         """
@@ -127,10 +127,10 @@ class ArmPlan:
             self,
             settings={**self.settings, "draw": f"{self.settings['draw'] or ''}other"},
             parents={
-                name: replace(parent, arm=parent.arm.drawn_anew())
+                name: replace(parent, arm=parent.arm.redrawn())
                 for name, parent in self.parents.items()
             },
-            anew=self.anew + 1,
+            redraws=self.redraws + 1,
         )
 
     @property
@@ -150,7 +150,7 @@ class ArmPlan:
 
     @property
     def sources(self) -> Iterator[Parent | Trial]:
-        """Yield all whose runs must be there before this arm's: parents, and trials of tuning."""
+        """Yield what must be trained before this arm: parents, and trials of tuning."""
         yield from self.parents.values()
         yield from self.trials
 
@@ -160,7 +160,7 @@ class ArmPlan:
 
     @cached_property
     def share(self) -> int:
-        """Return how many seeds in a row share a split or an ancestor: one independent unit."""
+        """Return how many consecutive seeds share a split or an ancestor: one independent unit."""
         found = [int(self.settings["split"]["share"])]
         for parent in self.parents.values():
             of_parent = parent.arm.share
@@ -226,7 +226,7 @@ class Shard:
 
     @property
     def level(self) -> int:
-        """Return the level of the chain that its cells are at."""
+        """Return the level of its cells in the chain of parents."""
         return self.cells[0].arm.level
 
     @property
@@ -241,7 +241,7 @@ class Shard:
 
     @cached_property
     def digest(self) -> str:
-        """Return the hash of its runs and of which weights it keeps: what makes a job run again."""
+        """Return the hash of its runs and kept weights; Snakemake repeats the job if it changes."""
         return digest([[cell.arm.digest, cell.seeds, cell.keep] for cell in self.cells])
 
 

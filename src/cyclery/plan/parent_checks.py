@@ -1,4 +1,4 @@
-"""Checks of an arm's parents: what it takes from each, and that their data fit together."""
+"""Validate an arm's parents: what it takes from each, and that their data fit together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that need the whole configuration: every name is defined, every comparison is fair."""
+"""Validate the whole project: all names are defined, all comparisons are fair."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _printed(project: Project) -> Iterator[str]:
 
 
 def _arms(plan: Plan) -> list[str]:
-    """Resolve every arm; a mistake that several share is told once."""
+    """Resolve every arm; a mistake that several share is reported once."""
     found: dict[str, dict[str, None]] = {}
     for paper in plan.project.papers:
         for experiment in plan.experiments(paper):
@@ -130,7 +130,7 @@ def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[st
     yield from found
     sound = not found
     for second in others:
-        # What the second takes over from the first is told there.
+        # Mistakes in what the second inherits are reported with the first.
         for problem in _difference(paper, second, f"{where}.interaction"):
             sound = False
             if problem.replace(f"{where}.interaction", where, 1) not in found:

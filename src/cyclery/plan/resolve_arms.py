@@ -200,7 +200,7 @@ def _declared(arm: ArmPlan) -> ArmPlan:
 def _parent(arm: ArmPlan, reference: ParentRef) -> Parent:
     """Return a parent as an arm refers to it."""
     if reference.seeds == "other":
-        return Parent(arm.drawn_anew())
+        return Parent(arm.redrawn())
     if reference.seeds == "same":
         return Parent(arm)
     [(kind, count)] = reference.seeds.model_dump(exclude_none=True).items()

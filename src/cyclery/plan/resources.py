@@ -1,7 +1,7 @@
-"""What a training job needs of the machine that runs it: time and memory, before anything runs.
+"""Estimate the time and memory that a training job requests from the scheduler.
 
 A scheduler ends a job that takes more than it asked for, and makes one wait that asks for much. So
-these are estimates from the size of the runs with room to spare, which a second attempt doubles;
+these are estimates from the size of the runs with a margin, which a second attempt doubles;
 training goes on from where it was, so an attempt that ran out of time is not lost.
 """
 
@@ -21,7 +21,7 @@ LEAST_MINUTES = 20
 SLACK = 3
 # Python with torch and the two Snakemakes around it; CUDA's own libraries lie in the host's memory.
 BASE_MB, CUDA_MB = 2000, 4000
-# What a process on a CPU has of its own beside them: weights, activations, a batch of views.
+# What each process on a CPU adds: weights, activations, a batch of views.
 WORKER_MB = 500
 # How often a dataset of bytes may be there at once: as read, as tensors, as one block of floats.
 DATA_COPIES = 6
@@ -33,7 +33,7 @@ def seconds(plan: Plan, settings: Mapping[str, Any], views: int) -> float:
 
 
 def minutes(seconds: Iterable[float], workers: int) -> int:
-    """Return the minutes to ask for, for runs of so many seconds on so many processes."""
+    """Return the minutes to request for runs of so many seconds on so many processes."""
     each = list(seconds)
     # No run is divided among processes.
     longest = max(sum(each) / workers, max(each, default=0))
@@ -41,7 +41,7 @@ def minutes(seconds: Iterable[float], workers: int) -> int:
 
 
 def megabytes(datasets: Iterable[Dataset], workers: int, gpu: bool) -> int:
-    """Return the MB of main memory to ask for, for runs on these datasets."""
+    """Return the MB of main memory to request for runs on these datasets."""
     size = sum(_bytes(dataset) for dataset in datasets)
     own = CUDA_MB if gpu else WORKER_MB * workers
     return BASE_MB + own + ceil(DATA_COPIES * size / 1e6)

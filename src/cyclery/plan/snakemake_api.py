@@ -1,7 +1,7 @@
-"""What the rules of the graph ask: paths, parameters and resources, from configuration alone.
+"""What the Snakefile calls: paths, parameters and resources of every rule.
 
 Snakemake imports this at every parse, so it is light: no torch, no pandas, and nothing is read but
-``config/`` and the code whose hash makes verdicts and report anew.
+``config/`` and the code that judges and reports, for its hash.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from cyclery.plan.lost_files import LostFiles
 from cyclery.plan.model import ArmPlan, RangePlan, Shard, digest
 from cyclery.plan.project_checks import check
 
-# No job asks for more cores than this, however many runs it has.
+# No job requests more cores than this, however many runs it has.
 MOST_WORKERS = 64
-# The rooms whose code decides what evidence and report say: both, and what they import.
+# The packages whose code decides evidence and report: both, and what they import.
 JUDGING = ("common", "config", "evidence", "plan", "records", "report", "schedules")
 # A report of more papers than these letters name has a number and a hash in its name.
 MOST_LETTERS = 100
@@ -70,19 +70,19 @@ class Graph:
         return cls(check(project), project.overrides)
 
     def parts(self) -> list[str]:
-        """Return every paper, experiment and claim that can be asked for."""
+        """Return every paper, experiment and claim that can be a target."""
         return list(self.plan.parts())
 
-    def settle_times(self) -> None:
-        """Give outputs from the future the present time, and say so: the clock was set back."""
-        # Not the run store and logs, which Snakemake does not look at.
+    def reset_future_times(self) -> None:
+        """Set modification times in the future to now, and report it: the clock was set back."""
+        # Not the run store and logs, which Snakemake does not check.
         kinds = ("lr-range", "records", "checkpoints", "evidence", "tables")
         root = self.plan.project.root
         made = [f"{self.results}/{kind}" for kind in kinds]
         folders = [root / path for path in (self.data, *made, self.report)]
-        if settled := mtimes.settle(folders):
+        if reset := mtimes.reset_future(folders):
             print(
-                f"cyclery: {settled} files in {self.results} and {self.data} were from the future, "
+                f"cyclery: {reset} files in {self.results} and {self.data} were from the future, "
                 "as after a clock was set back; they have the present time now.",
                 file=sys.stderr,
             )
@@ -97,7 +97,7 @@ class Graph:
 
     @property
     def device_resources(self) -> dict[str, Any]:
-        """Return what a training job asks for beside cores, time and memory: a GPU, or nothing.
+        """Return the resources of a training job besides cores, time and memory: a GPU, or none.
 
         Snakemake and SLURM count the same GPU, under one of two names: clusters differ in which
         they take, and both at once would be two GPUs.
@@ -118,7 +118,7 @@ class Graph:
         """Return the cores that a group's range tests can use."""
         return self.threads(sum(len(test.seeds) for test in self.plan.ranges(group)))
 
-    # What a job needs, before its attempt multiplies it.
+    # Resources of the first attempt; later ones multiply them.
 
     def shard_minutes(self, group: str, shard: str, threads: int) -> int:
         """Return the minutes in which a shard's runs should be trained."""
@@ -235,7 +235,7 @@ class Graph:
     # Evidence.
 
     def evidence(self, part: str) -> str:
-        """Return what says of a part whether its claims held."""
+        """Return the evidence file of a part."""
         return f"{self.results}/evidence/{part}.json"
 
     def table(self, part: str) -> str:
@@ -258,13 +258,13 @@ class Graph:
         return [self._range_file(group) for group in groups if self.plan.ranges(group)]
 
     def part_digest(self, part: str) -> str:
-        """Return the hash of all that is said and asked about a part, beside its runs."""
+        """Return the hash of what a part declares besides runs: claims, seeds, printed figures."""
         project, paper = self.plan.project, part.partition(".")[0]
-        said = project.papers[paper].model_dump(mode="json")
+        declared = project.papers[paper].model_dump(mode="json")
         planned = [self.plan.planned(claim) for claim in project.papers[paper].claims.values()]
         printed = project.printed_file(paper)
         figures = printed.read_bytes().hex() if printed.exists() else ""
-        return digest([part, said, project.seeds, planned, figures])
+        return digest([part, declared, project.seeds, planned, figures])
 
     @cached_property
     def code(self) -> str:
@@ -274,7 +274,7 @@ class Graph:
         that it came from. Training has versions instead, because it takes hours.
         """
         package = Path(__file__).parents[1]
-        found = (path for room in JUDGING for path in (package / room).rglob("*"))
+        found = (path for name in JUDGING for path in (package / name).rglob("*"))
         files = sorted(path for path in found if path.suffix in (".py", ".j2"))
         return digest([[str(p.relative_to(package)), p.read_bytes().hex()] for p in files])
 
@@ -286,7 +286,7 @@ class Graph:
 
     @cached_property
     def report(self) -> str:
-        """Return the folder of the report: a selection of papers has its own beside the whole."""
+        """Return the folder of the report; a selection of papers has another than all papers."""
         selected, papers = self.plan.project.selected(), self.plan.project.papers
         if set(selected) == set(papers):
             return f"{self.results}/report"
@@ -296,14 +296,14 @@ class Graph:
         return f"{self.results}/report-{names}"
 
     def due(self, part: str | None = None) -> list[str]:
-        """Return what a target must ask for by name: what is lost of a part, or of the report."""
+        """Return lost files of a part, or of the report, which a target must request by name."""
         project = self.plan.project
         lost = LostFiles(project.root, project.results)
         if part is None:
             lost.mend(f"{self.report}/{checksums.NAME}")
             return [path for paper in project.selected() for path in self.due(paper)]
         lost.mend(self.sums(part))
-        # Without evidence, the job that makes it asks for all records itself.
+        # Without evidence, the job that makes it requires all records itself.
         records = self.record_files(part) if (project.root / self.evidence(part)).exists() else []
         files = [
             *dict.fromkeys(m for group in self.plan.groups(part) for m in self.manifests(group)),

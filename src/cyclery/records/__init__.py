@@ -1,1 +1,1 @@
-"""What a run leaves: the run store, records, metrics, range tests and the progress of jobs."""
+"""What a run leaves: types and files of records, evidence, metrics and job progress."""

@@ -1,4 +1,4 @@
-"""Judged claims and their comparisons, as the evidence holds them.
+"""Types of judged claims and their comparisons, as evidence holds them.
 
 Effects, margins and intervals are in percentage points for accuracies, and oriented so that the
 claim is positive.
@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 Verdict: TypeAlias = Literal["reproduced", "contradicted", "partly", "inconclusive", "not run"]
 Test: TypeAlias = Literal["superiority", "equivalence", "non-inferiority"]
 Interval: TypeAlias = tuple[float, float]
-"""In a file a list; an end that a planned look leaves open is infinite, in a file null."""
+"""In a file a list; an end that an interim analysis leaves open is infinite, in a file null."""
 
 
 class PrintedEffect(TypedDict):
@@ -34,7 +34,7 @@ class OfPrinted(TypedDict):
 
 
 class Look(TypedDict):
-    """The planned look that a verdict was read at."""
+    """The planned interim analysis (look) that a verdict was read at."""
 
     number: int
     of: int
@@ -45,7 +45,7 @@ class Look(TypedDict):
 
 
 class Exploratory(TypedDict):
-    """What the seeds after the last look would say, which decides nothing."""
+    """The effect with the seeds after the last look included; it does not decide the verdict."""
 
     seeds: list[int]
     differences: list[float]
@@ -57,14 +57,14 @@ class Exploratory(TypedDict):
 
 
 class Fragile(TypedDict):
-    """The verdict without the seeds of one independent unit, where it is another."""
+    """The verdict without the seeds of one independent unit, where it would change."""
 
     seeds: list[int]
     verdict: Verdict
 
 
-class Beside(TypedDict):
-    """Figures beside a verdict, which decide nothing."""
+class Sensitivity(TypedDict):
+    """Sensitivity analyses, shown next to a verdict; they do not decide it."""
 
     p_sign_flip: float
     improvement: float
@@ -158,7 +158,7 @@ class Row(TypedDict):
     stated_spread: float | None
     seeds_for_power: int | None
     """Seeds that would find the stated effect with 80 % power."""
-    beside: Beside | None
+    beside: Sensitivity | None
     columns: list[str]
     """The arms whose runs ``keys`` names."""
 

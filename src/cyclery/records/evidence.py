@@ -1,4 +1,4 @@
-"""The evidence of a part (a paper, an experiment or a claim), as its file holds it.
+"""Types of the evidence of a paper, an experiment or a claim.
 
 `cyclery.evidence` writes it; report, comparison and publication read it. Figures of arms and curves
 are in the records' own unit (accuracies are fractions); effects, margins and intervals of
@@ -39,7 +39,7 @@ class DivergedRun(TypedDict):
 
 
 class TrialOutcome(TypedDict):
-    """What the runs of one trial of tuning came to."""
+    """Outcome of the runs of one tuning trial."""
 
     val_accuracy: float | None
     """Mean over the seeds of tuning; null where a run lacks it."""
@@ -157,11 +157,11 @@ class Experiment(ExperimentFacts):
     """Settings that its arms share, in words."""
 
 
-# The whole.
+# The whole file.
 
 
 class PaperFacts(TypedDict):
-    """What there is to know of a paper."""
+    """Facts of a paper: title, authors, summary, deviations."""
 
     id: str
     title: str
@@ -254,7 +254,7 @@ class Judgement(TypedDict):
 
 
 class Evidence(Judgement):
-    """The evidence of a part, whole."""
+    """The evidence of a part, as its file holds it."""
 
     commands: Commands
     sha256: str

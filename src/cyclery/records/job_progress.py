@@ -1,9 +1,9 @@
-"""A job's sign of life: one small file that says how far it is, for whoever can see the folder.
+"""Progress file of a running job, which ``cyclery status`` reads.
 
 A job writes ``<results>/<tier>/progress/<job>.json`` at most every ``EVERY`` seconds and removes it
-at its end; one that failed leaves its last words. A killed job can clean nothing, so its file stays
-and grows old. ``cyclery status`` judges that by the file's age alone: process numbers of another
-host say nothing here.
+at its end; a job that failed leaves its error there. A killed job cannot remove its file, which
+grows stale. ``cyclery status`` judges by that age alone: process ids of another host tell nothing
+here.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any
 
-# Between two writes. Nothing is synced to the disk: a lost beat is followed by another.
+# Between two writes. Nothing is synced to the disk: a lost update is followed by another.
 EVERY = 2.0
-# A job with so old a sign of life is called lost. Network file systems may show a file a minute
-# late, and compiling a network can keep a process busy for a while.
+# A job whose file is older than this, in seconds, is called lost. Network file systems may show a
+# file a minute late, and compiling a network can keep a process busy for a while.
 STALE = 90.0
 SCHEMA = 1
 
-# What a run is doing, as workers say it in shared memory.
+# State of a run, as workers write it to shared memory.
 WAITING, RUNNING, OVER = 0.0, 1.0, 2.0
 
 
 def progress_file(folder: Path, job: str) -> Path:
-    """Return the file of a job's sign of life: ``job`` is as ``records/clr.staged/L0-0000``."""
+    """Return the progress file of a job, which is named as ``records/clr.staged/L0-0000``."""
     return folder / "progress" / f"{job}.json"
 
 
 @dataclass
-class Heartbeat:
-    """Tells how far a list of jobs is. Without a path it writes nothing.
+class ProgressFile:
+    """Writes the progress of a job's runs to its file. Without a path it writes nothing.
 
     The numbers that change lie in memory that is shared with forked workers, so a worker only
     stores a few floats at the end of an epoch and the first process writes the one file.
@@ -56,11 +56,11 @@ class Heartbeat:
     _began: float = field(default_factory=lambda: time.monotonic(), init=False)
     _started: float = field(default_factory=time.time, init=False)
     _written: float = field(default=-math.inf, init=False)
-    _beats: int = field(default=0, init=False)
+    _writes: int = field(default=0, init=False)
     _lock: Any = field(default_factory=threading.Lock, init=False)
 
     def expect(self, jobs: Sequence[Mapping[str, Any]]) -> None:
-        """Count further jobs among those to train; before workers are forked."""
+        """Add runs to those to train; call it before workers are forked."""
         if self.path is None:
             return
         known = self._shared[:] if self._shared is not None else []
@@ -71,7 +71,7 @@ class Heartbeat:
         self._shared = shared
 
     def running(self, key: str, share: float = 0.0, resumed: bool = False) -> None:
-        """Note that a run is being trained, and which share of its epochs is done.
+        """Mark a run as in training, with the share of its epochs that is done.
 
         ``resumed``: that share is from an earlier process and says nothing about speed.
         """
@@ -82,22 +82,22 @@ class Heartbeat:
                 self._shared[3 * place + 2] = share
 
     def done(self, key: str, diverged: bool) -> None:
-        """Note that a run is over."""
+        """Mark a run as finished."""
         place = self._place.get(key)
         if place is not None:
             self._shared[3 * place : 3 * place + 2] = [OVER, 1.0]
             self._diverged += diverged
 
     def failed(self, key: str) -> None:
-        """Note that a run failed: it is neither being trained nor done."""
+        """Mark a run as failed: it is neither in training nor done."""
         place = self._place.get(key)
         if place is not None:
             self._shared[3 * place : 3 * place + 2] = [WAITING, 0.0]
 
-    def beat(self, now: bool = False, **last: Any) -> None:
+    def write(self, now: bool = False, **last: Any) -> None:
         """Write the file, but not more often than every ``EVERY`` seconds unless ``now``.
 
-        A full disk or a lost folder must not end a training, so what cannot be written is not.
+        A full disk or a lost folder must not end training, so errors of writing are ignored.
         """
         if self.path is None:
             return
@@ -106,7 +106,7 @@ class Heartbeat:
             if not now and time_now - self._written < EVERY:
                 return
             self._written = time_now
-            self._beats += 1
+            self._writes += 1
             temporary = self.path.with_name(f".{self.path.name}.part")
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ class Heartbeat:
                     temporary.unlink()
 
     def content(self) -> dict[str, Any]:
-        """Return what the file says. ``images`` are all that pass the network in training."""
+        """Return the content of the file; ``images`` are all that pass the network in training."""
         states = self._shared[:] if self._shared is not None else []
         pairs = list(zip(self._jobs, states[::3], states[1::3], strict=True))
         seen = sum(job["images"] * share for job, _, share in pairs)
@@ -129,7 +129,7 @@ class Heartbeat:
             "schema": SCHEMA, "job": self.job, "state": "running", "error": None,
             "host": platform.node(), "pid": os.getpid(),
             "slurm_job": os.environ.get("SLURM_JOB_ID"),
-            "started": self._started, "time": time.time(), "beat": self._beats, "every": EVERY,
+            "started": self._started, "time": time.time(), "beat": self._writes, "every": EVERY,
             "ready": self.ready, "total": len(pairs), "diverged": self._diverged,
             "done": sum(state == OVER for _, state, _ in pairs),
             "seconds": elapsed, "images": seen, "images_total": total, "images_per_second": rate,
@@ -142,16 +142,16 @@ class Heartbeat:
         }  # fmt: skip
 
     @contextlib.contextmanager
-    def alive(self) -> Iterator[None]:
-        """Say that the job lives; remove the file at the end, unless the end is a failure."""
-        self.beat(now=True)
+    def lifetime(self) -> Iterator[None]:
+        """Keep the file while the job runs; then remove it, or leave the error of a failure."""
+        self.write(now=True)
         try:
             yield
         except Exception as error:
             if self._asked_to_stop(error):
                 self._remove()
             else:
-                self.beat(now=True, state="failed", error=f"{error}" or type(error).__name__)
+                self.write(now=True, state="failed", error=f"{error}" or type(error).__name__)
             raise
         except BaseException:
             self._remove()
@@ -170,8 +170,8 @@ class Heartbeat:
                 self.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def beating(self) -> Iterator[None]:
-        """Beat from a thread meanwhile: where this process itself computes, however long an epoch.
+    def in_background(self) -> Iterator[None]:
+        """Write from a thread meanwhile, for a process that computes, however long an epoch takes.
 
         The thread has ended when this returns, because a process with threads cannot fork safely.
         """
@@ -180,11 +180,11 @@ class Heartbeat:
             return
         over = threading.Event()
 
-        def beat() -> None:
+        def update() -> None:
             while not over.wait(EVERY / 4):
-                self.beat()
+                self.write()
 
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread = threading.Thread(target=update, name="progress", daemon=True)
         thread.start()
         try:
             yield

@@ -1,8 +1,8 @@
-"""Read a learning-rate range test: bounds from held-out accuracy, other tools' readings from loss.
+"""Learning-rate bounds from the curves of a range test.
 
 The paper (Cyclical Learning Rates, arXiv 1506.01186, section 3.3) reads both bounds off a plot
 by eye; `bounds` is this project's rule for the same. `readings` are what later tools suggest
-from the training loss of an exponential sweep, shown beside it and used by nothing.
+from the training loss of an exponential sweep, shown next to it and used by nothing.
 All are numpy, work on lists too, and take points that are not finite (a run that diverged).
 """
 

@@ -1,4 +1,4 @@
-"""Read what evidence is built from: files of records, and the figures that a paper prints."""
+"""Read the files that evidence is built from: records, and figures printed in papers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passes between plan, trainer and judge, as plain JSON: settings of a run, job and record.
+"""Types of a job, of a run's settings and of its record, all plain JSON.
 
 Everything here goes through files, so these are dictionaries with declared keys. What an optional
 key means where it is absent stands beside it. ``docs/schemas/record.schema.json`` is made of them.
@@ -55,7 +55,7 @@ class SplitChoice(TypedDict):
 
 
 class ArmSettings(TypedDict):
-    """Resolved settings of an arm: all that decides the numbers of its runs, but the seed."""
+    """Resolved settings of an arm: all that determines the numbers of its runs, but the seed."""
 
     engine: int
     """Version of what the engine computes."""
@@ -112,7 +112,7 @@ class JobTrial(TypedDict):
 
 
 class Job(TypedDict):
-    """One run to train, whole, so that a machine without the configuration can do it."""
+    """One run to train, complete, so that a machine without the configuration can do it."""
 
     key: str
     label: str
@@ -147,7 +147,7 @@ class RangeInput(TypedDict):
 
 
 class Inputs(TypedDict):
-    """What a run was made from besides its settings; a record with others is trained again."""
+    """Inputs of a run besides its settings; where they have changed, the run is trained again."""
 
     dataset: str
     """Hash of the content of the prepared dataset."""
@@ -167,7 +167,7 @@ class Bounds(TypedDict):
 
 
 class Facts(TypedDict):
-    """What every record says of its run."""
+    """Facts that every record has."""
 
     schema: int
     settings: RunSettings
@@ -184,7 +184,7 @@ class Facts(TypedDict):
 
 
 class Trained(TypedDict):
-    """What training passed through the network."""
+    """Samples and updates of the training."""
 
     images: int
     """Labelled samples trained on, with repetition."""
@@ -194,13 +194,13 @@ class Trained(TypedDict):
 
 
 class Spent(Trained):
-    """What training took."""
+    """Time and speed of the training."""
 
     seconds: float
 
 
 class RunOutcome(Spent):
-    """What a run came to."""
+    """Outcome of a run."""
 
     status: Literal["done", "diverged"]
     diverged_step: int | None
@@ -216,7 +216,7 @@ class RunOutcome(Spent):
 
 
 class Sweep(Trained):
-    """What a sweep of a range test showed: a list entry for each reading."""
+    """Curves of a range test's sweep: a list entry for each reading."""
 
     lr: list[float]
     accuracy: list[float]
@@ -229,14 +229,14 @@ class Sweep(Trained):
 
 
 class SweepOutcome(Sweep):
-    """What a sweep came to: one that stops being finite ends early, and is done."""
+    """Outcome of a sweep: one that stops being finite ends early, and is done."""
 
     status: Literal["done"]
     seconds: float
 
 
 class RunRecord(RunOutcome, Facts):
-    """The record of a run: the only truth that evidence and report are made of."""
+    """The record of a run: the only source of evidence and report."""
 
     key: str
     kind: Literal["run"]

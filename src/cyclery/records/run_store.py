@@ -1,4 +1,4 @@
-"""The run store: finished and unfinished runs by their run key.
+"""The run store: finished and unfinished runs by run key.
 
 ``<root>/<first two digits>/<run key>/`` holds ``record.json``, the final ``checkpoint.safetensors``
 where it is kept, ``resume.safetensors`` while the run is unfinished, and ``lock``. Snakemake does
@@ -55,7 +55,7 @@ class Store:
         return self.folder(key) / "resume.safetensors"
 
     def read(self, key: str) -> Record | None:
-        """Return a run's record, or None. One that was cut or altered is set aside, with a word.
+        """Return a run's record, or None. A damaged one is set aside, with a warning.
 
         Raises:
             UserError: it cannot be read now, which says nothing of it.
@@ -97,7 +97,7 @@ class Store:
         return found[1].decode() if found else None
 
     def set_aside(self, path: Path, reason: str) -> None:
-        """Move a damaged file out of the way, so that what it held is made again."""
+        """Move a damaged file out of the way, so that its content is made again."""
         aside = path.with_name(f"{path.name}.damaged")
         with disk_errors(aside), contextlib.suppress(FileNotFoundError):
             path.replace(aside)
@@ -116,7 +116,7 @@ class Store:
         return sealed
 
     def tidy(self, key: str) -> None:
-        """Remove what a finished run needs no longer, which a kill just after its record leaves."""
+        """Remove leftovers of a finished run, which a kill just after its record leaves."""
         # What another process holds, or a read-only store, is left as it is.
         with contextlib.suppress(OSError, UserError):
             if self._needless(key):

@@ -1,4 +1,4 @@
-"""Files of a shard's records, one JSON object a line: written whole, renewed run by run."""
+"""Write and update the JSON-lines files of a shard's records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def refresh(files: Iterable[Path], records: Mapping[str, Record]) -> None:
-    """Write runs anew, by run key, in those of the files of records that exist and hold another.
+    """Replace runs, by run key, in those files of records that exist and hold another version.
 
     A run that comes back with other bytes makes all that was made of the old ones stale, in every
     shard that lists it; the graph sees that by the file.
@@ -28,7 +28,7 @@ def refresh(files: Iterable[Path], records: Mapping[str, Record]) -> None:
         lines = (_renewed(line, records) for line in text.splitlines())
         renewed = "".join(f"{line}\n" for line in lines)
         if renewed != text:
-            log.info("%s: written anew, for runs in it were trained again", path)
+            log.info("%s: written again, for runs in it were trained again", path)
             write_atomic(path, renewed)
 
 

@@ -1,8 +1,8 @@
-"""Choose among an arm's tuning trials: the same rule for the trainer, and for the report.
+"""Choose among an arm's tuning trials, by one rule for trainer and report.
 
 Every arm of an experiment tries the same factors on its own values, on seeds that nothing else
 uses. The trial with the highest mean validation accuracy at the end of the run is chosen, and the
-arm's own runs, on their own seeds, are trained with it. Test figures are never looked at.
+arm's own runs, on their own seeds, are trained with it. Test figures are never read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def seeds(count: int) -> tuple[int, ...]:
 
 
 def outcome(records: Sequence[Record | None]) -> TrialOutcome:
-    """Return what one trial's runs came to: ``val_accuracy`` (mean; None where a run lacks it).
+    """Return the outcome of a trial's runs: ``val_accuracy`` (mean; None where a run lacks it).
 
     A trial that diverged for a seed is no setting to recommend, so it has no mean.
     """
@@ -45,7 +45,7 @@ def _finite(value: object) -> TypeGuard[float]:
 
 
 def best(factors: Sequence[Mapping[str, float]], outcomes: Sequence[TrialOutcome]) -> int:
-    """Return the place of the chosen trial; of equal ones the first.
+    """Return the index of the best trial; of equal ones the first.
 
     Where no trial has a mean, it is the one with the values as declared.
     """

@@ -1,4 +1,4 @@
-"""Build the report of a tier from its evidence: one HTML file, LaTeX, and its figures and tables.
+"""Render the report of a tier from its evidence: HTML page, LaTeX, figures and tables.
 
 Nothing here depends on the clock or on the machine: the same evidence gives the same bytes.
 """
@@ -95,7 +95,7 @@ class _Output:
         write_atomic(self.folder / kind / name, data)
 
     def draw(self, items: list[ChartView]) -> None:
-        """Draw charts to SVG for the page and to PDF for LaTeX, once each, and pack their data."""
+        """Draw charts to SVG for the page and to PDF for LaTeX, once each, with their data."""
         charts = [item.pop("chart") for item in items]
         for item, made, (text, pdf) in zip(items, charts, _drawn(charts), strict=True):
             item["svg"] = svg.inline(made, text, self.sheet)

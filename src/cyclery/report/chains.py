@@ -1,4 +1,4 @@
-"""The picture of a chain: who is whose parent, level by level."""
+"""Diagram of an experiment's ancestors: which runs are parents of which."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every figure shares: size, palette, ticks, and the labels at the ends of lines.
+"""Shared style of all figures: size, palette, ticks, line labels.
 
 One unit is one point; a figure is 300 wide, so that it reads at full size on a phone and three
 stand side by side on a desktop. Arms carry a letter and a colour of `PALETTE`, the same in tables
@@ -40,7 +40,7 @@ _RC: Any = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with the words that stand for it where it cannot be seen."""
+    """A figure with its text alternative."""
 
     slug: str
     title: str
@@ -51,7 +51,7 @@ class Chart:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Set the look and the determinism of every figure drawn or saved inside."""
+    """Set style and determinism of every figure drawn or saved inside."""
     with matplotlib.rc_context(_RC):
         yield
 
@@ -228,8 +228,8 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     return [centre + gap * (i - (size - 1) / 2) for centre, size in blocks for i in range(size)]
 
 
-def room_for(lines: int, least: float) -> float:
-    """Return the height of a panel that has room for the letters of all its lines."""
+def panel_height(lines: int, least: float) -> float:
+    """Return the height of a panel that fits the letters of all its lines."""
     return max(least, LETTER * (lines - 1))
 
 

@@ -1,4 +1,4 @@
-"""Claims as the board and the cards show them: words, strips on a shared axis, traces to runs."""
+"""Claims prepared for the templates: texts, interval strips, and links to runs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _printed(item: Row) -> str:
 
 
 def _asides(item: Row) -> list[str]:
-    """Return what a reader must know beside the numbers: what was left out, how pairs were made."""
+    """Return remarks on a comparison: what was left out, how pairs were made."""
     said: list[str | None] = []
     if item["effect"] is None and item["verdict"] != "not run":
         said.append(typeset(item["reason"]))
@@ -90,7 +90,7 @@ def _asides(item: Row) -> list[str]:
     if item["look"] and item["look"]["of"] > 1 and item["naive95"]:
         said.append(f"Naive 95 % interval, as if looked at once: {interval_text(item, 'naive95')}.")
     said += [typeset(verdict_text.exploratory(item)), typeset(verdict_text.fragile(item))]
-    said += [besides(item), _stated(item)]
+    said += [sensitivity(item), _stated(item)]
     if item["pooled"]:
         said.append(f"Random-effects mean of {item['pooled']['k']} experiments.")
     if item["units"]:
@@ -104,8 +104,8 @@ def _asides(item: Row) -> list[str]:
     return [text for text in said if text]
 
 
-def besides(item: Row) -> str:
-    """Return the figures beside a verdict in one sentence, or nothing."""
+def sensitivity(item: Row) -> str:
+    """Return the sensitivity analyses of a verdict in one sentence, or nothing."""
     found = item["beside"]
     if not found:
         return ""
@@ -192,7 +192,7 @@ def claim(raw: PlacedClaim, slugs: Slugs, axis: tuple[float, float], labels: Lab
         _comparison(raw["id"], c, axis if c["unit"] == "pp" else None, labels)
         for c in raw["comparisons"]
     ]
-    # A pooled claim has one test, its mean; the members are described beside it.
+    # A pooled claim has one test, its mean; the members are described next to it.
     deciding = [c for c in items if c["pooled"] or c["arm"] == "pooled"] or items
     measured = [c for c in deciding if c["effect"] is not None]
     slug = slugs.make("claim", raw["id"])

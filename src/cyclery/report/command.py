@@ -1,4 +1,4 @@
-"""The command ``report``: from files of evidence to a folder that is whole, with a list of sums."""
+"""The command ``report``: render evidence to a folder, and list its checksums."""
 
 from __future__ import annotations
 

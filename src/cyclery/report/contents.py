@@ -1,4 +1,4 @@
-"""The report's tables: what each one holds, as instances of the one table model."""
+"""The tables of the report, as instances of the one table model."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def arms(slug: str, experiment: Experiment, extra: list[str], notes: list[str]) 
 
 
 def settling(claim: ClaimFacts) -> str:
-    """Return what would settle a claim: further seeds and the time they take here."""
+    """Return the further seeds that would decide a claim, and the time they take here."""
     seeds, seconds = claim["seeds_to_settle"], claim["seconds_to_settle"]
     parts = [f"{seeds} seeds"] if seeds is not None else []
     return ", ".join([*parts, duration(seconds)] if seconds is not None else parts)
@@ -314,7 +314,7 @@ _READINGS = {"minimum_10": "minimum / 10"}
 
 
 def readings(slug: str, test: RangeTest, notes: list[str], command: str) -> Table:
-    """Return the bounds of a range test beside the automated readings, numbered as in the plot."""
+    """Return the bounds of a range test and the automated readings, numbered as in the plot."""
     rows: list[list[Cell]] = [
         ["", "base (lower bound)", compact(test["base"])],
         ["", "max (upper bound)", compact(test["max"])],

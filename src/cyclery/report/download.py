@@ -1,4 +1,4 @@
-"""The data behind a figure as a CSV file inside the page."""
+"""Data of a figure as a CSV download within the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of an experiment and of a range test, each drawn once with matplotlib."""
+"""Figures of an experiment and of a range test, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cyclery.report.chart import (
     end_labels,
     floats,
     log_ticks,
-    room_for,
+    panel_height,
     span,
 )
 from cyclery.report.download import wide
@@ -52,7 +52,7 @@ def curves(slug: str, title: str, found: list[Curve], arms: list[Arm]) -> Chart 
     if not names:
         return None
     names, rest = names[:PANELS], names[PANELS:]
-    tall = room_for(max(sum(c["metric"] == name for c in found) for name in names), 74)
+    tall = panel_height(max(sum(c["metric"] == name for c in found) for name in names), 74)
     page = Page([tall] * len(names))
     x = _epochs(found)
     for name in names:
@@ -119,7 +119,7 @@ def schedules(
             panels.append((name, groups, values))
     if not panels:
         return None, constant
-    tall = room_for(max(len(groups) for _, groups, _ in panels), 61)
+    tall = panel_height(max(len(groups) for _, groups, _ in panels), 61)
     page = Page([tall] * len(panels))
     x = _epochs(found)
     for name, groups, values in panels:

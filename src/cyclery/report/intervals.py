@@ -1,4 +1,4 @@
-"""Small interval plots: where an effect, its interval, zero and the margin lie on a strip.
+"""Interval plots: effect, confidence interval, zero and margin on one strip.
 
 All places are per cent of the strip's width, so that one SVG stretches to any column.
 """

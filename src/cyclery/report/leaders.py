@@ -1,4 +1,4 @@
-"""All methods on one data split: a table and a picture of accuracy against device time."""
+"""Leaderboard of all methods on one data split: accuracy against training time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evidence made safe to draw: of the declared shape, without control characters and NaN.
+"""Validate and sanitise evidence for display: declared types, no control characters or NaN.
 
 The templates, tables and figures read only what `complete` returns, so that they need no defaults:
 evidence of another shape, as another version may have made it, is refused.

@@ -1,4 +1,4 @@
-"""From a matplotlib figure to an inline SVG that follows the page: colours, fonts, unique ids."""
+"""Convert a matplotlib figure to inline SVG: page colours, fonts, unique ids."""
 
 from __future__ import annotations
 

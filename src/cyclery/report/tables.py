@@ -66,7 +66,7 @@ class CellView(TypedDict):
     index: NotRequired[int]
     """The colour of an arm's key."""
     extra: NotRequired[str]
-    """An interval beside the number."""
+    """A number with its interval."""
 
 
 class TableView(TypedDict):
@@ -86,7 +86,7 @@ class TexCell(TypedDict):
 
 
 class Panel(TypedDict):
-    """The columns of a table that fit beside each other."""
+    """The columns of a table that fit side by side."""
 
     spec: list[str]
     headers: list[list[str]]
@@ -107,7 +107,7 @@ class Table:
     """A table with the notes that belong under it. `slug` is its file name and label.
 
     Where it is too wide for a page, LaTeX sets its columns in panels one under another, each with
-    the first `lead` columns; without a lead it stays whole. `command` makes the table anew.
+    the first `lead` columns; without a lead it is not split. `command` makes the table again.
     """
 
     slug: str
@@ -178,7 +178,7 @@ class Table:
         }
 
     def _panels(self) -> list[list[int]]:
-        """Return the columns of each panel, as many as fit beside the lead."""
+        """Return the columns of each panel, as many as fit next to the lead."""
         everything = list(range(len(self.columns)))
         if not self.lead or self._fits(everything):
             return [everything]

@@ -1,4 +1,4 @@
-"""LaTeX: escaping of every value, the document, and its compilation where a LaTeX is installed."""
+"""LaTeX: escaping, the document, and its compilation where LaTeX is installed."""
 
 from __future__ import annotations
 

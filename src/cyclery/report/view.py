@@ -1,4 +1,4 @@
-"""What the templates show of the evidence: texts, strips, tables and charts, decided here.
+"""Build what the templates show: every number formatted, every sentence made.
 
 The templates only place things; every number is formatted and every sentence made in Python, so
 the page and the LaTeX document cannot disagree.

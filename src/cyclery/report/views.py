@@ -1,4 +1,4 @@
-"""What the templates show, beyond what the evidence says: texts, places, tables and charts."""
+"""Types of what the templates show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the report says in sentences: summary, scope, what was run, and the notes under tables."""
+"""Sentences of the report: summary, scope, what was run, table notes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedules: every quantity that changes with time, as a pure function of the clock.
+"""Schedules: every quantity that changes during training, as a pure function of the clock.
 
 A schedule is a number or ``{"kind": ...}``; `column` turns it into one float64 per update.
 

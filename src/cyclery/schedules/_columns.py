@@ -1,4 +1,4 @@
-"""Schedules computed: a value for every update, in float64."""
+"""Evaluate schedules: one float64 value for every update of a run."""
 
 from __future__ import annotations
 

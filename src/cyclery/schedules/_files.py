@@ -1,4 +1,4 @@
-"""The kinds of schedule that there are: each is a file of this folder."""
+"""Registry of schedule kinds, found by file name."""
 
 from __future__ import annotations
 

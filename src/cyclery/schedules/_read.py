@@ -1,4 +1,4 @@
-"""Reading a schedule as it is written, with its defaults filled in, or saying what is wrong."""
+"""Parse and validate a schedule from configuration, with its defaults filled in."""
 
 from __future__ import annotations
 

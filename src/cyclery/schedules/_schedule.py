@@ -1,4 +1,4 @@
-"""What every kind of schedule is: a frozen dataclass of its keys that computes a column."""
+"""Base class of schedule kinds: a frozen dataclass of keys that computes a column of values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several kinds share: powers of a factor, and schedules that divide."""
+"""Helpers that several kinds of schedule share."""
 
 from __future__ import annotations
 

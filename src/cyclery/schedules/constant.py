@@ -1,4 +1,4 @@
-"""One value throughout."""
+"""A constant value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Half a cosine, as of torch's CosineAnnealingLR."""
+"""Cosine annealing, as torch's CosineAnnealingLR."""
 
 from __future__ import annotations
 

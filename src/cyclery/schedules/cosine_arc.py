@@ -1,4 +1,4 @@
-"""The learning rate of FixMatch (arXiv 2001.07685, section 2.4)."""
+"""The cosine learning-rate decay of FixMatch (arXiv 2001.07685, section 2.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A linear fall."""
+"""Linear decay."""
 
 from __future__ import annotations
 

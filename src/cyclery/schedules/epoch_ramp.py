@@ -1,4 +1,4 @@
-"""How a loss weight rises by epoch: SoTeacher (arXiv 2206.06661 and its code)."""
+"""Ramp of a loss weight by epoch: SoTeacher (arXiv 2206.06661 and its code)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An exponential sweep, as of a range test over magnitudes."""
+"""Exponential sweep, as of a range test over magnitudes."""
 
 from __future__ import annotations
 

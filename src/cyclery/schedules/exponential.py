@@ -1,4 +1,4 @@
-"""A geometric fall, or rise."""
+"""Exponential decay or growth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far an average moves to each new value: SoTeacher (arXiv 2206.06661, its code)."""
+"""Update rate of a running average: SoTeacher (arXiv 2206.06661, its code)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One cycle, as of torch's OneCycleLR."""
+"""One-cycle policy, as torch's OneCycleLR."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps down, as of torch's MultiStepLR."""
+"""Step decay at milestones, as torch's MultiStepLR."""
 
 from __future__ import annotations
 

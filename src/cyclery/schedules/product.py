@@ -1,4 +1,4 @@
-"""A product of schedules."""
+"""Product of several schedules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a loss weight sets in: Mean Teacher (arXiv 1703.01780 and its code)."""
+"""Linear or sigmoid ramp-up of a loss weight: Mean Teacher (arXiv 1703.01780 and its code)."""
 
 from __future__ import annotations
 

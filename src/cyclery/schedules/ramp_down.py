@@ -1,4 +1,4 @@
-"""How a rate fades out: Mean Teacher (arXiv 1703.01780 and its code)."""
+"""Sigmoid ramp-down of a rate: Mean Teacher (arXiv 1703.01780 and its code)."""
 
 from __future__ import annotations
 

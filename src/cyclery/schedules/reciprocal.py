@@ -1,4 +1,4 @@
-"""One divided by a schedule."""
+"""Reciprocal of a schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decay of averaged weights: Mean Teacher (arXiv 1703.01780 and its code)."""
+"""Decay of averaged weights (EMA): Mean Teacher (arXiv 1703.01780 and its code)."""
 
 from __future__ import annotations
 

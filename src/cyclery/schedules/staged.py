@@ -1,4 +1,4 @@
-"""Schedules one after the other, each on a clock of its own."""
+"""Several schedules in sequence, each with its own clock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Schedule):
-    """Schedules one after the other, each on a clock that starts anew."""
+    """Schedules one after the other, each on its own clock, which starts at 0."""
 
     stages: tuple[Stage, ...] = field(
         metadata=key(

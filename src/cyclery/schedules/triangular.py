@@ -1,4 +1,4 @@
-"""Cyclical Learning Rates (arXiv 1506.01186, sections 3.1 and 4)."""
+"""Triangular cyclical learning rates (arXiv 1506.01186, sections 3.1 and 4)."""
 
 from __future__ import annotations
 

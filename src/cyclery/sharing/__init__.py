@@ -1,4 +1,4 @@
-"""Share a finished tier: ``publish`` freezes it and DVC carries it; ``fetch`` brings it back.
+"""Publish a finished tier with DVC, and fetch it into another checkout.
 
 DVC owns the two ends, Snakemake all between. Neither is imported: both are run as commands.
 """

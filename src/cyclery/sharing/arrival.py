@@ -1,6 +1,6 @@
-"""Put in place what a plain ``dvc pull`` brought, once, when Snakemake starts.
+"""Install what a plain ``dvc pull`` brought, once, when Snakemake starts.
 
-``dvc pull`` brings packs and knows nothing of a graph. So the first Snakemake that finds all packs
+``dvc pull`` brings archives and knows no workflow. So the first Snakemake that finds all archives
 of its tier does the rest of what ``cyclery fetch`` does. A stamp in DVC's own temporary folder says
 what was done with which publication, so later starts compare a few bytes.
 """
@@ -22,22 +22,21 @@ if TYPE_CHECKING:
     from cyclery.plan.snakemake_api import Graph
     from cyclery.sharing.index import Home, Index
 
-# What a stamp says was done: begun to put in place, all in place, or left packed beside results of
-# the user's own.
+# State in the stamp: installation begun, completed, or refused because the user has own results.
 _BEGUN, _PLACED, _LEFT = "begun", "placed", "left"
 # What a tier's folder holds where something was made.
 _MADE = ("records", "lr-range", "evidence", "tables")
 
 
 def _stamp_file(graph: Graph) -> Path:
-    """Return the file that says what was done for a tier in these folders of results and data."""
+    """Return the stamp file of a tier for these folders of results and data."""
     project = graph.plan.project
     where = sha256(f"{project.config.results}\n{project.config.data}".encode()).hexdigest()[:16]
     return project.root / ".dvc" / "tmp" / "cyclery" / f"{graph.plan.tier}-{where}"
 
 
 def _publication(graph: Graph) -> str | None:
-    """Return a name of the publication that is here now; None where there is none."""
+    """Return the digest of the publication that is here now; None where there is none."""
     path = graph.plan.project.root / "results/published" / graph.plan.tier / "index.json"
     try:
         return sha256(read_regular(path)).hexdigest()
@@ -45,34 +44,35 @@ def _publication(graph: Graph) -> str | None:
         return None
 
 
-def settle(graph: Graph) -> None:
-    """Remember that what is published of the tier is in place."""
+def mark_installed(graph: Graph) -> None:
+    """Record in the stamp that the tier's publication is installed."""
     if found := _publication(graph):
         write_atomic(_stamp_file(graph), f"{_PLACED} {found}")
 
 
-def arrive(graph: Graph) -> None:
-    """Put the published packs of the tier in place where that was not done; say so in a line.
+def install_pulled(graph: Graph) -> None:
+    """Install the published archives of the tier unless that was done; report it in a line.
 
-    Results that are there already stay as they are, for nobody can tell what was made of them
-    since: ``cyclery fetch`` sets them aside, when it is asked to. Whatever is wrong with the packs
-    or their index is said, and no reason to stop.
+    Results that exist already are kept, for nobody can tell what was made from them since:
+    ``cyclery fetch`` sets them aside on request. Damaged archives or a damaged index are reported
+    and do not stop the workflow.
 
     Raises:
-        UserError: what is whole cannot be put in place, as on a full disk.
+        UserError: intact archives cannot be installed, as on a full disk.
     """
     if NESTED in os.environ or (found := _publication(graph)) is None:
         return
     did, of = _read(_stamp_file(graph))
     tier, made = graph.plan.tier, _is_made(graph)
     if of != found or did == _BEGUN:
-        _arrive(graph, found)
+        _install(graph, found)
     elif did == _PLACED and not made:
         _say(f"what is published of tier {tier} was put in place before, and is removed: it is "
-             f"made anew; `make pull TIER={tier}` brings it back")  # fmt: skip
+             f"made again; `make pull TIER={tier}` brings it back")  # fmt: skip
     elif not made:
-        _say(f"what is published of tier {tier} stayed packed beside other results, which are "
-             f"removed: they are made anew; `make pull TIER={tier}` puts it in place")  # fmt: skip
+        _say(f"what is published of tier {tier} stayed in its archives next to other results, "
+             "which are removed: they are made again; "
+             f"`make pull TIER={tier}` puts it in place")  # fmt: skip
 
 
 def _is_made(graph: Graph) -> bool:
@@ -80,7 +80,7 @@ def _is_made(graph: Graph) -> bool:
     return any((folder / name).exists() for name in _MADE)
 
 
-def _arrive(graph: Graph, found: str) -> None:
+def _install(graph: Graph, found: str) -> None:
     from cyclery.sharing import index, place
     from cyclery.sharing.contents import Contents
     from cyclery.sharing.delivery import examined
@@ -88,14 +88,14 @@ def _arrive(graph: Graph, found: str) -> None:
     project, tier = graph.plan.project, graph.plan.tier
     root, path = project.root, _stamp_file(graph)
     home = index.Home(root, tier)
-    if not home.packs.is_dir():
+    if not home.archives.is_dir():
         return
     with lock(root / ".dvc" / "tmp" / "cyclery.lock"), ExitStack() as unpacked:
         did, of = _read(path)
         if of == found and did != _BEGUN:
             return  # Another one that was started meanwhile did it.
         if did != _BEGUN and _is_made(graph):
-            _say(f"tier {tier} has results already, so this publication stays packed; "
+            _say(f"tier {tier} has results already, so this publication stays in its archives; "
                  f"`make pull TIER={tier}` sets them aside and puts it in place")  # fmt: skip
             write_atomic(path, f"{_LEFT} {found}")
             return
@@ -105,8 +105,8 @@ def _arrive(graph: Graph, found: str) -> None:
             return
         try:
             published = index.read(home)
-            if not _whole(home, published):
-                raise UserError(f"{home.packs.relative_to(root)}: not all that this version "
+            if not _is_complete(home, published):
+                raise UserError(f"{home.archives.relative_to(root)}: not all that this version "
                                 "published; `dvc pull` brings it.")  # fmt: skip
             contents = Contents(index.published_plan(root, project.overrides, published))
             delivery = unpacked.enter_context(examined(home, published, contents))
@@ -122,15 +122,17 @@ def _arrive(graph: Graph, found: str) -> None:
          f"{len(delivery.records)} runs")  # fmt: skip
 
 
-def _whole(home: Home, published: Index) -> bool:
-    """Say whether all packs are there, as far as their sizes tell."""
-    packs = {home.packs / name: pack for name, pack in published.packs.items()}
-    packs |= {home.dataset(name): pack for name, pack in published.datasets.items()}
-    return all(path.is_file() and path.stat().st_size == pack.size for path, pack in packs.items())
+def _is_complete(home: Home, published: Index) -> bool:
+    """Return whether all archives are there, judged by their sizes."""
+    expected = {home.archives / name: each for name, each in published.packs.items()}
+    expected |= {home.dataset(name): each for name, each in published.datasets.items()}
+    return all(
+        path.is_file() and path.stat().st_size == each.size for path, each in expected.items()
+    )
 
 
 def _read(path: Path) -> tuple[str, str]:
-    """Return what a stamp says was done, and with which publication."""
+    """Return the state in a stamp, and the publication that it is about."""
     try:
         did, _, of = read_regular(path).decode().partition(" ")
     except (OSError, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""What belongs to a publication, by its name in a pack, and where it lies in a project."""
+"""List the files of a publication: names in its archives, and places in the project."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Contents:
         return [*graph.record_files(paper), *graph.part_range_files(paper)]
 
     def of_paper(self, paper: str) -> list[str]:
-        """Return the files that a paper's pack holds."""
+        """Return the files in a paper's archive."""
         return [*self.records(paper), *self.of_evidence(paper)]
 
     def outputs(self) -> list[str]:
@@ -100,20 +100,20 @@ class Contents:
         return sorted([listing, *(f"{self.graph.report}/{name}" for name in found)])
 
     def name(self, path: str) -> str:
-        """Return the name in a pack of an output, whatever the project calls its folders."""
+        """Return the name of an output in an archive, whatever the project calls its folders."""
         for folder, prefix in ((self.graph.results, "tier"), (self.graph.data, "data")):
             if path.startswith(f"{folder}/"):
                 return prefix + path.removeprefix(folder)
         raise AssertionError(f"{path} is no output")
 
     def path(self, name: str) -> str:
-        """Return where what has this name in a pack belongs in this project."""
+        """Return the place in this project of a file with this name in an archive."""
         prefix, _, rest = name.partition("/")
         return f"{ {'tier': self.graph.results, 'data': self.graph.data}[prefix] }/{rest}"
 
     @cached_property
     def kept(self) -> dict[str, list[str]]:
-        """The run keys whose weights are kept, by the paper whose pack they are in."""
+        """The run keys whose weights are kept, by the paper whose archive holds them."""
         found: dict[str, list[str]] = {}
         for _, arm, seed in self.plan.kept().values():
             found.setdefault(arm.paper, []).append(arm.key(seed))

@@ -1,4 +1,4 @@
-"""Examine what was unpacked, before any of it is used."""
+"""Validate unpacked archives before any of their files is used."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from cyclery.common.errors import UserError
 from cyclery.common.files import disk_errors, parse_json
 from cyclery.common.seals import file_sha256, is_sealed
 from cyclery.records.record import Record
+from cyclery.sharing.archives import extract
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.index import Home, Index, safe_key
-from cyclery.sharing.packing import unpack
 from cyclery.sharing.state import is_memory
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """A publication that is unpacked and examined."""
+    """A publication, extracted and validated."""
 
-    # Outputs and all else that belongs to a place, by path in the project.
+    # Outputs and other files, by path in the project.
     files: dict[str, Path]
     # What Snakemake remembers of outputs, by the output's path.
     memories: dict[str, bytes]
@@ -37,10 +37,10 @@ class Delivery:
 
 
 def examine(folder: Path, found: Index, contents: Contents) -> Delivery:
-    """Return what a folder of unpacked packs holds.
+    """Validate a folder of extracted archives and return what it holds.
 
     Raises:
-        UserError: something in it is not what a publication holds, or does not fit to the rest.
+        UserError: a file does not belong to a publication, or is inconsistent with the others.
     """
     files, memories = {}, {}
     for path, name in _below(folder / "files"):
@@ -89,7 +89,7 @@ def _records(found: Index, output: str, path: Path) -> list[Record]:
 
 
 def _examine_manifest(found: Index, dataset: str, path: Path | None) -> None:
-    """Refuse a manifest that is missing or names a file anywhere but beside itself."""
+    """Refuse a manifest that is missing or names a file in another folder than its own."""
     try:
         manifest = parse_json(path.read_bytes()) if path else None
     except ValueError:
@@ -107,26 +107,29 @@ def _foreign(found: Index, name: str) -> UserError:
 
 @contextmanager
 def examined(home: Home, found: Index, contents: Contents) -> Iterator[Delivery]:
-    """Yield what was pulled, unpacked beside the results and examined; it is gone afterwards.
+    """Yield the pulled publication, extracted to a temporary folder in the results and validated.
 
-    The caller holds the lock, and puts it in place.
+    The caller holds the lock, and installs it.
     """
     results = contents.plan.project.results
     with disk_errors(results):
         results.mkdir(parents=True, exist_ok=True)
-        for left in results.glob(".fetch-*"):  # by one that was killed
+        for left in results.glob(".fetch-*"):  # of a killed process
             shutil.rmtree(left)
     with TemporaryDirectory(prefix=".fetch-", dir=results) as folder:
-        yield examine(_unpack(home, found, Path(folder)), found, contents)
+        yield examine(_extract(home, found, Path(folder)), found, contents)
 
 
-def _unpack(home: Home, found: Index, folder: Path) -> Path:
-    packs = {
-        **{home.packs / name: (found.pack(name), folder / _place(name)) for name in found.packs},
+def _extract(home: Home, found: Index, folder: Path) -> Path:
+    archives = {
+        **{
+            home.archives / name: (found.archive(name), folder / _place(name))
+            for name in found.packs
+        },
         **{home.dataset(name): (found.dataset(name), folder / "data") for name in found.datasets},
     }
-    for path, (pack, target) in packs.items():
-        unpack(path, pack, target)
+    for path, (archive, target) in archives.items():
+        extract(path, archive, target)
     return folder
 
 

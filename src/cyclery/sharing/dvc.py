@@ -1,6 +1,7 @@
-"""DVC as a command: what is published by which stage, freeze, push, pull. Secrets are never shown.
+"""Run DVC as a command: freeze, push, pull.
 
-A call always waits for DVC's lock, which it otherwise gives up on after three seconds.
+A call always waits for DVC's lock, which it otherwise gives up on after three seconds. Secrets are
+never shown.
 """
 
 from __future__ import annotations

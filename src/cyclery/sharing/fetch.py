@@ -1,7 +1,7 @@
-"""Pull a published tier and put it in its place, so that Snakemake finds nothing to be done.
+"""Pull a published tier and install it, so that Snakemake finds nothing to do.
 
-Everything is unpacked and examined beside the results first. Then it is put in place in an order
-that is safe to be killed in: the run store, what Snakemake remembers, and outputs from upstream.
+Everything is extracted to a temporary folder and validated first. It is installed in an order that
+leaves a consistent state if killed: run store, Snakemake's metadata, and outputs from upstream.
 A file of this project that differs is kept in ``results/set-aside``.
 """
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = None) -> None:
-    """Pull the configured tier; fill the run store and put outputs in place.
+    """Pull the configured tier; fill the run store and install outputs.
 
     The same command completes one that was killed.
 
@@ -46,7 +46,7 @@ def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = No
         dvc.pull(home.targets(sorted(found.datasets)), remote)
         with examined(home, found, contents) as delivery:
             place.put_in_place(contents, delivery, found)
-        arrival.settle(contents.graph)
+        arrival.mark_installed(contents.graph)
     _say(contents, found, delivery)
 
 

@@ -1,4 +1,4 @@
-"""The index of a publication: a small file in git that says what its packs are and of what."""
+"""The index of a publication, kept in git: its archives with their sizes and digests."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cyclery.common.files import parse_json, read_regular, write_atomic
 from cyclery.config.load import load
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
+from cyclery.sharing.archives import Archive, is_plain
 from cyclery.sharing.dvc import FOLDER
-from cyclery.sharing.packing import Pack, is_plain
 
 FORMAT = 1
 _SHA256 = r"^[0-9a-f]{64}$"
@@ -27,7 +27,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Pack(_Strict):
+class _Archive(_Strict):
     sha256: str = Field(pattern=_SHA256)
     size: int = Field(ge=0)
     unpacked: int = Field(ge=0)
@@ -35,11 +35,11 @@ class _Pack(_Strict):
 
 
 class Index(_Strict):
-    """What is published of a tier."""
+    """The index of a tier's publication."""
 
     format: int
     tier: str
-    # What was selected of the configuration.
+    # The configuration that was published.
     papers: list[str]
     seeds: int
     checkpoints: str
@@ -47,21 +47,21 @@ class Index(_Strict):
     results: str
     data: str
     snakemake: str
-    # What verdicts and report were made from, beside the records: hash of code and of each paper.
+    # What verdicts and report were made from besides records: hash of code and of each paper.
     code: str
     claims: dict[str, str]
-    packs: dict[str, _Pack]
-    datasets: dict[str, _Pack]
+    packs: dict[str, _Archive]
+    datasets: dict[str, _Archive]
     # Papers whose parents' weights are not in it, because they would not have fitted.
     without_checkpoints: list[str]
 
-    def pack(self, name: str) -> Pack:
-        """Return what is known of a pack."""
-        return Pack(**self.packs[name].model_dump())
+    def archive(self, name: str) -> Archive:
+        """Return the size and digest of an archive."""
+        return Archive(**self.packs[name].model_dump())
 
-    def dataset(self, name: str) -> Pack:
-        """Return what is known of a dataset's pack."""
-        return Pack(**self.datasets[name].model_dump())
+    def dataset(self, name: str) -> Archive:
+        """Return the size and digest of a dataset's archive."""
+        return Archive(**self.datasets[name].model_dump())
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Home:
         return self.root / FOLDER / self.tier
 
     @property
-    def packs(self) -> Path:
-        """Folder of the packs, which DVC carries."""
+    def archives(self) -> Path:
+        """Folder of the archives, which DVC stores."""
         return self.folder / "packs"
 
     @property
@@ -87,7 +87,7 @@ class Home:
         return self.folder / "index.json"
 
     def dataset(self, name: str) -> Path:
-        """Return the pack of a prepared dataset; tiers share it."""
+        """Return the archive of a prepared dataset; tiers share it."""
         return self.root / FOLDER / "datasets" / f"{name}.tar"
 
     def targets(self, datasets: list[str]) -> list[str]:
@@ -145,5 +145,5 @@ def published_plan(root: Path, overrides: Mapping[str, Any], index: Index) -> Pl
 
 
 def safe_key(key: object) -> bool:
-    """Say whether a run key read from a file can be the name of a folder."""
+    """Return whether a run key read from a file is safe as the name of a folder."""
     return isinstance(key, str) and re.fullmatch(r"[0-9a-f]{24}", key) is not None

@@ -1,4 +1,4 @@
-"""Put what was fetched in its place. What differs from it is set aside, never overwritten."""
+"""Install fetched files in the project; files that differ are set aside, never overwritten."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def put_in_place(contents: Contents, delivery: Delivery, found: Index) -> None:
-    """Fill the run store and put outputs in their places; one that is killed is completed so."""
+    """Fill the run store and install outputs; a second call completes one that was killed."""
     fill_store(contents, delivery)
     put(contents, delivery, found)
 
@@ -156,7 +156,7 @@ def _ordered(contents: Contents, files: Iterable[str]) -> list[str]:
 
 
 def _put_datasets(contents: Contents, delivery: Delivery, aside: Aside) -> None:
-    """Put prepared datasets beside their manifests, where this project has none of that content."""
+    """Install prepared datasets next to their manifests, where this project lacks that content."""
     for dataset in contents.datasets:
         manifest = contents.graph.manifest(dataset)
         local = (contents.root / manifest).with_name(f"{dataset}.safetensors")

@@ -1,4 +1,4 @@
-"""Freeze a finished tier and push it: packs by DVC, and their index, metrics and effects in git."""
+"""Publish a finished tier: archives to DVC's remote; index, metrics and effects to git."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cyclery.plan.project_checks import check
 from cyclery.records.readers import Record, read_evidence, read_records
 from cyclery.records.run_store import Store
 from cyclery.sharing import arrival, index, state, summary
+from cyclery.sharing.archives import Archive, write_archive
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.dvc import Dvc, Remote
-from cyclery.sharing.packing import Pack, pack
 
 log = logging.getLogger(__name__)
 # A remote inside the repository is cloned by everybody.
@@ -25,10 +25,10 @@ MOST_INSIDE = 20_000_000
 
 
 def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = None) -> None:
-    """Pack the configured tier, freeze it with DVC, and push it.
+    """Archive the configured tier, commit it to DVC, and push it.
 
-    Whatever moment it is killed at, the same command completes it. What others pull changes only
-    with the commit of the index and of ``dvc.lock``.
+    If it is killed, the same command completes it. What others pull changes only with the commit
+    of the index and of ``dvc.lock``.
 
     Raises:
         UserError: the tier is unfinished, damaged or too large, or DVC failed.
@@ -45,28 +45,28 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
         weights, missing = _weights(contents, _records(contents), _left_out_before(home))
         datasets = [name for name in contents.datasets if name in dvc.datasets()]
         shared = {name: _dataset(contents, home, name) for name in datasets}
-        packs = _packs(contents, home)
-        room = _room(home, shared, remote) - sum(found.size for found in packs.values())
-        chosen = _fitting(weights, room) if remote.inside else weights
+        archives = _write_archives(contents, home)
+        free = _free_bytes(home, shared, remote) - sum(found.size for found in archives.values())
+        chosen = _fitting(weights, free) if remote.inside else weights
         for paper, files in chosen.items():
             name = f"checkpoints/{paper}.tar"
-            packs[name] = pack(home.packs / name, files)
-        if room < 0 and remote.inside:
+            archives[name] = write_archive(home.archives / name, files)
+        if free < 0 and remote.inside:
             raise UserError(_too_large(home, tier))
-        _drop_others(home, packs)
+        _drop_others(home, archives)
         too_large = sorted(weights.keys() - chosen.keys())
         left_out = sorted([*too_large, *missing])
-        _describe(contents, home, packs, shared, left_out)
+        _describe(contents, home, archives, shared, left_out)
         targets = home.targets(datasets)
         dvc.freeze(targets)
-        # What is here is what is published now.
-        arrival.settle(contents.graph)
+        # The results here are the published ones now.
+        arrival.mark_installed(contents.graph)
         dvc.push(targets, remote)
-    size = sum(found.size for found in [*packs.values(), *shared.values()])
-    log.info("tier %s: %s in %d packs, on remote %r",
-             tier, megabytes(size), len(packs) + len(shared), remote.name)  # fmt: skip
+    size = sum(found.size for found in [*archives.values(), *shared.values()])
+    log.info("tier %s: %s in %d archives, on remote %r",
+             tier, megabytes(size), len(archives) + len(shared), remote.name)  # fmt: skip
     reasons = {
-        **dict.fromkeys(too_large, f"do not fit beside the rest within {megabytes(MOST_INSIDE)}"),
+        **dict.fromkeys(too_large, f"do not fit next to the rest within {megabytes(MOST_INSIDE)}"),
         **dict.fromkeys(missing, "were not published before, and are not here"),
     }
     for paper, reason in reasons.items():
@@ -104,8 +104,8 @@ def _weights(
 ) -> tuple[dict[str, dict[str, Path | bytes]], list[str]]:
     """Return the files of the weights that are kept, by paper and name, each as its record says.
 
-    Beside them the papers whose weights are not all here; who fetched a publication that left them
-    out can publish anew, but only those papers are ``dispensable``.
+    With them the papers whose weights are not all here. Only ``dispensable`` papers may lack
+    weights: those that the publication which was fetched had left out.
     """
     store = Store(contents.plan.project.results / "store")
     found: dict[str, dict[str, Path | bytes]] = {}
@@ -128,40 +128,42 @@ def _weights(
     return found, missing
 
 
-def _packs(contents: Contents, home: index.Home) -> dict[str, Pack]:
-    """Write all packs but those of weights."""
-    packs = {
+def _write_archives(contents: Contents, home: index.Home) -> dict[str, Archive]:
+    """Write all archives but those of weights."""
+    archives = {
         f"papers/{paper}.tar.xz": {
             contents.name(path): contents.root / path for path in contents.of_paper(paper)
         }
         for paper in contents.papers
     }
-    packs["report.tar.xz"] = {
+    archives["report.tar.xz"] = {
         contents.name(path): contents.root / path for path in contents.report_files()
     }
     graph = contents.graph
-    packs["state.tar.xz"] = {
+    archives["state.tar.xz"] = {
         **{contents.name(p): contents.root / p for p in map(graph.manifest, contents.datasets)},
         **{
             f"snakemake/{contents.name(output)}": state.memory(contents.root, output)
             for output in contents.outputs()
         },
     }
-    return {name: pack(home.packs / name, {**files}) for name, files in packs.items()}
+    return {
+        name: write_archive(home.archives / name, {**files}) for name, files in archives.items()
+    }
 
 
-def _dataset(contents: Contents, home: index.Home, name: str) -> Pack:
-    """Write the pack of a prepared dataset, which is made again where it is absent."""
+def _dataset(contents: Contents, home: index.Home, name: str) -> Archive:
+    """Write the archive of a prepared dataset, which is made again where it is absent."""
     from cyclery.data.prepare import load_or_remake
 
     manifest = contents.root / contents.graph.manifest(name)
     found, _ = load_or_remake(manifest, contents.plan.project.datasets.__getitem__)
     file = f"{name}.safetensors"
-    return pack(home.dataset(name), {file: manifest.parent / str(found["file"])})
+    return write_archive(home.dataset(name), {file: manifest.parent / str(found["file"])})
 
 
-def _room(home: index.Home, shared: Mapping[str, Pack], remote: Remote) -> int:
-    """Return the bytes that are left for this tier's packs beside all else that is published."""
+def _free_bytes(home: index.Home, shared: Mapping[str, Archive], remote: Remote) -> int:
+    """Return the bytes left for this tier's archives next to all else that is published."""
     if remote.inside is None:
         return 0
     others = 0
@@ -173,7 +175,7 @@ def _room(home: index.Home, shared: Mapping[str, Pack], remote: Remote) -> int:
 
 
 def _fitting(
-    weights: dict[str, dict[str, Path | bytes]], room: int
+    weights: dict[str, dict[str, Path | bytes]], free: int
 ) -> dict[str, dict[str, Path | bytes]]:
     """Return the weights of as many papers as fit, the smallest first."""
 
@@ -184,16 +186,16 @@ def _fitting(
 
     chosen = {}
     for paper in sorted(weights, key=lambda p: (size(p), p)):
-        if size(paper) <= room:
-            room -= size(paper)
+        if size(paper) <= free:
+            free -= size(paper)
             chosen[paper] = weights[paper]
     return chosen
 
 
-def _drop_others(home: index.Home, packs: Mapping[str, Pack]) -> None:
-    """Remove packs of earlier publications, and halves that a killed one left."""
-    wanted = {home.packs / name for name in packs}
-    for path in list(home.packs.rglob("*")):
+def _drop_others(home: index.Home, archives: Mapping[str, Archive]) -> None:
+    """Remove archives of earlier publications, and partial ones of a killed process."""
+    wanted = {home.archives / name for name in archives}
+    for path in list(home.archives.rglob("*")):
         if path.is_file() and path not in wanted:
             path.unlink()
 
@@ -201,8 +203,8 @@ def _drop_others(home: index.Home, packs: Mapping[str, Pack]) -> None:
 def _describe(
     contents: Contents,
     home: index.Home,
-    packs: dict[str, Pack],
-    datasets: dict[str, Pack],
+    archives: dict[str, Archive],
+    datasets: dict[str, Archive],
     without_checkpoints: list[str],
 ) -> None:
     """Write the files in git: metrics, effects and, last, the index."""
@@ -221,7 +223,7 @@ def _describe(
         "snakemake": state.snakemake_version(),
         "code": graph.code,
         "claims": {paper: graph.part_digest(paper) for paper in contents.papers},
-        "packs": {name: packs[name].as_dict() for name in sorted(packs)},
+        "packs": {name: archives[name].as_dict() for name in sorted(archives)},
         "datasets": {name: found.as_dict() for name, found in datasets.items()},
         "without_checkpoints": without_checkpoints,
     }
@@ -230,7 +232,7 @@ def _describe(
 
 def _too_large(home: index.Home, tier: str) -> str:
     return (
-        f"{home.packs}: tier {tier!r} does not fit into the remote inside the repository, which "
+        f"{home.archives}: tier {tier!r} does not fit into the remote inside the repository, which "
         f"holds at most {megabytes(MOST_INSIDE)}. Publish to another one: docs/sharing.md."
     )
 

@@ -1,4 +1,4 @@
-"""Snakemake's side: whether a tier is finished, and what Snakemake remembers of its outputs.
+"""Snakemake's metadata: whether a tier is finished, and the provenance of its outputs.
 
 Snakemake keeps a file for each output, named by the output's path in URL-safe base64. With it, it
 compares parameters and the checksums of inputs instead of times, which git and DVC do not keep.

@@ -1,4 +1,4 @@
-"""What ``dvc metrics`` and ``dvc plots`` read: counts of verdicts, and the effect of each test."""
+"""Files that ``dvc metrics`` and ``dvc plots`` read: verdict counts and effects."""
 
 from __future__ import annotations
 

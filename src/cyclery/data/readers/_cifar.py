@@ -1,4 +1,4 @@
-"""The binary archives of CIFAR.
+"""Reader of the binary archives of CIFAR.
 
 Not the Python ones: those are pickles, and unpickling a download runs whatever it contains. The
 pixels and their order are the same.

@@ -1,4 +1,4 @@
-"""What the readers share: their types, and the error for a raw file of another format."""
+"""Types that readers share, and the error for a malformed raw file."""
 
 from __future__ import annotations
 

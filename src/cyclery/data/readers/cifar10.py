@@ -1,4 +1,4 @@
-"""CIFAR-10's binary archive."""
+"""Reader of CIFAR-10's binary archive."""
 
 from __future__ import annotations
 

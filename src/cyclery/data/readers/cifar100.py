@@ -1,4 +1,4 @@
-"""CIFAR-100's binary archive, of whose two labels the fine one is taken."""
+"""Reader of CIFAR-100's binary archive, with its fine labels."""
 
 from __future__ import annotations
 

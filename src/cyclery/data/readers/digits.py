@@ -1,4 +1,4 @@
-"""Scikit-learn's digits: rows of comma-separated pixels that end in the label."""
+"""Reader of scikit-learn's digits: rows of comma-separated pixels that end in the label."""
 
 from __future__ import annotations
 

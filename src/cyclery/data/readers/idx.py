@@ -1,4 +1,4 @@
-"""IDX files, as MNIST and its relatives have: images and labels of training, then of the test."""
+"""Reader of IDX files, the format of MNIST and its relatives."""
 
 from __future__ import annotations
 

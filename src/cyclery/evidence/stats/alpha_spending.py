@@ -1,14 +1,14 @@
-"""Honest looks at growing data: Lan-DeMets spending of the error, of O'Brien-Fleming type.
+"""Interim analyses: Lan-DeMets alpha spending, O'Brien-Fleming type.
 
-A claim plans its seeds before the run. Its data may be looked at after every block of ``EVERY``
-seeds and at the planned number, and each look spends a part of the error that one test would have:
-after a fraction t of the planned units, 2 (1 - Phi(z(a / 2) / sqrt t)) of a one-sided error a (Lan
-and DeMets 1983). A unit is what is drawn independently: a seed, or ``share`` seeds in a row that
-share a teacher or a split. Looks before the last take whole units, three at least. From that follow
-the *nominal* levels of the looks: the boundary of a look is crossed where the one-sided p-value of
-its data alone is below the look's nominal level. They are exact for a normal statistic with
-independent increments, by recursive numerical integration (Armitage, McPherson and Rowe 1969;
-Jennison and Turnbull 2000, chapter 19).
+A claim plans its seeds before the run. Its data may be tested after every block of ``EVERY`` seeds
+and at the planned number. Each such interim analysis, here called a look, spends a part of the
+error that one test would have: after a fraction t of the planned units, 2 (1 - Phi(z(a / 2) / sqrt
+t)) of a one-sided error a (Lan and DeMets 1983). A unit is what is drawn independently: a seed, or
+``share`` seeds in a row that share a teacher or a split. Looks before the last take whole units,
+three at least. From that follow the *nominal* levels of the looks: the boundary of a look is
+crossed where the one-sided p-value of its data alone is below the look's nominal level. They are
+exact for a normal statistic with independent increments, by recursive numerical integration
+(Armitage, McPherson and Rowe 1969; Jennison and Turnbull 2000, chapter 19).
 
 Few seeds have a t statistic. Its boundary is not the normal quantile z but the t quantile of the
 same nominal level (the significance-level approach of Pocock 1977), so that every single look has
@@ -39,7 +39,7 @@ _MOST = 0.3  # one-sided; nominal levels rise with the error up to here (Maurer 
 
 
 def looks(planned: int, share: int = 1) -> tuple[int, ...]:
-    """Return after how many seeds a plan is looked at: every block's end and the planned number.
+    """Return the seeds after which a plan has its looks: every block's end and the planned number.
 
     >>> looks(12)
     (5, 10, 12)

@@ -1,4 +1,4 @@
-"""Comparisons of more than two arms: one contrast for each seed, and what is tested of it.
+"""Contrasts of several arms: one number per seed, and the estimator of each kind.
 
 Like a difference, a contrast is one number for each seed, so a t test of its mean, Holm's
 correction, intervals, power and seeds to settle are those of ``paired_tests``:
@@ -273,8 +273,8 @@ def unit(comparison: Comparison) -> str:
     return metrics_derived.unit(comparison.get("metric") or "test_accuracy")
 
 
-def words(comparison: Comparison, labels: Labels) -> tuple[str, str, str]:
-    """Return the sides of a comparison, by their names, and its label with those of the arms.
+def label_of(comparison: Comparison, labels: Labels) -> tuple[str, str, str]:
+    """Return the names of a comparison's sides, and its label from the labels of the arms.
 
     Of a trend the first side is its last arm, of an ordering and a correlation the first one.
     """

@@ -1,4 +1,4 @@
-"""What stands behind a run: the samples that made its weights, and those of all its ancestors."""
+"""Training samples behind a run's weights, those of all its ancestors included."""
 
 from __future__ import annotations
 

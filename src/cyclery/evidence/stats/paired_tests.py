@@ -1,4 +1,4 @@
-"""Paired statistics: t tests against a margin, their intervals, Holm, power and pooling.
+"""Paired t tests against a margin: intervals, Holm correction, power and sample size.
 
 Effects are oriented so that the claim is positive, and m is the margin. The three tests are
 
@@ -42,7 +42,7 @@ BOOTSTRAP_FROM = 10
 
 
 class Source(Protocol):
-    """What a verdict is read from: something estimated, with a one-sided test for either side.
+    """An estimate with one-sided tests on either side, from which a verdict is read.
 
     ``ways`` is the number of means of which any one below a bound refutes the claim: the error of
     the upper side is divided by it, before looks share it. 1 for all but an ordering.
@@ -54,7 +54,7 @@ class Source(Protocol):
 
     @property
     def estimate(self) -> Estimate:
-        """Return the one mean that stands for all."""
+        """Return the mean that is reported."""
 
     @property
     def ways(self) -> int:
@@ -70,7 +70,7 @@ class Source(Protocol):
         """Return the interval that leaves out an error at either end; None without a spread."""
 
     def seeds_to_settle(self, test: Test, margin: float, alpha: float) -> int | None:
-        """Return the seeds that would decide the claim if all goes on like this, or None."""
+        """Return the seeds that would decide the claim at this effect and spread, or None."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def p_value(
 
 
 def supports(test: Test, margin: float, ci95: Interval, ci90: Interval) -> bool:
-    """Tell whether the interval lies where the claim says."""
+    """Return whether the interval lies where the claim says."""
     if test == "equivalence":
         return -margin < ci90[0] and ci90[1] < margin
     return ci95[0] > (margin if test == "superiority" else -margin)

@@ -1,4 +1,4 @@
-"""Turn one declared comparison into differences paired by seed, with all that was left out.
+"""Pair one declared comparison by seed, and list the seeds left out with reasons.
 
 A pair enters only if both runs have ended, belong to this seed and have the metric; each pair that
 does not is named with the reason. A run that diverged has the accuracy of chance; where its metric

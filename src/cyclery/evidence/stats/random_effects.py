@@ -1,4 +1,4 @@
-"""One effect from several experiments: the random-effects mean of DerSimonian and Laird (1986).
+"""Random-effects pooling of several experiments (DerSimonian and Laird 1986).
 
 Its usual normal interval is far too short for a handful of experiments: simulated with 2 to 6
 experiments and 3 to 10 seeds, it calls 8 to 17 % of true nulls significant where their effects

@@ -1,7 +1,7 @@
-"""What is tested of contrasts where a mean with its t interval is not all.
+"""Tests of orderings and of rank correlations.
 
 Both are sources of a verdict like a mean (``paired_tests.Source``): they have one-sided p-values,
-limits at given errors, and the seeds that would settle them.
+limits at given errors, and the sample sizes that would decide them.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Coefficient:
         return 1.0 if room >= reach else max(0.0, room / reach) ** self.estimate.n
 
     def seeds_to_settle(self, test: Test, margin: float, alpha: float) -> int | None:
-        """Return the seeds that would settle it if they go on like this, or None."""
+        """Return the seeds that would decide it at this effect and spread, or None."""
         own = self.estimate
         if own.sd:
             return paired_tests.seeds_to_settle(own.effect, own.sd, margin, test, alpha)

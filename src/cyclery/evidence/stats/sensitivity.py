@@ -1,4 +1,4 @@
-"""Figures that stand beside a verdict and decide nothing: other looks at the same contrasts.
+"""Sensitivity analyses shown next to a verdict; they do not decide it.
 
 - ``p_sign_flip``: the permutation test of paired data, which flips the sign of each unit's contrast
   (Fisher 1935). It assumes that contrasts are symmetric about the margin, not that they are normal.
@@ -22,13 +22,13 @@ from scipy import stats as scipy_stats
 from cyclery.evidence.stats import contrasts
 from cyclery.evidence.stats.paired_tests import Floats
 from cyclery.evidence.stats.pairing import Pairs
-from cyclery.records.claims import Beside, Test
+from cyclery.records.claims import Sensitivity, Test
 
 EXACT = 15
 RESAMPLES = 9_999
 
 
-def figures(pairs: Pairs, test: Test, margin: float) -> Beside:
+def figures(pairs: Pairs, test: Test, margin: float) -> Sensitivity:
     """Return the figures of one comparison with data; ``iqm`` in the order of its columns."""
     samples = [list(sample.values()) for sample in contrasts.samples(pairs)]
     return {

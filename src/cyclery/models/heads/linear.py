@@ -1,4 +1,4 @@
-"""The head of nearly all networks: one linear layer."""
+"""Linear head, which nearly all networks use."""
 
 from __future__ import annotations
 

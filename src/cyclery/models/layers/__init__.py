@@ -145,7 +145,7 @@ def scaled(count: int, factor: float) -> int:
 
 
 def initialise(model: M) -> M:
-    """Return ``model``, its convolutions drawn anew from N(0, 2 / (outputs x kernel size)).
+    """Return ``model``, its convolutions initialised from N(0, 2 / (outputs x kernel size)).
 
     As He et al. (2015) and WRN do. Their biases, where they have any, start at 0. Linear layers
     and norms keep what torch gives them.

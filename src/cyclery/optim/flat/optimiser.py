@@ -1,4 +1,4 @@
-"""What optimisers share: one update rule over all parameters as one vector, with few kernels.
+"""Base class of optimisers: one update rule over all parameters as one flat vector.
 
 Hyper-parameters arrive as 0-dim tensors on the vector's device, so nothing here waits for the
 host and a step can be captured into a CUDA graph.

@@ -1,4 +1,4 @@
-"""All parameters of a module as one vector, all gradients as another.
+"""Flatten the parameters and the gradients of a module into one vector each.
 
 One vector makes optimisers, clipping and averaging of weights a few kernels instead of a few per
 parameter. Shapes: P is the length of the vector, padding included.

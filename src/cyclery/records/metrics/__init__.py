@@ -49,7 +49,7 @@ METRICS = Components(
     "metric",
     (("UNIT", "what it is measured in"), ("BETTER", '"larger", "smaller" or None')),
 )
-# Numbers that a record has beside its figures.
+# Numbers that a record has besides its figures.
 OWN = ("seconds", "images", "views", "updates", "images_per_second")
 
 

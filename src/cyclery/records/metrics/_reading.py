@@ -1,4 +1,4 @@
-"""How figures are read off a record."""
+"""Read figures and curves from a record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reporting rule makes of the evaluations on the way, by the end of a metric's name."""
+"""Summaries of the evaluations during training, by the suffix of a metric's name."""
 
 from __future__ import annotations
 

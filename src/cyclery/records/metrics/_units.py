@@ -1,4 +1,4 @@
-"""What metrics are measured in, and how large a margin may be in that.
+"""Units of metrics, and the largest margin that each allows.
 
 A margin that no effect can pass decides nothing, so it is at most a tenth of what the metric can
 span, or of what separates a guess from certainty where there is no end to it.

@@ -1,7 +1,7 @@
-"""The page docs/rooms.md: which package holds what, drawn from the code itself.
+"""Generate docs/packages.md, the map of packages and modules, from the code itself.
 
-The order of the packages is that of the import contract in pyproject.toml, what each holds is the
-first sentence of its own docstring.
+The order of packages is that of the import contract in pyproject.toml; a purpose is the first
+sentence of a docstring.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cyclery.common.source_hash import imported
 
-PAGE = Path("docs/rooms.md")
-_PACKAGE = Path("src/cyclery")
+PAGE = Path("docs/packages.md")
+_SOURCE = Path("src/cyclery")
 
 
 @dataclass(frozen=True)
-class Room:
-    """A package of ours: its name, what it holds, the packages it imports, and its files."""
+class Package:
+    """One row of the map: a package, its purpose, the packages it imports, and its files."""
 
     name: str
     purpose: str
@@ -30,20 +30,20 @@ class Room:
     files: tuple[tuple[str, str], ...]
 
 
-def floors(root: Path) -> list[list[str]]:
-    """Return the names of the packages, uppermost first, those of one level together."""
+def layers(root: Path) -> list[list[str]]:
+    """Return the names of the packages by layer, the uppermost first."""
     contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]
-    [layers] = [each["layers"] for each in contracts["contracts"] if each["type"] == "layers"]
-    return [[name.strip() for name in layer.split("|")] for layer in layers]
+    [found] = [each["layers"] for each in contracts["contracts"] if each["type"] == "layers"]
+    return [[name.strip() for name in layer.split("|")] for layer in found]
 
 
-def read_room(root: Path, name: str) -> Room:
-    """Return what the package ``name`` of the checkout ``root`` says of itself."""
-    folder = root / _PACKAGE / name
+def read_package(root: Path, name: str) -> Package:
+    """Read the docstrings and imports of the package ``name`` in the checkout ``root``."""
+    folder = root / _SOURCE / name
     files = sorted(path for path in folder.rglob("*.py") if path.name != "__init__.py")
     everything = [*files, folder / "__init__.py"]
     used = {each.partition(".")[0] for path in everything for each in imported(path, "cyclery")}
-    return Room(
+    return Package(
         name,
         _first_sentence(folder / "__init__.py"),
         tuple(sorted(used - {name})),
@@ -53,15 +53,15 @@ def read_room(root: Path, name: str) -> Room:
 
 def _first_sentence(path: Path) -> str:
     text = " ".join((ast.get_docstring(ast.parse(path.read_bytes())) or "").split())
-    whole, stop, _ = text.partition(". ")
-    return shorten(f"{whole}." if stop else whole, 160, placeholder=" ...").replace("|", "\\|")
+    first, stop, _ = text.partition(". ")
+    return shorten(f"{first}." if stop else first, 160, placeholder=" ...").replace("|", "\\|")
 
 
 def page(root: Path) -> str:
-    """Return docs/rooms.md for the checkout ``root``."""
+    """Return docs/packages.md for the checkout ``root``."""
     levels = [
-        [read_room(root, name) for name in level if (root / _PACKAGE / name).is_dir()]
-        for level in floors(root)
+        [read_package(root, name) for name in level if (root / _SOURCE / name).is_dir()]
+        for level in layers(root)
     ]
     environment = Environment(
         loader=PackageLoader(__package__ or ""),
@@ -71,4 +71,5 @@ def page(root: Path) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    return environment.get_template("rooms.md.j2").render(levels=[each for each in levels if each])
+    template = environment.get_template("packages.md.j2")
+    return template.render(levels=[each for each in levels if each])

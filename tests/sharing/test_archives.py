@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cyclery.common.errors import UserError
-from cyclery.sharing.packing import Pack, is_plain, pack, unpack
+from cyclery.sharing.archives import Archive, extract, is_plain, write_archive
 
 FILES = {"tier/records/a.jsonl": b"one\n" * 1000, "tier/b.csv": b"", "data/c.json": b"{}"}
 
@@ -33,8 +33,8 @@ def test_the_same_contents_are_the_same_bytes(name: str, tmp_path: Path) -> None
         path.chmod(0o600 + order)
         os.utime(path, (order, order))
         on_disk[each] = path
-    first = pack(tmp_path / "one" / name, FILES)
-    second = pack(tmp_path / "two" / name, on_disk)
+    first = write_archive(tmp_path / "one" / name, FILES)
+    second = write_archive(tmp_path / "two" / name, on_disk)
     assert first == second and first.files == 3
     bytes_ = (tmp_path / "one" / name).read_bytes()
     assert bytes_ == (tmp_path / "two" / name).read_bytes()
@@ -45,25 +45,25 @@ def test_the_same_contents_are_the_same_bytes(name: str, tmp_path: Path) -> None
         for member in tar:
             assert (member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "")
             assert member.mode == 0o644
-    names = unpack(tmp_path / "one" / name, first, tmp_path / "out")
+    names = extract(tmp_path / "one" / name, first, tmp_path / "out")
     assert names == sorted(FILES) and contents(tmp_path / "out") == FILES
 
 
 def test_a_long_name_and_a_file_that_is_missing(tmp_path: Path) -> None:
     name = f"tier/{'long-folder/' * 30}x.json"
-    made = pack(tmp_path / "p.tar", {name: b"1"})
-    assert unpack(tmp_path / "p.tar", made, tmp_path / "out") == [name]
+    made = write_archive(tmp_path / "p.tar", {name: b"1"})
+    assert extract(tmp_path / "p.tar", made, tmp_path / "out") == [name]
     with pytest.raises(UserError, match="missing: cannot be read"):
-        pack(tmp_path / "q.tar", {"a": tmp_path / "missing"})
+        write_archive(tmp_path / "q.tar", {"a": tmp_path / "missing"})
     assert not list(tmp_path.glob("*q.tar*"))
 
 
-def described(path: Path, files: int = 1, unpacked: int = 100_000) -> Pack:
+def described(path: Path, files: int = 1, unpacked: int = 100_000) -> Archive:
     data = path.read_bytes()
-    return Pack(sha256(data).hexdigest(), len(data), unpacked, files)
+    return Archive(sha256(data).hexdigest(), len(data), unpacked, files)
 
 
-def hostile(path: Path, *members: tarfile.TarInfo, data: bytes = b"x") -> Pack:
+def hostile(path: Path, *members: tarfile.TarInfo, data: bytes = b"x") -> Archive:
     with tarfile.open(path, "w") as tar:
         for member in members:
             member.size = len(data) if member.isreg() else 0
@@ -91,7 +91,7 @@ def test_a_path_that_leads_elsewhere_is_refused(name: str, tmp_path: Path) -> No
     assert not is_plain(name)
     made = hostile(tmp_path / "p.tar", tarfile.TarInfo(name))
     with refused(tmp_path, "no plain path"):
-        unpack(tmp_path / "p.tar", made, tmp_path / "out")
+        extract(tmp_path / "p.tar", made, tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -104,16 +104,16 @@ def test_what_is_no_plain_file_is_refused(kind: bytes, tmp_path: Path) -> None:
     member.type, member.linkname = kind, "/etc/passwd"
     made = hostile(tmp_path / "p.tar", member)
     with refused(tmp_path, "no plain file"):
-        unpack(tmp_path / "p.tar", made, tmp_path / "out")
+        extract(tmp_path / "p.tar", made, tmp_path / "out")
 
 
 def test_a_name_twice_or_too_few_files_are_refused(tmp_path: Path) -> None:
     made = hostile(tmp_path / "p.tar", tarfile.TarInfo("a"), tarfile.TarInfo("a"))
     with refused(tmp_path, "twice"):
-        unpack(tmp_path / "p.tar", made, tmp_path / "out")
+        extract(tmp_path / "p.tar", made, tmp_path / "out")
     made = hostile(tmp_path / "q.tar", tarfile.TarInfo("a"))
     with refused(tmp_path, "holds 1 files, not 2"):
-        unpack(tmp_path / "q.tar", replace(made, files=2), tmp_path / "more")
+        extract(tmp_path / "q.tar", replace(made, files=2), tmp_path / "more")
 
 
 def test_a_bomb_stops_at_what_the_index_says(tmp_path: Path) -> None:
@@ -126,20 +126,20 @@ def test_a_bomb_stops_at_what_the_index_says(tmp_path: Path) -> None:
     path.write_bytes(lzma.compress(raw.getvalue()))
     assert path.stat().st_size < 100_000
     with refused(tmp_path, "unpacks to more than 1 MB"):
-        unpack(path, described(path), tmp_path / "out")
+        extract(path, described(path), tmp_path / "out")
     assert sum(p.stat().st_size for p in (tmp_path / "out").rglob("*") if p.is_file()) < 200_000
 
 
 def test_what_was_cut_or_altered_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.tar.xz"
-    made = pack(path, FILES)
+    made = write_archive(path, FILES)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with refused(tmp_path, "its SHA-256 is"):
-        unpack(path, made, tmp_path / "out")
+        extract(path, made, tmp_path / "out")
     # Also where the index was made for it.
-    with refused(tmp_path, "no whole tar"):
-        unpack(path, described(path), tmp_path / "out")
+    with refused(tmp_path, "no complete tar"):
+        extract(path, described(path), tmp_path / "out")
     path.unlink()
     with pytest.raises(UserError, match="cannot be read"):
-        unpack(path, made, tmp_path / "out")
+        extract(path, made, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Tars that are the same bytes wherever they are made, and that nothing escapes from when read."""
+"""Reproducible tar archives: same bytes everywhere, safe to extract."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from cyclery.common.errors import UserError
 from cyclery.common.files import digest, disk_errors, megabytes, open_regular, writing
 
 _BLOCK = 1 << 20
-# What unpacking may take, in bytes; what we write takes 9 MB.
+# Memory that decompression may take, in bytes; our own archives take 9 MB.
 _MEMORY = 100_000_000
 # What one part of a name may hold: no control characters, no separators of another system.
 _PART = re.compile(r"[^\x00-\x1f\x7f\\/:]+")
 
 
 @dataclass(frozen=True)
-class Pack:
-    """A tar as the index describes it; sizes in bytes, ``unpacked`` without compression."""
+class Archive:
+    """A tar as the index describes it; sizes in bytes, ``unpacked`` after decompression."""
 
     sha256: str
     size: int
@@ -37,13 +37,13 @@ class Pack:
         return asdict(self)
 
 
-def pack(path: Path, files: Mapping[str, Path | bytes]) -> Pack:
+def write_archive(path: Path, files: Mapping[str, Path | bytes]) -> Archive:
     """Write files under their names in the tar as ``path``; one that ends in ``.xz`` is compressed.
 
     Order, owner, permission and time are fixed, so the same contents give the same bytes.
     """
     with writing(path) as raw, ExitStack() as ending:
-        # Text comes to two thirds of what gzip makes of it.
+        # Text becomes a third smaller than with gzip.
         packed = ending.enter_context(lzma.open(raw, "wb", preset=6)) if _is_xz(path) else raw
         counted = _Counted(cast(BinaryIO, packed))
         stream = cast(BinaryIO, counted)
@@ -52,7 +52,7 @@ def pack(path: Path, files: Mapping[str, Path | bytes]) -> Pack:
                 _add(tar, name, files[name])
     with path.open("rb") as written:
         [sha256], size = digest(written, "sha256")
-    return Pack(sha256, size, counted.bytes, len(files))
+    return Archive(sha256, size, counted.bytes, len(files))
 
 
 def _add(tar: tarfile.TarFile, name: str, source: Path | bytes) -> None:
@@ -71,7 +71,7 @@ def _add(tar: tarfile.TarFile, name: str, source: Path | bytes) -> None:
         tar.addfile(member, stream)
 
 
-def unpack(path: Path, expected: Pack, folder: Path) -> list[str]:
+def extract(path: Path, expected: Archive, folder: Path) -> list[str]:
     """Extract a tar into an empty folder and return the names; refuse all but plain files below it.
 
     Raises:
@@ -97,7 +97,7 @@ def unpack(path: Path, expected: Pack, folder: Path) -> list[str]:
 
 
 @contextmanager
-def _checked(path: Path, expected: Pack) -> Iterator[tarfile.TarFile]:
+def _checked(path: Path, expected: Archive) -> Iterator[tarfile.TarFile]:
     """Yield a tar whose bytes are those of the index, read no further than the index says."""
     try:
         with open_regular(path) as stream:
@@ -115,11 +115,11 @@ def _checked(path: Path, expected: Pack) -> Iterator[tarfile.TarFile]:
     except _TooLarge:
         raise _bad(path, f"it unpacks to more than {megabytes(expected.unpacked)}") from None
     except (tarfile.TarError, EOFError, lzma.LZMAError) as error:
-        raise _bad(path, f"it is no whole tar ({error})") from None
+        raise _bad(path, f"it is no complete tar ({error})") from None
 
 
 def _refuse(path: Path, member: tarfile.TarInfo, seen: Mapping[str, None]) -> None:
-    """Raise a UserError unless a member is a plain file at a plain path, and new."""
+    """Raise a UserError unless a member is a regular file at a safe path, and new."""
     if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
         raise _bad(path, f"{member.name!r} is a link or another thing that is no plain file")
     if not is_plain(member.name):
@@ -129,10 +129,10 @@ def _refuse(path: Path, member: tarfile.TarInfo, seen: Mapping[str, None]) -> No
 
 
 def is_plain(name: str) -> bool:
-    """Say whether a name is a relative path that stays below where it is put."""
+    """Return whether a name is a relative path that stays below the target folder."""
     parts = name.split("/")
-    whole = all(_PART.fullmatch(part) and part not in (".", "..") for part in parts)
-    return whole and not PurePosixPath(name).is_absolute()
+    plain = all(_PART.fullmatch(part) and part not in (".", "..") for part in parts)
+    return plain and not PurePosixPath(name).is_absolute()
 
 
 def _bad(path: Path, what: str) -> UserError:
@@ -143,7 +143,7 @@ def _bad(path: Path, what: str) -> UserError:
 
 
 class _TooLarge(Exception):
-    """More bytes came out of a tar than may."""
+    """A tar decompressed to more bytes than the index allows."""
 
 
 def _is_xz(path: Path) -> bool:
@@ -151,19 +151,19 @@ def _is_xz(path: Path) -> bool:
 
 
 class _Xz:
-    """What a compressed stream unpacks to, within little memory."""
+    """Decompresses a stream within a limit of memory."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._unpack = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
+        self._decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MEMORY)
 
     def read(self, size: int) -> bytes:
         data = b""
-        while not data and not self._unpack.eof:
-            packed = self._stream.read(_BLOCK) if self._unpack.needs_input else b""
-            if self._unpack.needs_input and not packed:
+        while not data and not self._decoder.eof:
+            packed = self._stream.read(_BLOCK) if self._decoder.needs_input else b""
+            if self._decoder.needs_input and not packed:
                 raise EOFError("it ends too early")
-            data = self._unpack.decompress(packed, size)
+            data = self._decoder.decompress(packed, size)
         return data
 
 

@@ -1,4 +1,4 @@
-"""What jobs read instead of the whole configuration: always what a new reading would find."""
+"""The cache of shard jobs: always equal to what a new expansion of the configuration gives."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Reading:
         self.times += 1
         return check(load(self.root))
 
-    def order(self, shard: str, *overrides: str, expect: str | None = "") -> job_cache.Order:
-        """Return the order of a shard, by default as its job asks for it."""
+    def jobs(self, shard: str, *overrides: str, expect: str | None = "") -> job_cache.ShardJobs:
+        """Return the jobs of a shard, by default as its job requests them."""
         if expect == "":
             expect = check(load(self.root)).shard(shard).digest
         return job_cache.order(self.root, overrides, shard, expect, self.plan)
@@ -56,70 +56,70 @@ def through_json(jobs: list[Json]) -> Any:
     return json.loads(json.dumps(jobs))
 
 
-def test_kept_orders_are_what_the_plan_says(project: Reading) -> None:
+def test_cached_jobs_are_what_the_plan_says(project: Reading) -> None:
     plan = project.plan()
     shards = [shard for group in plan.groups("one") for shard in plan.shards(group)]
     assert any(source_jobs(shard) for shard in shards) and len(shards) > 5
     for shard in shards:
-        found = project.order(shard.id)
+        found = project.jobs(shard.id)
         assert found.digest == shard.digest
         assert found.jobs == through_json(shard_jobs(shard))
         assert found.sources == through_json(source_jobs(shard))
         assert found.setting == job_cache.setting(plan)
-    assert project.times == 2, "one for the comparison, one for all orders"
+    assert project.times == 2, "one for the comparison, one for all jobs"
 
 
-def test_an_experiment_of_a_paper_that_is_trained_as_one_has_orders_too(project: Reading) -> None:
+def test_an_experiment_of_a_paper_that_is_trained_as_one_is_cached_too(project: Reading) -> None:
     project.write(shard_by="paper")
     assert project.plan().groups("one") == ["one"]
     for shard in ("one.main/L0-0000", "one/L0-0000"):
-        assert project.order(shard).jobs == through_json(shard_jobs(project.plan().shard(shard)))
+        assert project.jobs(shard).jobs == through_json(shard_jobs(project.plan().shard(shard)))
     read = project.times
-    assert project.order("one.main/L0-0000").jobs and project.times == read
+    assert project.jobs("one.main/L0-0000").jobs and project.times == read
 
 
 def test_a_changed_configuration_or_override_is_read_anew(project: Reading) -> None:
     shard = next(s.id for s in project.plan().shards(project.plan().groups("one")[0]))
-    first, read = project.order(shard), project.times
-    assert project.order(shard) == first and project.times == read
+    first, read = project.jobs(shard), project.times
+    assert project.jobs(shard) == first and project.times == read
     # Who expects nothing, as by hand, is told nothing old.
-    assert project.order(shard, expect=None) == first and project.times == read + 1
+    assert project.jobs(shard, expect=None) == first and project.times == read + 1
     read += 1
-    project.order(shard, "device=cpu")
+    project.jobs(shard, "device=cpu")
     assert project.times == read + 1
     experiment = project.paper["experiments"][shard.partition("/")[0].partition(".")[2]]
     experiment["base"] = {**experiment.get("base", {}), "epochs": 7}
     project.write()
-    assert project.order(shard).digest != first.digest
+    assert project.jobs(shard).digest != first.digest
 
 
 def test_a_damaged_line_is_not_used(project: Reading) -> None:
     shard = project.plan().shards(project.plan().groups("one")[0])[0].id
-    first, read = project.order(shard), project.times
+    first, read = project.jobs(shard), project.times
     for content in (b'"epochs":5', b""):
         for path in kept(project.root):
             whole = path.read_bytes()
             assert content in whole
             path.write_bytes(whole.replace(content, b'"epochs":6') if content else b"")
         read += 1
-        assert project.order(shard) == first and project.times == read
+        assert project.jobs(shard) == first and project.times == read
 
 
 def test_a_job_goes_on_where_nothing_can_be_kept(project: Reading) -> None:
     shard = project.plan().shards(project.plan().groups("one")[0])[0].id
     (project.root / ".cyclery").write_text("in the way")
-    assert project.order(shard).jobs
+    assert project.jobs(shard).jobs
     with pytest.raises(UserError, match="no shard"):
-        project.order("one/L9-0000", expect=None)
+        project.jobs("one/L9-0000", expect=None)
 
 
 def test_old_configurations_are_forgotten(
     project: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_cache, "KEPT", 2)
+    monkeypatch.setattr(job_cache, "MOST_ENTRIES", 2)
     shard = project.plan().shards(project.plan().groups("one")[0])[0].id
     for text in ("a=1", "a=2", "a=3", "a=4"):
-        project.order(shard, text)
+        project.jobs(shard, text)
     assert len(list((project.root / ".cyclery").iterdir())) == 2
 
 
@@ -130,12 +130,12 @@ def test_what_was_kept_counts_only_where_it_is_expected(
     monkeypatch.setattr(job_cache, "_fingerprint", lambda *_: "same")
     group = project.plan().groups("one")[0]
     shard = project.plan().shards(group)[0].id
-    first = project.order(shard)
+    first = project.jobs(shard)
     project.paper["experiments"]["main"]["base"] = {"epochs": 7}
     project.write()
-    second = project.order(shard)
+    second = project.jobs(shard)
     assert second.digest != first.digest
-    assert project.order(shard) == second
+    assert project.jobs(shard) == second
 
 
 def test_an_edit_while_the_configuration_is_read_is_not_kept(project: Reading) -> None:
@@ -174,8 +174,8 @@ def test_what_decides_is_in_the_hash_and_what_editors_leave_is_not(
 
 
 @pytest.mark.parametrize("name", ["setting", "run"])
-def test_only_shards_are_orders(project: Reading, name: str) -> None:
+def test_only_shards_have_jobs(project: Reading, name: str) -> None:
     group = project.plan().groups("one")[0]
-    project.order(project.plan().shards(group)[0].id)
+    project.jobs(project.plan().shards(group)[0].id)
     with pytest.raises(UserError, match="no shard"):
-        project.order(f"{group}/{name}", expect="0")
+        project.jobs(f"{group}/{name}", expect="0")
