@@ -36,8 +36,8 @@ def _problem(settings: ArmSettings, dataset: Dataset) -> str | None:
         try:
             net = models.build(
                 kind["name"], kind["settings"], shape, classes, settings.get("head")
-            ).eval()
-            found = net(torch.zeros(BATCH, *shape))
+            )
+            found = net.train(False)(torch.zeros(BATCH, *shape))
         except UserError:
             return None  # a package that is not there: arms with it are not run
         except Exception as error:
