@@ -34,9 +34,7 @@ def _problem(settings: ArmSettings, dataset: Dataset) -> str | None:
     kind, shape, classes = settings["model"], dataset.shape, dataset.classes
     with watching.undisturbed(), torch.no_grad():
         try:
-            net = models.build(
-                kind["name"], kind["settings"], shape, classes, settings.get("head")
-            )
+            net = models.build(kind["name"], kind["settings"], shape, classes, settings.get("head"))
             found = net.train(False)(torch.zeros(BATCH, *shape))
         except UserError:
             return None  # a package that is not there: arms with it are not run
