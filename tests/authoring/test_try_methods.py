@@ -15,7 +15,7 @@ from factories import method as method_factory
 from factories import project as project_factory
 from factories.component import Write
 
-from cyclery import methods
+from cyclery import methods, models
 from cyclery.cli.main import main
 
 
@@ -56,6 +56,9 @@ MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
         "def step", "computed something else when they were made again",
     ),
     "float": ({"before": "z = z * float(z.detach().mean())"}, "", "waits for a value on the host"),
+    "a quantity that is not there": (
+        {"before": "z = z * row['temprature']"}, "", "Did you mean 'temperature'? There are: ",
+    ),
     "item": ({"before": "z = z * z.detach().mean().item()"}, "", "waits for a value on the host"),
     "numpy": ({"before": "z.detach().numpy()"}, "", "waits for a value on the host"),
     "tolist": ({"before": "z.detach().tolist()"}, "", "waits for a value on the host"),
@@ -119,6 +122,49 @@ def test_an_average_that_happens_to_be_there_must_be_declared(
     project_factory.write(tmp_path, tier, project_factory.PAPER)
     assert main(["--root", str(tmp_path), "check", "--method", "wrong"]) == 2
     assert "does not declare it: `uses_ema` must return True" in capsys.readouterr().err
+
+
+NETWORK = """
+from dataclasses import dataclass
+from math import prod
+
+from torch import nn
+
+from cyclery.models import ModelSettings
+
+
+@dataclass(frozen=True)
+class Settings(ModelSettings):
+    \"\"\"One layer.\"\"\"
+
+
+def build(settings, shape, classes):
+    return nn.Sequential({layers})
+"""
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("nn.Flatten(), nn.Linear(prod(shape), 7)", "must give logits [2, 10] of images [2, 1, 8,"),
+        ("nn.Linear(prod(shape), classes)", "RuntimeError: mat1 and mat2 shapes"),
+        ("nn.Flatten(), nn.Linear(prod(shap), classes)", "NameError: name 'shap' is not"),
+        ("nn.Flatten(), nn.Dropout(), nn.Linear(prod(shape), classes)", "take `cyclery.models.la"),
+    ],
+)
+def test_a_network_that_gives_no_logits_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layers: str, message: str
+) -> None:
+    paper = copy.deepcopy(project_factory.PAPER)
+    for arm in project_factory.arms(paper).values():
+        arm["model"] = "wrong"
+    with component.written(models, tmp_path / "models") as write:
+        path = write("wrong", NETWORK.format(layers=layers))
+        project_factory.write(tmp_path, project_factory.TIER, paper)
+        assert main(["--root", str(tmp_path), "check", "--method", "supervised"]) == 2
+    said = capsys.readouterr().err.removeprefix("cyclery: ")
+    assert said.startswith(f"{path}:") and message in said
+    assert len(said.splitlines()) == 1
 
 
 def test_trying_leaves_global_generators_alone(write: Write, tmp_path: Path) -> None:

@@ -155,6 +155,11 @@ MARGINS: dict[str, Case] = {
         pair(metric="test_nll", against_metric="test_ece"),
         ONE, f"{PAIR}.against_metric: 'test_ece' is in a share, 'test_nll' in nats", [],
     ),
+    "a claim about calibration that does not say which way": (
+        pair(metric="test_ece"),
+        ONE, f"{PAIR}.lower_is_better: missing; of 'test_ece' smaller values are better",
+        ["Say true"],
+    ),
     "a likelihood against seconds": (
         pair(metric="seconds", against_metric="val_nll"),
         ONE, f"{PAIR}.against_metric: 'val_nll' is in nats, 'seconds' in seconds", [],

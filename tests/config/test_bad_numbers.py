@@ -63,6 +63,11 @@ NUMBERS: dict[str, Case] = {
         ["(found 100)"],
     ),
     "no test set": (split(test=None), SMOKE, "base.split.test: must be below", ["official test"]),
+    "the tier's split for another dataset": (
+        both(split(test=5000), experiment(base={"dataset": "digits"})),
+        SMOKE, "base.split.test: must be at most 1797",
+        ["set `split` in ", "/config/papers/one.yaml, experiments.main.base.split, beside"],
+    ),
     "no validation for a range test": (
         both(split(validation=0), ranged()),
         SMOKE, "base.split.validation: must be above 0 for a range test", [],

@@ -218,6 +218,7 @@ def test_given_fields_are_checked_without_the_others() -> None:
         ({"eps": 0}, r"adam.eps: must be above 0.0 \(found 0\)."),
         ({"beta2": 1}, r"adam.beta2: must be at least 0.0 and below 1.0 \(found 1\)."),
         ({"eps": True}, r"adam.eps: must be a number \(found True\)."),
+        ({"eps": {"kind": "ramp"}}, r"adam.eps: must be a number .* This setting follows no sched"),
     ):
         with pytest.raises(UserError, match=wanted):
             read_layer(Adam, wrong, "adam")

@@ -36,8 +36,9 @@ KINDS = {
         "src/cyclery/models/{name}.py",
         _PYTHON,
         _PYTHON_SAYS,
-        "Write its layers, check its settings with `cyclery check`, and name it in a tier, paper "
-        "or arm: `model: {name}`. `make docs` puts it into the reference.",
+        "Write its layers, name it in an arm (`model: {name}`), and try it with `cyclery check "
+        "--method METHOD`, the method of that arm. docs/writing-a-method.md says what it must "
+        "give; `make docs` puts it into the reference.",
     ),
     "paper": Kind(
         "config/papers/{name}.yaml",
@@ -53,7 +54,8 @@ KINDS = {
         _CONFIG_SAYS,
         "Put its images into images/{name}, a folder for each class, or name another folder; say "
         "their shape, check that with `cyclery check`, and read them with `cyclery prepare "
-        "{name}`. Then a tier, paper or arm may name it: `dataset: {name}`.",
+        "{name}`. Then an experiment may name it, beside a `split` of its own: `dataset: {name}`. "
+        "config/README.md has an example.",
     ),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import traceback
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import torch
 
 from cyclery import methods, models, schedules
 from cyclery.authoring import watching
+from cyclery.authoring.try_networks import network_problems
 from cyclery.authoring.watching import Findings
 from cyclery.common.errors import UserError
 from cyclery.common.settings import plain
@@ -28,7 +30,6 @@ from cyclery.engine.contract import check_step
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
 from cyclery.plan.graph import Plan
-from cyclery.plan.model import ArmPlan
 from cyclery.records.record import ArmSettings, RunSettings
 
 Json = dict[str, Any]
@@ -59,6 +60,9 @@ def try_methods(plan: Plan, name: str = "") -> str:
     choices = _of_arms(plan, name)
     if name and not choices:
         choices = [_by_default(plan, name)]
+    # First, because a step with such a network would blame the method.
+    if lines := network_problems((each.settings, each.dataset) for each in _arms(plan, name)):
+        raise UserError("\n".join(lines))
     problems: dict[str, str] = {}
     for choice in choices:
         for line in tried(choice):
@@ -74,11 +78,15 @@ def try_methods(plan: Plan, name: str = "") -> str:
 
 def _of_arms(plan: Plan, name: str) -> list[Choice]:
     """Return the choices of settings that the tier's arms make, each from its first arm."""
-    arms: dict[str, ArmPlan] = {}
-    for paper in plan.project.selected():
-        for arm in map(lambda each: plan.arm(*each), plan.part_arms(paper)):
-            if name in ("", arm.settings["method"]["name"]):
-                arms.setdefault(json.dumps(arm.settings["method"], sort_keys=True), arm)
+    choices: dict[str, Choice] = {}
+    for choice in _arms(plan, name):
+        choices.setdefault(json.dumps(choice.settings["method"], sort_keys=True), choice)
+    return list(choices.values())
+
+
+def _arms(plan: Plan, name: str) -> list[Choice]:
+    """Return what each of the tier's arms of a method chooses, of all methods without a name."""
+    arms = [plan.arm(*each) for paper in plan.project.selected() for each in plan.part_arms(paper)]
     return [
         Choice(
             arm.settings,
@@ -86,7 +94,8 @@ def _of_arms(plan: Plan, name: str) -> list[Choice]:
             plan.project.datasets[arm.settings["dataset"]["name"]],
             arm.id,
         )
-        for arm in arms.values()
+        for arm in arms
+        if name in ("", arm.settings["method"]["name"])
     ]
 
 
@@ -184,10 +193,13 @@ def _watched(run: Run, found: Findings, *given: Any) -> Any:
         watch.enter_context(watching.global_draws(found))
         if method.capture:
             watch.enter_context(watching.host_reads(found))
+        watch.enter_context(warnings.catch_warnings())
+        # What is wrong with it is told by line below.
+        warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
         result = method.step(
             watching.Models(nets, undeclared, found),
             watching.Batch(batch, streams),
-            row,
+            watching.Row(row),
             watching.Settings(settings, method.settings_type(), method.quantities, found),
             generator,
         )

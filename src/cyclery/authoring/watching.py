@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cyclery import methods
-from cyclery.common.errors import UserError
+from cyclery.common.errors import UserError, nearest
 
 # What brings a value to the host, so that the device is waited for and no graph can be captured:
 # operations, and functions of a tensor that call none on a CPU.
@@ -25,7 +25,10 @@ OPERATIONS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_uniq
 FUNCTIONS = ("numpy", "tolist", "cpu", "__array__")
 TORCH = Path(torch.__file__).parent
 # What a step draws from instead.
-REMEDY = "hand its argument `generator` to all that draws (`generator=generator`)"
+REMEDY = (
+    "draw with torch, and hand the step's argument `generator` to all that draws "
+    "(`generator=generator`)"
+)
 
 
 class Findings:
@@ -206,6 +209,16 @@ class Models(dict[str, Any]):
         raise UserError(
             f'reads `models["{name}"]`, which is not there; declare it in `modules`, in `parents`, '
             f"or by `uses_ema` (there are: {', '.join(sorted(self))})."
+        )
+
+
+class Row(dict[str, Any]):
+    """``row`` as a step gets it; says what is read and no schedule gives."""
+
+    def __missing__(self, name: str) -> Any:
+        raise UserError(
+            f'reads `row["{name}"]`, which is not there; it has the quantities of `Settings` and '
+            f"those of the engine.{nearest(name, self)} There are: {', '.join(sorted(self))}."
         )
 
 

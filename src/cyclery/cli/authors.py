@@ -15,8 +15,9 @@ def register(commands: Commands) -> None:
     )
     command.add_argument(
         "--method", nargs="?", const="", metavar="NAME",
-        help="also make real steps of this method on random images, without a name of every "
-        "method that the tier's arms use, and report its file's mistakes line by line",
+        help="also run the networks of this method's arms and real steps of it on made-up images "
+        "(without NAME: of every method that the tier's arms use), and report each mistake with "
+        "its line",
     )  # fmt: skip
     command = commands.add(
         "new", new, "write the file of a new method, network, paper or dataset, to begin with"

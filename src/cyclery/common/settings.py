@@ -298,6 +298,8 @@ def _problems(
             if kind == "finite_number":
                 words = "a finite number"
             advice = about_quotes(wanted, value)
+            if wanted in (int, float) and isinstance(value, Mapping) and "kind" in value:
+                advice = " This setting follows no schedule: in its file it is no `Quantity`."
             if get_origin(wanted) is Literal:
                 advice = nearest(value, map(_yaml, get_args(wanted)))
             found.setdefault(place, f"{place}: must be {words} (found {value!r:.80}).{advice}")

@@ -178,7 +178,9 @@ class Comparison(Strict):
         0.0, description="smallest effect that counts; percentage points for accuracies"
     )
     lower_is_better: bool = Field(
-        False, description="the claim is that the metric is smaller, or that it falls"
+        False,
+        description="the claim is that the metric is smaller, or that it falls; must be said of a "
+        "difference or an ordering where smaller values are better",
     )
     effect: Number | None = Field(
         None,

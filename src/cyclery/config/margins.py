@@ -1,11 +1,11 @@
-"""Check units and margins: compared metrics must share a unit."""
+"""Check units, directions and margins: compared metrics must share a unit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from cyclery.config.comparisons import Comparison
-from cyclery.records.metrics import CORRELATION, scale
+from cyclery.records.metrics import CORRELATION, scale, smaller_is_better
 
 
 def check_scales(comparison: Comparison, where: str) -> Iterator[str]:
@@ -25,7 +25,25 @@ def check_scales(comparison: Comparison, where: str) -> Iterator[str]:
                 f"{comparison.metric!r} ({scale(one.metric).words}, not "
                 f"{scale(comparison.metric).words}); take metrics of one unit in both."
             )
+    yield from _check_direction(comparison, where)
     yield from _check_margin(comparison, where)
+
+
+def _check_direction(comparison: Comparison, where: str) -> Iterator[str]:
+    """Where smaller values are better a claim says its direction: forgotten, it is reversed."""
+    if (
+        comparison.kind in ("difference", "ordering")
+        and comparison.test != "equivalence"
+        and smaller_is_better(comparison.metric)
+        and "lower_is_better" not in comparison.model_fields_set
+        # Another metric beside it is told of first.
+        and (not comparison.against_metric or smaller_is_better(comparison.against_metric))
+        and scale(comparison.metric) == scale(comparison.against_metric or comparison.metric)
+    ):
+        yield (
+            f"{where}.lower_is_better: missing; of {comparison.metric!r} smaller values are "
+            "better. Say true if the claim is that it is smaller, false if that it is larger."
+        )
 
 
 def _check_margin(comparison: Comparison, where: str) -> Iterator[str]:

@@ -156,7 +156,15 @@ class Arms:
             value = getattr(layer, key, None) if key in layer.model_fields_set else None
             if value is not None and (key != "split" or part in value):
                 file, place = where
-        return f"{file}: {place}{message}"
+        advice = ""
+        others = [at for at, layer in layers[1:] if layer.dataset is not None]
+        if key == "split" and others and (file, place) == layers[0][0]:
+            # The tier's split is for the tier's dataset: others must not be led to change it.
+            advice = (
+                f" The tier's split is for its own dataset: set `split` in {others[-1][0]}, "
+                f"{others[-1][1]}split, beside `dataset`."
+            )
+        return f"{file}: {place}{message}{advice}"
 
     def _factors(self, exp: Experiment) -> list[dict[str, float]]:
         """Return the factors of every trial: the same for all arms of an experiment."""
