@@ -288,4 +288,5 @@ def test_their_names_are_in_reference_and_schemas(project: Path) -> None:
         if path.parts[0] == "src":
             assert f"{path.stem}" in page, path
     schema = (project / "workflow/schemas/paper.schema.yaml").read_text()
-    assert all(f'"{name}"' in schema for name in ("one_layer", "scaled", "sign", "dim", "sawtooth"))
+    for name in ("one_layer", "scaled", "sign", "dim", "sawtooth", "brier"):
+        assert f"const: {name}\n" in schema, name
