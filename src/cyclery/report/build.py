@@ -22,7 +22,7 @@ from cyclery.records.evidence import Evidence
 from cyclery.report import chart, download, svg, tex, view
 from cyclery.report.model import complete
 from cyclery.report.tables import Table, TableView, TexTable
-from cyclery.report.views import ChartView, Rendered, ReportView
+from cyclery.report.view_types import ChartView, Rendered, ReportView
 
 # So many charts are drawn in processes of their own, which take a second to start.
 _MANY = 40

@@ -19,7 +19,7 @@ from cyclery.report.intervals import (
 )
 from cyclery.report.model import VERDICTS, Slugs, metric_name, number, typeset
 from cyclery.report.tables import Cell, Column, Table
-from cyclery.report.views import AxisGroup, ClaimView, ComparisonView, PlacedClaim
+from cyclery.report.view_types import AxisGroup, ClaimView, ComparisonView, PlacedClaim
 
 Labels = Mapping[tuple[str, str], str]
 

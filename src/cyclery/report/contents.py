@@ -23,7 +23,7 @@ from cyclery.report.model import (
     trials as trials_of,
 )
 from cyclery.report.tables import Cell, Column, Estimate, Table
-from cyclery.report.views import PaperView
+from cyclery.report.view_types import PaperView
 
 
 def _estimate(metric: Metric | None, scale: float) -> Estimate | None:

@@ -25,7 +25,7 @@ from cyclery.report.chart import (
 )
 from cyclery.report.download import wide
 from cyclery.report.model import compact, is_share, letter, metric_name
-from cyclery.report.views import ComparisonView
+from cyclery.report.view_types import ComparisonView
 
 PANELS = 4  # of learning curves; what else was logged is in the data
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from cyclery.records.claims import Row
 from cyclery.report.model import compact, number
-from cyclery.report.views import Strip, Tick
+from cyclery.report.view_types import Strip, Tick
 
 
 def _marks(comparison: Row) -> list[float]:

@@ -1,4 +1,4 @@
-"""Build what the templates show: every number formatted, every sentence made.
+"""Prepare the data that the templates render: numbers formatted, sentences made.
 
 The templates only place things; every number is formatted and every sentence made in Python, so
 the page and the LaTeX document cannot disagree.
@@ -18,7 +18,7 @@ from cyclery.report.chart import Chart
 from cyclery.report.claims import claim
 from cyclery.report.intervals import domain
 from cyclery.report.model import DECIDED, VERDICTS, Slugs, amount, duration, number, seed_list
-from cyclery.report.views import (
+from cyclery.report.view_types import (
     ChartView,
     ClaimView,
     ExperimentView,

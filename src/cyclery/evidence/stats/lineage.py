@@ -1,4 +1,4 @@
-"""Training samples behind a run's weights, those of all its ancestors included."""
+"""Training samples behind a run's weights (its budget), and those of all its ancestors."""
 
 from __future__ import annotations
 

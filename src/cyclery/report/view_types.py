@@ -1,4 +1,4 @@
-"""Types of what the templates show."""
+"""Types of the data that the templates render."""
 
 from __future__ import annotations
 
