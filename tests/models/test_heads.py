@@ -12,6 +12,7 @@ import torch
 from factories import component
 from factories import engine as factory
 from factories import project as project_factory
+from factories.data import KNOWN
 from factories.network import shape_of, small
 from torch import nn
 
@@ -143,7 +144,7 @@ def test_a_classifier_runs_its_parts_in_order_and_overrides_nothing() -> None:
 
 def resolved(*layers: Json) -> Json:
     base = Settings(**project_factory.TIER["base"])
-    return resolve(merge([base, *(Settings(**layer) for layer in layers)]))
+    return resolve(merge([base, *(Settings(**layer) for layer in layers)]), KNOWN)
 
 
 def test_the_linear_head_is_not_mentioned(cosine: str) -> None:

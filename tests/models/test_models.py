@@ -191,7 +191,7 @@ def test_settings_are_documented_and_survive_json(name):
         ("wrn", {"width": 2.5}, r"wrn\.width: must be a whole number \(found 2\.5\)"),
         ("wrn", {"width": True}, r"must be a whole number \(found True\)"),
         ("wrn", {"dropout": -0.1}, r"at least 0 and at most 0\.9 \(found -0\.1\)"),
-        ("wrn", {"dropout": float("nan")}, r"must be a number \(found nan\)"),
+        ("wrn", {"dropout": float("nan")}, r"must be a finite number \(found nan\)"),
         ("wrn", {"norm_momentum": 1.5}, r"norm_momentum: must be at least 0 and at most 1"),
         ("wrn", {"shortcuts": "rew"}, r"one of activated, raw \(found 'rew'\)\. Did you mean"),
         ("small_cnn", {"norm_eps": 0}, r"norm_eps: must be above 0 \(found 0\)"),
