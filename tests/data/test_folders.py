@@ -261,7 +261,7 @@ def _huge_header() -> bytes:
         (factory.png(np.zeros(GREY, np.uint16)), "is no plain grey image of 8 bits"),
         (factory.png(np.zeros((5, 6), np.uint8)), "has 5 x 6 pixels where the dataset's shape"),
         (factory.png(np.zeros(GREY, np.uint8))[:-30], "cannot be read as an image"),
-        (b"GIF89a", "cannot be read as an image"),
+        (b"GIF89a", "cannot be read as an image (it is no PNG or BMP)."),
         (b"", "cannot be read as an image"),
         (_animated(), "is no plain grey image"),
         (_huge_header(), "cannot be read as an image"),

@@ -225,6 +225,7 @@ def _decoded(data: bytes, path: Path, shape: tuple[int, int, int]) -> NDArray[np
     """Return the pixels [C, H, W] of an image file; a UserError where it is none of that shape."""
     import numpy as np
     from PIL import Image as PILImage
+    from PIL import UnidentifiedImageError
 
     channels, height, width = shape
     try:
@@ -246,6 +247,10 @@ def _decoded(data: bytes, path: Path, shape: tuple[int, int, int]) -> NDArray[np
                     "it, or change `shape`."
                 )
             pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"), dtype=np.uint8)
+    except UnidentifiedImageError:
+        # Pillow's own words name a place in memory.
+        kinds = " or ".join(FORMATS.values())
+        raise UserError(f"{path}: cannot be read as an image (it is no {kinds}).") from None
     except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
         raise UserError(f"{path}: cannot be read as an image ({error}).") from None
     return np.moveaxis(pixels.reshape(height, width, channels), -1, 0)
