@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf, sqrt
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy import stats as scipy_stats
 
 from cyclery.evidence.stats import paired_tests
 from cyclery.evidence.verdicts import decide
+from cyclery.records.claims import Test
 
 LAWS = {
     "normal": lambda rng, shape: rng.standard_normal(shape),
@@ -100,7 +102,7 @@ def test_no_spread_no_evidence(values: list[float], n: int) -> None:
     """Fewer than two values, or all alike: neither interval nor p, for no test and margin."""
     est = paired_tests.estimate(values)
     assert (est.n, est.se, paired_tests.interval(est)) == (n, None, None)
-    for test in paired_tests.TESTS:
+    for test in get_args(Test):
         assert paired_tests.p_value(est, test, 1.0) == 1.0
     assert paired_tests.bca(values * 10) is None
     assert paired_tests.seeds_to_settle(est.effect, est.sd, 0.0, "superiority") is None

@@ -10,7 +10,7 @@ import pytest
 from cyclery.report import (
     tex,
 )
-from cyclery.report.build import html_table
+from cyclery.report.build import _pages
 from cyclery.report.tables import Column, Estimate, Table
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -27,6 +27,10 @@ def small_table() -> Table:
          [1, "[tuned] {x}\\y", "baseline", 5, Estimate(9.5), None, "1.2 min", "not run"]],
         ["Selection: last checkpoint.", "\u2020 B, own definition: a_b."],
     )  # fmt: skip
+
+
+def html_table(table: Table) -> str:
+    return _pages().get_template("table.html.j2").render(**table.view())
 
 
 @pytest.mark.parametrize("kind", ["html", "tex"])

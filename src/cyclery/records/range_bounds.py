@@ -29,14 +29,6 @@ AT_FLOOR = "accuracy rose before hi / 1000: base is that floor"
 NARROW = "no range between rise and drop: base is max / 3"
 DIFFER = f"bounds of the seeds differ by more than a factor {SPREAD:g}"
 
-READINGS = {
-    "steepest": "fastai `steep`: where smoothed loss falls fastest per log learning rate",
-    "valley": "fastai `valley`: middle of the longest fall of the smoothed loss",
-    "minimum_10": "fastai `minimum`: smallest smoothed loss, divided by 10",
-    "slide": "fastai `slide`: left of the last steep change of the gradient",
-    "lr_finder_steepest": "torch-lr-finder: where smoothed loss falls fastest per point",
-}
-
 
 def bounds(lr: ArrayLike, accuracy: ArrayLike, classes: int, hi: float) -> Bounds:
     """Return the usable range of learning rates: ``base``, ``max`` and the ``flags`` to heed.
@@ -104,7 +96,12 @@ def _mean(values: Sequence[float]) -> tuple[float, float]:
 
 
 def readings(lr: ArrayLike, loss: ArrayLike) -> dict[str, float | None]:
-    """Return the learning rates that other tools would suggest, by the names in `READINGS`.
+    """Return the learning rates that other tools would suggest, by name.
+
+    ``steepest``, ``valley``, ``minimum_10`` and ``slide`` are fastai's `steep` (where smoothed loss
+    falls fastest per log learning rate), `valley` (middle of its longest fall), `minimum` (the
+    smallest one's rate, divided by 10) and `slide` (left of the last steep change of the gradient);
+    ``lr_finder_steepest`` is torch-lr-finder's: where smoothed loss falls fastest per point.
 
     ``loss`` is the raw training loss at each ``lr`` of a sweep, best an exponential one. Each
     tool's own smoothing, early stop and skipping of ends are applied. None where the curve is

@@ -120,11 +120,6 @@ class _Output:
             _clear(self.folder / kind, names)
 
 
-def html_table(table: Table) -> str:
-    """Return one table as HTML."""
-    return _pages().get_template("table.html.j2").render(**table.view())
-
-
 def build(evidence: list[Evidence], out_dir: Path, tier: str) -> Path:
     """Write out_dir/index.html, report.tex, figures/*.pdf and tables/*.tex; return index.html.
 

@@ -34,7 +34,6 @@ from cyclery.records.claims import Interval, Test
 
 Floats: TypeAlias = NDArray[np.float64]
 
-TESTS: tuple[Test, ...] = ("superiority", "equivalence", "non-inferiority")
 ALPHA = 0.05
 POWER = 0.8
 MOST_SEEDS = 10_000
