@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,3 +45,21 @@ def copy(folder: Path, *places: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     return folder
+
+
+def read(path: str) -> str:
+    """Return the text of a file, named from the root."""
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def project() -> dict[str, Any]:
+    """Return what pyproject.toml says of the package."""
+    return tomllib.loads(read("pyproject.toml"))["project"]
+
+
+def tracked_files() -> list[Path]:
+    """Return the tracked files, and none that a user left here."""
+    try:
+        return tracked()
+    except FileNotFoundError:
+        pytest.skip("not a git checkout")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,38 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories.jobs import part_jobs
-from factories.project import PAPER, TIER, arms, write
+from factories.plan import chain, keys, planned
+from factories.project import arms
 
-from cyclery.common.source_hash import imported
 from cyclery.config.load import load
 from cyclery.methods import supervised
-from cyclery.plan import snakemake_api
 from cyclery.plan.graph import Plan
-from cyclery.plan.job_specs import range_jobs, shard_jobs
 from cyclery.plan.project_checks import check
-from cyclery.plan.snakemake_api import JUDGING, Graph
+from cyclery.plan.snakemake_api import Graph
 
 Json = dict[str, Any]
-
-
-def planned(
-    root: Path, change: Callable[[Json, Json], object] | None = None, **overrides: Any
-) -> Plan:
-    tier, paper = copy.deepcopy(TIER), copy.deepcopy(PAPER)
-    if change:
-        change(tier, paper)
-    write(root, tier, paper)
-    return check(load(root, overrides))
-
-
-def keys(plan: Plan, part: str = "one") -> dict[str, list[str]]:
-    """Return the run keys of every arm of a part."""
-    return {
-        arm.id: [arm.key(seed) for seed in range(plan.project.seeds)]
-        for arm in (plan.arm(*name) for name in plan.part_arms(part))
-    }
-
 
 SAME: dict[str, Callable[[Json, Json], object]] = {
     "a number or a constant schedule": lambda tier, paper: tier["base"].update(
@@ -182,104 +159,6 @@ def test_other_experiments_leave_shards_alone(tmp_path: Path) -> None:
     assert [(s.id, s.digest) for s in before] == [(s.id, s.digest) for s in after]
 
 
-def chain(tier: Json, paper: Json) -> None:
-    paper["experiments"]["main"]["arms"] |= {
-        "assistant": {"lr": 0.3, "parents": {"teacher": "plain"}, "init": "teacher"},
-        "student": {"lr": 0.4, "parents": {"teacher": "assistant"}, "init": "teacher"},
-    }
-
-
-def test_chains_have_levels_and_edges(tmp_path: Path) -> None:
-    plan = planned(tmp_path, chain)
-    levels = {cell.arm.name: cell.arm.level for s in plan.shards("one") for cell in s.cells}
-    assert levels == {"plain": 0, "fast": 0, "assistant": 1, "student": 2}
-    names = [shard.name for shard in plan.shards("one")]
-    assert names == ["L0-0000", "L1-0000", "L2-0000"]
-    parents = [[p.name for p in plan.parent_shards(shard)] for shard in plan.shards("one")]
-    assert parents == [[], ["L0-0000"], ["L1-0000"]]
-    student = plan.arm("one", "main", "student")
-    assistant = plan.arm("one", "main", "assistant")
-    assert student.run(1)["parents"] == {"teacher": [assistant.key(1)]}
-    assert plan.is_parent(assistant) and not plan.is_parent(student)
-    kept = {job["label"]: job["keep"] for s in plan.shards("one") for job in shard_jobs(s)}
-    assert kept["one/main/plain s0"] and not kept["one/main/student s0"]
-
-
-def test_a_run_that_becomes_a_parent_is_asked_for_its_weights(tmp_path: Path) -> None:
-    def student(tier: Json, paper: Json) -> None:
-        paper["experiments"]["students"] = {
-            "title": "-",
-            "tiers": {"smoke": {}},
-            "arms": {"small": {"parents": {"teacher": "main/fast"}, "init": "teacher"}},
-        }
-
-    def by_experiment(tier: Json, paper: Json) -> None:
-        tier.update(shard_by="experiment", cells_per_job=1)
-
-    alone = planned(tmp_path, by_experiment).shards("one.main")
-    both = planned(tmp_path, lambda t, p: (by_experiment(t, p), student(t, p)))
-    before, after = ({s.cells[0].arm.name: s for s in x} for x in (alone, both.shards("one.main")))
-    # Without a new hash the job would not run again, and its student would find no weights.
-    assert before["fast"].digest != after["fast"].digest
-    assert before["plain"].digest == after["plain"].digest
-    assert [job["keep"] for job in shard_jobs(after["fast"])] == [True, True]
-    everything = planned(tmp_path, by_experiment, checkpoints="all").shards("one.main")
-    assert all(job["keep"] for shard in everything for job in shard_jobs(shard))
-
-
-def test_long_chains_are_in_order(tmp_path: Path) -> None:
-    def change(tier: Json, paper: Json) -> None:
-        tier.update(shard_by="experiment")
-        arms(paper).clear()
-        for n in range(12):
-            parents = {
-                "init": "start",
-                "parents": {"start": f"g{n - 1}", "reference": f"g{n // 2}"},
-            }
-            arms(paper)[f"g{n}"] = {"lr": 0.1 + n / 100, **(parents if n else {})}
-        paper["claims"]["C-1"]["comparisons"][0].update(
-            arm="g11", against="g0", unequal_budget="the chain is long"
-        )
-
-    plan = planned(tmp_path, change)
-    assert [shard.level for shard in plan.closure("one.main")] == list(range(12))
-    labels = [job["label"].split()[0] for job in part_jobs(plan, "one.main")]
-    assert list(dict.fromkeys(labels)) == [f"one/main/g{n}" for n in range(12)]
-    # Ancestors come once, however many ways lead to them.
-    whole = planned(tmp_path, lambda t, p: (change(t, p), t.update(shard_by="paper")))
-    assert sum(len(shard.cells) for shard in whole.shards("one")) == 12
-
-
-def test_a_changed_parent_changes_its_descendants(tmp_path: Path) -> None:
-    def change(tier: Json, paper: Json) -> None:
-        chain(tier, paper)
-        arms(paper)["assistant"]["lr"] = 0.35
-
-    before, after = keys(planned(tmp_path, chain)), keys(planned(tmp_path, change))
-    changed = {arm for arm in before if before[arm] != after[arm]}
-    assert changed == {"one/main/assistant", "one/main/student"}
-
-
-def test_parents_of_another_experiment(tmp_path: Path) -> None:
-    def change(tier: Json, paper: Json) -> None:
-        tier.update(shard_by="experiment")
-        paper["experiments"]["students"] = {
-            "title": "-",
-            "tiers": {"smoke": {}},
-            "arms": {"small": {"parents": {"teacher": "main/fast"}, "init": "teacher"}},
-        }
-
-    plan = planned(tmp_path, change)
-    # The ancestors of a group are among its shards: no group waits for another.
-    teacher, student = plan.shards("one.students")
-    assert plan.parent_shards(student) == [teacher]
-    assert {cell.arm.id for cell in teacher.cells} == {"one/main/fast"}
-    labels = [job["label"] for job in part_jobs(plan, "one.students")]
-    assert labels.index("one/main/fast s0") < labels.index("one/students/small s0")
-    whole = planned(tmp_path, lambda t, p: (change(t, p), t.update(shard_by="paper")))
-    assert {c.arm.name for s in whole.shards("one.students") for c in s.cells} == {"small", "fast"}
-
-
 def test_parts(tmp_path: Path) -> None:
     def change(tier: Json, paper: Json) -> None:
         arms(paper)["extra"] = {"lr": 0.5}
@@ -288,224 +167,6 @@ def test_parts(tmp_path: Path) -> None:
     assert list(plan.parts()) == ["one", "one.main", "one.C-1"]
     assert {arm for *_, arm in plan.part_arms("one.main")} == {"plain", "fast", "extra"}
     assert {arm for *_, arm in plan.part_arms("one.C-1")} == {"plain", "fast"}
-
-
-def test_tuning_multiplies_the_arms_own_values(tmp_path: Path) -> None:
-    def change(tier: Json, paper: Json) -> None:
-        tier.update(tuning=True)
-        paper["experiments"]["main"]["tune"] = {"lr": [0.5, 1, 2]}
-
-    plan = planned(tmp_path, change)
-    tuned = plan.arm("one", "main", "fast")
-    trials = [trial.arm for trial in tuned.trials]
-    assert [trial.factors for trial in trials] == [{"lr": 0.5}, {"lr": 1}, {"lr": 2}]
-    assert trials[1].digest == planned(tmp_path).arm("one", "main", "fast").digest
-    assert len({trial.digest for trial in [tuned, *trials]}) == 4
-    # The arms' own runs come after the trials that choose their values.
-    first, second = plan.shards("one")
-    assert (len(first.cells), len(second.cells)) == (6, 2)
-    assert plan.parent_shards(second) == [first] and plan.parent_shards(first) == []
-
-
-def test_students_take_a_tuned_teacher_as_declared(tmp_path: Path) -> None:
-    def change(tier: Json, paper: Json) -> None:
-        tier.update(tuning=True, shard_by="experiment")
-        paper["experiments"]["main"]["tune"] = {"lr": [0.5, 1, 2]}
-        paper["experiments"]["students"] = {
-            "title": "-",
-            "tiers": {"smoke": {}},
-            "arms": {"small": {"parents": {"teacher": "main/fast"}, "init": "teacher"}},
-        }
-
-    plan = planned(tmp_path, change)
-    teacher = plan.arm("one", "students", "small").parents["teacher"].arm
-    assert teacher.factors == {"lr": 1}
-    assert teacher.digest == planned(tmp_path).arm("one", "main", "fast").digest
-    labels = [job["label"] for job in part_jobs(plan, "one.students")]
-    assert "one/main/fast~lrx1 s0" in labels and "one/students/small s0" in labels
-
-
-def test_two_quantities_are_tuned_together(tmp_path: Path) -> None:
-    def change(tier: Json, paper: Json) -> None:
-        tier.update(tuning=True)
-        # Weight decay is 0 by default: its trials are the same run, trained once.
-        paper["experiments"]["main"]["tune"] = {"lr": [1, 2], "weight_decay": [1, 3]}
-        arms(paper)["fast"]["weight_decay"] = 1e-3
-
-    plan = planned(tmp_path, change)
-    factors = [trial.arm.factors for trial in plan.arm("one", "main", "fast").trials]
-    assert factors == [{"lr": a, "weight_decay": b} for a in (1, 2) for b in (1, 3)]
-
-
-def ranged(tier: Json, paper: Json) -> None:
-    paper["experiments"]["main"]["range"] = {"low": 0.01, "high": 1, "epochs": 10, "seeds": 2}
-    arms(paper)["found"] = {"lr": "range"}
-    arms(paper)["half"] = {"lr": {"kind": "constant", "value": "range.max"}}
-
-
-def test_arms_share_a_range_test(tmp_path: Path) -> None:
-    plan = planned(tmp_path, ranged)
-    [test] = plan.ranges("one")
-    assert test.seeds == (0, 1)
-    assert [job["key"] for job in range_jobs([test])] == [test.run_key(0), test.run_key(1)]
-    [shard] = plan.shards("one")
-    jobs = {job["label"]: job for job in shard_jobs(shard)}
-    assert jobs["one/main/found s0"]["range_runs"] == [test.run_key(0), test.run_key(1)]
-    assert jobs["one/main/plain s0"]["range_runs"] == []
-    longer = planned(
-        tmp_path,
-        lambda t, p: (ranged(t, p), p["experiments"]["main"]["range"].update(epochs=12)),
-    )
-    assert keys(longer)["one/main/found"] != keys(plan)["one/main/found"]
-    assert keys(longer)["one/main/plain"] == keys(plan)["one/main/plain"]
-
-
-def test_range_tests_of_parents_come_along(tmp_path: Path) -> None:
-    def change(tier: Json, paper: Json) -> None:
-        ranged(tier, paper)
-        tier.update(shard_by="experiment")
-        paper["experiments"]["students"] = {
-            "title": "-",
-            "tiers": {"smoke": {}},
-            "arms": {"small": {"parents": {"teacher": "main/found"}, "init": "teacher"}},
-        }
-
-    plan = planned(tmp_path, change)
-    kinds = [job["kind"] for job in part_jobs(plan, "one.students")]
-    assert kinds.count("range") == 2 and kinds[:2] == ["range", "range"]
-
-
-def test_experiments_share_a_range_test(tmp_path: Path) -> None:
-    def change(tier: Json, paper: Json) -> None:
-        ranged(tier, paper)
-        twin = copy.deepcopy(paper["experiments"]["main"])
-        # Only the rate differs from the other experiment, and a sweep has its own.
-        twin["base"] = {"momentum": 0.9, "lr": 0.7}
-        paper["experiments"]["twin"] = twin
-        other = copy.deepcopy(twin)
-        other["base"] = {"momentum": 0.5}
-        paper["experiments"]["other"] = other
-
-    plan = planned(tmp_path, change)
-    tests = [plan.arm("one", name, "found").range for name in ("main", "twin", "other")]
-    assert len(plan.ranges("one")) == 2
-    assert tests[0] == tests[1] != tests[2]
-
-
-def test_a_claim_on_the_range_test_brings_an_arm_that_asks_for_it(tmp_path: Path) -> None:
-    def change(tier: Json, paper: Json) -> None:
-        ranged(tier, paper)
-        paper["claims"]["C-2"] = {
-            "statement": "-",
-            "comparisons": [
-                {
-                    "experiment": "main",
-                    "arm": "range-test",
-                    "against": {"constant": 0},
-                    "metric": "log10_max",
-                }
-            ],
-        }
-        paper["claims"]["C-3"] = {**paper["claims"]["C-1"], "not_run": {"smoke": "later"}}
-
-    plan = planned(tmp_path, change)
-    assert plan.part_arms("one.C-2") == [("one", "main", "found")]
-    assert len(plan.ranges("one.C-2")) == 1
-    # What is declared not to run is not trained.
-    assert plan.part_arms("one.C-3") == [] and plan.part_shards("one.C-3") == []
-
-
-def test_a_papers_reason_stands_for_claims_whose_arms_a_tier_lacks(tmp_path: Path) -> None:
-    def change(tier: Json, paper: Json) -> None:
-        claims, main = paper["claims"], paper["experiments"]["main"]
-        main["arms"]["late"] = {"epochs": 5, "lr": 0.02}
-        main["tiers"]["smoke"] = {"arms": ["plain", "fast"]}
-        lacking = {"experiment": "main", "arm": "fast", "against": {"best_of": ["plain", "late"]}}
-        claims["C-2"] = {"statement": "-", "comparisons": [*claims["C-1"]["comparisons"], lacking]}
-        claims["C-3"] = {**claims["C-2"], "not_run": {"smoke": "its own"}}
-        claims["C-4"] = {**claims["C-2"], "not_run": {"all": "nowhere"}}
-        paper["not_run"] = {"smoke": "few arms run there"}
-
-    plan = planned(tmp_path, change)
-    given = {name: claim.not_run for name, claim in plan.project.papers["one"].claims.items()}
-    assert given == {
-        "C-1": {},
-        "C-2": {"smoke": "few arms run there"},
-        "C-3": {"smoke": "its own"},
-        "C-4": {"all": "nowhere"},
-    }
-    assert plan.part_arms("one.C-2") == []
-
-
-def test_the_graph_speaks_in_relative_paths(tmp_path: Path) -> None:
-    planned(tmp_path, ranged)
-    graph = Graph.load(tmp_path, {"tier": "smoke", "seeds": 3, "papers": ["one"]})
-    assert graph.overrides == "--set 'papers=[\"one\"]' --set seeds=3"
-    assert graph.record_files("one") == ["results/smoke/records/one/L0-0000.jsonl"]
-    assert graph.range_files("one", "L0-0000") == ["results/smoke/lr-range/one.jsonl"]
-    assert graph.part_range_files("one") == ["results/smoke/lr-range/one.jsonl"]
-    assert graph.manifests("one") == ["results/data/digits.json"]
-    assert graph.evidence_files() == ["results/smoke/evidence/one.json"]
-    assert graph.parent_files("one", "L0-0000") == []
-
-
-def test_a_job_asks_for_no_more_cores_than_it_has_runs(tmp_path: Path) -> None:
-    planned(tmp_path, ranged)
-    graph = Graph.load(tmp_path, {"seeds": 30, "device": "cpu"})
-    # Two sweeps; many runs, of which a machine with as many cores trains 64 at once.
-    assert graph.range_threads("one") == 2
-    assert graph.shard_threads("one", "L0-0000") == 64
-    few = Graph.load(tmp_path, {"seeds": 2, "device": "cpu"})
-    assert few.shard_threads("one", "L0-0000") == 2 * len(few.plan.part_arms("one"))
-    on_gpu = Graph.load(tmp_path, {"seeds": 30, "device": "cuda"})
-    assert on_gpu.shard_threads("one", "L0-0000") == 1
-
-
-def test_edited_rules_of_judging_repeat_the_verdicts(tmp_path: Path) -> None:
-    planned(tmp_path)
-    source = tmp_path / "package"
-    package = Path(snakemake_api.__file__).parents[1]
-    shutil.copytree(package, source, ignore=shutil.ignore_patterns("__pycache__"))
-
-    def code() -> str:
-        graph = Graph.load(tmp_path, {})
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(snakemake_api, "__file__", str(source / "plan/snakemake_api.py"))
-            return graph.code
-
-    before = code()
-    assert before == Graph.load(tmp_path, {}).code
-    packages = {path.parent.name: path for path in source.glob("*/__init__.py")}
-    assert set(JUDGING) < set(packages)
-    for name in packages.keys() - set(JUDGING):
-        packages[name].write_text("# Its version decides about training; or it decides nothing.")
-    assert code() == before
-    found = [before]
-    templates = (source / "report").rglob("*.j2")
-    for path in [
-        *(packages[name] for name in JUDGING),
-        *templates,
-        *source.glob("evidence/stats/*.py"),
-    ]:
-        path.write_text("# other")
-        found.append(code())
-    assert len(set(found)) == len(found)
-
-
-def test_the_packages_of_judging_are_what_evidence_and_report_import() -> None:
-    package = Path(snakemake_api.__file__).parents[1]
-    files = [path for name in ("evidence", "report") for path in (package / name).rglob("*.py")]
-    found = {name.partition(".")[0] for path in files for name in imported(path, "cyclery")}
-    assert found == set(JUDGING)
-
-
-def test_what_is_said_of_a_part_changes_its_digest_only(tmp_path: Path) -> None:
-    planned(tmp_path)
-    before = Graph.load(tmp_path, {})
-    planned(tmp_path, lambda tier, paper: arms(paper)["fast"].update(label="new"))
-    after = Graph.load(tmp_path, {})
-    assert before.shard_digest("one", "L0-0000") == after.shard_digest("one", "L0-0000")
-    assert before.part_digest("one") != after.part_digest("one")
 
 
 def test_a_tier_runs_the_arms_that_it_names(tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from factories import checkout as checkout_factory
 from factories import data as data_factory
 from factories import engine as factory
 from factories import fault as fault_factory
+from factories.checkout import tracked_files
 from factories.project import PAPER, TIER, refused, trained, write
 from factories.sharing import Repository
-from test_project import tracked_files
 
 from cyclery.common.errors import UserError
 from cyclery.data.prepare import open_prepared, prepare

@@ -1,0 +1,122 @@
+"""Parents that do not fit are refused in one message: their networks, checkpoints and folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import engine as factory
+from factories.jobs import part_jobs
+from factories.parents import TEACHER, of, parent_of, planned, student
+from factories.threads import one_thread
+
+from cyclery.common.errors import UserError
+from cyclery.common.seals import file_sha256
+from cyclery.engine.checkpoint import save_weights
+from cyclery.engine.run import Run
+from cyclery.engine.teachers import Trained, teacher
+from cyclery.engine.train import Trainer
+
+_one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
+
+Json = dict[str, Any]
+
+
+def test_weights_of_another_network_are_named() -> None:
+    parent = parent_of("small_cnn")
+    with pytest.raises(UserError, match=r"^init: the parent's weights do not fit .*first: "):
+        factory.run({**factory.settings(), "init": "start", "init_share": 1.0},
+                    parents={"start": [parent]})  # fmt: skip
+    foreign = Trained(factory.settings(), parent.weights)
+    with pytest.raises(UserError, match=r"^parents\.teacher: the checkpoint has .* bn_mlp"):
+        teacher("teacher", [foreign], (1, 8, 8), 10)
+
+
+def taught(tmp_path: Path, **arms: Json) -> tuple[Trainer, list[Json], list[Json]]:
+    """Return a trainer that has trained the parents of seed 0, their jobs and their children's."""
+    plan = planned(tmp_path, arms or {"small": student(TEACHER)}, seeds=1)
+    jobs = part_jobs(plan, "one.students")
+    children = [job for job in jobs if job["settings"]["parents"]]
+    parents = [job for job in jobs if job not in children]
+    trainer = factory.trainer(tmp_path / "store")
+    trainer.train(parents)
+    return trainer, parents, children
+
+
+def refused(trainer: Trainer, child: Json, message: str, updates: list[int]) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        trainer.train([child])
+    assert "\n" not in str(caught.value)
+    assert updates == [] and trainer.store.read(child["key"]) is None
+
+
+@pytest.fixture
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Note every update that is made from here on."""
+    made: list[int] = []
+    inner = Run.step
+    monkeypatch.setattr(Run, "step", lambda self, size: made.append(size) or inner(self, size))
+    return made
+
+
+def test_a_checkpoint_that_is_not_the_teachers_is_one_message_before_any_update(
+    tmp_path: Path, updates: list[int]
+) -> None:
+    trainer, parents, [child] = taught(tmp_path)
+    [parent] = of(parents, "teachers/teacher s0")
+    record, path = trainer.store.read(parent["key"]), trainer.store.checkpoint(parent["key"])
+    content = path.read_bytes()
+    updates.clear()
+
+    # Another file in its place.
+    path.write_bytes(content[:-4] + b"\0\0\0\1")
+    refused(trainer, child, rf"{path}: the checkpoint is not the one .* record describes", updates)
+
+    # No file, and nobody to train it again.
+    path.unlink()
+    refused(trainer, child, rf"{path}: the checkpoint is missing; train its run again", updates)
+
+    # That of another network, with a record that says so.
+    save_weights(parent_of("small_cnn").weights, path)
+    trainer.store.write(parent["key"], {**record, "checkpoint_sha256": file_sha256(path)})
+    message = r"^one/students/small s0: parents\.teacher: the checkpoint has other weights than"
+    refused(trainer, child, message, updates)
+
+    # No safetensors at all.
+    path.write_bytes(b"PK\3\4")
+    trainer.store.write(parent["key"], {**record, "checkpoint_sha256": file_sha256(path)})
+    refused(trainer, child, rf"{path}: not a complete safetensors file", updates)
+
+    path.write_bytes(content)
+    trainer.store.write(parent["key"], record)
+    [found] = trainer.train([child])
+    assert found["status"] == "done" and updates == [50] * 4
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ([{}] * 5, r"parents\.fold-0: must leave out .* has split folds null, fold null"),
+        ([{"folds": 5, "fold": n % 4} for n in range(5)],
+         r"parents\.fold-4: must leave out .* \(one/students/out4 has split folds 5, fold 0\)"),
+        ([{"folds": 6, "fold": n} for n in range(5)],
+         r"parents\.fold-0: .* one of 5, .* folds 6, fold 0\); set split\.folds 5 .* 0 to 4"),
+        ([{"folds": 5, "fold": n, "labels": 80} for n in range(5)],
+         r"parents\.fold-0: one/students/out0 has split\.labels 80, this arm 100; both must"),
+    ],
+    ids=["none", "one twice", "of another number", "of other samples"],
+)  # fmt: skip
+def test_folds_that_do_not_leave_each_sample_to_one_are_refused(
+    splits: list[Json], message: str, tmp_path: Path
+) -> None:
+    parents = {f"fold-{n}": f"out{n}" for n in range(5)} | dict.fromkeys(
+        ("expert-1", "expert-2"), TEACHER
+    )
+    arms = {f"out{n}": {"split": each, "batch": 40} for n, each in enumerate(splits)}
+    arms["curriculum"] = {"method": {"name": "ces_kd", "experts": 2}, "parents": parents}
+    with pytest.raises(UserError, match=rf"experiments\.students\.arms\.curriculum\.{message}"):
+        planned(tmp_path, arms)
+    # Whose part is whose does not matter.
+    good = {f"out{n}": {"split": {"folds": 5, "fold": 4 - n}, "batch": 40} for n in range(5)}
+    planned(tmp_path, {**arms, **good})
