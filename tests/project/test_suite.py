@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-import conftest
 import pytest
 from factories import checkout as checkout_factory
 from factories import slurm as slurm_factory
 from factories.kill import running
+
+# By its path: a folder of tests may have a conftest.py, too, which is a module of the same name.
+_SPEC = spec_from_file_location("suite", checkout_factory.ROOT / "tests/conftest.py")
+assert _SPEC is not None and _SPEC.loader is not None
+conftest = module_from_spec(_SPEC)
+_SPEC.loader.exec_module(conftest)
 
 TIMES = """
 import time
