@@ -38,8 +38,12 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     # So that `make` takes it for up to date, and never touches the one that it leads to.
     (folder / ".venv/ready").unlink(missing_ok=True)
     (folder / ".venv/ready").touch()
+    # What the make that runs the tests was told is not meant for those of the page.
+    inherited = {
+        k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKEOVERRIDES", "ARGS")
+    }
     environment = {
-        **os.environ, "PYTHONPATH": str(folder / "src"), "CUDA_VISIBLE_DEVICES": "",
+        **inherited, "PYTHONPATH": str(folder / "src"), "CUDA_VISIBLE_DEVICES": "",
         "PATH": os.pathsep.join([str(own / "bin"), os.environ["PATH"]]),
     }  # fmt: skip
     said = []
@@ -57,6 +61,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return folder, "\n".join(said)
 
 
+@pytest.mark.slow
 def test_following_the_page_ends_with_verdicts(followed: tuple[Path, str]) -> None:
     folder, said = followed
     assert "with each choice of the settings of the method mixup (1): all are good" in said
@@ -69,6 +74,7 @@ def test_following_the_page_ends_with_verdicts(followed: tuple[Path, str]) -> No
     assert str(Path("results/smoke/report-mixup/index.html")) in said
 
 
+@pytest.mark.slow
 def test_what_follows_is_generated(followed: tuple[Path, str]) -> None:
     folder, _ = followed
     assert "\n### mixup\n" in (folder / "docs/configuration.md").read_text(encoding="utf-8")
@@ -78,6 +84,7 @@ def test_what_follows_is_generated(followed: tuple[Path, str]) -> None:
     assert {name: value for name, value in recorded.items() if name != "mixup"} == before
 
 
+@pytest.mark.slow
 def test_its_code_has_the_house_style(followed: tuple[Path, str]) -> None:
     folder, _ = followed
     for command in (["check"], ["format", "--check"]):

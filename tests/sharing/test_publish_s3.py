@@ -63,6 +63,7 @@ def connect(repository: Repository, address: str) -> None:
         repository.dvc("remote", "modify", "--local", "team", key, value)
 
 
+@pytest.mark.slow
 def test_s3(tmp_path: Path, server: tuple[subprocess.Popen[bytes], str]) -> None:
     process, address = server
     origin = published()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -81,62 +80,6 @@ def test_more_seeds_and_new_versions_train_what_is_new(copy: Copy) -> None:
     shutil.rmtree(copy.root / "results")
     copy.snakemake("report")
     assert copy.figures() == first
-
-
-def test_a_paper_is_one_yaml_and_a_method_one_file(copy: Copy) -> None:
-    (copy.root / "src/cyclery/methods/squared_error.py").write_text(
-        '''"""A method that a newcomer adds."""
-
-from __future__ import annotations
-
-from dataclasses import dataclass
-
-from cyclery.common.lazy import F
-from cyclery.schedules import Quantity
-
-VERSION = 1
-TITLE = "Squared error"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Its settings."""
-
-    weight: Quantity = 1.0
-
-
-def step(models, batch, row, settings, generator):
-    """Return the weighted Brier score."""
-    logits = models["main"](batch.x)
-    target = F.one_hot(batch.y, logits.shape[1]).float()
-    error = (logits.softmax(1) - target).square().sum(1).mean()
-    return row["weight"] * error, {"brier": error}
-'''
-    )
-    (copy.root / "config/papers/brier.yaml").write_text(
-        """
-title: Squared error
-authors: A. Newcomer
-year: 2026
-summary: Squared error is as good as cross-entropy.
-experiments:
-  main:
-    title: Squared error and cross-entropy
-    tiers: {smoke: {}}
-    arms:
-      brier: {role: method, method: {name: squared_error, weight: {kind: cycle, easy: 1, hard: 4}}}
-      cross-entropy: {role: baseline}
-claims:
-  N-1:
-    statement: Squared error is better than cross-entropy.
-    comparisons: [{experiment: main, arm: brier, against: cross-entropy}]
-"""
-    )
-    copy.snakemake("report", "--config", "papers=[brier]")
-    data = json.loads((copy.root / "results/smoke/evidence/brier.json").read_text())
-    assert data["claims"][0]["id"] == "N-1" and data["claims"][0]["n"] == 2
-    page = copy.root / "results/smoke/report-brier/index.html"
-    assert "Squared error is better" in page.read_text()
 
 
 def test_named_targets(copy: Copy) -> None:
