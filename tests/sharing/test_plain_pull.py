@@ -9,23 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from factories.sharing import Repository, published
+from factories.sharing import Repository
 
 pytest.importorskip("dvc", reason="DVC is not installed")
 # Each takes seconds: Snakemake and DVC are run as users run them.
 pytestmark = pytest.mark.slow
 
 SMOKE = "results/published/smoke"
-
-
-@pytest.fixture
-def origin() -> Repository:
-    return published()
-
-
-@pytest.fixture
-def clone(origin: Repository, tmp_path: Path) -> Repository:
-    return origin.clone(tmp_path / "clone")
 
 
 def test_after_a_plain_pull_there_is_nothing_to_do(

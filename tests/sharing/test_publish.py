@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from factories.sharing import Repository, published
+from factories.sharing import Repository
 
 from cyclery.common.errors import UserError
 from cyclery.common.seals import seal
@@ -24,16 +24,6 @@ pytestmark = pytest.mark.slow
 
 SMOKE = "results/published/smoke"
 SECRET = "hunter2-is-no-secret"
-
-
-@pytest.fixture
-def origin() -> Repository:
-    return published()
-
-
-@pytest.fixture
-def clone(origin: Repository, tmp_path: Path) -> Repository:
-    return origin.clone(tmp_path / "clone")
 
 
 @pytest.fixture

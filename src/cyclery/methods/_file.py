@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from cyclery.common.components import Components
+from cyclery.common.components import Components, takes
 from cyclery.common.errors import UserError
 from cyclery.common.source_hash import imported, source_digest
 
@@ -60,16 +59,8 @@ def _problems(module: ModuleType) -> Iterator[str]:
             yield f"Settings.{field.name} has no default; every field needs one."
     if not callable(module.step):
         yield f"step must be a function (found {module.step!r:.80})."
-    elif not _takes(module.step, len(STEP)):
+    elif not takes(module.step, len(STEP)):
         yield f"step must take {len(STEP)} arguments: {', '.join(STEP)}."
-
-
-def _takes(function: Any, count: int) -> bool:
-    try:
-        inspect.signature(function).bind(*range(count))
-    except TypeError:
-        return False
-    return True
 
 
 @cache
