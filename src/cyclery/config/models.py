@@ -19,6 +19,7 @@ from cyclery.common.strict import Strict, Text
 from cyclery.config.comparisons import Comparison
 from cyclery.config.components import QUANTITIES, check_name
 from cyclery.config.settings import Count, Name, Settings
+from cyclery.config.tables import BenchmarkTable
 from cyclery.engine.execution import Execution
 
 Seeds = Annotated[int, Field(ge=1, le=1000)]
@@ -237,6 +238,9 @@ class Paper(Strict):
         "which has none of its own and needs an experiment or an arm that does not run there",
     )
     claims: dict[Name, Claim] = Field(min_length=1, description="the claims")
+    tables: Annotated[dict[Name, BenchmarkTable], Field(max_length=50)] = Field(
+        {}, description="the paper's tables, ours beside what it prints"
+    )
 
     @model_validator(mode="after")
     def _reasons(self) -> Paper:

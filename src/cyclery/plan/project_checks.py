@@ -14,6 +14,7 @@ from cyclery.config.models import Claim, Experiment, Paper
 from cyclery.methods import REFERENCE, TEACHER
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.resolve_arms import ArmError
+from cyclery.plan.table_cells import resolve
 from cyclery.records import metrics
 from cyclery.records.metrics import BEST, selection
 from cyclery.records.readers import read_printed
@@ -30,6 +31,7 @@ def check(project: Project) -> Plan:
         for text in _paper(paper, tiers)
     ]
     problems += _printed(project)
+    problems = problems or list(_tables(plan))
     problems = problems or _arms(plan)
     problems = problems or [
         f"{project.paper_file(name)}: {text}"
@@ -47,6 +49,24 @@ def _printed(project: Project) -> Iterator[str]:
             read_printed(project.printed_file(name))
         except UserError as error:
             yield str(error)
+
+
+def _tables(plan: Plan) -> Iterator[str]:
+    """Yield what is wrong with benchmark tables: names, and two figures for one cell."""
+    tiers = tier_names(plan.project.root)
+    for name, paper in plan.project.papers.items():
+        printed = read_printed(plan.project.printed_file(name))
+        file = plan.project.paper_file(name)
+        for key, table in paper.tables.items():
+            found = resolve(key, table, paper, printed)
+            yield from (f"{file}: {text}" for text in found.problems)
+            said = dict.fromkeys(tier for cell in found.cells for tier in cell.same)
+            for tier in said:
+                if tier not in tiers:
+                    yield f"{file}: {_unknown(f'tables.{key}.same', tier, tiers, 'tier')}"
+            for metric in dict.fromkeys(cell.metric for cell in found.cells):
+                for text in _metric(metric, False, f"tables.{key}.metric"):
+                    yield f"{file}: {text}"
 
 
 def _arms(plan: Plan) -> list[str]:

@@ -8,14 +8,14 @@ rounded but inside sentences. ``docs/schemas/evidence.schema.json`` is made of t
 
 from __future__ import annotations
 
-from typing import NotRequired
+from typing import Literal, NotRequired
 
 # pydantic, which makes the JSON Schemas, takes typing's own from Python 3.12 on.
 from typing_extensions import TypedDict
 
 from cyclery.records.claims import Claim, Interval
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 # Experiments.
@@ -215,6 +215,78 @@ class PrintedFigure(TypedDict):
     confidence: NotRequired[str | None]
 
 
+# Benchmark tables.
+
+
+class TableLine(TypedDict):
+    """A row or a column of a benchmark table."""
+
+    heads: list[str]
+    """As printed, the outermost first."""
+    by: str | None
+    """Who reproduced what is printed here, where others than the paper's authors did."""
+
+
+class FillCost(TypedDict):
+    """What it would take to fill a cell at the tier nearest to the paper that has its arm."""
+
+    tier: str
+    run: str
+    """Experiment and arm, which cells may share."""
+    seconds: float
+    """Of training, all planned seeds and ancestors, at the speed that the tier declares."""
+
+
+class BenchmarkCell(TypedDict):
+    """A cell that has a figure, of ours at this tier or a printed one, or could have one of ours.
+
+    Ours is ``metrics[metric]`` of the arm, a fraction where it is shown in per cent.
+    """
+
+    row: int
+    column: int
+    metric: str
+    shows: Literal["percent", "error", "value"]
+    """How ours is shown: in per cent, as what is missing to 100 %, or as it is."""
+    lower_is_better: bool
+    """As shown."""
+    experiment: str | None
+    """Null where none of ours runs at this tier."""
+    arm: str | None
+    data: str
+    """Ours, in words: digits, 40 labels."""
+    network: str
+    same: bool
+    """Whether ours have the paper's data and setting, so that the two may be subtracted."""
+    best: bool
+    """Whether ours is the best of those it competes with, by more than the 95 % interval of the
+    paired difference to the next."""
+    empty: str
+    """Why nothing of ours stands here; empty where it does."""
+    fill: FillCost | None
+    printed: int | None
+    """Place among ``printed``."""
+
+
+class BenchmarkTable(TypedDict):
+    """A table of the paper, with ours beside what it prints."""
+
+    id: str
+    title: str
+    """As printed: Table 2."""
+    caption: str
+    methods: Literal["rows", "columns"]
+    """What is compared; the other lines are data and settings."""
+    spread: Literal["sd", "none"]
+    """What printed figures have after a plus-minus sign."""
+    same: dict[str, str]
+    """Tiers at which ours have the paper's data and setting, and in what sense."""
+    note: str
+    rows: list[TableLine]
+    columns: list[TableLine]
+    cells: list[BenchmarkCell]
+
+
 class Provenance(TypedDict):
     """Where the numbers come from; a run that experiments share counts once."""
 
@@ -250,6 +322,7 @@ class Judgement(TypedDict):
     experiments: list[Experiment]
     ranges: list[RangeTest]
     printed: list[PrintedFigure]
+    tables: list[BenchmarkTable]
     provenance: Provenance
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -133,6 +133,63 @@ class LeadersView(Rendered):
     title: str
     size: int
     charts: list[ChartView]
+
+
+Value = Literal["ours", "printed", "difference"]
+"""Whose value stands in a cell of a benchmark table."""
+
+
+class GridLine(TypedDict):
+    """A row or a column of a benchmark table as it is shown."""
+
+    heads: list[str]
+    """The outermost first; neighbours with equal outer heads share them."""
+    value: Value | None
+    """What its cells are; null on the axis of the methods."""
+    by: str | None
+    """Who reproduced what is printed here, where others did."""
+    tier: str
+    """Of ours and differences."""
+
+
+class GridCell(TypedDict):
+    """A cell of a benchmark table; all texts are final, and empty where there is nothing to say."""
+
+    text: str
+    """The mean with a true minus, a dash, or words such as "not read"."""
+    spread: str
+    """Without its sign: 0.41."""
+    interval: str
+    """95 %, with its brackets."""
+    bold: bool
+    note: str
+    """Key of the note under the table that speaks of it: a."""
+    title: str
+    """One line on demand: n, tier, source, or why the cell is empty."""
+    number: float | None
+    """To sort by."""
+
+
+class BenchmarkView(TypedDict):
+    """A benchmark table as page and LaTeX show it, turned as the paper prints it."""
+
+    slug: str
+    title: str
+    """With its paper: FixMatch, Table 2."""
+    caption: str
+    lines: list[str]
+    """What is comparable and what is not; above the table."""
+    columns: list[GridLine]
+    rows: list[GridLine]
+    cells: list[list[GridCell]]
+    """By row, as many as there are columns."""
+    values: list[Value]
+    """Those that some cell holds."""
+    notes: list[str]
+    """Under the table: keys of cells, sources, provenance."""
+    command: str
+    file: Download
+    """All its figures as CSV."""
 
 
 class PaperView(PaperFacts):

@@ -1,0 +1,242 @@
+"""Resolve the benchmark tables of a paper: which arm and which printed figure stand in each cell.
+
+A cell takes what its row, its column and the table say. Row and column may not say different things
+of the same; both hold over the table. ``{name}`` in a text is a name of row or column; ``{row}``
+and ``{column}`` are their heads, ``{row_group}`` and ``{column_group}`` the outermost heads above.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cyclery.common.errors import choices, nearest
+from cyclery.config.models import Paper
+from cyclery.config.tables import FIELDS, BenchmarkTable, Line, Shows
+from cyclery.records.evidence import PrintedFigure
+
+_NAME = re.compile(r"\{(\w+)\}")
+Texts = tuple[str, ...]
+# What a cell may take from lines or table. Printed fields, names and tiers are taken one by one.
+_TAKEN = ("experiments", "arm", "metric", "shows", "by", "empty")
+_MAPPINGS = ("names", "printed", "same")
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A row or a column, with the heads above it and all that it inherits."""
+
+    heads: Texts
+    where: str
+    said: Mapping[str, Any]
+    competes: bool
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """What stands in one cell: a figure of ours, a printed one, both or neither."""
+
+    row: int
+    column: int
+    metric: str
+    shows: Shows
+    sources: tuple[tuple[str, str], ...]
+    """Experiments and arms that may give ours, the first that runs at a tier."""
+    printed: int | None
+    """Place among the printed figures of the paper."""
+    by: str | None
+    same: Mapping[str, str]
+    competes: bool
+    empty: str
+
+
+@dataclass
+class TableCells:
+    """A table with its cells, and what is wrong with it."""
+
+    rows: list[Leaf]
+    columns: list[Leaf]
+    cells: list[TableCell] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def leaves(lines: Sequence[Line], where: str) -> list[Leaf]:
+    """Return the innermost lines in order, each with what those above it say."""
+    found: list[Leaf] = []
+
+    def go(lines: Sequence[Line], where: str, heads: Texts, above: dict[str, Any], c: bool) -> None:
+        for place, line in enumerate(lines):
+            at = f"{where}[{place}]"
+            said = dict(above)
+            for key in _TAKEN:
+                value = getattr(line, key)
+                # An empty list of experiments is said: none.
+                if value or (key == "experiments" and value is not None):
+                    said[key] = value
+            for key in _MAPPINGS:
+                said[key] = {**above.get(key, {}), **(getattr(line, key) or {})}
+            if line.same is not None:
+                said["same"] = line.same
+                said["says_same"] = True
+            path = (*heads, line.head)
+            if line.of:
+                go(line.of, f"{at}.of", path, said, c and line.competes)
+            else:
+                found.append(Leaf(path, at, said, c and line.competes))
+
+    go(lines, where, (), {}, True)
+    return found
+
+
+def resolve(
+    name: str, table: BenchmarkTable, paper: Paper, printed: Sequence[PrintedFigure]
+) -> TableCells:
+    """Return the cells of a table, with every mistake in it as a sentence."""
+    where = f"tables.{name}"
+    rows, columns = leaves(table.rows, f"{where}.rows"), leaves(table.columns, f"{where}.columns")
+    found = TableCells(rows, columns)
+    useful: set[str] = set()
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            problems: list[str] = []
+            cell = _Cell(table, row, column, paper, printed, problems).resolve(i, j)
+            found.cells.append(cell)
+            found.problems += problems
+            if cell.sources or cell.printed is not None or problems:
+                useful |= {row.where, column.where}
+    if not found.problems:
+        found.problems += [
+            f"{leaf.where}: {leaf.heads[-1]!r} shows nothing: no arm of ours and no printed figure "
+            "of any cell; name them, or give the reason as `empty`."
+            for leaf in (*rows, *columns)
+            if leaf.where not in useful and "empty" not in leaf.said
+        ]
+    found.problems = list(dict.fromkeys(found.problems))
+    return found
+
+
+class _Cell:
+    """One cell while it is resolved."""
+
+    def __init__(
+        self, table: BenchmarkTable, row: Leaf, column: Leaf, paper: Paper,
+        printed: Sequence[PrintedFigure], problems: list[str],
+    ) -> None:  # fmt: skip
+        self.table, self.row, self.column, self.paper = table, row, column, paper
+        self.figures, self.problems = printed, problems
+        self.names = {
+            **self._merged("names"),
+            "row": row.heads[-1], "row_group": row.heads[0],
+            "column": column.heads[-1], "column_group": column.heads[0],
+        }  # fmt: skip
+
+    def resolve(self, row: int, column: int) -> TableCell:
+        experiments = self._texts(self._said("experiments", self.table.experiments))
+        arms = self._texts(self._said("arm", self.table.arm))
+        metric = self._text(self._said("metric", self.table.metric)) or ""
+        both = (self.row, self.column)
+        says = next((leaf.said["same"] for leaf in both if "says_same" in leaf.said), None)
+        return TableCell(
+            row, column, metric, self._said("shows", self.table.shows),
+            tuple(self._sources(experiments, arms)), self._printed(), self._said("by", None),
+            self.table.same if says is None else says,
+            self.row.competes and self.column.competes, self._said("empty", "") or "",
+        )  # fmt: skip
+
+    def _said(self, key: str, default: Any) -> Any:
+        """Return what row or column say, else the table."""
+        both = [leaf for leaf in (self.row, self.column) if key in leaf.said]
+        if len(both) == 2 and both[0].said[key] != both[1].said[key]:
+            self._conflict(key, both[0].said[key], both[1].said[key])
+        return both[0].said[key] if both else default
+
+    def _merged(self, key: str) -> dict[str, str]:
+        """Return a mapping of the table, row and column together."""
+        row, column = self.row.said.get(key, {}), self.column.said.get(key, {})
+        for name in row.keys() & column.keys():
+            if row[name] != column[name]:
+                self._conflict(f"{key}.{name}", row[name], column[name])
+        return {**getattr(self.table, key, {}), **row, **column}
+
+    def _conflict(self, key: str, one: Any, other: Any) -> None:
+        self.problems.append(
+            f"{self.column.where}: says {key} {other!r:.80}, and {self.row.where} says {one!r:.80}:"
+            " two for one cell; leave it to one of them."
+        )
+
+    def _text(self, pattern: str) -> str | None:
+        """Return a text with its names filled in; None where the cell lacks one."""
+        for _ in range(4):  # a name may stand for a text with names
+            lacking = [name for name in _NAME.findall(pattern) if name not in self.names]
+            if lacking:
+                return None
+            filled = _NAME.sub(lambda match: self.names[match[1]], pattern)
+            if filled == pattern:
+                return filled
+            pattern = filled
+        self.problems.append(f"{self.row.where}: {pattern!r:.80}: its names never end.")
+        return None
+
+    def _texts(self, patterns: Sequence[str] | None) -> list[str]:
+        return [text for text in map(self._text, patterns or ()) if text is not None]
+
+    def _sources(self, experiments: list[str], arms: list[str]) -> Iterator[tuple[str, str]]:
+        """Yield experiments and arms that exist, in the order in which they are looked for."""
+        known = self.paper.experiments
+        pairs = [tuple(arm.split("/", 1)) for arm in arms if "/" in arm]
+        plain = [arm for arm in arms if "/" not in arm]
+        for name in dict.fromkeys((*experiments, *(pair[0] for pair in pairs))):
+            if name not in known:
+                at = f"{self.column.where} ({self.row.heads[-1]})"
+                self.problems.append(
+                    f"{at}: unknown experiment {name!r:.80}.{nearest(name, known)} There are: "
+                    f"{choices(known)}."
+                )
+                return
+        yield from (
+            (name, arm) for name in experiments for arm in plain if arm in known[name].arms
+        )
+        for name, arm in pairs:
+            if arm in known[name].arms:
+                yield name, arm
+            else:
+                self._unknown_arm(arm, [name])
+        if plain and experiments and self.row.competes:
+            everywhere = {arm for exp in known.values() for arm in exp.arms}
+            for arm in plain:
+                if arm not in everywhere:
+                    self._unknown_arm(arm, experiments)
+
+    def _unknown_arm(self, arm: str, experiments: Sequence[str]) -> None:
+        arms = list(dict.fromkeys(a for e in experiments for a in self.paper.experiments[e].arms))
+        self.problems.append(
+            f"{self.row.where}: unknown arm {arm!r:.80} in {choices(experiments)}."
+            f"{nearest(arm, arms)} There are: {choices(arms)}."
+        )
+
+    def _printed(self) -> int | None:
+        """Return the place of the printed figure; None where the paper prints none."""
+        patterns = self._merged("printed")
+        if not patterns:
+            return None
+        wanted = {key: self._text(pattern) for key, pattern in patterns.items()}
+        lacking = [key for key, text in wanted.items() if text is None]
+        if lacking:
+            return None
+        places = [
+            place
+            for place, figure in enumerate(self.figures)
+            if all((figure.get(key) or "") == text for key, text in wanted.items())
+        ]
+        if len(places) > 1:
+            said = ", ".join(f"{key} {text!r}" for key, text in wanted.items())
+            differ = [k for k in FIELDS
+                      if len({self.figures[p].get(k) for p in places}) > 1]  # fmt: skip
+            hint = f"they differ in {choices(differ)}" if differ else "they are alike"
+            self.problems.append(
+                f"{self.row.where}, {self.column.where}: {len(places)} printed figures for one "
+                f"cell ({said}); {hint}."
+            )
+        return places[0] if places else None
