@@ -72,6 +72,10 @@ class Arm(TypedDict):
     label: str
     role: str
     own_definition: str | None
+    method: str
+    data: str
+    """Dataset and labels in words: digits, 40 labels. Empty of a range test, as is the next."""
+    network: str
     n: int
     units: int | None
     """Independent units, where seeds share a parent or a split."""
@@ -253,9 +257,6 @@ class BenchmarkCell(TypedDict):
     experiment: str | None
     """Null where none of ours runs at this tier."""
     arm: str | None
-    data: str
-    """Ours, in words: digits, 40 labels."""
-    network: str
     same: bool
     """Whether ours have the paper's data and setting, so that the two may be subtracted."""
     best: bool
