@@ -209,8 +209,9 @@ def test_a_report_is_about_the_tier_of_its_evidence(
     told: list[Any] = []
     for module, name in (("tex", "compile_pdf"), ("build", "build")):
         monkeypatch.setattr(
-            import_module(f"cyclery.report.{module}"), name, lambda *given: told.append(given[-1])
-        )
+            import_module(f"cyclery.report.{module}"), name,
+            lambda *given, **more: told.append(given[-1]),
+        )  # fmt: skip
     # The configuration was edited while the graph ran: it is not even valid.
     (tmp_path / "config").mkdir()
     (tmp_path / "config/config.yaml").write_text("tier: desk\nnonsense: 1\n")

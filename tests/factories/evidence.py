@@ -9,11 +9,14 @@ from math import cos, pi, sqrt
 from statistics import fmean, stdev
 from typing import Any
 
+from factories import benchmark_tables
+
 from cyclery.evidence.comparison import empty_row
 
 Json = dict[str, Any]
 T95 = {2: 12.71, 3: 4.303, 5: 2.776, 8: 2.365, 10: 2.262}
 HOSTILE = '</script><b>"x"&amp;\\end{table}%$_#^~{}{{ 1 }}`\\input{/etc/passwd}'
+DATA = "digits, 997 labels"
 ARABIC = "\u0645\u0639\u062f\u0644 \u202e\u05d0\u05d1\u05d2"
 
 PAPERS: list[Json] = [
@@ -247,7 +250,9 @@ def experiment_of(paper: str, number: int, title: str, arms: int, seeds: list[in
         values = [top + rng.gauss(0, 0.004) for _ in seeds]
         arm_list.append({
             "id": name, "label": label, "role": role,
-            "own_definition": "The order is ours." if a == 1 else None, "n": len(seeds),
+            "own_definition": "The order is ours." if a == 1 else None,
+            "method": "cycle (frequency 2)" if a < 2 else "constant", "data": DATA,
+            "network": "bn_mlp 128-128", "n": len(seeds),
             "units": None, "ancestors_images": 0.0,
             "diverged": [{"seed": 3, "step": 118}] if (a, number) == (5, 2) else [],
             "metrics": {
@@ -328,19 +333,6 @@ def range_of(paper: str, log: bool, seeds: list[int]) -> Json:
     }  # fmt: skip
 
 
-def printed_of(paper: str) -> list[Json]:
-    """Return the printed figures of a paper; those of GCT and CFL were not read."""
-    rows = [("fixed, 70000 iterations", 81.4), ("triangular2, 25000 iterations", 81.4)]
-    return [
-        {"table": "Table 1", "dataset": "CIFAR-10", "labels": "50000",
-         "architecture": "Caffe full CNN" if paper == "clr" else None, "method": method,
-         "metric": "top-1 test accuracy", "value": value if paper == "clr" else None,
-         "std": None, "runs": None, "source": f"arXiv {paper} full text",
-         "confidence": "read" if paper == "clr" else "memory"}
-        for method, value in rows
-    ]  # fmt: skip
-
-
 def evidence(experiments: int = 6, arms: int = 6, n: int = 5) -> list[Json]:
     """Return the evidence of three papers at the smoke tier."""
     seeds, out = list(range(n)), []
@@ -348,8 +340,9 @@ def evidence(experiments: int = 6, arms: int = 6, n: int = 5) -> list[Json]:
         name = paper["id"]
         titles = EXPERIMENTS[name][:experiments]
         ids = [f"{name}-{i}" for i in range(len(titles))]
+        printed, tables = benchmark_tables.of_paper(name)
         out.append({
-            "schema": 1, "tier": "smoke", "part": name, "title": paper["title"],
+            "schema": 2, "tier": "smoke", "part": name, "title": paper["title"],
             "paper": copy.deepcopy(paper),
             "commands": {"part": f"make reproduce PAPER={name}", "report": "make reproduce"},
             "claims": [claim_of(entry, ids[i % len(ids)], seeds)
@@ -358,7 +351,7 @@ def evidence(experiments: int = 6, arms: int = 6, n: int = 5) -> list[Json]:
                             for i, title in enumerate(titles)],
             "ranges": [range_of(name, True, seeds)]
             + ([range_of(name, False, seeds)] if name == "clr" else []),
-            "printed": printed_of(name),
+            "printed": printed, "tables": tables,
             "provenance": {
                 "commits": ["3f2a9c41d0be7713a5c2"], "devices": ["CPU, x86_64, 2 cores"],
                 "versions": [{"python": "3.11.7", "torch": "2.14.1", "cyclery": "0.1.0"}],
@@ -387,12 +380,14 @@ def hostile() -> list[Json]:
                                   "split": ARABIC, "network": endless}  # fmt: skip
         for arm in experiment["arms"]:
             arm.update(label=HOSTILE + ARABIC, role=endless, own_definition=HOSTILE)
+            arm.update(data=HOSTILE, network=endless, method=ARABIC)
             arm["metrics"]["test_accuracy"]["mean"] = 0.9
             arm["keys"] = []
         for schedule in experiment["schedules"]:
             schedule["quantity"] += HOSTILE
     one["ranges"][0].update(label=HOSTILE, flags=[HOSTILE], readings={HOSTILE: 0.1, "x": None})
     one["printed"][0].update(method=HOSTILE, source=endless, value=None)
+    benchmark_tables.attack(one, HOSTILE, ARABIC)
     one["commands"] = {"part": HOSTILE, "report": HOSTILE + endless}
     one["provenance"].update(devices=[HOSTILE], commits=[endless], versions=[{HOSTILE: HOSTILE}])
     return [one]

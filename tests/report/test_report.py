@@ -317,7 +317,7 @@ WRONG = factory.evidence(1, 2, 3)[0]["claims"][0] | {"verdict": "partial"}
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"schema": 2}, "schema 2"), ({"claims": [WRONG]}, "'partly'")],
+    [({"schema": 1}, "schema 1"), ({"claims": [WRONG]}, "'partly'")],
 )
 def test_unknown_schema_or_verdict_is_refused(
     change: dict[str, Any], message: str, tmp_path: Path

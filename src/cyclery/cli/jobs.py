@@ -48,6 +48,10 @@ def register(commands: Commands) -> None:
     command = commands.add("report", report, "render evidence as HTML and LaTeX")
     command.add_argument("evidence", nargs="+", type=Path)
     command.add_argument("--output", type=Path, required=True, help="index.html")
+    command.add_argument(
+        "--also", nargs="*", type=Path, default=[], metavar="FILE",
+        help="evidence of other tiers, for the benchmark tables",
+    )  # fmt: skip
 
 
 def _expected(command: argparse.ArgumentParser) -> None:
@@ -205,4 +209,4 @@ def report(options: argparse.Namespace) -> None:
     """Render the report beside its page."""
     from cyclery.report.command import report
 
-    report(options.evidence, options.output.parent)
+    report(options.evidence, options.output.parent, options.also)

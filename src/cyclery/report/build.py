@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from hashlib import sha256
@@ -20,10 +20,13 @@ from markupsafe import Markup
 from cyclery.common.files import write_atomic
 from cyclery.records.evidence import Evidence
 from cyclery.report import chart, download, svg, tex, view
+from cyclery.report.benchmark_tex import PACKAGES, BenchmarkTex, tex_view
 from cyclery.report.model import complete
 from cyclery.report.tables import Table, TableView, TexTable
-from cyclery.report.view_types import ChartView, Rendered, ReportView
+from cyclery.report.view_types import BenchmarkView, ChartView, Rendered, ReportView
 
+# Folders of what is written once for the report and for other documents.
+KINDS = ("benchmarks", "figures", "tables")
 # So many charts are drawn in processes of their own, which take a second to start.
 _MANY = 40
 
@@ -87,7 +90,7 @@ class _Output:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.sheet = svg.Sheet()
-        self.written: dict[str, set[str]] = {"figures": set(), "tables": set()}
+        self.written: dict[str, set[str]] = {kind: set() for kind in KINDS}
 
     def put(self, kind: str, name: str, data: str | bytes) -> None:
         """Write one file of a kind and remember it."""
@@ -110,6 +113,12 @@ class _Output:
         self.put("tables", f"{table.slug}.tex", tex.render("table.tex.j2", **shown))
         return table.view(), shown
 
+    def benchmark(self, table: BenchmarkView) -> BenchmarkTex:
+        """Write a benchmark table's LaTeX and return what the document needs to know of it."""
+        shown = tex_view(table)
+        self.put("benchmarks", f"{table['slug']}.tex", tex.render("benchmark.tex.j2", **shown))
+        return shown
+
     def block(self, block: Rendered) -> None:
         """Make the table of an experiment, a range test or a leaderboard."""
         block["table"], block["tex_table"] = self.table(block["source"])
@@ -120,14 +129,17 @@ class _Output:
             _clear(self.folder / kind, names)
 
 
-def build(evidence: list[Evidence], out_dir: Path, tier: str) -> Path:
-    """Write out_dir/index.html, report.tex, figures/*.pdf and tables/*.tex; return index.html.
+def build(
+    evidence: list[Evidence], out_dir: Path, tier: str, others: Sequence[Evidence] = ()
+) -> Path:
+    """Write out_dir/index.html, report.tex and the folders of KINDS; return index.html.
 
-    `evidence` is of one or more parts. Raises `UserError` for evidence of another shape.
+    `evidence` is of one or more parts; `others` is of other tiers, already complete. Raises
+    `UserError` for evidence of another shape.
     """
     out = _Output(out_dir)
     with chart.style():
-        shown = view.report([complete(part) for part in evidence], tier)
+        shown = view.report([complete(part) for part in evidence], tier, others)
         for paper in shown["papers"]:
             for experiment in paper["experiments"]:
                 out.block(experiment)
@@ -135,7 +147,9 @@ def build(evidence: list[Evidence], out_dir: Path, tier: str) -> Path:
                 experiment["trials"], experiment["tex_trials"] = tables
             for test in paper["ranges"]:
                 out.block(test)
-            paper["printed"], paper["printed_tex"] = out.table(paper["printed_table"])
+            printed = paper["printed_table"]
+            paper["printed"] = printed.view() if printed else None
+            _, paper["printed_tex"] = out.table(paper["printed_rest"])
             paper["board"], paper["board_tex"] = out.table(paper["board_table"])
             tables = out.table(paper["comparison_table"])
             paper["comparison"], paper["comparison_tex"] = tables
@@ -144,7 +158,12 @@ def build(evidence: list[Evidence], out_dir: Path, tier: str) -> Path:
     charts = [item for p in shown["papers"] for b in (*p["experiments"], *p["ranges"])
               for item in b["charts"]]  # fmt: skip
     out.draw([*charts, *(item for board in shown["leaders"] for item in board["charts"])])
-    write_atomic(out_dir / "report.tex", tex.render("report.tex.j2", **shown))
+    # Also what keeps the folder where no paper has a table.
+    packages = f"\\RequirePackage{{{','.join(PACKAGES)}}}\n"
+    out.put("benchmarks", "packages.sty", packages)
+    benchmarks_tex = [out.benchmark(table) for table in shown["benchmarks"]]
+    source = tex.render("report.tex.j2", **shown, benchmarks_tex=benchmarks_tex)
+    write_atomic(out_dir / "report.tex", source)
     out.finish()
     index = out_dir / "index.html"
     write_atomic(index, _page(shown, out.sheet))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cyclery.common import checksums
+from cyclery.common.errors import UserError
 from cyclery.common.files import disk_errors
+from cyclery.records.evidence import Evidence
 from cyclery.records.readers import read_evidence
 
 log = logging.getLogger(__name__)
 
 
-def report(paths: list[Path], folder: Path) -> None:
-    """Render evidence as a page, LaTeX and, where there is a LaTeX, a PDF; list their sums."""
+def report(paths: list[Path], folder: Path, also: Sequence[Path] = ()) -> None:
+    """Render evidence as a page, LaTeX and, where there is a LaTeX, a PDF; list their sums.
+
+    `also` is evidence of other tiers, for the benchmark tables; what cannot be used is left out.
+    """
     # Here, for matplotlib takes a while to import.
     from cyclery.report.build import build
     from cyclery.report.tex import compile_pdf
@@ -25,8 +31,21 @@ def report(paths: list[Path], folder: Path) -> None:
     for stale in (folder / checksums.NAME, folder / "report.pdf"):
         with disk_errors(stale):
             stale.unlink(missing_ok=True)
-    page = build(evidence, folder, tier)
+    page = build(evidence, folder, tier, others=list(_usable(also)))
     pdf = compile_pdf(folder)
-    parts = [*folder.glob("tables/*.tex"), *folder.glob("figures/*.pdf"), *([pdf] if pdf else [])]
-    checksums.write(folder / checksums.NAME, [page, folder / "report.tex", *parts])
+    kinds = ("benchmarks/*.sty", "benchmarks/*.tex", "tables/*.tex", "figures/*.pdf")
+    parts = [path for kind in kinds for path in folder.glob(kind)]
+    files = [page, folder / "report.tex", *parts, *([pdf] if pdf else [])]
+    checksums.write(folder / checksums.NAME, files)
     log.info("report: %s%s", page, f" and {pdf.name}" if pdf else "")
+
+
+def _usable(paths: Sequence[Path]) -> Iterator[Evidence]:
+    """Yield the evidence that can be read and has the shape of this version."""
+    from cyclery.report.model import complete
+
+    for path in paths:
+        try:
+            yield complete(read_evidence(path))
+        except UserError as error:
+            log.warning("left out of the benchmark tables: %s", error)

@@ -274,17 +274,23 @@ def _foreseen(item: Row) -> str:
     return str(item["seeds_for_power"]) if item["seeds_for_power"] else ""
 
 
-def printed(slug: str, paper: PaperView) -> Table:
-    """Return the figures that a paper prints, with where each was read."""
+def printed(slug: str, paper: PaperView, rest: bool = False) -> Table | None:
+    """Return the figures that a paper prints, with where each was read; None without any.
+
+    Those that no benchmark table shows come first; with `rest` they are all.
+    """
     columns = [
         Column("Where", weight=0.9), Column("Data", weight=0.9), Column("Network", weight=1.1),
         Column("Method", weight=1.7), Column("Metric", weight=1.2), Column("Printed", weight=0.9),
-        Column("Source", "right"), Column("How", weight=0.6),
+        Column("Source", "right"), Column("How", weight=0.6), Column("In table", weight=0.7),
     ]  # fmt: skip
-    named = (row.get("source") for row in paper["printed_rows"])
+    both = sorted(zip(paper["printed_rows"], paper["in_tables"], strict=True),
+                  key=lambda one: bool(one[1]))  # fmt: skip
+    shown = [one for one in both if not (rest and one[1])]
+    named = (row.get("source") for row, _ in shown)
     sources = list(dict.fromkeys(source for source in named if source))
     rows: list[list[Cell]] = []
-    for item in paper["printed_rows"]:
+    for item, titles in shown:
         value = "printed value not read"
         if item["value"] is not None:
             value = _plain(item["value"])
@@ -295,14 +301,15 @@ def printed(slug: str, paper: PaperView) -> Table:
         source, how = item.get("source"), item.get("confidence")
         place = f"[{sources.index(source) + 1}]" if source else ""
         texts = (item.get("table"), data, item.get("architecture"), item.get("method"),
-                 item["metric"], value, place, "" if how == "read" else how)  # fmt: skip
+                 item["metric"], value, place, "" if how == "read" else how,
+                 ", ".join(titles))  # fmt: skip
         rows.append([text or "" for text in texts])
     notes = [
         "Read in the source named, but where it says memory. Never mixed into our figures.",
         *(f"[{place + 1}] {source}" for place, source in enumerate(sources)),
     ]
     return Table(slug, f"{paper['name']}: what the paper prints", columns, rows, notes,
-                 command=paper["command"]).trimmed()  # fmt: skip
+                 command=paper["command"]).trimmed() if rows else None  # fmt: skip
 
 
 def _plain(value: float) -> str:

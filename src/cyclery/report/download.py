@@ -21,34 +21,34 @@ class Download(TypedDict):
     href: str
 
 
-def _cell(value: Any) -> str:
-    """Return a number to four significant digits, nothing for what is not finite, text as it is.
+def _cell(value: Any, digits: int) -> str:
+    """Return a number to significant digits, nothing for what is not finite, text as it is.
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it.
     """
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.{DIGITS}g}" if isfinite(value) else ""
+        return f"{value:.{digits}g}" if isfinite(value) else ""
     text = str(value)
     return f"'{text}" if isinstance(value, str) and text[:1] in ("=", "+", "-", "@") else text
 
 
-def text(rows: Iterable[Sequence[Any]]) -> str:
+def text(rows: Iterable[Sequence[Any]], digits: int = DIGITS) -> str:
     """Return rows as CSV, the header first."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerows([_cell(value, digits) for value in row] for row in rows)
     return out.getvalue()
 
 
-def link(slug: str, rows: Rows) -> Download:
+def link(slug: str, rows: Rows, digits: int = DIGITS) -> Download:
     """Return the file name and the data address of a gzipped CSV; the same bytes for the same rows.
 
     A browser without script saves the gzipped file, which pandas and R read as it is; with script
     the page unpacks it.
     """
-    packed = gzip.compress(text(rows).encode("utf-8"), 9, mtime=0)
+    packed = gzip.compress(text(rows, digits).encode("utf-8"), 9, mtime=0)
     return {
         "name": f"{slug}.csv.gz",
         "href": f"data:application/gzip;base64,{b64encode(packed).decode('ascii')}",

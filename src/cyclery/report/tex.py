@@ -56,7 +56,8 @@ _SPECIAL |= {
         0x3B1: "alpha", 0x3B2: "beta", 0x3B3: "gamma", 0x3B4: "delta", 0x3B5: "varepsilon",
         0x3B7: "eta", 0x3B8: "theta", 0x3BA: "kappa", 0x3BB: "lambda", 0x3BE: "xi", 0x3C0: "pi",
         0x3C1: "rho", 0x3C3: "sigma", 0x3C4: "tau", 0x3C6: "varphi", 0x3C9: "omega",
-        0x394: "Delta", 0x3A3: "Sigma", 0x3A9: "Omega",
+        0x394: "Delta", 0x398: "Theta", 0x39B: "Lambda", 0x3A0: "Pi", 0x3A3: "Sigma",
+        0x3A6: "Phi", 0x3A8: "Psi", 0x3A9: "Omega",
     }.items()
 }  # fmt: skip
 _LATIN = frozenset(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from itertools import chain
 
 from cyclery import __version__
 from cyclery.records.evidence import Evidence, Experiment, PaperFacts, RangeTest
 from cyclery.records.metrics import THIRDS
-from cyclery.report import chains, contents, figures, leaders, words
+from cyclery.report import benchmark, benchmark_join, chains, contents, figures, leaders, words
 from cyclery.report.chart import Chart
 from cyclery.report.claims import claim
 from cyclery.report.intervals import domain
@@ -148,8 +149,8 @@ def _citation(paper: PaperFacts) -> list[str]:
     return [p.rstrip(".") + "." for p in parts if p]
 
 
-def paper(parts: list[Evidence], slugs: Slugs) -> PaperView:
-    """Return one paper from the parts of evidence about it."""
+def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) -> PaperView:
+    """Return one paper from the parts of evidence about it; `others` are of other tiers."""
     facts = parts[0]["paper"]
     slug = slugs.make(facts["id"])
     raw: list[PlacedClaim] = [
@@ -181,16 +182,19 @@ def paper(parts: list[Evidence], slugs: Slugs) -> PaperView:
         ],
         "ranges": [range_test(r, p, slugs, slug) for p in parts for r in p["ranges"]],
         "printed_rows": [row for p in parts for row in p["printed"]],
+        "in_tables": benchmark_join.showing(parts), "benchmarks": [],
         "command": parts[0]["commands"]["part"],
         "compute": words.compute(parts), "ran": words.ran(parts),
         "board_table": None, "comparison_table": None, "printed_table": None,
+        "printed_rest": None,
     }  # fmt: skip
     notes = words.paper_notes(parts)
     view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view, notes) if raw else None
     view["comparison_table"] = contents.comparisons(slugs.make(slug, "comparisons"), view, notes)
-    view["printed_table"] = (
-        contents.printed(slugs.make(slug, "printed"), view) if view["printed_rows"] else None
-    )
+    listed = slugs.make(slug, "printed")
+    view["printed_table"] = contents.printed(listed, view)
+    view["printed_rest"] = contents.printed(listed, view, rest=True)
+    view["benchmarks"] = benchmark.tables(parts, others, slugs, name)
     return view
 
 
@@ -213,15 +217,25 @@ def provenance(part: Evidence) -> ProvenanceView:
             "records": found["records"], "made": found["made"]}  # fmt: skip
 
 
-def report(evidence: list[Evidence], tier: str) -> ReportView:
-    """Return everything that the page and the LaTeX document show (figures not yet drawn out)."""
+def _others(parts: list[Evidence], others: Sequence[Evidence]) -> list[Evidence]:
+    """Return what is about the same paper at tiers that the report has not."""
+    tiers = {part["tier"] for part in parts}
+    return [o for o in others
+            if o["paper"]["id"] == parts[0]["paper"]["id"] and o["tier"] not in tiers]  # fmt: skip
+
+
+def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ()) -> ReportView:
+    """Return everything that the page and the LaTeX document show (figures not yet drawn out).
+
+    `others` is evidence of other tiers, of which benchmark tables alone show something.
+    """
     slugs = Slugs()
     for taken in ("board", "provenance", "top", "leaders"):
         slugs.make(taken)
     groups: dict[str, list[Evidence]] = {}
     for part in evidence:
         groups.setdefault(part["paper"]["id"], []).append(part)
-    papers = [paper(parts, slugs) for parts in groups.values()]
+    papers = [paper(parts, slugs, _others(parts, others)) for parts in groups.values()]
     counts = Counter[str](c["verdict"] for p in papers for c in p["claims"])
     parts = [provenance(part) for group in groups.values() for part in group]
     command = evidence[0]["commands"]["report"] if evidence else ""
@@ -236,7 +250,8 @@ def report(evidence: list[Evidence], tier: str) -> ReportView:
         "title": f"Which claims hold at the {tier} tier?",
         "summary": words.summary(counts, len(papers), tier), "scope": words.scope(tier),
         "counts": [(v, counts[v]) for v in VERDICTS], "total": sum(counts.values()),
-        "papers": papers, "leaders": boards, "provenance": parts, "command": command,
+        "papers": papers, "benchmarks": [table for one in papers for table in one["benchmarks"]],
+        "leaders": boards, "provenance": parts, "command": command,
         "board_notes": words.paper_notes([p for group in groups.values() for p in group]),
         "records": sum(p["records"] for p in parts),
         "made": max((p["made"] for p in parts), default=""), "version": __version__,

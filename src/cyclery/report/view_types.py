@@ -143,7 +143,8 @@ class GridLine(TypedDict):
     """A row or a column of a benchmark table as it is shown."""
 
     heads: list[str]
-    """The outermost first; neighbours with equal outer heads share them."""
+    """The outermost first; neighbours with equal outer heads share them. All lines of an axis have
+    as many: empty ones stand above the innermost."""
     value: Value | None
     """What its cells are; null on the axis of the methods."""
     by: str | None
@@ -207,12 +208,17 @@ class PaperView(PaperFacts):
     experiments: list[ExperimentView]
     ranges: list[RangeView]
     printed_rows: list[PrintedFigure]
+    in_tables: list[list[str]]
+    """Titles of the benchmark tables that show each printed row."""
+    benchmarks: list[BenchmarkView]
     command: str
     compute: list[tuple[str, str]]
     ran: str
     board_table: Table | None
     comparison_table: Table | None
     printed_table: Table | None
+    printed_rest: Table | None
+    """The rows that no benchmark table shows, which are all that LaTeX lists."""
     board: NotRequired[TableView | None]
     board_tex: NotRequired[TexTable | None]
     comparison: NotRequired[TableView | None]
@@ -240,6 +246,8 @@ class ReportView(TypedDict):
     counts: list[tuple[Verdict, int]]
     total: int
     papers: list[PaperView]
+    benchmarks: list[BenchmarkView]
+    """Of all papers, in their order."""
     leaders: list[LeadersView]
     provenance: list[ProvenanceView]
     command: str

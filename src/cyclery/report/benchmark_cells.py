@@ -1,0 +1,187 @@
+"""Cells of benchmark tables: figures in the unit of their table, rounded by their spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import floor, log10, sqrt
+
+from scipy import special
+
+from cyclery.records.evidence import PrintedFigure
+from cyclery.report.benchmark_join import Ours, Printed
+from cyclery.report.model import compact, letter, number
+from cyclery.report.view_types import GridCell
+
+# Decimals, the fewest and the most.
+_PERCENT, _OTHER = (1, 3), (0, 4)
+_STORED = 6  # decimals of a printed figure, at most
+_MOST = 1e9  # larger figures are shown as powers of ten
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as its table shows it."""
+
+    mean: float
+    digits: int
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+    source: str = ""
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval in brackets, or nothing."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"[{number(self.low, self.digits)}, {number(self.high, self.digits)}]"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell with the figure that it shows, if it shows one."""
+
+    cell: GridCell
+    figure: Figure | None = None
+
+
+class Notes:
+    """Notes under a table with their keys, each text once."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, str] = {}
+
+    def key(self, text: str) -> str:
+        """Return the key of a note."""
+        return self._keys.setdefault(text, letter(len(self._keys)).lower())
+
+    def texts(self) -> list[str]:
+        """Return the notes in the order in which their keys were given."""
+        return [f"{key}: {text}" for text, key in self._keys.items()]
+
+
+def digits(spread: float | None, shows: str, value: float) -> int:
+    """Return the decimals that two significant digits of the spread need.
+
+    Without a spread two for per cents, and of others what four significant digits need.
+    """
+    least, most = _OTHER if shows == "value" else _PERCENT
+    if spread:
+        return min(max(1 - int(f"{spread:.1e}".partition("e")[2]), least), most)
+    if shows != "value":
+        return 2
+    return min(max(3 - floor(log10(abs(value))), least), most) if value else 2
+
+
+def of_ours(ours: Ours) -> Figure:
+    """Return a figure of ours in the unit of its table; an error's interval is turned round."""
+    metric, shows = ours.metric, ours.cell["shows"]
+    mean, sd = metric["mean"], metric["sd"]
+    low, high = metric["ci95"] or (None, None)
+    if shows != "value":
+        mean, sd = 100 * mean, None if sd is None else 100 * sd
+        low, high = (None if end is None else 100 * end for end in (low, high))
+    if shows == "error":
+        mean = 100 - mean
+        low, high = (None if end is None else 100 - end for end in (high, low))
+    source = "/".join(filter(None, ours.source))
+    return Figure(mean, digits(sd, shows, mean), sd, low, high, len(metric["values"]), source)
+
+
+def converted(printed: Printed) -> bool:
+    """Tell whether a printed figure is an accuracy where the table shows errors, or the reverse."""
+    said, shows = (printed.figure["metric"] or "").lower(), printed.cell["shows"]
+    if shows == "value":
+        return False
+    is_error = "error" in said
+    return is_error != (shows == "error") if is_error or "accuracy" in said else False
+
+
+def of_printed(printed: Printed, spread: bool) -> Figure | None:
+    """Return a printed figure with the digits that it is stored with; None where it is not read."""
+    figure = printed.figure
+    value, sd = figure["value"], figure["std"] if spread else None
+    if value is None:
+        return None
+    places = max(_decimals(value), _decimals(sd))
+    runs = int(figure["runs"]) if figure["runs"] is not None else None
+    mean = round(100 - value, places) if converted(printed) else value
+    return Figure(mean, places, sd, n=runs, source=figure.get("source") or "")
+
+
+def _decimals(value: float | None) -> int:
+    """Return the decimals of a figure as it is stored."""
+    text = "" if value is None else str(value)
+    return 0 if "e" in text else min(len(text.partition(".")[2]), _STORED)
+
+
+def difference(ours: Figure, printed: Figure) -> Figure:
+    """Return ours minus printed, with Welch's 95 % interval where both spreads are known."""
+    mean = ours.mean - printed.mean
+    plain = Figure(mean, ours.digits)
+    if ours.sd is None or printed.sd is None or min(ours.n or 0, printed.n or 0) < 2:
+        return plain
+    parts = [(one.sd or 0.0) ** 2 / (one.n or 1) for one in (ours, printed)]
+    squares = sum(parts)
+    if not squares:
+        return plain
+    df = squares**2 / sum(
+        part**2 / ((one.n or 2) - 1) for part, one in zip(parts, (ours, printed), strict=True)
+    )
+    half = float(special.stdtrit(df, 0.975)) * sqrt(squares)
+    return Figure(mean, ours.digits, None, mean - half, mean + half)
+
+
+def cell(text: str = "", title: str = "", notes: Iterable[str] = ()) -> GridCell:
+    """Return a cell without a figure."""
+    return {"text": text, "spread": "", "interval": "", "bold": False, "note": ",".join(notes),
+            "title": title, "number": None}  # fmt: skip
+
+
+def shown(
+    figure: Figure, title: str, notes: Iterable[str] = (), sign: bool = False, bold: bool = False
+) -> Entry:
+    """Return the cell of a figure."""
+    made = cell(_text(figure.mean, figure.digits, sign), title, notes)
+    made["spread"] = "" if figure.sd is None else _text(figure.sd, figure.digits)
+    made["interval"], made["bold"], made["number"] = figure.interval, bold, figure.mean
+    return Entry(made, figure)
+
+
+def _text(value: float, digits: int, sign: bool = False) -> str:
+    return number(value, digits, sign) if abs(value) < _MOST else compact(value)
+
+
+def ours_entry(ours: Ours) -> Entry:
+    """Return the cell of a figure of ours."""
+    arm, figure = ours.arm, of_ours(ours)
+    words = (f"n = {figure.n}, {ours.tier} tier", arm["label"], arm["data"], arm["network"])
+    return shown(figure, "; ".join(filter(None, words)), bold=ours.cell["best"])
+
+
+def printed_entry(printed: Printed, spread: bool, notes: Notes, sources: dict[str, int]) -> Entry:
+    """Return the cell of a printed figure; its source gets a number at first use."""
+    given, figure = printed.figure, of_printed(printed, spread)
+    title = _said(given, sources)
+    keys = []
+    if given.get("confidence") == "memory":
+        keys.append(notes.key("From memory, not read in the source."))
+    if figure is None:
+        return Entry(cell("not read", title, keys))
+    if converted(printed):
+        kind = "accuracy" if printed.cell["shows"] == "error" else "error"
+        keys.append(notes.key(f"Printed as {kind}: 100 minus it is shown."))
+    return shown(figure, title, keys)
+
+
+def _said(given: PrintedFigure, sources: dict[str, int]) -> str:
+    """Say over how many runs a figure was printed and where it was read."""
+    runs, source = given["runs"], given.get("source")
+    words = [] if runs is None else [f"{runs:g} run{'' if runs == 1 else 's'}"]
+    if source:
+        words.append(f"source [{sources.setdefault(source, len(sources) + 1)}]")
+    if given.get("confidence") == "memory":
+        words.append("from memory")
+    return ", ".join(["printed", *words])
