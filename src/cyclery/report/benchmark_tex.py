@@ -14,7 +14,7 @@ from cyclery.report.tex import Tex, escape
 from cyclery.report.view_types import BenchmarkView, GridCell, GridLine
 
 # Millimetres of a line upright and turned, and of a character.
-UPRIGHT, TURNED, _CHARACTER = 170, 257, 1.55
+UPRIGHT, TURNED, _CHARACTER = 170, 257, 1.42
 # Printed lines that a page has room for, upright and turned; a longer table breaks.
 _LINES = {UPRIGHT: 52, TURNED: 32}
 _HEAD, _LABEL, _CUT = 13, 36, 160  # characters: a line of a head, a row's label, the longest text
@@ -38,6 +38,7 @@ class Span(TypedDict):
 class Row(TypedDict):
     """A row, with the heads above it where they are new."""
 
+    gap: bool
     groups: list[str]
     label: str
     inner: bool
@@ -144,9 +145,9 @@ def _panel(table: BenchmarkView, columns: list[_Column], label: float) -> Panel:
     for place, line in enumerate(table["rows"]):
         outer = [head for head in line["heads"][:-1] if head]
         new = outer if outer != above else []
-        above = outer
+        gap, above = bool(rows) and outer != above, outer
         rows.append({
-            "groups": [_cut(head, 90) for head in new], "label": _cut(line["heads"][-1], _CUT),
+            "gap": gap, "groups": [_cut(head, 90) for head in new], "label": _cut(line["heads"][-1], _CUT),
             "inner": bool(outer), "by": bool(line["by"]),
             "cells": [column.tex(place) for column in columns],
         })  # fmt: skip
@@ -185,7 +186,7 @@ def _printed_lines(table: BenchmarkView, panels: list[Panel], label: float, widt
         for panel in panels
     )
     around = sum(ceil(_long(text) * 1.3 / width) for text in (*table["lines"], table["caption"]))
-    below = sum(ceil(_long(text) / width) for text in (*table["notes"], table["command"]))
+    below = ceil(_long(" ".join((*table["notes"], table["command"]))) / width)
     return body + around + 0.8 * below + 4
 
 
