@@ -25,7 +25,7 @@ from cyclery.common.signals import EXIT_CODE, Stopped
 from cyclery.config.load import load, overrides
 from cyclery.engine import export as exporting
 from cyclery.engine.machine import commit
-from cyclery.plan.cost import UNKNOWN_IMAGES_PER_SECOND, amount, claim_needs, rows
+from cyclery.plan.cost import UNKNOWN_IMAGES_PER_SECOND, amount, claim_needs, elsewhere, rows
 from cyclery.plan.project_checks import check
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,12 +139,12 @@ def test_what_an_untested_claim_would_need(tmp_path: Path) -> None:
     plan = check(load(tmp_path))
     # Two arms with four seeds of 500 images each, at ten a second.
     needs = "the desk tier tests it in about 6.7 min of training"
-    assert claim_needs(plan, "one") == {"C-1": needs, "C-2": needs}
+    assert claim_needs(plan, "one", elsewhere(plan)) == {"C-1": needs, "C-2": needs}
     # A mistake at another tier does not keep the evidence of this one from being made.
     path.write_text(json.dumps({**desk, "base": {**TIER["base"], "batch": 999}}))
-    assert claim_needs(plan, "one") == {}
+    assert claim_needs(plan, "one", elsewhere(plan)) == {}
     path.write_text("[")
-    assert claim_needs(plan, "one") == {}
+    assert claim_needs(plan, "one", elsewhere(plan)) == {}
 
 
 def test_a_plan_of_students_has_their_teachers(tmp_path: Path) -> None:

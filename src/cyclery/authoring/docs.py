@@ -42,6 +42,7 @@ from cyclery.config.models import (
 from cyclery.config.resolve import DEFAULTS, REQUIRED
 from cyclery.config.schema import schema
 from cyclery.config.settings import Settings
+from cyclery.config.tables import BenchmarkTable, Line
 from cyclery.data.dataset import DatasetFile, Package, RawFile
 from cyclery.data.registry import Datasets
 from cyclery.data.split_settings import LongTail, Split, TwoLevel
@@ -81,6 +82,8 @@ MODELS: dict[str, type] = {
     "Interaction": Interaction,
     "Trend": Trend,
     "Rank correlation": RankCorrelation,
+    "Benchmark table": BenchmarkTable,
+    "Line of a table": Line,
 }
 # What a key holds, where that has its own section.
 LINKS = {
@@ -90,6 +93,11 @@ LINKS = {
     ("Paper", "base"): "Settings",
     ("Paper", "experiments"): "Experiment",
     ("Paper", "claims"): "Claim",
+    ("Paper", "tables"): "Benchmark table",
+    ("BenchmarkTable", "rows"): "Line of a table",
+    ("BenchmarkTable", "columns"): "Line of a table",
+    ("BenchmarkTable", "metric"): "Metrics",
+    ("Line", "of"): "Line of a table",
     ("Experiment", "base"): "Settings",
     ("Arm", "parents"): "Parent",
     ("ParentRef", "seeds"): "Seeds of a parent",

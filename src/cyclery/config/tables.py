@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from cyclery.common.errors import HERE, choices, nearest
 from cyclery.common.strict import Strict, Text
@@ -48,9 +48,19 @@ def _fields(printed: dict[str, str]) -> dict[str, str]:
     return printed
 
 
-Several = Annotated[list[Text], BeforeValidator(_several), Field(max_length=20)]
-Printed = Annotated[dict[str, str], AfterValidator(_fields), BeforeValidator(_texts)]
-Names = Annotated[dict[Name, str], BeforeValidator(_texts)]
+_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_NUMBERS_TOO: dict[str, Any] = {
+    "type": "object", "additionalProperties": {"type": ["string", "number"]},
+}  # fmt: skip
+_PRINTED_KEYS = {**_NUMBERS_TOO, "propertyNames": {"enum": list(FIELDS)}}
+
+Several = Annotated[
+    list[Text], BeforeValidator(_several), Field(max_length=20), WithJsonSchema(_TEXTS)
+]
+Printed = Annotated[
+    dict[str, str], AfterValidator(_fields), BeforeValidator(_texts), WithJsonSchema(_PRINTED_KEYS)
+]
+Names = Annotated[dict[Name, str], BeforeValidator(_texts), WithJsonSchema(_NUMBERS_TOO)]
 Same = dict[str, Text]
 
 _EXPERIMENTS = (
@@ -71,7 +81,7 @@ class Line(Strict):
         [], max_length=MOST_LINES, description="the lines under this head, which inherit the rest"
     )
     names: Names = Field({}, description="names that patterns may use, as `{name}`")
-    experiments: Annotated[list[Text] | None, BeforeValidator(_several)] = Field(
+    experiments: Several | None = Field(
         None, description=f"{_EXPERIMENTS}; an empty list means none"
     )
     arm: Several = Field([], description=_ARM)
@@ -82,6 +92,11 @@ class Line(Strict):
     same: Same | None = Field(None, description=_SAME)
     competes: bool = Field(True, description="false for a line that is no rival, as a teacher's")
     empty: Text | None = Field(None, description="why nothing of ours stands here")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> Any:
+        """Allow the head alone."""
+        return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(core))]}
 
 
 Lines = Annotated[
@@ -94,8 +109,8 @@ class BenchmarkTable(Strict):
 
     title: Text = Field(max_length=80, description="as printed: Table 2")
     caption: Text = Field(description="what it shows, in our words")
-    rows: Lines = Field(description="the rows, in printed order ([Line](#line-of-a-table))")
-    columns: Lines = Field(description="the columns ([Line](#line-of-a-table))")
+    rows: Lines = Field(description="the rows, in printed order")
+    columns: Lines = Field(description="the columns")
     methods: Literal["rows", "columns"] = Field(
         "rows", description="what is compared; the other lines are data and settings"
     )

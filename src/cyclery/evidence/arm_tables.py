@@ -101,7 +101,8 @@ def arms(experiment: ExperimentRuns, frame: pd.DataFrame, records: Records) -> l
         figures = {name: _figure(seeds, done[name].to_numpy(), drawn) for name in metrics}
         out.append({
             "id": arm["id"], "label": arm["label"], "role": arm["role"],
-            "own_definition": arm["own_definition"],
+            "own_definition": arm["own_definition"], "method": arm.get("method", ""),
+            "data": arm.get("data", ""), "network": arm.get("network", ""),
             "n": len(done), "units": len(drawn) if len(drawn) < len(done) else None,
             "diverged": [{"seed": int(seed), "step": diverged_at(records[key])}
                          for seed, key in zip(broken["seed"], broken["key"], strict=True)],

@@ -19,9 +19,10 @@ from cyclery.common.seals import seal
 from cyclery.config.models import Claim
 from cyclery.evidence import build as evidence
 from cyclery.evidence import contracts
+from cyclery.evidence.benchmark_tables import Ours, resolved, tables
 from cyclery.evidence.contracts import ArmRuns, ExperimentRuns, JudgedSweep
-from cyclery.evidence.settings_text import describe
-from cyclery.plan.cost import claim_needs
+from cyclery.evidence.settings_text import data, describe, network
+from cyclery.plan.cost import claim_needs, elsewhere
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.model import ArmPlan, RangePlan, with_ancestors
 from cyclery.records import range_bounds, trial_selection
@@ -65,6 +66,9 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     claims = [_claim(plan, key, claim) for key, claim in paper.claims.items()]
     tests = {test.key: test for group in groups for test in plan.ranges(group)}
     known: dict[str, contracts.Record] = {**runs, **_judged_sweeps(tests.values(), sweeps)}
+    printed = read_printed(plan.project.printed_file(paper_name))
+    cells = resolved(paper, printed)
+    others = elsewhere(plan)
     judged = evidence.build(
         plan.tier,
         part,
@@ -81,12 +85,15 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         experiments,
         claims,
         known,
-        claim_needs(plan, paper_name),
+        claim_needs(plan, paper_name, others),
         [_range_evidence(test, sweeps, _users(plan, part, test)) for test in tests.values()],
-        read_printed(plan.project.printed_file(paper_name)),
+        printed,
         only=_only(paper.claims, name) if name else None,
+        metrics={cell.metric for table in cells.values() for cell in table.cells},
     )
-    found: Evidence = {**judged, "commands": _commands(plan, part), "sha256": ""}
+    ours = Ours(judged["experiments"], experiments, known)
+    shown = tables(plan, paper_name, cells, ours, others)
+    found: Evidence = {**judged, "tables": shown, "commands": _commands(plan, part), "sha256": ""}
     if table is not None:
         # No list while what it lists is written.
         checksums.of_table(table).unlink(missing_ok=True)
@@ -148,6 +155,9 @@ def _experiment(plan: Plan, paper: str, name: str, part: str, runs: Runs) -> Exp
                 "label": spec.label or arm_name,
                 "role": spec.role,
                 "own_definition": spec.own_definition,
+                "method": str(arm.settings["method"]["name"]),
+                "data": data(arm, plan.project.datasets[arm.settings["dataset"]["name"]].title),
+                "network": network(arm),
                 "runs": {seed: own[-1].key(seed) for seed in range(plan.project.seeds)},
                 "share": arm.share,
                 "classes": plan.project.datasets[arm.settings["dataset"]["name"]].classes,

@@ -41,7 +41,7 @@ def build(
     claims: Sequence[Claim], records: Records, needs: Mapping[str, str] | None = None,
     ranges: Sequence[RangeTest] = (), printed: Sequence[PrintedFigure] = (), *,
     title: str | None = None, only: Collection[str] | None = None,
-    made: str | None = None,
+    made: str | None = None, metrics: Collection[str] = (),
 ) -> Judgement:  # fmt: skip
     """Return the evidence, ready for JSON; the same for the same input.
 
@@ -58,9 +58,10 @@ def build(
         title: heading of the part, by default the paper's title.
         only: the claims to show; the others are judged (they belong to the family), not shown.
         made: time stamp, by default that of the newest run: the same records give the same bytes.
+        metrics: metrics that arms are to have besides their finals and what claims name.
     """
     judged = judge(claims, tier, experiments, records, needs)
-    frame = tidy(experiments, records, _derived(claims, tier))
+    frame = tidy(experiments, records, sorted({*_derived(claims, tier), *metrics}))
     budgets = _budgets(claims, tier, experiments, records)
     shown = [_experiment(e, frame, records, budgets.get(e["id"], [])) for e in experiments]
     warned = [f"{e['id']}: {text}" for e in shown for text in e["warnings"]]

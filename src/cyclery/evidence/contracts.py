@@ -34,6 +34,10 @@ class ArmRuns(TypedDict):
     label: str
     role: str
     own_definition: str | None
+    method: NotRequired[str]
+    """This and the next two in words; absent of a range test."""
+    data: NotRequired[str]
+    network: NotRequired[str]
     runs: dict[int, str]
     """Run keys by seed."""
     schedules: dict[str, ScheduleLine]

@@ -9,6 +9,8 @@ from cyclery.records.record import ArmSettings, Component, SplitChoice, Values
 
 # Said only where an arm has any.
 RARE = ("unlabelled samples", "strong view", "averaged running statistics", "starts from", "draw")
+# What papers write after a network's name.
+SIZES = ("hidden", "size", "depth", "growth", "width")
 # What says nothing: no validation samples, and a split of its own for every seed.
 PLAIN_SPLIT = {"validation": 0, "share": 1}
 
@@ -46,6 +48,33 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
         found = list(dict.fromkeys("none" if s is None else _schedule(s) for s in specs))
         texts[quantity.replace("_", " ")] = found[0] if len(found) == 1 else "differs by arm"
     return texts
+
+
+def data(arm: ArmPlan, title: str) -> str:
+    """Return the dataset and the labels that an arm learns from: ``CIFAR-10, 40 labels``."""
+    split = arm.settings["split"]
+    labels = f"{split['labels']:,} labels" if split["labels"] else "all labels"
+    if split["per_class"]:
+        labels = f"{split['per_class']} labels a class"
+    return ", ".join(filter(None, (title, labels, _imbalance(split["imbalance"]))))
+
+
+def _imbalance(values: Values | None) -> str:
+    """Return an imbalance as papers call it, or an empty text."""
+    if values is None:
+        return ""
+    ratio = values["ratio"]
+    if isinstance(ratio, float | int):
+        return f"{str(values['kind']).replace('_', ' ')} 1:{1 / ratio:g}"
+    return f"{str(values['kind']).replace('_', ' ')} {_flat(ratio)}"
+
+
+def network(arm: ArmPlan) -> str:
+    """Return a network with its size: ``resnet 20``, ``bn_mlp 128-128``."""
+    model = arm.settings["model"]
+    sizes = (model["settings"].get(key) for key in SIZES)
+    shown = "-".join(_flat(size) for size in sizes if size not in (None, 1))
+    return f"{model['name']} {shown}".strip()
 
 
 def _unlabelled(mu: int | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -10,7 +10,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.formatting import duration
 from cyclery.config.load import load
 from cyclery.plan.graph import Plan
-from cyclery.plan.model import ArmPlan
+from cyclery.plan.model import ArmPlan, needed_seeds, with_ancestors
 from cyclery.records.record import Record
 from cyclery.records.run_store import Store
 
@@ -35,10 +35,25 @@ def declared_speed(plan: Plan, settings: Mapping[str, Any]) -> float:
     return declared.get(settings["model"]["name"], UNKNOWN_IMAGES_PER_SECOND)
 
 
-def claim_needs(plan: Plan, paper: str) -> dict[str, str]:
-    """Return, for claims that this tier does not test, the tier that does and its training time."""
+def elsewhere(plan: Plan) -> list[Plan]:
+    """Return the plans of the other tiers, the cheapest first."""
+    return [other for tier in TIERS if (other := _other(plan, tier)) is not None]
+
+
+def arm_seconds(plan: Plan, arm: ArmPlan) -> float:
+    """Return the estimated training time of all planned seeds of an arm, ancestors and trials."""
+    seeds = range(plan.project.tier.planned or plan.project.seeds)
+    arms = {each.digest: each for each in with_ancestors([arm])}
+    needed = needed_seeds([(arm, seeds)])
+    return sum(len(found) * seconds(plan, arms[key]) for key, found in needed.items())
+
+
+def claim_needs(plan: Plan, paper: str, plans: Sequence[Plan]) -> dict[str, str]:
+    """Return, for claims that this tier does not test, the tier that does and its training time.
+
+    ``plans`` are those of other tiers, of which the first that tests a claim counts.
+    """
     found: dict[str, str] = {}
-    plans = [other for tier in TIERS if (other := _other(plan, tier)) is not None]
     for name, claim in plan.project.papers[paper].claims.items():
         for candidate in plans:
             experiments = candidate.experiments(paper)

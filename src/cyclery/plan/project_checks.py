@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from cyclery import methods
-from cyclery.common.errors import UserError, choices, nearest
+from cyclery.common.errors import UserError
 from cyclery.config.comparisons import BestOf, Comparison, Group, comparison_arms
 from cyclery.config.load import Project, tier_names
 from cyclery.config.margins import check_scales
 from cyclery.config.models import Claim, Experiment, Paper
 from cyclery.methods import REFERENCE, TEACHER
+from cyclery.plan import table_checks
+from cyclery.plan.checked_names import unknown, unusable_metric
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.resolve_arms import ArmError
-from cyclery.plan.table_cells import resolve
 from cyclery.records import metrics
-from cyclery.records.metrics import BEST, selection
 from cyclery.records.readers import read_printed
 
 
@@ -31,13 +30,14 @@ def check(project: Project) -> Plan:
         for text in _paper(paper, tiers)
     ]
     problems += _printed(project)
-    problems = problems or list(_tables(plan))
+    problems = problems or list(table_checks.names(plan, tiers))
     problems = problems or _arms(plan)
     problems = problems or [
         f"{project.paper_file(name)}: {text}"
         for name in project.papers
         for text in _comparisons(plan, name)
     ]
+    problems = problems or list(table_checks.same_data(plan))
     if problems:
         raise UserError("\n".join(problems))
     return plan
@@ -49,24 +49,6 @@ def _printed(project: Project) -> Iterator[str]:
             read_printed(project.printed_file(name))
         except UserError as error:
             yield str(error)
-
-
-def _tables(plan: Plan) -> Iterator[str]:
-    """Yield what is wrong with benchmark tables: names, and two figures for one cell."""
-    tiers = tier_names(plan.project.root)
-    for name, paper in plan.project.papers.items():
-        printed = read_printed(plan.project.printed_file(name))
-        file = plan.project.paper_file(name)
-        for key, table in paper.tables.items():
-            found = resolve(key, table, paper, printed)
-            yield from (f"{file}: {text}" for text in found.problems)
-            said = dict.fromkeys(tier for cell in found.cells for tier in cell.same)
-            for tier in said:
-                if tier not in tiers:
-                    yield f"{file}: {_unknown(f'tables.{key}.same', tier, tiers, 'tier')}"
-            for metric in dict.fromkeys(cell.metric for cell in found.cells):
-                for text in _metric(metric, False, f"tables.{key}.metric"):
-                    yield f"{file}: {text}"
 
 
 def _arms(plan: Plan) -> list[str]:
@@ -87,11 +69,6 @@ def _shared(arms: list[str]) -> str:
     return f"arm {arms[0]}" + (f" and {more} more arm{'s' if more > 1 else ''}" if more else "")
 
 
-def _unknown(where: str, name: str, known: Collection[str], kind: str, within: str = "") -> str:
-    text = f"{where}: unknown {kind} {name!r}" + (f" in {within!r}" if within else "")
-    return f"{text}.{nearest(name, known)} There are: {choices(known)}."
-
-
 def _paper(paper: Paper, tiers: list[str]) -> Iterator[str]:
     # Both are targets and file names, and some file systems do not tell A from a.
     seen: dict[str, str] = {}
@@ -104,7 +81,7 @@ def _paper(paper: Paper, tiers: list[str]) -> Iterator[str]:
         yield from _experiment(exp, f"experiments.{name}", tiers)
     for tier in paper.not_run:
         if tier not in tiers:
-            yield _unknown("not_run", tier, tiers, "tier")
+            yield unknown("not_run", tier, tiers, "tier")
     for name, claim in paper.claims.items():
         yield from _claim(paper, claim, f"claims.{name}", tiers)
 
@@ -115,11 +92,11 @@ def _experiment(exp: Experiment, where: str, tiers: list[str]) -> Iterator[str]:
     for tier, chosen in exp.tiers.items():
         at = f"{where}.tiers.{tier}"
         if tier not in tiers:
-            yield _unknown(at, tier, tiers, "tier")
+            yield unknown(at, tier, tiers, "tier")
         for key, names in (("arms", chosen.arms or []), ("not_run", list(chosen.not_run))):
             for arm in dict.fromkeys(names):
                 if arm not in exp.arms:
-                    yield _unknown(f"{at}.{key}", arm, exp.arms, "arm")
+                    yield unknown(f"{at}.{key}", arm, exp.arms, "arm")
                 elif names.count(arm) > 1:
                     yield f"{at}.{key}: the arm {arm!r} stands twice; delete one."
         for arm in chosen.not_run:
@@ -130,10 +107,10 @@ def _experiment(exp: Experiment, where: str, tiers: list[str]) -> Iterator[str]:
 def _claim(paper: Paper, claim: Claim, where: str, tiers: list[str]) -> Iterator[str]:
     for tier in claim.not_run:
         if tier not in (*tiers, "all", *paper.not_run):
-            yield _unknown(f"{where}.not_run", tier, [*tiers, "all"], "tier")
+            yield unknown(f"{where}.not_run", tier, [*tiers, "all"], "tier")
     for tier in claim.seeds:
         if tier not in tiers:
-            yield _unknown(f"{where}.seeds", tier, tiers, "tier")
+            yield unknown(f"{where}.seeds", tier, tiers, "tier")
     if not claim.comparisons and not claim.not_run:
         yield f"{where}: needs `comparisons`, or `not_run` with the reason."
     for index, comparison in enumerate(claim.comparisons):
@@ -165,18 +142,18 @@ def _listed(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
     """Yield what is wrong with a trend, an ordering or a rank correlation."""
     key, within = comparison.kind.replace(" ", "_"), comparison.experiment
     if within not in paper.experiments:
-        yield _unknown(f"{where}.experiment", within, paper.experiments, "experiment")
+        yield unknown(f"{where}.experiment", within, paper.experiments, "experiment")
         return
     arms = list(paper.experiments[within].arms)
     for name in dict.fromkeys(comparison.listed()):
         if name not in arms:
-            yield _unknown(f"{where}.{key}", name, arms, "arm", within)
+            yield unknown(f"{where}.{key}", name, arms, "arm", within)
         elif comparison.listed().count(name) > 1:
             yield f"{where}.{key}: the arm {name!r} stands twice; delete one."
-    yield from _metric(comparison.metric, False, f"{where}.metric")
+    yield from unusable_metric(comparison.metric, False, f"{where}.metric")
     other = comparison.rank_correlation and comparison.rank_correlation.metric
     if other:
-        yield from _metric(other, False, f"{where}.{key}.metric")
+        yield from unusable_metric(other, False, f"{where}.{key}.metric")
         if other == comparison.metric:
             yield f"{where}.{key}.metric: {other!r} would be correlated with itself."
 
@@ -184,7 +161,7 @@ def _listed(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
 def _difference(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
     if comparison.experiment not in paper.experiments:
         known = paper.experiments
-        yield _unknown(f"{where}.experiment", comparison.experiment, known, "experiment")
+        yield unknown(f"{where}.experiment", comparison.experiment, known, "experiment")
         return
     exp = paper.experiments[comparison.experiment]
     has_range = exp.range or any(tier.range for tier in exp.tiers.values())
@@ -193,7 +170,7 @@ def _difference(paper: Paper, comparison: Comparison, where: str) -> Iterator[st
     for key, names in (("arm", (str(comparison.arm),)), ("against", others)):
         for name in dict.fromkeys(names):
             if name not in arms:
-                yield _unknown(f"{where}.{key}", name, arms, "arm", comparison.experiment)
+                yield unknown(f"{where}.{key}", name, arms, "arm", comparison.experiment)
     if comparison.arm in others and comparison.against_metric in (None, comparison.metric):
         yield f"{where}.against: {comparison.arm!r} would be compared with itself."
     own = "metric" if comparison.against_metric is None else "against_metric"
@@ -202,7 +179,7 @@ def _difference(paper: Paper, comparison: Comparison, where: str) -> Iterator[st
         metric = comparison.against_metric or comparison.metric
         sides.setdefault((metric, name == RANGE_ARM), own)
     for (metric, of_range), key in sides.items():
-        yield from _metric(metric, of_range, f"{where}.{key}")
+        yield from unusable_metric(metric, of_range, f"{where}.{key}")
     if isinstance(comparison.against, BestOf):
         by = comparison.against.by
         if by.removeprefix("raw_").startswith("test_"):
@@ -211,35 +188,7 @@ def _difference(paper: Paper, comparison: Comparison, where: str) -> Iterator[st
                 "metric such as val_accuracy."
             )
         else:
-            yield from _metric(by, False, f"{where}.against.by", "val_")
-
-
-def _metric(metric: str, of_range: bool, where: str, prefix: str = "") -> Iterator[str]:
-    """Yield what is wrong with a metric of a trained arm, or of the range test."""
-    base, at, fraction = metric.removeprefix("log:").partition("@")
-    name, rule = selection(base)
-    if rule == BEST:
-        yield (
-            f"{where}: {metric!r} would choose the checkpoint on the test set; use {name} or "
-            f"{name}{next(iter(metrics.RULES))}."
-        )
-        return
-    if of_range:
-        known: Collection[str] = metrics.names("range_names")
-    else:
-        every = metrics.names("curve_names" if at else "finals")
-        known = [name for name in every if name.startswith(prefix)]
-    if base not in known:
-        kind = "curve" if at else "metric"
-        hint = "" if at or of_range else " Or a curve, as in test_accuracy@0.5."
-        yield _unknown(where, base, known, kind) + hint
-    elif at and not _is_fraction(fraction):
-        yield f"{where}: {metric!r} needs a fraction of the run from 0 to 1 after @."
-
-
-def _is_fraction(text: str) -> bool:
-    # Not all that Python takes for a number, such as 0_1.
-    return bool(re.fullmatch(r"[0-9]*\.?[0-9]+|[0-9]+\.", text)) and float(text) <= 1
+            yield from unusable_metric(by, False, f"{where}.against.by", "val_")
 
 
 def _comparisons(plan: Plan, paper: str) -> Iterator[str]:

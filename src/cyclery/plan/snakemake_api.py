@@ -17,7 +17,7 @@ from typing import Any
 
 from cyclery.common import checksums, mtimes
 from cyclery.common.errors import UserError, choices, nearest
-from cyclery.config.load import load
+from cyclery.config.load import load, tier_names
 from cyclery.plan import resources
 from cyclery.plan.graph import Plan
 from cyclery.plan.lost_files import LostFiles
@@ -281,6 +281,19 @@ class Graph:
     def evidence_files(self) -> list[str]:
         """Return the evidence of every selected paper."""
         return [self.evidence(paper) for paper in self.plan.project.selected()]
+
+    def other_evidence(self) -> list[str]:
+        """Return the evidence that other tiers have of the selected papers, for tables of all.
+
+        What is on disk counts: no rule of this tier makes it.
+        """
+        root, tiers = self.plan.project.root, tier_names(self.plan.project.root)
+        files = (
+            f"{self.config.results}/{tier}/evidence/{paper}.json"
+            for tier in tiers if tier != self.plan.tier
+            for paper in self.plan.project.selected()
+        )  # fmt: skip
+        return [path for path in files if (root / path).is_file()]
 
     # The report, and what targets ask for.
 

@@ -195,9 +195,7 @@ class _Cell:
                     f"{choices(known)}."
                 )
                 return
-        yield from (
-            (name, arm) for name in experiments for arm in plain if arm in known[name].arms
-        )
+        yield from ((name, arm) for name in experiments for arm in plain if arm in known[name].arms)
         for name, arm in pairs:
             if arm in known[name].arms:
                 yield name, arm

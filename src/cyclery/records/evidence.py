@@ -323,13 +323,13 @@ class Judgement(TypedDict):
     experiments: list[Experiment]
     ranges: list[RangeTest]
     printed: list[PrintedFigure]
-    tables: list[BenchmarkTable]
     provenance: Provenance
 
 
 class Evidence(Judgement):
     """The evidence of a part, as its file holds it."""
 
+    tables: list[BenchmarkTable]
     commands: Commands
     sha256: str
     """SHA-256 of the rest, as canonical JSON."""
