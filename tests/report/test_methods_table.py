@@ -145,7 +145,7 @@ def test_what_an_arm_had_beyond_the_budget_has_a_note() -> None:
     view = made(("A", {"E": arms}))
     assert [cells[0]["note"] for cells in view["cells"]] == ["", "a", "b", "c", "a"]
     assert view["notes"][0] == (
-        "a: more than the column's budget: descends from runs that were trained, too. "
+        "a: More than the column's budget: descends from runs that were trained, too. "
         "Ancestors: 12.3\u00a0k to 24.6\u00a0k images."
     )
     assert view["notes"][1].endswith("trained on further views, as of unlabelled images.")

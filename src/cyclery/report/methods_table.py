@@ -243,7 +243,7 @@ def _marks(entries: list[Entry], keys: dict[str, str]) -> Iterator[str]:
         counts = [e.arm["ancestors_images"] or 0.0 for e in entries if e.aside == why]
         span = dict.fromkeys(map(amount, (min(counts), max(counts))))
         images = f" Ancestors: {' to '.join(span)} images." if any(counts) else ""
-        yield f"{key}: more than the column's budget: {why}.{images}"
+        yield f"{key}: More than the column's budget: {why}.{images}"
 
 
 def _cell(text: str = "", value: float | None = None) -> GridCell:
