@@ -126,8 +126,9 @@ def same(printed: list[Json], experiment: str) -> Json:
     for i, (arm, (value, std, metric)) in enumerate(
         zip(("tuned", "mean", "easy-hard-easy"), said, strict=True)
     ):
+        place = made.prints(value, std, metric=metric)
         made.cell(i, 0, shows="error", lower_is_better=True, same=True, best=i == 2, arm=arm,
-                  experiment=experiment, printed=made.prints(value, std, metric=metric))  # fmt: skip
+                  experiment=experiment, printed=place)  # fmt: skip
     place = made.prints(4.0, 0.1, confidence="memory", runs=1.0)
     made.cell(3, 0, shows="error", printed=place, empty="no arm of ours",
               fill={"tier": "paper", "run": "cfl-0/x", "seconds": 7200.0})  # fmt: skip

@@ -9,9 +9,8 @@ from math import cos, pi, sqrt
 from statistics import fmean, stdev
 from typing import Any
 
-from factories import benchmark_tables
-
 from cyclery.evidence.comparison import empty_row
+from factories import benchmark_tables
 
 Json = dict[str, Any]
 T95 = {2: 12.71, 3: 4.303, 5: 2.776, 8: 2.365, 10: 2.262}

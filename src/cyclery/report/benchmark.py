@@ -33,7 +33,7 @@ def tables(
     found = joined(parts, others)
     views = []
     for table in found:
-        slug = slugs.make(parts[0]["paper"]["id"], table.table["id"], "table")
+        slug = slugs.make(parts[0]["paper"]["id"], table.table["id"])
         views.append(_view(table, slug, name, parts[0]["commands"]["part"]))
     if views:
         origins = chain.from_iterable(words.provenance_notes(p) for t in found for p in t.parts)
@@ -53,7 +53,7 @@ def _view(table: Joined, slug: str, name: str, command: str) -> BenchmarkView:
     columns = [strip.line() for strip in found]
     entries = [list(row) for row in zip(*(strip.entries for strip in found), strict=True)]
     file = link(slug, _sheet(table, found, kept), _DIGITS)
-    values = {strip.value for strip in found if any(e.figure for e in strip.entries)}
+    values = {strip.value for strip in found}
     below = _below(table, [entry for row in entries for entry in row], kept, values)
     if table.turned:
         rows, columns = columns, rows
@@ -136,7 +136,7 @@ def _below(table: Joined, entries: list[Entry], rows: list[int], values: set[Val
         out.append(f"In italics, reproduced by others than the paper's authors: {said}.")
     left = [", ".join(r["heads"]) for i, r in enumerate(table.rows) if i not in rows]
     if left:
-        out.append(f"Left out, without any figure: {'; '.join(left)}.")
+        out.append(f"Left out, without any figure: {few(left)}.")
     return out
 
 

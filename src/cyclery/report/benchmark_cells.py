@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import floor, log10, sqrt
 
@@ -15,6 +15,7 @@ from cyclery.report.view_types import GridCell
 
 # Decimals, the fewest and the most.
 _PERCENT, _OTHER = (1, 3), (0, 4)
+_NEARLY_ALL = 0.75
 _STORED = 6  # decimals of a printed figure, at most
 _MOST = 1e9  # larger figures are shown as powers of ten
 
@@ -99,13 +100,43 @@ def converted(printed: Printed) -> bool:
     return is_error != (shows == "error") if is_error or "accuracy" in said else False
 
 
-def of_printed(printed: Printed, spread: bool) -> Figure | None:
-    """Return a printed figure with the digits that it is stored with; None where it is not read."""
+# Of a printed figure, whatever is printed alike.
+Kin = tuple[str | None, str | None, str | None]
+
+
+def kin(figure: PrintedFigure) -> Kin:
+    """Return the table, source and metric of a printed figure."""
+    return figure.get("table"), figure.get("source"), figure["metric"]
+
+
+def usual(printed: Iterable[Printed]) -> dict[Kin, int]:
+    """Return the decimals that nearly all figures of a kind have.
+
+    A stored number has lost a zero at its end; among many of two decimals, 72.5 was 72.50.
+    """
+    found: dict[Kin, list[int]] = {}
+    for one in printed:
+        if one.figure["value"] is not None:
+            found.setdefault(kin(one.figure), []).append(_decimals(one.figure["value"]))
+    most = {name: max(places) for name, places in found.items()}
+    return {
+        name: most[name] for name, places in found.items()
+        if len(places) > 3 and places.count(most[name]) >= _NEARLY_ALL * len(places)
+    }  # fmt: skip
+
+
+def of_printed(printed: Printed, spread: bool, habit: Mapping[Kin, int]) -> Figure | None:
+    """Return a printed figure with the digits that it is stored with; None where it is not read.
+
+    `habit` is what `usual` says: one zero is put back.
+    """
     figure = printed.figure
     value, sd = figure["value"], figure["std"] if spread else None
     if value is None:
         return None
     places = max(_decimals(value), _decimals(sd))
+    if habit.get(kin(figure)) == places + 1:
+        places += 1
     runs = int(figure["runs"]) if figure["runs"] is not None else None
     mean = round(100 - value, places) if converted(printed) else value
     return Figure(mean, places, sd, n=runs, source=figure.get("source") or "")
@@ -161,9 +192,11 @@ def ours_entry(ours: Ours) -> Entry:
     return shown(figure, "; ".join(filter(None, words)), bold=ours.cell["best"])
 
 
-def printed_entry(printed: Printed, spread: bool, notes: Notes, sources: dict[str, int]) -> Entry:
+def printed_entry(
+    printed: Printed, figure: Figure | None, notes: Notes, sources: dict[str, int]
+) -> Entry:
     """Return the cell of a printed figure; its source gets a number at first use."""
-    given, figure = printed.figure, of_printed(printed, spread)
+    given = printed.figure
     title = _said(given, sources)
     keys = []
     if given.get("confidence") == "memory":

@@ -20,6 +20,7 @@ from cyclery.report.benchmark_cells import (
     ours_entry,
     printed_entry,
     shown,
+    usual,
 )
 from cyclery.report.benchmark_join import Joined, Ours
 from cyclery.report.model import duration
@@ -82,7 +83,8 @@ class _Maker:
 
     def __init__(self, table: Joined, notes: Notes, sources: dict[str, int]) -> None:
         self.table, self.notes, self.sources = table, notes, sources
-        self.spread = table.table["spread"] == "sd"
+        spread, habit = table.table["spread"] == "sd", usual(table.printed.values())
+        self.printed = {at: of_printed(one, spread, habit) for at, one in table.printed.items()}
         self.tiers = table.tiers()
         self.near = [t for t in self.tiers if any(o.same for o in table.ours[t].values())]
         self.rows = table.full_rows()
@@ -168,11 +170,10 @@ class _Maker:
         printed = self.table.printed.get((i, j))
         if printed is None:
             return Entry(cell())
-        return printed_entry(printed, self.spread, self.notes, self.sources)
+        return printed_entry(printed, self.printed[i, j], self.notes, self.sources)
 
     def _difference(self, ours: Ours | None, i: int, j: int) -> Entry:
-        printed = self.table.printed.get((i, j))
-        figure = of_printed(printed, self.spread) if printed else None
+        figure = self.printed.get((i, j))
         if ours is None or figure is None:
             return Entry(cell())
         return shown(difference(of_ours(ours), figure), "ours minus printed", sign=True)

@@ -16,9 +16,10 @@ from cyclery.report.view_types import BenchmarkView, GridCell, GridLine
 # Millimetres of a line upright and turned, and of a character.
 UPRIGHT, TURNED, _CHARACTER = 170, 257, 1.42
 # Printed lines that a page has room for, upright and turned; a longer table breaks.
-_LINES = {UPRIGHT: 52, TURNED: 32}
+_LINES = {UPRIGHT: 60, TURNED: 43}
 _HEAD, _LABEL, _CUT = 13, 36, 160  # characters: a line of a head, a row's label, the longest text
-_GAP = 1.9
+_NARROWER = (28, 22)
+_GAP = 1.6
 _NUMBER = re.compile(r"[+\u2212]?\d+(\.\d+)?")
 # What `tex.escape` sets as one sign; others are written as their code points.
 _SIGNS = re.compile("[ -~\u00a0-\u017f\u0391-\u03c9\u2010-\u2265]")
@@ -53,6 +54,10 @@ class Panel(TypedDict):
     heads: list[list[Span]]
     rows: list[Row]
     size: int
+    lines: float
+    """That it takes on a page, roughly."""
+    long: bool
+    """Whether it alone takes more than a page."""
 
 
 class BenchmarkTex(TypedDict):
@@ -61,6 +66,7 @@ class BenchmarkTex(TypedDict):
     table: BenchmarkView
     packages: str
     long: bool
+    """Whether it may take more than a page."""
     turned: bool
     width: int
     panels: list[Panel]
@@ -69,20 +75,24 @@ class BenchmarkTex(TypedDict):
 def tex_view(table: BenchmarkView) -> BenchmarkTex:
     """Lay out a table: upright where it fits, else turned, else in panels that repeat the rows."""
     columns = [_Column(table, j) for j in range(len(table["columns"]))]
-    label = min(max((_long(r["heads"][-1]) + 2 for r in table["rows"]), default=2), _LABEL)
-    used = label + sum(column.width for column in columns)
-    width = UPRIGHT if used * _CHARACTER <= UPRIGHT else TURNED
+    labels = (_long(r["heads"][-1]) + (6 if any(r["heads"][:-1]) else 3) for r in table["rows"])
+    longest = min(max(labels, default=0), _LABEL)
+    used = sum(column.width for column in columns)
+    # A label in two lines is better than a table that is turned or split.
+    tries = [(w, min(longest, most)) for w in (UPRIGHT, TURNED) for most in (_LABEL, *_NARROWER)]
+    fits = (one for one in tries if (used + one[1]) * _CHARACTER <= one[0])
+    width, label = next(fits, (TURNED, longest))
     panels: list[list[_Column]] = []
     room = width / _CHARACTER - label
     for column in columns:
         if not panels or sum(c.width for c in panels[-1]) + column.width > room:
             panels.append([])
         panels[-1].append(column)
-    made = [_panel(table, each, label) for each in panels]
+    made = [_panel(table, each, label, _LINES[width]) for each in panels]
+    lines = sum(panel["lines"] for panel in made) + _around(table, width)
     return {
         "table": table, "packages": ", ".join(PACKAGES), "width": width,
-        "long": _printed_lines(table, made, label, width) > _LINES[width],
-        "turned": width == TURNED, "panels": made,
+        "long": lines > _LINES[width], "turned": width == TURNED, "panels": made,
     }  # fmt: skip
 
 
@@ -139,7 +149,7 @@ def _number_column(cells: list[GridCell]) -> tuple[str, float]:
     return f"S[{options}]", size + 0.7 * len(keys)
 
 
-def _panel(table: BenchmarkView, columns: list[_Column], label: float) -> Panel:
+def _panel(table: BenchmarkView, columns: list[_Column], label: float, most: int) -> Panel:
     rows: list[Row] = []
     above: list[str] = []
     for place, line in enumerate(table["rows"]):
@@ -147,13 +157,17 @@ def _panel(table: BenchmarkView, columns: list[_Column], label: float) -> Panel:
         new = outer if outer != above else []
         gap, above = bool(rows) and outer != above, outer
         rows.append({
-            "gap": gap, "groups": [_cut(head, 90) for head in new], "label": _cut(line["heads"][-1], _CUT),
-            "inner": bool(outer), "by": bool(line["by"]),
+            "gap": gap, "groups": [_cut(head, 90) for head in new],
+            "label": _cut(line["heads"][-1], _CUT), "inner": bool(outer), "by": bool(line["by"]),
             "cells": [column.tex(place) for column in columns],
         })  # fmt: skip
     spec = rf">{{\raggedright\arraybackslash}}p{{{label * _CHARACTER:.0f}mm}}"
-    return {"spec": spec + "".join(c.spec for c in columns), "heads": _heads(columns),
-            "rows": rows, "size": len(columns) + 1}  # fmt: skip
+    heads = _heads(columns)
+    lines = sum(max(len(span["lines"]) for span in level) for level in heads) + sum(
+        len(row["groups"]) + row["gap"] / 2 + ceil(_long(row["label"]) / label) for row in rows
+    )
+    return {"spec": spec + "".join(c.spec for c in columns), "heads": heads, "rows": rows,
+            "size": len(columns) + 1, "lines": lines, "long": lines > most}  # fmt: skip
 
 
 def _heads(columns: list[_Column]) -> list[list[Span]]:
@@ -178,16 +192,10 @@ def _heads(columns: list[_Column]) -> list[list[Span]]:
     return [*levels, [{"size": 1, "lines": column.head, "rule": ""} for column in columns]]
 
 
-def _printed_lines(table: BenchmarkView, panels: list[Panel], label: float, width: int) -> float:
-    """Estimate how many lines of a page the table takes with all that stands around it."""
-    body = sum(
-        sum(max(len(span["lines"]) for span in level) for level in panel["heads"])
-        + sum(len(row["groups"]) + ceil(_long(row["label"]) / label) for row in panel["rows"])
-        for panel in panels
-    )
-    around = sum(ceil(_long(text) * 1.3 / width) for text in (*table["lines"], table["caption"]))
-    below = ceil(_long(" ".join((*table["notes"], table["command"]))) / width)
-    return body + around + 0.8 * below + 4
+def _around(table: BenchmarkView, width: int) -> float:
+    """Estimate the lines of what stands above and below a table."""
+    above = sum(ceil(_long(text) * 1.3 / width) for text in (*table["lines"], table["caption"]))
+    return above + 0.8 * ceil(_long(" ".join((*table["notes"], table["command"]))) / width) + 2
 
 
 def _long(text: str) -> int:
