@@ -1,16 +1,18 @@
 """The report.
 
-Needs: the evidence of every selected paper. Makes: {results}/{tier}/report/index.html (one file,
-opens from disk), report.tex with its tables and figures, SHA256SUMS; report.pdf beside them where a
-LaTeX is installed. Of some of the papers it is {results}/{tier}/report-{papers}/. Snakemake's own
-report takes page, tables and figures.
+Needs: the evidence of every selected paper; what other tiers have of them stands in the benchmark
+tables too. Makes: {results}/{tier}/report/index.html (one file, opens from disk), report.tex with
+its benchmark tables, tables and figures, SHA256SUMS; report.pdf beside them where a LaTeX is
+installed. Of some of the papers it is {results}/{tier}/report-{papers}/. Snakemake's own report
+takes page, tables and figures.
 """
 
 
 rule render:
     """Render verdicts, tables and figures."""
     input:
-        PLAN.evidence_files(),
+        evidence=PLAN.evidence_files(),
+        also=PLAN.other_evidence(),
     output:
         html=report(
             f"{PLAN.report}/index.html",
@@ -18,6 +20,13 @@ rule render:
             category="Report",
         ),
         tex=f"{PLAN.report}/report.tex",
+        benchmarks=report(
+            directory(f"{PLAN.report}/benchmarks"),
+            caption="../report/benchmarks.rst",
+            category="Benchmark tables",
+            patterns=["{name}.tex"],
+            labels=benchmark_labels,
+        ),
         tables=report(
             directory(f"{PLAN.report}/tables"),
             caption="../report/tables.rst",
@@ -44,7 +53,8 @@ rule render:
         code=PLAN.code,
     shell:
         cyclery("""
-            report {input:q} \
+            report {input.evidence:q} \
+                --also {input.also:q} \
                 --output {output.html:q} \
                 --log {log:q}
             """)

@@ -24,7 +24,8 @@ _NUMBER = re.compile(r"[+\u2212]?\d+(\.\d+)?")
 # What `tex.escape` sets as one sign; others are written as their code points.
 _SIGNS = re.compile("[ -~\u00a0-\u017f\u0391-\u03c9\u2010-\u2265]")
 _CODE = 7
-PACKAGES = ("array", "booktabs", "longtable", "pdflscape", "siunitx")
+# What tables need, and what the report turns them with.
+PACKAGES = ("array", "booktabs", "siunitx", "longtable", "pdflscape")
 
 
 class Span(TypedDict):
@@ -90,8 +91,9 @@ def tex_view(table: BenchmarkView) -> BenchmarkTex:
         panels[-1].append(column)
     made = [_panel(table, each, label, _LINES[width]) for each in panels]
     lines = sum(panel["lines"] for panel in made) + _around(table, width)
+    broken = any(panel["long"] for panel in made)
     return {
-        "table": table, "packages": ", ".join(PACKAGES), "width": width,
+        "table": table, "packages": ", ".join(PACKAGES[: 4 if broken else 3]), "width": width,
         "long": lines > _LINES[width], "turned": width == TURNED, "panels": made,
     }  # fmt: skip
 
