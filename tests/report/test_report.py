@@ -101,7 +101,7 @@ def test_every_claim_experiment_and_command_is_there(page: Page) -> None:
             assert text.count(claim["statement"]) == 2  # on the board and on its card
         for experiment in part["experiments"]:
             assert experiment["command"] in text
-    assert text.count("printed value not read") == 4
+    assert text.count("printed value not read") == 6
     assert "F: seed 3 diverged" not in text  # only the third experiment has one
     assert "\u2020 B, own definition: The order is ours." in text
     assert "E: best of 3 trials on validation: learning rate \u00d7\u00a02." in text
@@ -244,7 +244,7 @@ def test_hostile_names_stay_text(attacked: Path) -> None:
     text = " ".join(page.texts)
     assert text.count(factory.HOSTILE) > 20
     assert not re.search("[\x00-\x08\u202a-\u202e\u2066-\u2069]", source)
-    assert all(re.fullmatch(r"[a-z0-9-]+\.(tex|pdf)", p.name) for p in attacked.glob("*/*"))
+    assert all(re.fullmatch(r"[a-z0-9-]+\.(tex|pdf|sty)", p.name) for p in attacked.glob("*/*"))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_evidence_of_another_shape_is_refused(
 
 def test_nothing_but_what_must_be_there_leaves_a_whole_page(tmp_path: Path) -> None:
     part = factory.evidence(1, 2, 3)[0] | {"claims": [], "experiments": [], "ranges": []}
-    index = build_report([part | {"printed": []}], tmp_path, "smoke")
+    index = build_report([part | {"printed": [], "tables": []}], tmp_path, "smoke")
     sound(Page(index.read_text("utf-8")))
 
 
