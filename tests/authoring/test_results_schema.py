@@ -67,7 +67,7 @@ def test_made_up_results_are_of_the_same_shape() -> None:
     paper = factory.PAPERS[0]
     judged = evidence.build("smoke", "p", paper, exps, [make.claim(make.comparison())], filed)
     commands = {"part": "", "report": ""}
-    assert wrong("evidence", {**judged, "commands": commands, "sha256": ""}) == []
+    assert wrong("evidence", {**judged, "tables": [], "commands": commands, "sha256": ""}) == []
 
 
 @pytest.mark.skipif(not PULLED.exists(), reason="no results were made or pulled in this checkout")

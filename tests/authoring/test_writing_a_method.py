@@ -22,7 +22,7 @@ ROOT = checkout_factory.ROOT
 PAGE = ROOT / "docs/writing-a-method.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 # A block of commands, or a file under the path that the line before it names.
-BLOCK = re.compile(r"(?:`([\w./-]+)`:\n\n)?```(sh|python|yaml)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"(?:`([\w./-]+)`:\n\n)?```(sh|python|yaml|csv)\n(.*?)```", re.DOTALL)
 COPIED = ("src", "config", "workflow", "Snakefile", "profiles", "docs", "Makefile", "README.md",
           "pyproject.toml", "requirements.lock", "tests/factories", "tests/project")  # fmt: skip
 
@@ -49,7 +49,8 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     said = []
     for file, kind, text in BLOCK.findall(TEXT):
         if kind != "sh":
-            assert (folder / file).exists(), f"{file} should have been written by a command"
+            made = (folder / file).exists()
+            assert made or kind == "csv", f"{file} should have been written by a command"
             (folder / file).write_text(text, encoding="utf-8")
             continue
         done = subprocess.run(
@@ -71,6 +72,12 @@ def test_following_the_page_ends_with_verdicts(followed: tuple[Path, str]) -> No
     assert set(verdicts.values()) <= {"reproduced", "contradicted", "inconclusive"}
     page = (folder / "results/smoke/report-mixup/index.html").read_text(encoding="utf-8")
     assert "MIXUP-1" in page and "mixup alpha = 0.2" in page
+    [table] = found["tables"]
+    ours = {cell["arm"] for cell in table["cells"] if not cell["empty"]}
+    assert ours == {"plain", "strong"} and all(
+        cell["printed"] is not None for cell in table["cells"]
+    )
+    assert "Test error on CIFAR-10 with plain training" in page and "PreAct ResNet-18" in page
     assert str(Path("results/smoke/report-mixup/index.html")) in said
 
 

@@ -150,7 +150,7 @@ def test_the_report_shows_contrasts_and_what_stands_beside_them(tmp_path: Path) 
     paper = {"id": "p", "title": "P", "authors": "-", "year": 2026, "arxiv": None, "venue": "",
              "summary": "", "deviations": []}  # fmt: skip
     judged = evidence.build("smoke", "p", paper, [exp], claims, filed, made="now")
-    made = {**judged, "commands": {"part": "make p", "report": "make"}, "sha256": ""}
+    made = {**judged, "tables": [], "commands": {"part": "make p", "report": "make"}, "sha256": ""}
     [shown] = view.report([model.complete(made)], "smoke")["papers"]
     rows = [c["comparisons"][0] for c in shown["claims"]]
     assert [row["says_test"] for row in rows] == [
