@@ -10,8 +10,9 @@ heads above.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from cyclery.common.errors import choices, nearest
@@ -20,6 +21,8 @@ from cyclery.config.tables import FIELDS, BenchmarkTable, Line, Shows
 from cyclery.records.evidence import PrintedFigure
 
 _NAME = re.compile(r"\{(\w+)\}")
+# A name may stand for a text with names.
+_DEPTH = 5
 Texts = tuple[str, ...]
 # What a cell may take from lines or table. Printed fields, names and tiers are taken one by one.
 _TAKEN = ("experiments", "arm", "metric", "shows", "by", "empty")
@@ -103,7 +106,7 @@ def resolve(
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             problems: list[str] = []
-            cell = _Cell(table, row, column, paper, printed, problems).resolve(i, j)
+            cell = _Cell(where, table, row, column, paper, printed, problems).resolve(i, j)
             found.cells.append(cell)
             found.problems += problems
             if cell.sources or cell.printed is not None or problems:
@@ -123,11 +126,11 @@ class _Cell:
     """One cell while it is resolved."""
 
     def __init__(
-        self, table: BenchmarkTable, row: Leaf, column: Leaf, paper: Paper,
+        self, where: str, table: BenchmarkTable, row: Leaf, column: Leaf, paper: Paper,
         printed: Sequence[PrintedFigure], problems: list[str],
     ) -> None:  # fmt: skip
         self.table, self.row, self.column, self.paper = table, row, column, paper
-        self.figures, self.problems = printed, problems
+        self.where, self.figures, self.problems = where, printed, problems
         self.names = {
             **self._merged("names"),
             "row": row.heads[-1], "row_group": row.heads[0],
@@ -135,14 +138,11 @@ class _Cell:
         }  # fmt: skip
 
     def resolve(self, row: int, column: int) -> TableCell:
-        experiments = self._texts(self._said("experiments", self.table.experiments))
-        arms = self._texts(self._said("arm", self.table.arm))
         metric = self._text(self._said("metric", self.table.metric)) or ""
-        both = (self.row, self.column)
-        says = next((leaf.said["same"] for leaf in both if "says_same" in leaf.said), None)
+        says = self._says_same()
         return TableCell(
             row, column, metric, self._said("shows", self.table.shows),
-            tuple(self._sources(experiments, arms)), self._printed(), self._said("by", None),
+            tuple(self._sources()), self._printed(), self._said("by", None),
             self.table.same if says is None else says,
             self.row.competes and self.column.competes, self._reason(),
         )  # fmt: skip
@@ -160,6 +160,13 @@ class _Cell:
             self._conflict(key, both[0].said[key], both[1].said[key])
         return both[0].said[key] if both else default
 
+    def _says_same(self) -> Mapping[str, str] | None:
+        """Return what row or column say is the same; where one says that nothing is, it holds."""
+        said = [leaf.said["same"] for leaf in (self.row, self.column) if "says_same" in leaf.said]
+        if len(said) == 2 and said[0] != said[1] and all(said):
+            self._conflict("same", said[0], said[1])
+        return min(said, key=bool, default=None)
+
     def _merged(self, key: str) -> dict[str, str]:
         """Return a mapping of the table, row and column together."""
         row, column = self.row.said.get(key, {}), self.column.said.get(key, {})
@@ -176,49 +183,71 @@ class _Cell:
 
     def _text(self, pattern: str) -> str | None:
         """Return a text with its names filled in; None where the cell lacks one."""
-        for _ in range(4):  # a name may stand for a text with names
-            lacking = [name for name in _NAME.findall(pattern) if name not in self.names]
-            if lacking:
+        text = pattern
+        for _ in range(_DEPTH):
+            wanted = _NAME.findall(text)
+            if not wanted:
+                return text
+            if any(name not in self.names for name in wanted):
                 return None
-            filled = _NAME.sub(lambda match: self.names[match[1]], pattern)
-            if filled == pattern:
-                return filled
-            pattern = filled
+            text = _NAME.sub(lambda match: self.names[match[1]], text)
         self.problems.append(f"{self.row.where}: {pattern!r:.80}: its names never end.")
         return None
 
     def _texts(self, patterns: Sequence[str] | None) -> list[str]:
         return [text for text in map(self._text, patterns or ()) if text is not None]
 
-    def _sources(self, experiments: list[str], arms: list[str]) -> Iterator[tuple[str, str]]:
+    def _sources(self) -> Iterator[tuple[str, str]]:
         """Yield experiments and arms that exist, in the order in which they are looked for."""
+        if any(leaf.said.get("experiments") == [] for leaf in (self.row, self.column)):
+            return
         known = self.paper.experiments
-        pairs = [tuple(arm.split("/", 1)) for arm in arms if "/" in arm]
-        plain = [arm for arm in arms if "/" not in arm]
-        for name in dict.fromkeys((*experiments, *(pair[0] for pair in pairs))):
-            if name not in known:
-                at = f"{self.column.where} ({self.row.heads[-1]})"
-                self.problems.append(
-                    f"{at}: unknown experiment {name!r:.80}.{nearest(name, known)} There are: "
-                    f"{choices(known)}."
+        experiments = self._texts(self._said("experiments", self.table.experiments))
+        arms = self._texts(self._said("arm", self.table.arm))
+        for key, names in (
+            ("experiments", experiments),
+            ("arm", [arm.partition("/")[0] for arm in arms if "/" in arm]),
+        ):
+            for name in names:
+                if name not in known:
+                    self.problems.append(
+                        f"{self._place(key)}: unknown experiment {name!r:.80}."
+                        f"{nearest(name, known)} There are: {choices(known)}."
+                    )
+                    return
+        for whole, some in groupby(arms, key=lambda arm: "/" in arm):
+            if whole:
+                yield from self._whole(some)
+            else:
+                plain = list(some)
+                yield from (
+                    (name, arm) for name in experiments for arm in plain if arm in known[name].arms
                 )
-                return
-        yield from ((name, arm) for name in experiments for arm in plain if arm in known[name].arms)
-        for name, arm in pairs:
-            if arm in known[name].arms:
+                everywhere = {arm for experiment in known.values() for arm in experiment.arms}
+                for arm in plain:
+                    if experiments and arm not in everywhere:
+                        self._unknown_arm(arm, experiments)
+
+    def _whole(self, arms: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """Yield arms that say their experiment, which exists."""
+        for text in arms:
+            name, _, arm = text.partition("/")
+            if arm in self.paper.experiments[name].arms:
                 yield name, arm
             else:
                 self._unknown_arm(arm, [name])
-        if plain and experiments and self.row.competes:
-            everywhere = {arm for exp in known.values() for arm in exp.arms}
-            for arm in plain:
-                if arm not in everywhere:
-                    self._unknown_arm(arm, experiments)
+
+    def _place(self, key: str) -> str:
+        """Return where the key stands: on the row, on the column or on the table."""
+        for leaf in (self.row, self.column):
+            if key in leaf.said:
+                return leaf.where
+        return f"{self.where}.{key}"
 
     def _unknown_arm(self, arm: str, experiments: Sequence[str]) -> None:
         arms = list(dict.fromkeys(a for e in experiments for a in self.paper.experiments[e].arms))
         self.problems.append(
-            f"{self.row.where}: unknown arm {arm!r:.80} in {choices(experiments)}."
+            f"{self._place('arm')}: unknown arm {arm!r:.80} in {choices(experiments)}."
             f"{nearest(arm, arms)} There are: {choices(arms)}."
         )
 
