@@ -6,11 +6,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-from factories.evidence import ARABIC, HOSTILE
-
 from cyclery.report import download, svg
 from cyclery.report.build import _page
 from cyclery.report.view_types import BenchmarkView, GridCell, GridLine, Value
+from factories.evidence import ARABIC, HOSTILE
 
 MINUS = "\u2212"
 ENDLESS = "w" * 120
@@ -77,7 +76,8 @@ def methods_down(seed: int = 0, title: str = "FixMatch, Table 2") -> BenchmarkVi
     columns = [line("CIFAR-10", f"{n} labels", value="printed") for n in (40, 250, 4000)]
     columns += [line("SVHN", "40 labels", "Printed", value="printed"),
                 line("SVHN", "40 labels", "Ours", value="ours", tier="desk"),
-                line("SVHN", "40 labels", "Difference", value="difference", tier="desk")]  # fmt: skip
+                line("SVHN", "40 labels", "Difference", value="difference",
+                     tier="desk")]  # fmt: skip
     columns += [line("STL-10", value="printed"),
                 line("STL-10, RandAugment", value="printed", by="TorchSSL")]  # fmt: skip
     columns += [line("Ours, smoke tier", f"digits, {n} labels", value="ours", tier="smoke")
@@ -93,7 +93,7 @@ def methods_down(seed: int = 0, title: str = "FixMatch, Table 2") -> BenchmarkVi
     return view(
         title, columns, rows, cells,
         caption="Test accuracy in per cent, mean and standard deviation over folds of labels.",
-        lines=["SVHN, 40 labels: ours have the paper's data and setting, so the two are subtracted.",
+        lines=["SVHN, 40 labels: ours have the paper's data and setting, and may be subtracted.",
                "Smoke tier: digits of 8 \u00d7 8 pixels and a small network. Nothing there may be "
                "subtracted from what is printed."],
         notes=["a: not run at this tier; 2.4 h would fill it.",
