@@ -10,29 +10,12 @@ from typing import Any
 
 import pytest
 from factories import benchmark_views as views
+from factories.benchmark_page import enter, heads, rows, told
 from factories.browser import DESKTOP, PHONE, Browser, By, Keys, check_with_axe, saved
 from factories.evidence import ARABIC, HOSTILE
 from factories.page import Page, sound
 
 MOST_BYTES = 350_000  # that the chapter of nine papers may take
-# The rows that are seen, as the texts of their cells that are seen.
-ROWS = """
-const seen = (each) => each.checkVisibility();
-const table = document.querySelectorAll('.bench')[arguments[0]].querySelector('table');
-return [...table.querySelectorAll('tbody tr:not(.group)')].filter(seen).map(
-  (row) => [...row.cells].filter(seen).map((cell) => cell.innerText.trim()));
-"""
-# The innermost heads that are seen, from left to right, and the places of a row's cells.
-COLUMNS = """
-const table = document.querySelectorAll('.bench')[arguments[0]].querySelector('table');
-const seen = (each) => each.checkVisibility();
-const place = (each) => [each.getBoundingClientRect().left, each.getBoundingClientRect().right];
-const heads = [...table.tHead.querySelectorAll('th')].filter(seen).map(
-  (head) => [head.innerText.trim(), head.scope, ...place(head)]);
-const cells = [...table.querySelectorAll('tbody tr:not(.group)')].filter(seen).map(
-  (row) => [...row.cells].slice(1).filter(seen).map(place));
-return [heads, cells];
-"""
 
 
 @pytest.fixture(scope="module")
@@ -53,36 +36,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return views.page(tmp_path_factory.mktemp("tables"), views.chapter())
 
 
-def rows(browser: Browser, table: int = 0) -> list[list[str]]:
-    return browser.run(ROWS, table)  # type: ignore[no-any-return]
-
-
-def heads(browser: Browser, table: int = 0) -> list[str]:
-    """Return the innermost heads, and check that every column stands under its own ones."""
-    found, cells = browser.run(COLUMNS, table)
-    inner = sorted((place, end, text) for text, scope, place, end in found if scope == "col")
-    for row in cells:
-        assert len(row) == len(inner)
-        for (left, right), (start, end, text) in zip(row, inner, strict=True):
-            assert abs(left - start) < 1 and abs(right - end) < 1, text
-    edges = {round(x) for place, end, _ in inner for x in (place, end)}
-    assert all(round(place) in edges and round(end) in edges for _, _, place, end in found)
-    return [text for _, _, text in inner]
-
-
 def choose(browser: Browser, value: str) -> None:
     browser.tab_to(lambda e: e.get_attribute("value") == value)
     browser.press(Keys.SPACE)
-
-
-def enter(browser: Browser, table: int = 0) -> None:
-    """Go with Tab to a table, which is one stop of the keyboard."""
-    name = f"document.querySelectorAll('.bench')[{table}].querySelector('table')"
-    browser.tab_to(lambda e: browser.run(f"return {name}.contains(arguments[0])", e))
-
-
-def told(browser: Browser, table: int = 0) -> str:
-    return str(browser.driver.find_elements(By.CSS_SELECTOR, ".told")[table].text)
 
 
 def test_chapter_is_first_and_quiet(browser: Browser, page: Path) -> None:
@@ -276,16 +232,16 @@ def test_a_cell_says_what_stands_behind_it(browser: Browser, page: Path) -> None
 def test_a_cell_that_takes_the_focus_is_not_under_the_heads(browser: Browser, page: Path) -> None:
     browser.open(page, (1280, 620))
     enter(browser, 1)
-    browser.press(Keys.ARROW_DOWN, Keys.END, *[Keys.ARROW_DOWN] * 16, *[Keys.ARROW_LEFT] * 14)
-    browser.press(*[Keys.ARROW_UP] * 14)
-    seen = browser.run("""
-    const box = document.activeElement.getBoundingClientRect();
-    const pane = document.querySelectorAll('.pane')[1];
-    return [document.activeElement.cellIndex, box.left >= pane.querySelector('th[scope=row]')
-      .getBoundingClientRect().right, box.top >= pane.querySelector('thead').getBoundingClientRect()
-      .bottom - 1];
-    """)
-    assert seen[0] > 1 and seen[1:] == [True, True]
+    covered = """
+    const cell = document.activeElement;
+    const box = cell.getBoundingClientRect();
+    const at = (x, y) => cell.contains(document.elementFromPoint(x, y));
+    return [cell.nodeName, at(box.left + 2, box.top + 2), at(box.right - 2, box.bottom - 2)];
+    """
+    for keys in ([Keys.ARROW_DOWN, Keys.END], [Keys.ARROW_DOWN] * 16, [Keys.ARROW_LEFT] * 14,
+                 [Keys.ARROW_UP] * 14, [Keys.ARROW_UP] * 2, [Keys.ARROW_DOWN] * 8):  # fmt: skip
+        browser.press(*keys)
+        assert browser.run(covered) == ["TD", True, True]
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["mouse", "touch"])
