@@ -173,7 +173,8 @@ def judge(evidence: Any, folder: Path, paper: int, seeds: int, records: Json) ->
              "arxiv": None, "venue": "", "summary": "-", "deviations": []}  # fmt: skip
     given = experiments(paper, seeds)
     found = evidence.build("smoke", f"p{paper}", about, given, claims(), records)
-    found = {**found, "tables": [], "commands": {"part": "snakemake", "report": "snakemake"}, "sha256": ""}
+    commands = {"part": "snakemake", "report": "snakemake"}
+    found = {**found, "tables": [], "commands": commands, "sha256": ""}
     write_atomic(folder / f"evidence/p{paper}.json", json.dumps(found, indent=1, allow_nan=False))
     evidence.write_csv(evidence.tidy(given, records), folder / f"tables/p{paper}.csv")
 

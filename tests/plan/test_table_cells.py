@@ -238,6 +238,20 @@ def test_an_arm_that_another_experiment_has_is_no_mistake() -> None:
     assert first.sources == () and second.sources == (("fashion", "slow"),)
 
 
+@pytest.mark.parametrize("methods", ["rows", "columns"])
+def test_a_lacking_method_says_why_a_cell_is_empty_whatever_the_data(methods: str) -> None:
+    lacking: list[Json] = [{"head": "Lacking", "empty": "no method"}, {"head": "Plain"}]
+    data: list[Json] = [{"head": "Far", "empty": "no data"}, {"head": "Digits"}]
+    rows, columns = (lacking, data) if methods == "rows" else (data, lacking)
+    found = good(figure("Plain"), methods=methods, rows=rows, columns=columns, arm="plain")
+    reasons = {(cell.row, cell.column): cell.empty for cell in found}
+    other = {"rows": (1, 0), "columns": (0, 1)}[methods]
+    assert reasons == {
+        (0, 0): "no method", (1 - other[0], 1 - other[1]): "no method", other: "no data",
+        (1, 1): "",
+    }  # fmt: skip
+
+
 def test_a_line_that_shows_nothing_needs_a_reason() -> None:
     rows: list[Json] = [*TABLE["rows"], {"head": "Other"}]
     assert problem(rows=rows) == (

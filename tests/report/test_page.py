@@ -6,94 +6,16 @@ one that CYCLERY_SCREENSHOTS names.
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from factories import evidence as factory
+from factories.browser import DESKTOP, PHONE, Browser, By, Keys, check_with_axe, saved, webdriver
 
 from cyclery.report import build as build_report
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-if not (CHROMIUM and DRIVER):
-    pytest.skip("chromium or chromedriver is not installed", allow_module_level=True)
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-
-PHONE, DESKTOP = (390, 844), (1280, 900)
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-    "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-    # What asked for the network would fail, and be seen in the log.
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-)  # fmt: skip
-
-
-class Browser:
-    """A page in chromium, and what a person would do with it."""
-
-    def __init__(self, profile: Path) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-
-    def command(self, name: str, **parameters: Any) -> Any:
-        return self.driver.execute_cdp_cmd(name, parameters)
-
-    def open(
-        self, page: Path, size: tuple[int, int] = DESKTOP, media: str = "", dark: bool = False
-    ) -> None:
-        width, height = size
-        self.command("Emulation.setDeviceMetricsOverride", width=width, height=height,
-                     deviceScaleFactor=1, mobile=False)  # fmt: skip
-        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"},
-                    {"name": "prefers-reduced-motion", "value": "reduce"}]  # fmt: skip
-        self.command("Emulation.setEmulatedMedia", media=media, features=features)
-        for kind in ("browser", "performance"):
-            self.driver.get_log(kind)  # those of the page before
-        self.driver.get(page.as_uri())
-
-    def run(self, script: str, *values: Any) -> Any:
-        return self.driver.execute_script(script, *values)
-
-    def press(self, *keys: str) -> None:
-        webdriver.ActionChains(self.driver).send_keys(*keys).perform()
-
-    def tab_to(self, found: Callable[[Any], bool], most: int = 120) -> Any:
-        """Press Tab until the focus is on what is wanted."""
-        for _ in range(most):
-            self.press(Keys.TAB)
-            if found(self.driver.switch_to.active_element):
-                return self.driver.switch_to.active_element
-        raise AssertionError("the keyboard does not get there")
-
-    def shown(self) -> list[str]:
-        """Return the claims that the board shows, in order."""
-        return list(self.run(
-            "return [...document.querySelectorAll('.board tr[data-verdict]')]"
-            ".filter(r => r.checkVisibility()).map(r => r.dataset.name)"
-        ))  # fmt: skip
-
-    def messages(self) -> list[str]:
-        return [entry["message"] for entry in self.driver.get_log("browser")]
-
-    def requests(self) -> list[str]:
-        events = [json.loads(e["message"])["message"] for e in self.driver.get_log("performance")]
-        return [e["params"]["request"]["url"] for e in events
-                if e["method"] == "Network.requestWillBeSent"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +41,11 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CLAIMS = [name for part in ("gct", "clr", "cfl") for name, *_ in factory.CLAIMS[part]]
 
 
+def skip_to_board(browser: Browser) -> None:
+    """Take the link that passes by the benchmark tables, which are many stops of the keyboard."""
+    browser.press(Keys.TAB, Keys.ENTER)
+
+
 def test_page_opens_without_a_message_or_a_request(browser: Browser, page: Path) -> None:
     browser.open(page)
     assert browser.driver.title == "Which claims hold at the smoke tier?"
@@ -130,10 +57,11 @@ def test_page_opens_without_a_message_or_a_request(browser: Browser, page: Path)
 
 def test_board_is_filtered_by_keyboard(browser: Browser, page: Path) -> None:
     browser.open(page)
+    skip_to_board(browser)
     browser.tab_to(lambda e: e.get_attribute("value") == "contradicted")
     browser.press(Keys.SPACE)
     assert browser.shown() == ["GCT-10", "CLR-13", "CFL-9"]
-    status = browser.driver.find_element(By.CSS_SELECTOR, "[role=status]")
+    status = browser.driver.find_element(By.CSS_SELECTOR, ".filters [role=status]")
     assert status.text == "3 of 22 claims shown"
     browser.tab_to(lambda e: e.tag_name == "select")
     browser.press("C", "L", "R")
@@ -151,6 +79,7 @@ def test_board_is_filtered_by_keyboard(browser: Browser, page: Path) -> None:
 def test_board_is_sorted_by_keyboard(browser: Browser, page: Path) -> None:
     browser.open(page)
     heads = browser.driver.find_elements(By.CSS_SELECTOR, ".board thead th")
+    skip_to_board(browser)
     browser.tab_to(lambda e: e.text.startswith("Verdict") and e.tag_name == "button")
     browser.press(Keys.ENTER)
     assert heads[0].get_attribute("aria-sort") == "ascending"
@@ -253,35 +182,8 @@ def test_board_needs_no_script(browser: Browser, page: Path) -> None:
 
 def test_data_of_a_figure_is_saved_as_csv(browser: Browser, page: Path, tmp_path: Path) -> None:
     browser.open(page)
-    browser.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
-    link = browser.driver.find_element(By.CSS_SELECTOR, "a[download='gct-0-paired.csv.gz']")
-    browser.run("arguments[0].focus()", link)
-    browser.press(Keys.ENTER)
-    file = tmp_path / "gct-0-paired.csv"
-    until = time.monotonic() + 20
-    while not file.exists() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert file.read_text("utf-8").startswith("claim,arm,against,metric,unit,seed,difference\n")
-
-
-def check_with_axe(browser: Browser) -> None:
-    """Let axe-core look at the page that is open, with all details unfolded."""
-    found = find_spec("axe_playwright_python")
-    if found is None or not found.submodule_search_locations:
-        pytest.skip("axe-playwright-python, which has a copy of axe-core, is not installed")
-    axe = Path(found.submodule_search_locations[0]) / "axe.min.js"
-    browser.run("for (const d of document.querySelectorAll('details')) d.open = true")
-    browser.driver.set_script_timeout(120)
-    browser.run(axe.read_text("utf-8"))
-    result = browser.driver.execute_async_script(
-        "const done = arguments[0]; axe.run({resultTypes: ['violations']}).then(done, done)"
-    )
-    serious = {
-        v["id"]: [node["html"][:160] for node in v["nodes"][:4]]
-        for v in result["violations"] if v["impact"] in ("serious", "critical")
-    }  # fmt: skip
-    assert serious == {}
-    assert len(result["passes"]) > 20  # that it looked at all
+    text = saved(browser, "gct-0-paired", tmp_path)
+    assert text.startswith("claim,arm,against,metric,unit,seed,difference\n")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -303,6 +205,7 @@ def test_page_of_the_smoke_tier(size: tuple[int, int], browser: Browser, screens
     browser.open(made, size)
     rows = browser.shown()
     assert len(rows) > 20
+    skip_to_board(browser)
     browser.tab_to(lambda e: e.get_attribute("value") == "reproduced")
     browser.press(Keys.SPACE)
     assert 0 < len(browser.shown()) < len(rows)

@@ -12,7 +12,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from cyclery.common.errors import HERE, choices, nearest
 from cyclery.common.strict import Strict, Text
-from cyclery.config.settings import Name
 
 # How a figure is shown: per cent of a fraction, what is missing to 100 %, or as it is.
 Shows = Literal["percent", "error", "value"]
@@ -60,7 +59,12 @@ Several = Annotated[
 Printed = Annotated[
     dict[str, str], AfterValidator(_fields), BeforeValidator(_texts), WithJsonSchema(_PRINTED_KEYS)
 ]
-Names = Annotated[dict[Name, str], BeforeValidator(_texts), WithJsonSchema(_NUMBERS_TOO)]
+# Patterns find names by letters, digits and underscores.
+Names = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[A-Za-z]\w{0,63}$")], str],
+    BeforeValidator(_texts),
+    WithJsonSchema(_NUMBERS_TOO),
+]
 Same = dict[str, Text]
 
 _EXPERIMENTS = (

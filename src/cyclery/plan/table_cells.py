@@ -1,8 +1,10 @@
 """Resolve the benchmark tables of a paper: which arm and which printed figure stand in each cell.
 
 A cell takes what its row, its column and the table say. Row and column may not say different things
-of the same; both hold over the table. ``{name}`` in a text is a name of row or column; ``{row}``
-and ``{column}`` are their heads, ``{row_group}`` and ``{column_group}`` the outermost heads above.
+of the same; both hold over the table. Only the reasons of an empty cell may differ: that of the
+method counts, which is lacking whatever the data. ``{name}`` in a text is a name of row or column;
+``{row}`` and ``{column}`` are their heads, ``{row_group}`` and ``{column_group}`` the outermost
+heads above.
 """
 
 from __future__ import annotations
@@ -142,8 +144,14 @@ class _Cell:
             row, column, metric, self._said("shows", self.table.shows),
             tuple(self._sources()), self._printed(), self._said("by", None),
             self.table.same if says is None else says,
-            self.row.competes and self.column.competes, self._said("empty", "") or "",
+            self.row.competes and self.column.competes, self._reason(),
         )  # fmt: skip
+
+    def _reason(self) -> str:
+        """Return why nothing of ours may stand here: the method's reason, else that of the data."""
+        row, column = self.row.said.get("empty"), self.column.said.get("empty")
+        reason = row or column if self.table.methods == "rows" else column or row
+        return reason or ""
 
     def _said(self, key: str, default: Any) -> Any:
         """Return what row or column say, else the table."""
