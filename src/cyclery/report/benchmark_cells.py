@@ -165,17 +165,17 @@ def difference(ours: Figure, printed: Figure) -> Figure:
     return Figure(mean, ours.digits, None, mean - half, mean + half)
 
 
-def cell(text: str = "", title: str = "", notes: Iterable[str] = ()) -> GridCell:
+def cell(text: str = "", title: str = "", note: str = "") -> GridCell:
     """Return a cell without a figure."""
-    return {"text": text, "spread": "", "interval": "", "bold": False, "note": ",".join(notes),
+    return {"text": text, "spread": "", "interval": "", "bold": False, "note": note,
             "title": title, "number": None}  # fmt: skip
 
 
 def shown(
-    figure: Figure, title: str, notes: Iterable[str] = (), sign: bool = False, bold: bool = False
+    figure: Figure, title: str, note: str = "", sign: bool = False, bold: bool = False
 ) -> Entry:
     """Return the cell of a figure."""
-    made = cell(_text(figure.mean, figure.digits, sign), title, notes)
+    made = cell(_text(figure.mean, figure.digits, sign), title, note)
     made["spread"] = "" if figure.sd is None else _text(figure.sd, figure.digits)
     made["interval"], made["bold"], made["number"] = figure.interval, bold, figure.mean
     return Entry(made, figure)
@@ -198,15 +198,15 @@ def printed_entry(
     """Return the cell of a printed figure; its source gets a number at first use."""
     given = printed.figure
     title = _said(given, sources)
-    keys = []
+    said = []
     if given.get("confidence") == "memory":
-        keys.append(notes.key("From memory, not read in the source."))
-    if figure is None:
-        return Entry(cell("not read", title, keys))
-    if converted(printed):
+        said.append("From memory, not read in the source.")
+    if figure is not None and converted(printed):
         kind = "accuracy" if printed.cell["shows"] == "error" else "error"
-        keys.append(notes.key(f"Printed as {kind}: 100 minus it is shown."))
-    return shown(figure, title, keys)
+        said.append(f"Printed as {kind}: 100 minus it is shown.")
+    # A cell points to one note.
+    key = notes.key(" ".join(said)) if said else ""
+    return shown(figure, title, key) if figure else Entry(cell("not read", title, key))
 
 
 def _said(given: PrintedFigure, sources: dict[str, int]) -> str:

@@ -192,7 +192,7 @@ class _Maker:
         if reason == _OTHERS or self.table.rows[i]["by"]:
             return Entry(cell(title=reason))
         note = f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
-        return Entry(cell("\u2013", f"{reason}{cost}", [self.notes.key(note)]))
+        return Entry(cell("\u2013", f"{reason}{cost}", self.notes.key(note)))
 
 
 def few(names: Iterable[str]) -> str:

@@ -230,7 +230,7 @@ def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ())
     `others` is evidence of other tiers, of which benchmark tables alone show something.
     """
     slugs = Slugs()
-    for taken in ("board", "provenance", "top", "leaders"):
+    for taken in ("board", "provenance", "top", "leaders", "tables"):
         slugs.make(taken)
     groups: dict[str, list[Evidence]] = {}
     for part in evidence:
