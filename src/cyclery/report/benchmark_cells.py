@@ -11,10 +11,9 @@ from scipy import special
 from cyclery.records.evidence import PrintedFigure
 from cyclery.report.benchmark_join import Ours, Printed
 from cyclery.report.model import compact, letter, number
+from cyclery.report.rounding import OTHER, decimals
 from cyclery.report.view_types import GridCell
 
-# Decimals, the fewest and the most.
-_PERCENT, _OTHER = (1, 3), (0, 4)
 _NEARLY_ALL = 0.75
 _STORED = 6  # decimals of a printed figure, at most
 _MOST = 1e9  # larger figures are shown as powers of ten
@@ -68,12 +67,9 @@ def digits(spread: float | None, shows: str, value: float) -> int:
 
     Without a spread two for per cents, and of others what four significant digits need.
     """
-    least, most = _OTHER if shows == "value" else _PERCENT
-    if spread:
-        return min(max(1 - int(f"{spread:.1e}".partition("e")[2]), least), most)
-    if shows != "value":
-        return 2
-    return min(max(3 - floor(log10(abs(value))), least), most) if value else 2
+    if spread or shows != "value" or not value:
+        return decimals(spread, percent=shows != "value")
+    return min(max(3 - floor(log10(abs(value))), OTHER[0]), OTHER[1])
 
 
 def of_ours(ours: Ours) -> Figure:

@@ -83,19 +83,28 @@ def tex_view(table: BenchmarkView) -> BenchmarkTex:
     tries = [(w, min(longest, most)) for w in (UPRIGHT, TURNED) for most in (_LABEL, *_NARROWER)]
     fits = (one for one in tries if (used + one[1]) * _CHARACTER <= one[0])
     width, label = next(fits, (TURNED, longest))
-    panels: list[list[_Column]] = []
-    room = width / _CHARACTER - label
-    for column in columns:
-        if not panels or sum(c.width for c in panels[-1]) + column.width > room:
-            panels.append([])
-        panels[-1].append(column)
-    made = [_panel(table, each, label, _LINES[width]) for each in panels]
+    panels = _panels(columns, width / _CHARACTER - label)
+    made = [_panel(table, each, label, _LINES[width], len(panels) > 1) for each in panels]
     lines = sum(panel["lines"] for panel in made) + _around(table, width)
     broken = any(panel["long"] for panel in made)
     return {
         "table": table, "packages": ", ".join(PACKAGES[: 4 if broken else 3]), "width": width,
         "long": lines > _LINES[width], "turned": width == TURNED, "panels": made,
     }  # fmt: skip
+
+
+def _panels(columns: list[_Column], room: float) -> list[list[_Column]]:
+    """Deal columns to panels, those under a common head together where they fit into one."""
+    panels: list[list[_Column]] = []
+    for _, group in groupby(columns, key=lambda column: tuple(column.line["heads"][:-1])):
+        members = list(group)
+        whole = sum(column.width for column in members) <= room
+        for part in [members] if whole else [[column] for column in members]:
+            size = sum(column.width for column in part)
+            if not panels or sum(column.width for column in panels[-1]) + size > room:
+                panels.append([])
+            panels[-1] += part
+    return panels
 
 
 class _Column:
@@ -151,10 +160,15 @@ def _number_column(cells: list[GridCell]) -> tuple[str, float]:
     return f"S[{options}]", size + 0.7 * len(keys)
 
 
-def _panel(table: BenchmarkView, columns: list[_Column], label: float, most: int) -> Panel:
+def _panel(
+    table: BenchmarkView, columns: list[_Column], label: float, most: int, part: bool
+) -> Panel:
+    """Return a panel; one that is `part` of its table leaves out rows of which it has nothing."""
     rows: list[Row] = []
     above: list[str] = []
     for place, line in enumerate(table["rows"]):
+        if part and not any(column.cells[place]["text"] for column in columns):
+            continue
         outer = [head for head in line["heads"][:-1] if head]
         new = outer if outer != above else []
         gap, above = bool(rows) and outer != above, outer

@@ -116,7 +116,7 @@ def table(named: list[tuple[str, list[Evidence]]], slugs: Slugs, command: str) -
     keys = _keys(entries)
     return {
         "slug": slug,
-        "title": "All papers: methods on the same data",
+        "title": "All papers, methods on the same data",
         "caption": "Test accuracy and training time of every method and baseline, by data split, "
         "network and number of training images",
         "lines": [

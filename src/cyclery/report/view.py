@@ -14,7 +14,16 @@ from itertools import chain
 from cyclery import __version__
 from cyclery.records.evidence import Evidence, Experiment, PaperFacts, RangeTest
 from cyclery.records.metrics import THIRDS
-from cyclery.report import benchmark, benchmark_join, chains, contents, figures, leaders, words
+from cyclery.report import (
+    benchmark,
+    benchmark_join,
+    chains,
+    contents,
+    figures,
+    leaders,
+    methods_table,
+    words,
+)
 from cyclery.report.chart import Chart
 from cyclery.report.claims import claim
 from cyclery.report.intervals import domain
@@ -246,11 +255,14 @@ def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ())
          "source": board.table, "charts": _charts([board.chart])}
         for board in leaders.leaderboards(named, slugs, command, origin)
     ]  # fmt: skip
+    tables = [table for one in papers for table in one["benchmarks"]]
+    everywhere = [(name, [*group, *_others(group, others)]) for name, group in named]
+    methods = methods_table.table(everywhere, slugs, command)
     return {
         "title": f"Which claims hold at the {tier} tier?",
         "summary": words.summary(counts, len(papers), tier), "scope": words.scope(tier),
         "counts": [(v, counts[v]) for v in VERDICTS], "total": sum(counts.values()),
-        "papers": papers, "benchmarks": [table for one in papers for table in one["benchmarks"]],
+        "papers": papers, "benchmarks": [*tables, *([methods] if methods else [])],
         "leaders": boards, "provenance": parts, "command": command,
         "board_notes": words.paper_notes([p for group in groups.values() for p in group]),
         "records": sum(p["records"] for p in parts),
