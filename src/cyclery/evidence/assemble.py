@@ -156,7 +156,7 @@ def _experiment(plan: Plan, paper: str, name: str, part: str, runs: Runs) -> Exp
                 "role": spec.role,
                 "own_definition": spec.own_definition,
                 "method": str(arm.settings["method"]["name"]),
-                "data": data(arm, plan.project.datasets[arm.settings["dataset"]["name"]].title),
+                "data": data(arm, plan.project.datasets[arm.settings["dataset"]["name"]]),
                 "network": network(arm),
                 "runs": {seed: own[-1].key(seed) for seed in range(plan.project.seeds)},
                 "share": arm.share,

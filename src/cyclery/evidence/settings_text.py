@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from cyclery.data.dataset import Dataset
 from cyclery.plan.model import ArmPlan
 from cyclery.records.record import ArmSettings, Component, SplitChoice, Values
 
@@ -50,13 +51,15 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
     return texts
 
 
-def data(arm: ArmPlan, title: str) -> str:
+def data(arm: ArmPlan, dataset: Dataset) -> str:
     """Return the dataset and the labels that an arm learns from: ``CIFAR-10, 40 labels``."""
     split = arm.settings["split"]
     labels = f"{split['labels']:,} labels" if split["labels"] else "all labels"
-    if split["per_class"]:
-        labels = f"{split['per_class']} labels a class"
-    return ", ".join(filter(None, (title, labels, _imbalance(split["imbalance"]))))
+    if split["per_class"] and split["imbalance"]:
+        labels = f"up to {split['per_class']:,} labels a class"
+    elif split["per_class"]:
+        labels = f"{split['per_class'] * dataset.classes:,} labels"
+    return ", ".join(filter(None, (dataset.title, labels, _imbalance(split["imbalance"]))))
 
 
 def _imbalance(values: Values | None) -> str:

@@ -66,7 +66,9 @@ class Group:
 def strips(table: Joined, notes: Notes, sources: dict[str, int]) -> list[Strip]:
     """Return the columns of the grid that hold something, in order."""
     maker = _Maker(table, notes, sources)
-    found = [*maker.beside(), *(strip for t in table.tiers() for strip in maker.apart(t))]
+    beside, apart = list(maker.beside()), [s for t in table.tiers() for s in maker.apart(t)]
+    # Ours of the tier nearest to the paper come first: many printed columns would hide them.
+    found = [*beside, *apart] if maker.near else [*apart, *beside]
     for strip, heads in zip(found, padded([strip.heads for strip in found]), strict=True):
         strip.heads = heads
     return found

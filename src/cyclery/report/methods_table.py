@@ -95,9 +95,10 @@ class Chosen:
         return [entry for rows in self.splits.values() for entry in rows.values()]
 
     def rows(self) -> list[RowKey]:
-        """Return the rows: by paper, each in the order of the columns that they fill."""
+        """Return the rows by paper, papers and rows in the order of the columns that they fill."""
         found = dict.fromkeys(key for rows in self.splits.values() for key in rows)
-        return sorted(found, key=lambda key: key.place)
+        papers = list(dict.fromkeys(key.place for key in found))
+        return sorted(found, key=lambda key: papers.index(key.place))
 
 
 def table(named: list[tuple[str, list[Evidence]]], slugs: Slugs, command: str) -> (
