@@ -170,6 +170,16 @@ def test_where_methods_are_columns_a_row_competes(project: Path) -> None:
     assert marked in ([(0, 0)], [(0, 1)])
 
 
+def test_others_are_named_whichever_axis_says_them(project: Path) -> None:
+    columns = [*TABLE["columns"], {"head": "Digits (8x8)", "by": "Users", "experiments": []}]
+    [table] = gathered(project, {"t": {**TABLE, "columns": columns, "rows": TABLE["rows"][:2]}})[
+        "tables"
+    ]
+    assert [line["by"] for line in table["columns"]] == [None, None, "Users"]
+    assert [line["by"] for line in table["rows"]] == [None, None]
+    assert by_place(table)[1, 2]["empty"] == "figures of others"
+
+
 def other_tier(project: Path, name: str, **changes: Any) -> None:
     """Declare a tier that runs the experiment `twin` with the speed of 10 images a second."""
     tier = {**TIER, "seeds": 4, "images_per_second": {"bn_mlp": 10}, **changes}

@@ -253,6 +253,15 @@ def test_an_empty_cell_has_its_reason_and_its_cost() -> None:
     )
 
 
+def test_lines_of_others_among_the_data_are_named() -> None:
+    own = part("clr")
+    own["tables"][0]["rows"][1]["by"] = "a user of the code"
+    [table] = views(own)
+    assert [line["by"] for line in table["rows"]] == [None, "a user of the code", None]
+    [said] = [note for note in table["notes"] if "italics" in note]
+    assert said.endswith("CIFAR-100 by a user of the code.")
+
+
 def test_equal_reasons_share_a_key() -> None:
     [table] = views(part("gct"))
     ours = column(table, "Ours, smoke tier > digits, 997 labels")

@@ -128,9 +128,9 @@ def _below(table: Joined, entries: list[Entry], rows: list[int], values: set[Val
         used = "; ".join(f"{tier} {text}" for tier, text in seeds.items())
         out.append(f"After ±: {words.listed(means)}." + (f" Seeds: {used}." if used else ""))
     by: dict[str, list[str]] = {}
-    for i in rows:
-        if table.rows[i]["by"]:
-            by.setdefault(table.rows[i]["by"] or "", []).append(table.rows[i]["heads"][-1])
+    for line in (*(table.rows[i] for i in rows), *table.columns):
+        if line["by"]:
+            by.setdefault(line["by"], []).append(line["heads"][-1])
     if by:
         said = "; ".join(f"{', '.join(names)} by {who}" for who, names in by.items())
         out.append(f"In italics, reproduced by others than the paper's authors: {said}.")
