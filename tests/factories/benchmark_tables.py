@@ -83,7 +83,7 @@ def wide(printed: list[Json], experiment: str) -> Json:
                 cell["empty"] = "not run at the smoke tier"
             if i in arms:
                 run = f"{experiment}/{arms[i]}-{j}"
-                cell["fill"] = {"tier": "paper", "run": run, "seconds": 3600.0 * (j + 1)}
+                cell["fill"] = {"tier": "paper", "run": run, "seconds": {run: 3600.0 * (j + 1)}}
     made.printed[-1]["confidence"] = "memory"
     made.cell(5, 0, shows="error", empty="no arm of ours")
     return made.table
@@ -131,7 +131,7 @@ def same(printed: list[Json], experiment: str) -> Json:
                   experiment=experiment, printed=place)  # fmt: skip
     place = made.prints(4.0, 0.1, confidence="memory", runs=1.0)
     made.cell(3, 0, shows="error", printed=place, empty="no arm of ours",
-              fill={"tier": "paper", "run": "cfl-0/x", "seconds": 7200.0})  # fmt: skip
+              fill={"tier": "paper", "run": "cfl-0/x", "seconds": {"d": 7200.0}})  # fmt: skip
     return made.table
 
 
@@ -163,4 +163,5 @@ def attack(part: Json, text: str, other: str) -> None:
             line["by"] = text if place == 1 else None
         for cell in table["cells"]:
             if cell["empty"]:
-                cell.update(empty=text + HIGH, fill={"tier": text, "run": other, "seconds": 1e9})
+                fill = {"tier": text, "run": other, "seconds": {other: 1e9}}
+                cell.update(empty=text + HIGH, fill=fill)

@@ -185,6 +185,16 @@ def test_methods_in_columns_are_turned_as_printed() -> None:
     assert rows_of(table)[0]["column"] == "Fixed"
 
 
+def test_ours_of_the_same_setting_stand_beside_where_nothing_is_printed() -> None:
+    own = part("cfl")
+    own["tables"] = own["tables"][:1]
+    for cell in own["tables"][0]["cells"]:
+        cell["printed"] = None
+    [table] = views(own)
+    assert heads(table) == ["CIFAR-10 > ours"] and table["values"] == ["ours"]
+    assert table["lines"] == ["Smoke tier: the paper's data, network and budget."]
+
+
 def test_tiers_stand_in_order_of_their_distance_from_the_paper() -> None:
     own = part("gct")
     desk = factory.at_tier(own, "desk", "Fashion-MNIST, 250 labels", 1e6)
@@ -233,7 +243,8 @@ def test_an_empty_cell_has_its_reason_and_its_cost() -> None:
     own = part("gct")
     for cell in own["tables"][0]["cells"]:
         if cell["row"] == 3:
-            cell.update(empty="needs CTAugment", fill={"tier": "paper", "run": "x", "seconds": 60})
+            fill = {"tier": "paper", "run": "x", "seconds": {"parent": 20.0, "own": 40.0}}
+            cell.update(empty="needs CTAugment", fill=fill)
     [table] = views(own)
     assert heads(table, "rows") == [
         "\u03a0-model", "Mean Teacher", "FixMatch > RA", "FixMatch > CTA", "FixMatch (RA)",
@@ -257,7 +268,7 @@ def test_lines_of_others_among_the_data_are_named() -> None:
     own = part("clr")
     own["tables"][0]["rows"][1]["by"] = "a user of the code"
     [table] = views(own)
-    assert [line["by"] for line in table["rows"]] == [None, "a user of the code", None]
+    assert [line["by"] for line in table["rows"]] == [None, None, "a user of the code"]
     [said] = [note for note in table["notes"] if "italics" in note]
     assert said.endswith("CIFAR-100 by a user of the code.")
 
@@ -276,13 +287,14 @@ def test_costs_count_a_shared_run_once_and_name_the_largest_columns() -> None:
     [joined] = benchmark_join.joined([own], [])
     [line] = benchmark.costs(joined)
     total = 2 * 3600 * sum(range(1, 10))
-    assert total == sum(f["seconds"] for f in fills)
+    assert total == sum(sum(f["seconds"].values()) for f in fills)
     assert line == (
         f"Ours at the paper tier would take about {total / 86400:.1f}\u00a0days of training: among "
         "them SVHN, 40 labels 14\u00a0h; SVHN, 250 labels 16\u00a0h; SVHN, 1000 labels 18\u00a0h."
     )
-    for fill in fills:
-        fill.update(run="one", seconds=3600.0)
+    for place, fill in enumerate(fills):
+        # A teacher that all have, of which one needs fewer seeds.
+        fill["seconds"] = {"teacher": 1800.0 - place, f"own {place}": 100.0}
     [line] = benchmark.costs(joined)
     assert line.startswith("Ours at the paper tier would take about 60\u00a0min of training: ")
     # What that tier has by now is not to be trained.

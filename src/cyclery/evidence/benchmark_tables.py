@@ -17,6 +17,7 @@ from cyclery.evidence.stats.pairing import collect
 from cyclery.plan.cost import TIERS, arm_seconds
 from cyclery.plan.graph import Plan
 from cyclery.plan.table_cells import Leaf, TableCell, TableCells, resolve
+from cyclery.plan.table_checks import runs
 from cyclery.records.evidence import (
     Arm,
     BenchmarkCell,
@@ -78,7 +79,7 @@ class _Tables:
     ) -> None:
         self.plan, self.paper, self.arms = plan, paper, arms
         self.tiers = {each.tier: each for each in others}
-        self._seconds: dict[tuple[str, Source], float | None] = {}
+        self._seconds: dict[tuple[str, Source], dict[str, float] | None] = {}
 
     def table(self, name: str, declared: Declared, cells: TableCells) -> BenchmarkTable:
         made = [cell for each in cells.cells if (cell := self._cell(each))]
@@ -93,27 +94,30 @@ class _Tables:
         }  # fmt: skip
 
     def _cell(self, cell: TableCell) -> BenchmarkCell | None:
-        source = self._running(cell)
-        fill = self._fill(cell)
-        if cell.printed is None and source is None and fill is None and not cell.empty:
+        running = self._running(cell)
+        source = running if running in self.arms else None
+        fill = self._fill(cell, running)
+        if cell.printed is None and running is None and fill is None and not cell.empty:
             return None
         experiment, arm = source or (None, None)
         lower = smaller_is_better(cell.metric) != (cell.shows == "error")
         return {
             "row": cell.row, "column": cell.column, "metric": cell.metric, "shows": cell.shows,
             "lower_is_better": lower, "experiment": experiment, "arm": arm,
-            "same": bool(source) and cell.printed is not None and self.plan.tier in cell.same,
-            "best": False, "empty": self._reason(cell, source), "fill": fill,
+            "same": bool(source) and self.plan.tier in cell.same,
+            "best": False, "empty": self._reason(cell, source, running), "fill": fill,
             "printed": cell.printed,
         }  # fmt: skip
 
     def _running(self, cell: TableCell) -> Source | None:
-        """Return the first of a cell's arms that this part has."""
-        return next((source for source in cell.sources if source in self.arms), None)
+        """Return the first of a cell's arms that runs at this tier, in this part or another."""
+        return next((s for s in cell.sources if runs(self.plan, self.paper, s)), None)
 
-    def _reason(self, cell: TableCell, source: Source | None) -> str:
+    def _reason(self, cell: TableCell, source: Source | None, running: Source | None) -> str:
         """Return why a cell has nothing of ours; an empty text where it has."""
         if source is None:
+            if running:
+                return f"of {running[0]}, which this evidence is not about"
             if cell.by:
                 return "figures of others"
             if cell.empty or not cell.sources:
@@ -133,11 +137,11 @@ class _Tables:
                 return tier.not_run[arm]
         return f"not run at the {self.plan.tier} tier"
 
-    def _fill(self, cell: TableCell) -> FillCost | None:
+    def _fill(self, cell: TableCell, running: Source | None) -> FillCost | None:
         """Return the cost at the tier nearest to the paper; None where this tier is that one."""
         # The cheapest first; those with the paper's own setting are the nearest of all.
         for tier in sorted(reversed(TIERS), key=lambda tier: tier not in cell.same):
-            if tier == self.plan.tier and self._running(cell):
+            if tier == self.plan.tier and running:
                 return None
             for source in cell.sources if tier in self.tiers else ():
                 seconds = self._time(self.tiers[tier], source)
@@ -145,20 +149,17 @@ class _Tables:
                     return {"tier": tier, "run": "/".join(source), "seconds": seconds}
         return None
 
-    def _time(self, plan: Plan, source: Source) -> float | None:
+    def _time(self, plan: Plan, source: Source) -> dict[str, float] | None:
         """Return the training time of an arm at another tier; None where it does not run there."""
         key = (plan.tier, source)
         if key not in self._seconds:
             self._seconds[key] = None
-            experiment, arm = source
-            running = plan.experiments(self.paper)
-            if experiment in running and arm in plan.arm_names(self.paper, experiment):
+            if runs(plan, self.paper, source):
                 try:
-                    found = arm_seconds(plan, plan.arm(self.paper, experiment, arm))
+                    self._seconds[key] = arm_seconds(plan, plan.arm(self.paper, *source))
                 except UserError:
                     # A mistake at another tier is for `cyclery check`.
                     return None
-                self._seconds[key] = found
         return self._seconds[key]
 
 

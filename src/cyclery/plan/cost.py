@@ -40,12 +40,15 @@ def elsewhere(plan: Plan) -> list[Plan]:
     return [other for tier in TIERS if (other := _other(plan, tier)) is not None]
 
 
-def arm_seconds(plan: Plan, arm: ArmPlan) -> float:
-    """Return the estimated training time of all planned seeds of an arm, ancestors and trials."""
+def arm_seconds(plan: Plan, arm: ArmPlan) -> dict[str, float]:
+    """Return the estimated training time of all planned seeds of an arm, ancestors and trials.
+
+    It is by the digest of each, since arms share ancestors.
+    """
     seeds = range(plan.project.tier.planned or plan.project.seeds)
     arms = {each.digest: each for each in with_ancestors([arm])}
     needed = needed_seeds([(arm, seeds)])
-    return sum(len(found) * seconds(plan, arms[key]) for key, found in needed.items())
+    return {key: len(found) * seconds(plan, arms[key]) for key, found in needed.items()}
 
 
 def claim_needs(plan: Plan, paper: str, plans: Sequence[Plan]) -> dict[str, str]:

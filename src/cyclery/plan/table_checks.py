@@ -32,13 +32,9 @@ def names(plan: Plan, tiers: Sequence[str]) -> Iterator[str]:
 def same_data(plan: Plan) -> Iterator[str]:
     """Yield cells that are said to have the paper's data at this tier, and have other data."""
     for name, paper, printed in _papers(plan):
-        running = plan.experiments(name)
         for key, cells in _tables(paper, printed):
             for cell in cells.cells:
-                found = next(
-                    (s for s in cell.sources
-                     if s[0] in running and s[1] in plan.arm_names(name, s[0])), None,
-                )  # fmt: skip
+                found = next((s for s in cell.sources if runs(plan, name, s)), None)
                 if found is None or cell.printed is None or plan.tier not in cell.same:
                     continue
                 ours = plan.arm(name, *found).settings["dataset"]["name"]
@@ -51,6 +47,12 @@ def same_data(plan: Plan) -> Iterator[str]:
                         f"{theirs!r}, {'/'.join(found)} has the dataset {ours!r}; they cannot be "
                         "subtracted."
                     )
+
+
+def runs(plan: Plan, paper: str, source: tuple[str, str]) -> bool:
+    """Tell whether an experiment runs at the plan's tier and has the arm there."""
+    experiment, arm = source
+    return experiment in plan.experiments(paper) and arm in plan.arm_names(paper, experiment)
 
 
 def _papers(plan: Plan) -> Iterator[tuple[str, Paper, list[PrintedFigure]]]:

@@ -236,9 +236,10 @@ class FillCost(TypedDict):
 
     tier: str
     run: str
-    """Experiment and arm, which cells may share."""
-    seconds: float
-    """Of training, all planned seeds and ancestors, at the speed that the tier declares."""
+    """Experiment and arm."""
+    seconds: dict[str, float]
+    """Of training, all planned seeds, at the speed that the tier declares: of the arm and of each
+    of its ancestors and trials, by a name of its settings, which cells may share."""
 
 
 class BenchmarkCell(TypedDict):

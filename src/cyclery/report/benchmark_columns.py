@@ -190,7 +190,10 @@ class _Maker:
             reasons = [said[place] for place in at if said.get(place)]
             reason = reasons[0] if reasons else "no arm of ours"
         fill = next((f for place in at if (f := self.table.fill.get(place))), None)
-        cost = f"; about {duration(fill['seconds'])} at the {fill['tier']} tier" if fill else ""
+        cost = ""
+        if fill:
+            time = duration(sum(fill["seconds"].values()))
+            cost = f"; about {time} at the {fill['tier']} tier"
         if reason == _OTHERS or self.table.rows[i]["by"]:
             return Entry(cell(title=reason))
         note = f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
