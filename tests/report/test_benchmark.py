@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
 import gzip
 import json
 import logging
@@ -83,7 +84,8 @@ def test_two_digits_of_the_spread_decide_the_decimals(
 def test_an_error_is_what_is_missing_to_a_hundred_and_its_interval_turns_round() -> None:
     cell: Any = {"shows": "error", "experiment": "e", "arm": "a"}
     metric: Any = {"mean": 0.96, "sd": 0.004, "ci95": [0.955, 0.967], "values": [1.0] * 5}
-    found = benchmark_cells.of_ours(benchmark_join.Ours(cell, {}, metric, "smoke"))  # type: ignore[typeddict-item]
+    arm: Any = {"units": None}
+    found = benchmark_cells.of_ours(benchmark_join.Ours(cell, arm, metric, "smoke"))
     assert [found.mean, found.sd, found.low, found.high] == pytest.approx([4.0, 0.4, 3.3, 4.5])
     assert (found.interval, found.n, found.source) == ("[3.30, 4.50]", 5, "e/a")
 
@@ -123,6 +125,9 @@ def test_welch_interval_is_that_of_the_samples() -> None:
     found = benchmark_cells.difference(*figures)
     wanted = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval()
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+    # Seeds that share a parent count once: mean and spread are over what is independent.
+    shared = dataclasses.replace(figures[0], n=15, units=5)
+    assert benchmark_cells.difference(shared, figures[1]) == found
     lacking = benchmark_cells.difference(figures[0], benchmark_cells.Figure(5.0, 2, 0.1, n=1))
     assert lacking.interval == "" and lacking.mean == pytest.approx(ours.mean() - 5)
 

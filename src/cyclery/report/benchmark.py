@@ -120,6 +120,8 @@ def _below(table: Joined, entries: list[Entry], rows: list[int], values: set[Val
         out.append("Bold: the best of ours, by more than the 95 % interval of the paired "
                    "difference to the next.")  # fmt: skip
     means = ["of ours the standard deviation over seeds"] if "ours" in values else []
+    if any(one.arm["units"] for tier in table.tiers() for one in table.ours[tier].values()):
+        means = ["of ours the standard deviation over seeds, those that share a parent once"]
     if any(printed.figure["std"] is not None for printed in table.printed.values()):
         means += ["of printed figures theirs over runs"] if table.table["spread"] == "sd" else []
     if means:

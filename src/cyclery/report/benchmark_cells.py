@@ -29,6 +29,8 @@ class Figure:
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    units: int | None = None
+    """Independent ones, of which mean and spread are, where they are fewer."""
     source: str = ""
 
     @property
@@ -84,7 +86,8 @@ def of_ours(ours: Ours) -> Figure:
         mean = 100 - mean
         low, high = (None if end is None else 100 - end for end in (high, low))
     source = "/".join(filter(None, ours.source))
-    return Figure(mean, digits(sd, shows, mean), sd, low, high, len(metric["values"]), source)
+    n, units = len(metric["values"]), ours.arm["units"]
+    return Figure(mean, digits(sd, shows, mean), sd, low, high, n, units, source)
 
 
 def converted(printed: Printed) -> bool:
@@ -148,15 +151,14 @@ def difference(ours: Figure, printed: Figure) -> Figure:
     """Return ours minus printed, with Welch's 95 % interval where both spreads are known."""
     mean = ours.mean - printed.mean
     plain = Figure(mean, ours.digits)
-    if ours.sd is None or printed.sd is None or min(ours.n or 0, printed.n or 0) < 2:
+    both = [(one.sd, one.units or one.n or 0) for one in (ours, printed)]
+    if any(sd is None or n < 2 for sd, n in both):
         return plain
-    parts = [(one.sd or 0.0) ** 2 / (one.n or 1) for one in (ours, printed)]
-    squares = sum(parts)
+    parts = [((sd or 0.0) ** 2 / n, n) for sd, n in both]
+    squares = sum(part for part, _ in parts)
     if not squares:
         return plain
-    df = squares**2 / sum(
-        part**2 / ((one.n or 2) - 1) for part, one in zip(parts, (ours, printed), strict=True)
-    )
+    df = squares**2 / sum(part**2 / (n - 1) for part, n in parts)
     half = float(special.stdtrit(df, 0.975)) * sqrt(squares)
     return Figure(mean, ours.digits, None, mean - half, mean + half)
 
@@ -184,7 +186,9 @@ def _text(value: float, digits: int, sign: bool = False) -> str:
 def ours_entry(ours: Ours) -> Entry:
     """Return the cell of a figure of ours."""
     arm, figure = ours.arm, of_ours(ours)
-    words = (f"n = {figure.n}, {ours.tier} tier", arm["label"], arm["data"], arm["network"])
+    units = f" in {figure.units} independent units" if figure.units else ""
+    n = f"n = {figure.n}{units}, {ours.tier} tier"
+    words = (n, arm["label"], arm["data"], arm["network"])
     return shown(figure, "; ".join(filter(None, words)), bold=ours.cell["best"])
 
 
