@@ -11,6 +11,7 @@ from factories import benchmark_tables as factory
 from factories import evidence as evidence_factory
 from factories.page import needs_latex, overfull
 
+from cyclery.plan.snakemake_api import table_labels
 from cyclery.report import benchmark, benchmark_tex, compile_pdf, tex
 from cyclery.report.benchmark_tex import TURNED, UPRIGHT, tex_view
 from cyclery.report.model import Slugs, complete
@@ -68,6 +69,16 @@ def test_snapshot(slug: str) -> None:
     assert shown == path.read_text("utf-8"), (
         f"if meant: run {Path(__file__).name} with PYTHONPATH=tests"
     )
+
+
+def test_a_file_begins_with_what_snakemake_lists_it_by(tmp_path: Path) -> None:
+    table, file = views()["cfl-table-1"], tmp_path / "t.tex"
+    shown = "50 % of_it: {a} \\x"
+    table.update(title="CFL, Ablation: Cutout, right", caption="50 %\nof_it:\u2028{a} \\x")
+    file.write_text(source(table), "utf-8")
+    wanted = {"paper": "CFL", "table": "Ablation: Cutout, right", "shows": shown}
+    assert table_labels(file) == wanted
+    assert "\n% Needs array, booktabs, siunitx; made" in file.read_text("utf-8")
 
 
 def test_numbers_are_aligned_and_marked_as_siunitx_reads_them() -> None:
@@ -145,6 +156,10 @@ def test_hostile_tables_compile_and_stay_in_their_lines(attacked: Path, tmp_path
     assert paths
     for path in paths:
         shown = path.read_text("utf-8")
+        # The first lines are comments, where nothing is a command.
+        lines = shown.splitlines()
+        assert all(line.startswith("% ") for line in lines[:3])
+        shown = "\n".join(lines[3:])
         assert "\\input{" not in shown and "</script>" not in shown
         assert "\\textbackslash{}input\\{" in shown.replace("\\allowbreak{}", "")
     assert overfull(document(tmp_path, paths)) == []

@@ -5,7 +5,6 @@ rules ask it for. The package does the thinking; a rule is paths, parameters, re
 command line.
 """
 
-import re
 import sys
 from pathlib import Path
 
@@ -48,14 +47,5 @@ def cyclery(command):
 
 
 def benchmark_labels(wildcards):
-    """What Snakemake's report says of a benchmark table: the first line of its file, a comment."""
-    file = Path(PLAN.report) / "benchmarks" / f"{wildcards.name}.tex"
-    line = file.read_text(encoding="utf-8").partition("\n")[0]
-    plain = re.sub(r"\\allowbreak\{\}|\\(?=[&%$#_{}])", "", line)
-    title, _, caption = plain.removeprefix("% ").partition(": ")
-    paper, _, table = title.partition(", ")
-    return {
-        "paper": paper,
-        "table": table,
-        "shows": caption.partition(" Needs array")[0],
-    }
+    """What Snakemake's report says of a benchmark table."""
+    return table_labels(Path(PLAN.report) / "benchmarks" / f"{wildcards.name}.tex")

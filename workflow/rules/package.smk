@@ -13,7 +13,7 @@ try:
     from cyclery.config.load import load_config
     from cyclery.common.errors import UserError
     from cyclery.sharing.arrival import install_pulled
-    from cyclery.plan.snakemake_api import Graph, prefer_this_python
+    from cyclery.plan.snakemake_api import Graph, prefer_this_python, table_labels
 except ModuleNotFoundError as missing:
     raise WorkflowError(
         f"{missing}. Snakemake must run in an environment that has the package cyclery: "

@@ -42,6 +42,15 @@ def prefer_this_python() -> None:
     os.environ["PATH"] = os.pathsep.join([here, *(p for p in path if p != here)])
 
 
+def table_labels(file: Path) -> dict[str, str]:
+    """Return what Snakemake's report says of a benchmark table: its file begins with comments."""
+    title, shows = (
+        line.removeprefix("% ") for line in file.read_text(encoding="utf-8").split("\n", 2)[:2]
+    )
+    paper, _, table = title.partition(", ")
+    return {"paper": paper, "table": table or title, "shows": shows}
+
+
 class Graph:
     """The graph of one project at one tier. Paths are relative to the project's root."""
 

@@ -105,6 +105,11 @@ def escape(value: Any) -> str:
     return out.replace("--", "-{}-") if "--" in text else out
 
 
+def comment(text: str) -> Tex:
+    """Return a text as it is for a comment, which ends with the line."""
+    return Tex(" ".join(text.split()))
+
+
 @cache
 def environment() -> Environment:
     """Return the Jinja2 environment whose every expression passes through `escape`."""
@@ -114,7 +119,7 @@ def environment() -> Environment:
         block_start_string="<%", block_end_string="%>", variable_start_string="<<",
         variable_end_string=">>", comment_start_string="<#", comment_end_string="#>",
     )  # fmt: skip
-    made.filters["tex"] = Tex
+    made.filters |= {"tex": Tex, "comment": comment}
     return made
 
 
