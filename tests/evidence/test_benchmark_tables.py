@@ -239,6 +239,6 @@ def test_a_part_shows_the_tables_that_it_has_arms_of(project: Path) -> None:
     first = {**TABLE["columns"][0], "experiments": ["main", "twin"]}
     table = {**TABLE, "columns": [first, TABLE["columns"][0]], "same": {"smoke": "the same"}}
     cells = by_place(gathered(project, {"t": table}, part="one.twin")["tables"][0])
-    assert cells[1, 0]["empty"] == "of main, which this evidence is not about"
+    assert cells[1, 0]["empty"] == "main/plain is not in this part"
     assert (cells[1, 0]["experiment"], cells[1, 0]["same"]) == (None, False)
     assert (cells[1, 1]["experiment"], cells[1, 1]["empty"]) == ("twin", "")

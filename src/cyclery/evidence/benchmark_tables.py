@@ -117,7 +117,7 @@ class _Tables:
         """Return why a cell has nothing of ours; an empty text where it has."""
         if source is None:
             if running:
-                return f"of {running[0]}, which this evidence is not about"
+                return f"{'/'.join(running)} is not in this part"
             if cell.by:
                 return "figures of others"
             if cell.empty or not cell.sources:
