@@ -94,6 +94,16 @@ def test_an_empty_list_of_experiments_means_none_of_ours() -> None:
     assert [len(cell.sources) for cell in both] == [2, 0]
 
 
+def test_a_name_that_no_line_has_is_a_mistake() -> None:
+    """Cells would be empty without a word."""
+    rows = [{"head": "A", "names": {"net": "plain"}, "arm": "{nte}", "of": ["B", "C"]}]
+    assert problem(figure("B"), figure("C"), rows=rows, printed={"method": "{row}"}) == (
+        "tables.t.rows[0].of[0]: no row or column has the name 'nte' of '{nte}'. Did you mean "
+        "'net'? There are: column, column_group, net, row, row_group."
+    )
+    assert "the name 'x' of 'test_{x}'" in problem(metric="test_{x}")
+
+
 def test_lines_inherit_from_those_above_and_say_more() -> None:
     rows: list[Json] = [
         {"head": "Group", "arm": "plain", "names": {"a": "x", "b": "y"}, "competes": False,

@@ -27,6 +27,10 @@ Texts = tuple[str, ...]
 # What a cell may take from lines or table. Printed fields, names and tiers are taken one by one.
 _TAKEN = ("experiments", "arm", "metric", "shows", "by", "empty")
 _MAPPINGS = ("names", "printed", "same")
+# What may have names of lines in it.
+_PATTERNS = ("names", "experiments", "arm", "metric", "printed")
+# Names that every cell has.
+_HEADS = ("row", "row_group", "column", "column_group")
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ def resolve(
     where = f"tables.{name}"
     rows, columns = leaves(table.rows, f"{where}.rows"), leaves(table.columns, f"{where}.columns")
     found = TableCells(rows, columns)
+    found.problems += _unknown_names(where, table, [*rows, *columns])
     useful: set[str] = set()
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
@@ -120,6 +125,27 @@ def resolve(
         ]
     found.problems = list(dict.fromkeys(found.problems))
     return found
+
+
+def _unknown_names(where: str, table: BenchmarkTable, lines: Sequence[Leaf]) -> Iterator[str]:
+    """Yield names in patterns that no line has: a cell that lacks one is empty without a word."""
+    known = {*_HEADS, *(name for line in lines for name in line.said.get("names", {}))}
+    said: list[tuple[str, Mapping[str, Any]]] = [(where, table.model_dump())]
+    said += [(line.where, line.said) for line in lines]
+    seen = set[tuple[str, str]]()
+    for place, texts in said:
+        for key in _PATTERNS:
+            value = texts.get(key) or ()
+            patterns = [value] if isinstance(value, str) else value
+            for text in patterns.values() if isinstance(patterns, Mapping) else patterns:
+                for name in _NAME.findall(text):
+                    # What lines inherit is said once.
+                    if name not in known and (name, text) not in seen:
+                        seen.add((name, text))
+                        yield (
+                            f"{place}: no row or column has the name {name!r:.80} of "
+                            f"{text!r:.80}.{nearest(name, known)} There are: {choices(known)}."
+                        )
 
 
 class _Cell:
