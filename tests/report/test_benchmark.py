@@ -269,6 +269,24 @@ def test_an_empty_cell_has_its_reason_and_its_cost() -> None:
     )
 
 
+def test_columns_without_ours_have_their_reasons_once() -> None:
+    own = part("gct")
+    for cell in own["tables"][0]["cells"]:
+        if cell["row"] == 3:
+            cell["empty"] = "needs CTAugment"
+        elif cell["column"] > 5 and cell["row"] < 3:
+            cell["empty"] = "needs SVHN"
+        elif cell["column"] == 2:
+            cell.update(experiment=None, arm=None, empty="no run has finished")
+    [table] = views(own)
+    lacking = [note for note in table["notes"] if note.startswith("Nothing of ours")]
+    assert lacking == [
+        "Nothing of ours in CIFAR-10 (4000 labels): no run has finished.",
+        "Nothing of ours in CIFAR-100: not run at the smoke tier.",
+        "Nothing of ours in SVHN: needs SVHN.",
+    ]
+
+
 def test_lines_of_others_among_the_data_are_named() -> None:
     own = part("clr")
     own["tables"][0]["rows"][1]["by"] = "a user of the code"

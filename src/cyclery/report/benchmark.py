@@ -54,7 +54,8 @@ def _view(table: Joined, slug: str, name: str, command: str) -> BenchmarkView:
     entries = [list(row) for row in zip(*(strip.entries for strip in found), strict=True)]
     file = link(slug, _sheet(table, found, kept), _DIGITS)
     values = {strip.value for strip in found}
-    below = _below(table, [entry for row in entries for entry in row], kept, values)
+    shown = [entry for row in entries for entry in row]
+    below = _below(table, shown, kept, values, " ".join(notes.texts()))
     if table.turned:
         rows, columns = columns, rows
         entries = [list(column) for column in zip(*entries, strict=True)]
@@ -113,7 +114,9 @@ def _lines(table: Joined) -> list[str]:
     return [*out, *filter(None, [table.table["note"]])]
 
 
-def _below(table: Joined, entries: list[Entry], rows: list[int], values: set[Value]) -> list[str]:
+def _below(
+    table: Joined, entries: list[Entry], rows: list[int], values: set[Value], keyed: str
+) -> list[str]:
     """Return the notes that belong to no single cell."""
     out = []
     if any(entry.cell["bold"] for entry in entries):
@@ -138,10 +141,47 @@ def _below(table: Joined, entries: list[Entry], rows: list[int], values: set[Val
     if by:
         said = "; ".join(f"{', '.join(names)} by {who}" for who, names in by.items())
         out.append(f"In italics, reproduced by others than the paper's authors: {said}.")
+    out += _lacking(table, keyed)
     left = [", ".join(r["heads"]) for i, r in enumerate(table.rows) if i not in rows]
     if left:
         out.append(f"Left out, without any figure: {few(left)}.")
     return out
+
+
+def _lacking(table: Joined, keyed: str) -> list[str]:
+    """Say of columns in which nothing of ours stands at any tier why, those of a reason together.
+
+    Those that notes of cells say, as of a method, are left out where there are others.
+    """
+    filled = {j for cells in table.ours.values() for _, j in cells}
+    why: dict[str, list[int]] = {}
+    for j, line in enumerate(table.columns):
+        reasons = list(dict.fromkeys(
+            reason for cells in table.empty.values() for (i, at), reason in cells.items()
+            if at == j and reason and not table.rows[i]["by"]
+        ))  # fmt: skip
+        if j in filled or line["by"] or not reasons:
+            continue
+        fresh = [r for r in reasons if r.lower() not in keyed.lower()] or reasons
+        why.setdefault("; ".join(fresh), []).append(j)
+    return [f"Nothing of ours in {_together(table, js)}: {why}." for why, js in why.items()]
+
+
+def _together(table: Joined, places: Sequence[int]) -> str:
+    """Name columns, those under a common head once, and by that alone where it has no others."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for j in range(len(table.columns)):
+        groups.setdefault(tuple(table.columns[j]["heads"][:-1]), []).append(j)
+    out = []
+    for outer, members in groups.items():
+        inner = [table.columns[j]["heads"][-1] for j in members if j in places]
+        whole = outer and len(inner) == len(members)
+        text = "" if whole else ", ".join(inner)
+        if inner:
+            out.append(
+                f"{', '.join(outer)} ({text})" if outer and text else ", ".join(outer) or text
+            )
+    return ", ".join(out)
 
 
 def _sources(sources: dict[str, int]) -> list[str]:
