@@ -152,11 +152,20 @@ def test_lines_that_do_not_compete_and_the_same_runs_are_not_marked(project: Pat
     assert not any(cell["best"] for cell in gathered(project, {"t": table})["tables"][0]["cells"])
 
 
-def test_only_arms_of_one_experiment_compete(project: Path) -> None:
+def test_the_best_is_not_marked_where_the_next_is_of_another_experiment(project: Path) -> None:
     table = copy.deepcopy(DECIDED)
     table["rows"][1]["names"]["arm"] = "main/fast"
     cells = by_place(gathered(project, {"t": table})["tables"][0])
     assert cells[1, 0]["experiment"] == "main" and not any(c["best"] for c in cells.values())
+    # The better of one experiment is not the best of all.
+    alone = gathered(project, {"t": DECIDED})["tables"][0]["cells"]
+    assert [cell["arm"] for cell in alone if cell["best"]] == ["plain"]
+    table = {**copy.deepcopy(DECIDED), "columns": DECIDED["columns"][:1]}
+    table["rows"].append({"head": "Fast", "names": {"arm": "main/fast"}})
+    data = gathered(project, {"t": table})
+    fast, plain = arm(data, "main", "fast"), arm(data, "twin", "plain")
+    assert fast["metrics"]["test_nll"]["mean"] < plain["metrics"]["test_nll"]["mean"]
+    assert not any(cell["best"] for cell in data["tables"][0]["cells"])
 
 
 def test_where_methods_are_columns_a_row_competes(project: Path) -> None:

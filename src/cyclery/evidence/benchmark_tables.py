@@ -166,20 +166,22 @@ class _Tables:
 def _mark_best(
     table: BenchmarkTable, cells: TableCells, arms: Mapping[Source, Arm], ours: Ours
 ) -> None:
-    """Mark ours that beat the next by more than the 95 % interval of the paired difference."""
+    """Mark ours that beat the next by more than the 95 % interval of the paired difference.
+
+    Arms of different experiments are not paired, so where the next is of another one, none is best.
+    """
     index = {experiment["id"]: experiment for experiment in ours.runs}
     for rivals in _rivals(table, cells):
-        metric, experiment = rivals[0]["metric"], rivals[0]["experiment"] or ""
+        metric = rivals[0]["metric"]
         lower = smaller_is_better(metric)
-        means = {
-            arm: arms[experiment, arm]["metrics"][metric]["mean"]
-            for arm in (cell["arm"] or "" for cell in rivals)
-        }
+        means = {source: arms[source]["metrics"][metric]["mean"] for source in map(_source, rivals)}
         if len(means) < 2:
             continue
         first, second = sorted(means, key=means.__getitem__, reverse=not lower)[:2]
+        if first[0] != second[0]:
+            continue
         pairs = collect(
-            {"experiment": experiment, "arm": first, "against": second, "metric": metric,
+            {"experiment": first[0], "arm": first[1], "against": second[1], "metric": metric,
              "lower_is_better": lower},
             index, ours.records,
         )  # fmt: skip
@@ -189,14 +191,18 @@ def _mark_best(
         # One that lost more runs than its rival is not the better one.
         if ends and ends[0] > 0 and "reproduced" not in pairs.unsafe("superiority"):
             for cell in rivals:
-                cell["best"] = cell["arm"] == first
+                cell["best"] = _source(cell) == first
+
+
+def _source(cell: BenchmarkCell) -> Source:
+    return cell["experiment"] or "", cell["arm"] or ""
 
 
 def _rivals(table: BenchmarkTable, cells: TableCells) -> list[list[BenchmarkCell]]:
     """Group the cells of ours that compete.
 
     They stand in one column under one outer head of their rows (where methods are columns: in one
-    row), and are of one experiment, since arms of different ones are not paired.
+    row).
     """
     competing = {(cell.row, cell.column) for cell in cells.cells if cell.competes}
     groups: dict[tuple[object, ...], list[BenchmarkCell]] = {}
@@ -207,6 +213,6 @@ def _rivals(table: BenchmarkTable, cells: TableCells) -> list[list[BenchmarkCell
             place, heads = cell["column"], table["rows"][cell["row"]]["heads"]
         else:
             place, heads = cell["row"], table["columns"][cell["column"]]["heads"]
-        key = (place, tuple(heads[:-1]), cell["experiment"], cell["metric"])
+        key = (place, tuple(heads[:-1]), cell["metric"])
         groups.setdefault(key, []).append(cell)
     return list(groups.values())
