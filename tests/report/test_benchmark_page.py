@@ -64,6 +64,24 @@ def test_a_page_without_tables_has_no_chapter(tmp_path: Path) -> None:
     assert 'id="tables"' not in text and ">Tables<" not in text and ".bench {" not in text
 
 
+def test_heads_wrap_in_their_cells(browser: Browser, tmp_path: Path) -> None:
+    names = ["Digits (8x8), 200 labels", "a head of many words " * 3]
+    columns = [views.line("Ours, smoke tier", name, value="ours") for name in names]
+    cells = [[views.cell("1.0", 1.0)] * 2]
+    table = views.view("P, Table 1", columns, [views.line("Row")], cells)
+    browser.open(views.page(tmp_path, [table]))
+    out = browser.run("""
+    return [...document.querySelectorAll('.grid thead th[scope=col]')].filter((th) => {
+      const range = document.createRange();
+      range.selectNodeContents(th);
+      const [text, cell] = [range, th].map((e) => e.getBoundingClientRect());
+      const cut = [...th.querySelectorAll('bdi')].some((e) => e.scrollWidth > e.clientWidth + 1
+        && getComputedStyle(e).overflow !== 'visible');
+      return cut || text.left < cell.left || text.right > cell.right;
+    }).map((th) => th.textContent)""")
+    assert out == []
+
+
 def test_heads_and_the_first_column_stay(browser: Browser, page: Path) -> None:
     browser.open(page, (1280, 620))
     places = """
