@@ -287,6 +287,16 @@ def test_columns_without_ours_have_their_reasons_once() -> None:
     ]
 
 
+def test_runs_that_diverged_have_a_note() -> None:
+    own = part("cfl")
+    [arm] = [a for a in own["experiments"][0]["arms"] if a["id"] == "mean"]
+    arm.update(n=3, diverged=[{"seed": 3, "step": 7}, {"seed": 4, "step": 9}])
+    [table, _] = views(own)
+    ours = column(table, "CIFAR-10 > ours")
+    assert f"{ours[1]['note']}: 2 of 5 runs diverged, not in the mean." in table["notes"]
+    assert ours[0]["note"] == ""
+
+
 def test_lines_of_others_among_the_data_are_named() -> None:
     own = part("clr")
     own["tables"][0]["rows"][1]["by"] = "a user of the code"

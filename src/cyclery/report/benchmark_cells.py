@@ -183,13 +183,16 @@ def _text(value: float, digits: int, sign: bool = False) -> str:
     return number(value, digits, sign) if abs(value) < _MOST else compact(value)
 
 
-def ours_entry(ours: Ours) -> Entry:
-    """Return the cell of a figure of ours."""
+def ours_entry(ours: Ours, notes: Notes) -> Entry:
+    """Return the cell of a figure of ours; runs that are not in its mean have a note."""
     arm, figure = ours.arm, of_ours(ours)
     units = f" in {figure.units} independent units" if figure.units else ""
     n = f"n = {figure.n}{units}, {ours.tier} tier"
     words = (n, arm["label"], arm["data"], arm["network"])
-    return shown(figure, "; ".join(filter(None, words)), bold=ours.cell["best"])
+    lost, key = len(arm["diverged"]), ""
+    if lost:
+        key = notes.key(f"{lost} of {lost + arm['n']} runs diverged, not in the mean.")
+    return shown(figure, "; ".join(filter(None, words)), key, bold=ours.cell["best"])
 
 
 def printed_entry(

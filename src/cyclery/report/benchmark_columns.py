@@ -109,7 +109,7 @@ class _Maker:
                     continue
                 name = f", {tier} tier" if len(self.near) > 1 else ""
                 entries = [
-                    ours_entry(same[i]) if i in same else self._empty(tier, i, [j])
+                    ours_entry(same[i], self.notes) if i in same else self._empty(tier, i, [j])
                     for i in self.rows
                 ]
                 yield Strip([*heads, f"ours{name}"], "ours", tier, None, entries)
@@ -128,7 +128,7 @@ class _Maker:
             labels.append([group.words, *inner])
         for group, label in zip(found, self._told_apart(found, labels), strict=True):
             entries = [
-                ours_entry(group.ours[i]) if i in group.ours
+                ours_entry(group.ours[i], self.notes) if i in group.ours
                 else self._empty(tier, i, group.columns)
                 for i in self.rows
             ]  # fmt: skip
