@@ -72,14 +72,16 @@ def _view(table: Joined, slug: str, name: str, command: str) -> BenchmarkView:
 
 def _sheet(table: Joined, found: list[Strip], kept: list[int]) -> Rows:
     """Return every figure as a row of CSV."""
-    out: Rows = [["row", "column", "whose", "tier", "mean", "sd", "low95", "high95", "n", "source"]]
+    figures = ["mean", "sd", "low95", "high95", "n", "source"]
+    out: Rows = [["row", "column", "whose", "by", "tier", *figures]]
     for place, i in enumerate(kept):
         for strip in found:
             figure = strip.entries[place].figure
             if figure:
                 at = [", ".join(filter(None, h)) for h in (table.rows[i]["heads"], strip.heads)]
+                by = strip.by or table.rows[i]["by"] if strip.value == "printed" else None
                 out.append([
-                    *(at[::-1] if table.turned else at), strip.value, strip.tier, figure.mean,
+                    *(at[::-1] if table.turned else at), strip.value, by, strip.tier, figure.mean,
                     figure.sd, figure.low, figure.high, figure.n, figure.source,
                 ])  # fmt: skip
     return out
