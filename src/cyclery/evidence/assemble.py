@@ -149,6 +149,7 @@ def _experiment(plan: Plan, paper: str, name: str, part: str, runs: Runs) -> Exp
             arm = replace(arm, settings={**arm.settings, "schedules": taken})
         shown.append(arm)
         spec = declared.arms[arm_name]
+        dataset = plan.project.datasets[arm.settings["dataset"]["name"]]
         arms.append(
             {
                 "id": arm_name,
@@ -156,11 +157,11 @@ def _experiment(plan: Plan, paper: str, name: str, part: str, runs: Runs) -> Exp
                 "role": spec.role,
                 "own_definition": spec.own_definition,
                 "method": str(arm.settings["method"]["name"]),
-                "data": data(arm, plan.project.datasets[arm.settings["dataset"]["name"]]),
+                "data": data(arm, dataset.title, dataset.classes),
                 "network": network(arm),
                 "runs": {seed: own[-1].key(seed) for seed in range(plan.project.seeds)},
                 "share": arm.share,
-                "classes": plan.project.datasets[arm.settings["dataset"]["name"]].classes,
+                "classes": dataset.classes,
                 "tuned": tuned,
                 "schedules": _schedules(arm, runs.get(own[-1].key(0))),
             }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from cyclery.data.dataset import Dataset
 from cyclery.plan.model import ArmPlan
 from cyclery.records.record import ArmSettings, Component, SplitChoice, Values
 
@@ -51,15 +50,15 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
     return texts
 
 
-def data(arm: ArmPlan, dataset: Dataset) -> str:
+def data(arm: ArmPlan, title: str, classes: int) -> str:
     """Return the dataset and the labels that an arm learns from: ``CIFAR-10, 40 labels``."""
     split = arm.settings["split"]
     labels = f"{split['labels']:,} labels" if split["labels"] else "all labels"
     if split["per_class"] and split["imbalance"]:
         labels = f"up to {split['per_class']:,} labels a class"
     elif split["per_class"]:
-        labels = f"{split['per_class'] * dataset.classes:,} labels"
-    return ", ".join(filter(None, (dataset.title, labels, _imbalance(split["imbalance"]))))
+        labels = f"{split['per_class'] * classes:,} labels"
+    return ", ".join(filter(None, (title, labels, _imbalance(split["imbalance"]))))
 
 
 def _imbalance(values: Values | None) -> str:
