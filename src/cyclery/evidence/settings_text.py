@@ -51,10 +51,7 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
 
 
 def data(arm: ArmPlan, title: str, classes: int) -> str:
-    """Return the dataset and the labels that an arm learns from: ``CIFAR-10, 40 labels``.
-
-    Title and number of classes are those of its dataset.
-    """
+    """Return the dataset and the labels that an arm learns from: ``CIFAR-10, 40 labels``."""
     split = arm.settings["split"]
     labels = f"{split['labels']:,} labels" if split["labels"] else "all labels"
     if split["per_class"] and split["imbalance"]:

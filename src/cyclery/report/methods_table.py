@@ -97,8 +97,11 @@ class Chosen:
     def rows(self) -> list[RowKey]:
         """Return the rows by paper, papers and rows in the order of the columns that they fill."""
         found = dict.fromkeys(key for rows in self.splits.values() for key in rows)
-        papers = list(dict.fromkeys(key.place for key in found))
-        return sorted(found, key=lambda key: papers.index(key.place))
+        first: dict[int, int] = {}
+        for column, rows in enumerate(self.splits.values()):
+            for key in rows:
+                first.setdefault(key.place, column)
+        return sorted(found, key=lambda key: (first[key.place], key.place))
 
 
 def table(named: list[tuple[str, list[Evidence]]], slugs: Slugs, command: str) -> (
