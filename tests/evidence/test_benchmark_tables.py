@@ -99,6 +99,10 @@ def test_what_is_empty_has_its_reason(project: Path) -> None:
     assert cells[3, 0]["empty"] == "not among our methods"
     assert cells[2, 0]["empty"] == "figures of others"
     assert cells[1, 1]["empty"] == "no arm of ours"
+    table = copy.deepcopy(TABLE)
+    table["rows"][0]["by"] = "Others"
+    cells = by_place(gathered(project, {"t": table}, not_run={"slow": "too slow"})["tables"][0])
+    assert cells[0, 0]["empty"] == "too slow", "ours may stand beside figures of others"
     cells = by_place(gathered(project, {"t": TABLE}, not_run={"slow": "too slow"})["tables"][0])
     assert cells[0, 0]["empty"] == "too slow" and cells[0, 0]["experiment"] is None
 

@@ -100,11 +100,21 @@ def test_differences_keep_their_sign() -> None:
     assert "retain-explicit-plus" in shown
 
 
+def test_ours_beside_figures_of_others_are_upright() -> None:
+    table = views()["cfl-table-1"]
+    table["rows"][0]["by"] = "others"
+    [line] = [each for each in source(table).splitlines() if each.startswith("\\textit{")]
+    printed, ours = line.split(" & ")[1:3]
+    assert printed.startswith("\\itshape") and "itshape" not in ours
+
+
 def test_heads_span_their_columns_and_groups_stand_above_their_rows() -> None:
     shown = source(views()["gct-table-2"])
     assert "\\multicolumn{9}{c}{Printed}" in shown and "\\cmidrule(lr){3-11}" in shown
     assert shown.count("\\multicolumn{3}{c}{CIFAR-10}") == 1
-    assert "\\multicolumn{11}{@{}l@{}}{FixMatch} \\\\\n\\quad RA & \\bfseries 3.97 +- 0.45 &" in shown
+    assert (
+        "\\multicolumn{11}{@{}l@{}}{FixMatch} \\\\\n\\quad RA & \\bfseries 3.97 +- 0.45 &" in shown
+    )
     assert "\\textit{FixMatch (RA)} & {} & \\itshape 3.50 +- 0.37 &" in shown
 
 

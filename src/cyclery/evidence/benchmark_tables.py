@@ -118,7 +118,7 @@ class _Tables:
         if source is None:
             if running:
                 return f"{'/'.join(running)} is not in this part"
-            if cell.by:
+            if cell.by and not cell.sources:
                 return "figures of others"
             if cell.empty or not cell.sources:
                 return cell.empty or "no arm of ours"

@@ -194,7 +194,7 @@ class _Maker:
         if fill:
             time = duration(sum(fill["seconds"].values()))
             cost = f"; about {time} at the {fill['tier']} tier"
-        if reason == _OTHERS or self.table.rows[i]["by"]:
+        if reason == _OTHERS or (self.table.rows[i]["by"] and not fill):
             return Entry(cell(title=reason))
         note = f"{reason[:1].upper()}{reason[1:].rstrip('.')}."
         return Entry(cell("\u2013", f"{reason}{cost}", self.notes.key(note)))

@@ -113,7 +113,10 @@ class _Column:
     def __init__(self, table: BenchmarkView, place: int) -> None:
         self.line: GridLine = table["columns"][place]
         self.cells = [row[place] for row in table["cells"]]
-        self.bys = [bool(row["by"] or self.line["by"]) for row in table["rows"]]
+        self.bys = [
+            bool(row["by"] or self.line["by"]) and "printed" in (row["value"], self.line["value"])
+            for row in table["rows"]
+        ]
         numbers = [cell for cell in self.cells if _NUMBER.fullmatch(cell["text"])]
         self.ends = self.line["value"] == "difference" and any(c["interval"] for c in numbers)
         self.spec, size = ("r", 0.0) if self.ends else _number_column(numbers)
