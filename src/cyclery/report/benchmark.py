@@ -122,8 +122,10 @@ def _below(
     """Return the notes that belong to no single cell."""
     out = []
     if any(entry.cell["bold"] for entry in entries):
-        out.append("Bold: the best of ours, by more than the 95 % interval of the paired "
-                   "difference to the next.")  # fmt: skip
+        out.append(
+            "Bold: the best of ours, by more than the 95 % interval of the paired difference to "
+            "the next; lines that do not compete, as a teacher's, apart."
+        )
     means = ["of ours the standard deviation over seeds"] if "ours" in values else []
     if any(one.arm["units"] for tier in table.tiers() for one in table.ours[tier].values()):
         means = ["of ours the standard deviation over seeds, those that share a parent once"]
