@@ -233,6 +233,7 @@ def test_cells_of_another_tier_are_matched_by_their_heads() -> None:
     [table] = views(own, other)
     assert heads(table) == heads(straight)
     assert not any("77 labels" in row["column"] for row in rows_of(table))
+    assert "other lines: CIFAR-10, 77 labels;" in " ".join(table["notes"])
 
 
 def test_evidence_of_other_papers_or_of_the_same_tier_adds_nothing() -> None:
@@ -257,7 +258,6 @@ def test_an_empty_cell_has_its_reason_and_its_cost() -> None:
     assert f"{ours[0]['note']}: No arm of ours." in table["notes"]
     assert f"{ours[3]['note']}: Needs CTAugment." in table["notes"]
     assert ours[3]["title"] == "needs CTAugment; about 60\u00a0s at the paper tier"
-    # In a line of others there is nothing to fill.
     assert (ours[4]["text"], ours[4]["title"]) == ("", "no arm of ours")
     assert table["rows"][4]["by"] == "TorchSSL"
     assert "Left out, without any figure: Nothing of anyone." in table["notes"]

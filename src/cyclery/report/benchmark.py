@@ -146,6 +146,11 @@ def _below(
         said = "; ".join(f"{', '.join(names)} by {who}" for who, names in by.items())
         out.append(f"In italics, reproduced by others than the paper's authors: {said}.")
     out += _lacking(table, keyed)
+    for tier, lines in table.strange.items():
+        out.append(
+            f"Left out of the {tier} tier, whose evidence was made with other lines: {few(lines)}; "
+            "make it again."
+        )
     left = [", ".join(r["heads"]) for i, r in enumerate(table.rows) if i not in rows]
     if left:
         out.append(f"Left out, without any figure: {few(left)}.")

@@ -188,7 +188,8 @@ class _Maker:
         else:
             said = self.table.empty[tier]
             reasons = [said[place] for place in at if said.get(place)]
-            reason = reasons[0] if reasons else "no arm of ours"
+            other = "its evidence has other lines" if tier in self.table.strange else ""
+            reason = reasons[0] if reasons else other or "no arm of ours"
         fill = next((f for place in at if (f := self.table.fill.get(place))), None)
         cost = ""
         if fill:

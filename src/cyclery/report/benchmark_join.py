@@ -63,6 +63,8 @@ class Joined:
     fill: dict[Place, FillCost] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
     """Tiers to the sense in which they have the paper's setting."""
+    strange: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Tiers to lines with ours that this declaration does not have, as of an older one."""
     parts: list[Evidence] = field(default_factory=list)
     """Those that have a figure of ours here."""
 
@@ -86,6 +88,9 @@ class Joined:
             row, column = at if table["methods"] == "rows" else at[::-1]
             place = (to_row.get(row, -1), to_column.get(column, -1))
             if min(place) < 0:
+                if not cell["empty"]:
+                    line = columns[column] if place[1] < 0 else rows[row]
+                    self.strange.setdefault(tier, {})[", ".join(line["heads"])] = None
                 continue
             if cell["printed"] is not None:
                 self.printed.setdefault(place, Printed(cell, part["printed"][cell["printed"]]))
