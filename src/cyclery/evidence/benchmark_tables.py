@@ -16,7 +16,7 @@ from cyclery.evidence.stats import paired_tests
 from cyclery.evidence.stats.pairing import collect
 from cyclery.plan.cost import TIERS, arm_seconds
 from cyclery.plan.graph import Plan
-from cyclery.plan.table_cells import TableCell, TableCells, resolve
+from cyclery.plan.table_cells import Leaf, TableCell, TableCells, resolve
 from cyclery.records.evidence import (
     Arm,
     BenchmarkCell,
@@ -24,6 +24,7 @@ from cyclery.records.evidence import (
     Experiment,
     FillCost,
     PrintedFigure,
+    TableLine,
 )
 from cyclery.records.metrics import smaller_is_better
 
@@ -76,17 +77,13 @@ class _Tables:
 
     def table(self, name: str, declared: Declared, cells: TableCells) -> BenchmarkTable:
         made = [cell for each in cells.cells if (cell := self._cell(each))]
-        by = {cell.row: cell.by for cell in cells.cells} if declared.methods == "rows" else {}
-        across = {} if by else {cell.column: cell.by for cell in cells.cells}
         return {
             "id": name, "title": declared.title, "caption": declared.caption,
             "methods": declared.methods, "spread": declared.spread,
             "same": {t: s for cell in cells.cells for t, s in cell.same.items()},
             "note": declared.note,
-            "rows": [{"heads": list(leaf.heads), "by": by.get(place)}
-                     for place, leaf in enumerate(cells.rows)],
-            "columns": [{"heads": list(leaf.heads), "by": across.get(place)}
-                        for place, leaf in enumerate(cells.columns)],
+            "rows": [_line(leaf) for leaf in cells.rows],
+            "columns": [_line(leaf) for leaf in cells.columns],
             "cells": made,
         }  # fmt: skip
 
@@ -158,6 +155,10 @@ class _Tables:
                     return None
                 self._seconds[key] = found
         return self._seconds[key]
+
+
+def _line(leaf: Leaf) -> TableLine:
+    return {"heads": list(leaf.heads), "by": leaf.said.get("by")}
 
 
 def _mark_best(
