@@ -93,7 +93,9 @@ def test_heads_span_their_columns_and_groups_stand_above_their_rows() -> None:
     shown = source(views()["gct-table-2"])
     assert "\\multicolumn{9}{c}{Printed}" in shown and "\\cmidrule(lr){3-11}" in shown
     assert shown.count("\\multicolumn{3}{c}{CIFAR-10}") == 1
-    assert "\\multicolumn{11}{@{}l@{}}{FixMatch} \\\\\n\\quad RA & \\bfseries 3.97 +- 0.45 &" in shown
+    assert (
+        "\\multicolumn{11}{@{}l@{}}{FixMatch} \\\\\n\\quad RA & \\bfseries 3.97 +- 0.45 &" in shown
+    )
     assert "\\textit{FixMatch (RA)} & {} & \\itshape 3.50 +- 0.37 &" in shown
 
 

@@ -53,6 +53,13 @@ def same_data(plan: Plan) -> Iterator[str]:
                     )
 
 
+def shown(plan: Plan) -> Iterator[tuple[str, int, int]]:
+    """Yield papers with how many of their printed figures a table shows, and how many there are."""
+    for name, paper, printed in _papers(plan):
+        cells = (cell for _, table in _tables(paper, printed) for cell in table.cells)
+        yield name, len({cell.printed for cell in cells} - {None}), len(printed)
+
+
 def _papers(plan: Plan) -> Iterator[tuple[str, Paper, list[PrintedFigure]]]:
     for name, paper in plan.project.papers.items():
         if paper.tables:
