@@ -97,7 +97,7 @@ class _Tables:
         return {
             "row": cell.row, "column": cell.column, "metric": cell.metric, "shows": cell.shows,
             "lower_is_better": lower, "experiment": experiment, "arm": arm,
-            "same": bool(source) and cell.printed is not None and self.plan.tier in cell.same,
+            "same": bool(source) and self.plan.tier in cell.same,
             "best": False, "empty": self._reason(cell, source), "fill": fill,
             "printed": cell.printed,
         }  # fmt: skip
