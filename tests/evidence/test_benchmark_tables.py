@@ -255,3 +255,14 @@ def test_a_part_shows_the_tables_that_it_has_arms_of(project: Path) -> None:
     assert cells[1, 0]["empty"] == "main/plain is not in this part"
     assert (cells[1, 0]["experiment"], cells[1, 0]["same"]) == (None, False)
     assert (cells[1, 1]["experiment"], cells[1, 1]["empty"]) == ("twin", "")
+
+
+def test_lines_of_others_are_marked_on_either_axis(project: Path) -> None:
+    turned = {
+        **TABLE, "methods": "columns", "columns": TABLE["rows"][:2],
+        "printed": {"table": "Table 1", "dataset": "{row}", "method": "{column}"},
+        "rows": ["Digits (8x8)",
+                 {"head": "Digits (8x8)", "by": "Others", "printed": {"table": "reproduction"}}],
+    }  # fmt: skip
+    [table] = gathered(project, {"t": turned})["tables"]
+    assert [row["by"] for row in table["rows"]] == [None, "Others"]

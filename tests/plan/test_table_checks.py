@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from factories.project import PAPER, TIER, refused, write
 
+from cyclery.cli.main import main
 from cyclery.config.load import load
 from cyclery.plan.project_checks import check
 from cyclery.plan.snakemake_api import Graph
@@ -95,3 +96,11 @@ def test_evidence_of_other_tiers_counts_where_it_is_on_disk(tmp_path: Path) -> N
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("{}")
     assert Graph.load(tmp_path, {}).other_evidence() == ["results/desk/evidence/one.json"]
+
+
+def test_check_counts_printed_figures_that_no_table_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project(tmp_path, row("Digits (8x8)") + row("Digits (8x8)", "Slow") + row("Other"))
+    assert main(["--root", str(tmp_path), "check"]) == 0
+    assert "one: 1 of 3 printed figures stand in a table" in capsys.readouterr().out

@@ -37,6 +37,7 @@ def check(options: argparse.Namespace) -> None:
     """Check all components' files, every paper at every tier, and with ``--method`` real steps."""
     from cyclery.authoring.component_files import check_files
     from cyclery.config.load import load, overrides, tier_names
+    from cyclery.plan import table_checks
     from cyclery.plan.project_checks import check
 
     # Those that no arm asks for, too: a file that its author is at work on.
@@ -52,3 +53,7 @@ def check(options: argparse.Namespace) -> None:
         papers = plan.project.papers
         arms = sum(len(plan.part_arms(paper)) for paper in papers)
         print(f"tier {plan.tier}: {len(papers)} papers, {arms} arms, all keys are good")
+    for paper, shown, known in table_checks.shown(first):
+        # A mistyped name of a printed row is no error, for papers leave cells empty.
+        if shown < known:
+            print(f"{paper}: {shown} of {known} printed figures stand in a table")

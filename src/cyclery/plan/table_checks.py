@@ -55,6 +55,13 @@ def runs(plan: Plan, paper: str, source: tuple[str, str]) -> bool:
     return experiment in plan.experiments(paper) and arm in plan.arm_names(paper, experiment)
 
 
+def shown(plan: Plan) -> Iterator[tuple[str, int, int]]:
+    """Yield papers with how many of their printed figures a table shows, and how many there are."""
+    for name, paper, printed in _papers(plan):
+        cells = (cell for _, table in _tables(paper, printed) for cell in table.cells)
+        yield name, len({cell.printed for cell in cells} - {None}), len(printed)
+
+
 def _papers(plan: Plan) -> Iterator[tuple[str, Paper, list[PrintedFigure]]]:
     for name, paper in plan.project.papers.items():
         if paper.tables:

@@ -259,7 +259,7 @@ class BenchmarkCell(TypedDict):
     """Null where none of ours runs at this tier."""
     arm: str | None
     same: bool
-    """Whether ours have the paper's data and setting, so that the two may be subtracted."""
+    """Whether ours have the paper's data and setting, so that what is printed may be subtracted."""
     best: bool
     """Whether ours is the best of those it competes with, by more than the 95 % interval of the
     paired difference to the next."""
