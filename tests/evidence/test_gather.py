@@ -258,9 +258,12 @@ def test_printed_figures(tmp_path: Path) -> None:
     assert read_printed(path) == []
     path.write_text(PRINTED + 'accuracy,92.5,,5\n"error, in %",,0.1,\n')
     assert read_printed(path) == [
-        {"metric": "accuracy", "value": 92.5, "std": None, "runs": 5.0},
-        {"metric": "error, in %", "value": None, "std": 0.1, "runs": None},
+        {"metric": "accuracy", "value": 92.5, "decimals": 1, "std": None, "runs": 5.0},
+        {"metric": "error, in %", "value": None, "decimals": 1, "std": 0.1, "runs": None},
     ]
+    # A zero at the end is part of what is printed; a header of this name is not ours.
+    path.write_text("metric,value,std,decimals\na,72.50,1.2,9\nb,9.1e-3,,9\nc,7,,9\n")
+    assert [one["decimals"] for one in read_printed(path)] == [2, 0, 0]
 
 
 @pytest.mark.parametrize(

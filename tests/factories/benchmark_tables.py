@@ -16,7 +16,7 @@ def printed_of(paper: str) -> list[Json]:
         {"table": "Table 1", "dataset": "CIFAR-10", "labels": "50000",
          "architecture": "Caffe full CNN" if paper == "clr" else None, "method": method,
          "metric": "top-1 test accuracy", "value": value if paper == "clr" else None,
-         "std": None, "runs": None, "source": f"arXiv {paper} full text",
+         "decimals": 1, "std": None, "runs": None, "source": f"arXiv {paper} full text",
          "confidence": "read" if paper == "clr" else "memory"}
         for method, value in rows
     ]  # fmt: skip
@@ -51,10 +51,11 @@ class Maker:
 
     def prints(self, value: float | None, std: float | None = None, **more: Any) -> int:
         """Add a printed figure and return its place."""
+        places = max(len(str(x or "").partition(".")[2]) for x in (value, std))
         self.printed.append({
             "table": self.table["title"], "dataset": "CIFAR-10", "labels": "40",
             "architecture": "WRN-28-2", "method": "m", "metric": "error_percent", "value": value,
-            "std": std, "runs": 5.0 if std else None, "source": "the full text",
+            "decimals": places, "std": std, "runs": 5.0 if std else None, "source": "the full text",
             "confidence": "read", **more,
         })  # fmt: skip
         return len(self.printed) - 1

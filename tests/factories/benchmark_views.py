@@ -62,7 +62,8 @@ def view(
     data += [[", ".join(one["heads"]), *(c["number"] for c in found)]
              for one, found in zip(rows, cells, strict=True)]  # fmt: skip
     made: dict[str, Any] = {
-        "slug": slug, "title": title, "caption": "Test accuracy in per cent.", "lines": [],
+        "slug": slug, "paper": title.partition(", ")[0], "title": title.partition(", ")[2],
+        "caption": "Test accuracy in per cent.", "lines": [],
         "columns": columns, "rows": rows, "cells": cells,
         "values": [v for v in HEADS if v in values], "notes": [],
         "command": "make reproduce PAPER=fixmatch", "file": download.link(slug, data),

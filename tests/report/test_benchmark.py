@@ -131,21 +131,14 @@ def test_welch_interval_is_that_of_the_samples() -> None:
     assert lacking.interval == "" and lacking.mean == pytest.approx(ours.mean() - 5)
 
 
-def test_zeros_that_storing_lost_are_put_back_where_nearly_all_have_them() -> None:
-    plain = {"metric": "m", "source": "s", "table": "T", "std": None, "runs": None}
-    given: list[Any] = [{**plain, "value": value} for value in (72.12, 71.33, 70.01, 72.5)]
+def test_printed_figures_have_the_decimals_that_they_are_printed_with() -> None:
+    figure: Any = {"metric": "m", "source": "s", "value": 72.5, "decimals": 2, "std": 0.3,
+                   "runs": None}  # fmt: skip
     cell: Any = {"shows": "percent"}
-    printed = [benchmark_join.Printed(cell, one) for one in given]
-    habit = benchmark_cells.usual(printed)
-    shown = [benchmark_cells.of_printed(one, True, habit) for one in printed]
-    assert [one.digits for one in shown if one] == [2, 2, 2, 2]
-    for few in (
-        printed[1:],
-        [*printed, *[benchmark_join.Printed(cell, given[3] | {"value": 70.5})]],
-    ):
-        habit = benchmark_cells.usual(few)
-        found = benchmark_cells.of_printed(printed[-1], True, habit)
-        assert found is not None and found.digits == 1
+    found = benchmark_cells.of_printed(benchmark_join.Printed(cell, figure), True)
+    assert found is not None and found.digits == 2
+    made = benchmark_cells.shown(found, "").cell
+    assert (made["text"], made["spread"]) == ("72.50", "0.30")
 
 
 def test_columns_with_the_same_runs_are_one_under_a_head_of_their_own() -> None:

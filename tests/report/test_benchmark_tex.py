@@ -74,7 +74,7 @@ def test_snapshot(slug: str) -> None:
 def test_a_file_begins_with_what_snakemake_lists_it_by(tmp_path: Path) -> None:
     table, file = views()["cfl-table-1"], tmp_path / "t.tex"
     shown = "50 % of_it: {a} \\x"
-    table.update(title="CFL, Ablation: Cutout, right", caption="50 %\nof_it:\u2028{a} \\x")
+    table.update(title="Ablation: Cutout, right", caption="50 %\nof_it:\u2028{a} \\x")
     file.write_text(source(table), "utf-8")
     wanted = {"paper": "CFL", "table": "Ablation: Cutout, right", "shows": shown}
     assert table_labels(file) == wanted

@@ -44,11 +44,9 @@ def prefer_this_python() -> None:
 
 def table_labels(file: Path) -> dict[str, str]:
     """Return what Snakemake's report says of a benchmark table: its file begins with comments."""
-    title, shows = (
-        line.removeprefix("% ") for line in file.read_text(encoding="utf-8").split("\n", 2)[:2]
-    )
-    paper, _, table = title.partition(", ")
-    return {"paper": paper, "table": table or title, "shows": shows}
+    lines = file.read_text(encoding="utf-8").split("\n", 3)[:3]
+    paper, table, shows = (line.removeprefix("% ") for line in lines)
+    return {"paper": paper, "table": table, "shows": shows}
 
 
 class Graph:

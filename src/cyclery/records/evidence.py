@@ -207,6 +207,8 @@ class PrintedFigure(TypedDict):
     metric: str | None
     value: float | None
     """Null where it could not be read."""
+    decimals: int
+    """With which value and std are printed: 2 of 72.50."""
     std: float | None
     runs: float | None
     paper: NotRequired[str | None]

@@ -22,6 +22,8 @@ _FIGURES = {
     "std": (re.compile(_DECIMAL), "a number from 0"),
     "runs": (re.compile(r"[1-9][0-9]{0,8}"), "a whole number from 1"),
 }
+# Of a printed figure; more are no measurement.
+MOST_DECIMALS = 6
 REMEDY = "Delete the file and repeat the command: what the run store holds is not trained again."
 
 
@@ -87,7 +89,9 @@ def read_printed(path: Path) -> list[PrintedFigure]:
         if None in line or None in line.values():
             raise UserError(f"{path}, line {number}: has another number of cells than line 1.")
         row: dict[str, str | float | None] = {
-            key: text or None for key, text in line.items() if key in PrintedFigure.__annotations__
+            key: text or None
+            for key, text in line.items()
+            if key in PrintedFigure.__annotations__ and key != "decimals"
         }
         for key, (form, words) in _FIGURES.items():
             text = line.get(key) or None
@@ -96,5 +100,11 @@ def read_printed(path: Path) -> list[PrintedFigure]:
                     f"{path}, line {number}: {key} must be {words} or empty (found {text!r:.80})."
                 )
             row[key] = None if text is None else float(text)
-        rows.append(cast(PrintedFigure, row))
+        decimals = max(_decimals(line.get(key) or "") for key in ("value", "std"))
+        rows.append(cast(PrintedFigure, {**row, "decimals": decimals}))
     return rows
+
+
+def _decimals(text: str) -> int:
+    """Return the decimals that a figure is written with, of 9.1e-3 none."""
+    return 0 if "e" in text.lower() else min(len(text.partition(".")[2]), MOST_DECIMALS)

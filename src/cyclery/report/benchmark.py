@@ -60,7 +60,7 @@ def _view(table: Joined, slug: str, name: str, command: str) -> BenchmarkView:
         rows, columns = columns, rows
         entries = [list(column) for column in zip(*entries, strict=True)]
     return {
-        "slug": slug, "title": f"{name}, {table.table['title']}",
+        "slug": slug, "paper": name, "title": table.table["title"],
         "caption": table.table["caption"], "lines": _lines(table),
         "columns": columns, "rows": rows,
         "cells": [[entry.cell for entry in line] for line in entries],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import floor, log10, sqrt
 
@@ -10,13 +9,9 @@ from scipy import special
 
 from cyclery.records.evidence import PrintedFigure
 from cyclery.report.benchmark_join import Ours, Printed
-from cyclery.report.model import compact, letter, number
+from cyclery.report.model import letter, number, readable
 from cyclery.report.rounding import OTHER, decimals
 from cyclery.report.view_types import GridCell
-
-_NEARLY_ALL = 0.75
-_STORED = 6  # decimals of a printed figure, at most
-_MOST = 1e9  # larger figures are shown as powers of ten
 
 
 @dataclass(frozen=True)
@@ -99,52 +94,17 @@ def converted(printed: Printed) -> bool:
     return is_error != (shows == "error") if is_error or "accuracy" in said else False
 
 
-# Of a printed figure, whatever is printed alike.
-Kin = tuple[str | None, str | None, str | None]
-
-
-def kin(figure: PrintedFigure) -> Kin:
-    """Return the table, source and metric of a printed figure."""
-    return figure.get("table"), figure.get("source"), figure["metric"]
-
-
-def usual(printed: Iterable[Printed]) -> dict[Kin, int]:
-    """Return the decimals that nearly all figures of a kind have.
-
-    A stored number has lost a zero at its end; among many of two decimals, 72.5 was 72.50.
-    """
-    found: dict[Kin, list[int]] = {}
-    for one in printed:
-        if one.figure["value"] is not None:
-            found.setdefault(kin(one.figure), []).append(_decimals(one.figure["value"]))
-    most = {name: max(places) for name, places in found.items()}
-    return {
-        name: most[name] for name, places in found.items()
-        if len(places) > 3 and places.count(most[name]) >= _NEARLY_ALL * len(places)
-    }  # fmt: skip
-
-
-def of_printed(printed: Printed, spread: bool, habit: Mapping[Kin, int]) -> Figure | None:
-    """Return a printed figure with the digits that it is stored with; None where it is not read.
-
-    `habit` is what `usual` says: one zero is put back.
-    """
+def of_printed(printed: Printed, spread: bool) -> Figure | None:
+    """Return a printed figure with its own decimals; None where it is not read."""
     figure = printed.figure
-    value, sd = figure["value"], figure["std"] if spread else None
+    value, places = figure["value"], figure["decimals"]
     if value is None:
         return None
-    places = max(_decimals(value), _decimals(sd))
-    if habit.get(kin(figure)) == places + 1:
-        places += 1
     runs = int(figure["runs"]) if figure["runs"] is not None else None
     mean = round(100 - value, places) if converted(printed) else value
-    return Figure(mean, places, sd, n=runs, source=figure.get("source") or "")
-
-
-def _decimals(value: float | None) -> int:
-    """Return the decimals of a figure as it is stored."""
-    text = "" if value is None else str(value)
-    return 0 if "e" in text else min(len(text.partition(".")[2]), _STORED)
+    recalled = "from memory" if figure.get("confidence") == "memory" else None
+    source = ", ".join(filter(None, (figure.get("source"), recalled)))
+    return Figure(mean, places, figure["std"] if spread else None, n=runs, source=source)
 
 
 def difference(ours: Figure, printed: Figure) -> Figure:
@@ -173,14 +133,10 @@ def shown(
     figure: Figure, title: str, note: str = "", sign: bool = False, bold: bool = False
 ) -> Entry:
     """Return the cell of a figure."""
-    made = cell(_text(figure.mean, figure.digits, sign), title, note)
-    made["spread"] = "" if figure.sd is None else _text(figure.sd, figure.digits)
+    made = cell(readable(figure.mean, figure.digits, sign), title, note)
+    made["spread"] = "" if figure.sd is None else readable(figure.sd, figure.digits)
     made["interval"], made["bold"], made["number"] = figure.interval, bold, figure.mean
     return Entry(made, figure)
-
-
-def _text(value: float, digits: int, sign: bool = False) -> str:
-    return number(value, digits, sign) if abs(value) < _MOST else compact(value)
 
 
 def ours_entry(ours: Ours, notes: Notes) -> Entry:

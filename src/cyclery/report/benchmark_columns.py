@@ -20,7 +20,6 @@ from cyclery.report.benchmark_cells import (
     ours_entry,
     printed_entry,
     shown,
-    usual,
 )
 from cyclery.report.benchmark_join import Joined, Ours
 from cyclery.report.model import duration
@@ -85,8 +84,8 @@ class _Maker:
 
     def __init__(self, table: Joined, notes: Notes, sources: dict[str, int]) -> None:
         self.table, self.notes, self.sources = table, notes, sources
-        spread, habit = table.table["spread"] == "sd", usual(table.printed.values())
-        self.printed = {at: of_printed(one, spread, habit) for at, one in table.printed.items()}
+        spread = table.table["spread"] == "sd"
+        self.printed = {at: of_printed(one, spread) for at, one in table.printed.items()}
         self.tiers = table.tiers()
         self.near = [t for t in self.tiers if any(o.same for o in table.ours[t].values())]
         self.rows = table.full_rows()

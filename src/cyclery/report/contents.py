@@ -18,6 +18,7 @@ from cyclery.report.model import (
     letter,
     metric_name,
     number,
+    readable,
 )
 from cyclery.report.model import (
     trials as trials_of,
@@ -293,8 +294,9 @@ def printed(slug: str, paper: PaperView, rest: bool = False) -> Table | None:
     for item, titles in shown:
         value = "printed value not read"
         if item["value"] is not None:
-            value = _plain(item["value"])
-            value += f" ± {_plain(item['std'])}" if item["std"] is not None else ""
+            value = readable(item["value"], item["decimals"])
+            if item["std"] is not None:
+                value += f" ± {readable(item['std'], item['decimals'])}"
             if item["runs"] is not None:
                 value += f" ({item['runs']:g} run{'' if item['runs'] == 1 else 's'})"
         data = ", ".join(text for text in (item.get("dataset"), item.get("labels")) if text)
@@ -310,11 +312,6 @@ def printed(slug: str, paper: PaperView, rest: bool = False) -> Table | None:
     ]
     return Table(slug, f"{paper['name']}: what the paper prints", columns, rows, notes,
                  command=paper["command"]).trimmed() if rows else None  # fmt: skip
-
-
-def _plain(value: float) -> str:
-    """Return a printed figure as it was stored, with a true minus."""
-    return str(value).replace("-", "\u2212")
 
 
 _READINGS = {"minimum_10": "minimum / 10"}

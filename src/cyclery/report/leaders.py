@@ -10,7 +10,7 @@ import numpy as np
 
 from cyclery.records.evidence import Arm, Evidence, Metric
 from cyclery.report.chart import INK, Chart, Page, colour, log_ticks, span
-from cyclery.report.model import BEFORE, Slugs, amount, before, compact, seed_list, trials
+from cyclery.report.model import BEFORE, Slugs, amount, before, compact, cut, seed_list, trials
 from cyclery.report.tables import Cell, Column, Estimate, Table
 
 VARIES = "differs by arm"
@@ -102,11 +102,6 @@ def frontier(group: Group) -> list[int]:
     return out
 
 
-def _cut(text: str, limit: int) -> str:
-    """Return a text short enough for a row of many: a row cannot break across pages."""
-    return text if len(text) <= limit else text[: limit - 1] + "\u2026"
-
-
 def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
     """Return the ranked table of a group."""
     front = set(frontier(group))
@@ -116,9 +111,9 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
         network = "" if entry.network == VARIES else entry.network.split(" (")[0]
         time = compact(float(f"{arm['seconds']:.3g}")) if arm["seconds"] else None
         rows.append([
-            f"{place + 1}{' ‡' if place in front else ''}", _cut(arm["label"], 160),
-            _cut(entry.paper, 60), _cut("; ".join(dict.fromkeys(entry.experiments)), 160),
-            _cut(network, 60), _cut(arm["role"], 60), arm["n"], _estimate(entry), time,
+            f"{place + 1}{' ‡' if place in front else ''}", cut(arm["label"], 160),
+            cut(entry.paper, 60), cut("; ".join(dict.fromkeys(entry.experiments)), 160),
+            cut(network, 60), cut(arm["role"], 60), arm["n"], _estimate(entry), time,
             amount(arm["views"]) if arm["views"] else None, before(arm),
         ])  # fmt: skip
     columns = [

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from cyclery.records.evidence import Arm, Evidence, Metric
 from cyclery.report import download
-from cyclery.report.model import Slugs, amount, number, seed_list, trials
+from cyclery.report.benchmark_cells import cell
+from cyclery.report.model import Slugs, amount, cut, number, seed_list, trials
 from cyclery.report.rounding import decimals
 from cyclery.report.view_types import BenchmarkView, GridCell, GridLine
 from cyclery.report.words import plural
@@ -120,7 +121,8 @@ def table(named: list[tuple[str, list[Evidence]]], slugs: Slugs, command: str) -
     keys = _keys(entries)
     return {
         "slug": slug,
-        "title": "All papers, methods on the same data",
+        "paper": "All papers",
+        "title": "Methods on the same data",
         "caption": "Test accuracy and training time of every method and baseline, by data split, "
         "network and number of training images",
         "lines": [
@@ -221,7 +223,7 @@ def _heads(rows: list[RowKey], papers: dict[int, str]) -> Iterator[list[str]]:
     for key in rows:
         alike = count[key.place, key.label] > 1
         label = f"{key.label} ({key.method})" if alike else key.label
-        yield [_cut(papers[key.place], SHORT), _cut(label, LONG)]
+        yield [cut(papers[key.place], SHORT), cut(label, LONG)]
 
 
 def _line(heads: list[str], tier: str = "") -> GridLine:
@@ -229,8 +231,8 @@ def _line(heads: list[str], tier: str = "") -> GridLine:
 
 
 def _columns(split: Split) -> Iterator[GridLine]:
-    heads = [f"{_cut(split.data, LONG)} ({split.tier} tier)"]
-    heads.append(f"{_cut(split.network, LONG)}, {split.images:,} images")
+    heads = [f"{cut(split.data, LONG)} ({split.tier} tier)"]
+    heads.append(f"{cut(split.network, LONG)}, {split.images:,} images")
     for figure in ("accuracy (%)", "s a run"):
         yield _line([*heads, figure], split.tier)
 
@@ -250,15 +252,10 @@ def _marks(entries: list[Entry], keys: dict[str, str]) -> Iterator[str]:
         yield f"{key}: More than the column's budget: {why}.{images}"
 
 
-def _cell(text: str = "", value: float | None = None) -> GridCell:
-    return {"text": text, "spread": "", "interval": "", "bold": False, "note": "", "title": "",
-            "number": value}  # fmt: skip
-
-
 def _cells(entry: Entry | None, keys: dict[str, str]) -> Iterator[GridCell]:
     """Yield accuracy and time of a row on one split."""
     if not entry:
-        yield from (_cell(), _cell())
+        yield from (cell(), cell())
         return
     mean, sd, ends = _accuracy(entry)
     digits = decimals(sd, percent=True)
@@ -269,7 +266,7 @@ def _cells(entry: Entry | None, keys: dict[str, str]) -> Iterator[GridCell]:
         "bold": False, "note": keys.get(entry.aside, ""), "title": _title(entry), "number": mean,
     }  # fmt: skip
     seconds = entry.arm["seconds"]
-    yield _cell(_time(seconds), seconds) if seconds else _cell()
+    yield {**cell(_time(seconds)), "number": seconds} if seconds else cell()
 
 
 def _accuracy(entry: Entry) -> tuple[float, float | None, list[float]]:
@@ -295,10 +292,10 @@ def _title(entry: Entry) -> str:
         said.append(f"ancestors {amount(arm['ancestors_images'])} images")
     if VIEWS in entry.aside:
         said.append(f"{amount(arm['views'])} views")
-    said += [] if name.title in entry.label else [_cut(name.title, SHORT)]
+    said += [] if name.title in entry.label else [cut(name.title, SHORT)]
     others = _others(entry)
     text = "; ".join([*said, f"also {others}"] if others else said)
-    return _cut(text, LONGEST)
+    return cut(text, LONGEST)
 
 
 def _others(entry: Entry) -> str:
@@ -306,12 +303,8 @@ def _others(entry: Entry) -> str:
     found: dict[str, dict[str, None]] = {}
     for name in entry.names:
         if (name.place, name.label) != (entry.name.place, entry.name.label):
-            found.setdefault(name.paper, {}).setdefault(_cut(name.label, SHORT))
+            found.setdefault(name.paper, {}).setdefault(cut(name.label, SHORT))
     return "; ".join(f"{paper}: {', '.join(labels)}" for paper, labels in found.items())
-
-
-def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else f"{text[: limit - 1]}\u2026"
 
 
 def tuning(arms: Iterable[Arm]) -> str:

@@ -22,6 +22,7 @@ from cyclery.records.evidence import SCHEMA, Arm, Evidence, TuningTrial
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 DECIDED = VERDICTS[:3]
+_LONG = 1e9
 MINUS = "\u2212"
 
 # C0 and C1 controls (tab and newline aside) and the characters that reorder text around them.
@@ -110,6 +111,11 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
     return text.replace("-", MINUS)
 
 
+def readable(value: float, digits: int, sign: bool = False) -> str:
+    """Return a fixed-point number; one too long to be read as a power of ten."""
+    return number(value, digits, sign) if abs(value) < _LONG else compact(value)
+
+
 def before(arm: Arm) -> str | None:
     """Return the samples that an arm's ancestors were trained on; None where it has none."""
     return amount(arm["ancestors_images"]) if arm["ancestors_images"] else None
@@ -181,6 +187,11 @@ def metric_name(name: str) -> str:
         )
     except ValueError:
         return name
+
+
+def cut(text: str, limit: int) -> str:
+    """Return a text short enough for a row of many: a row cannot break across pages."""
+    return text if len(text) <= limit else text[: limit - 1] + "\u2026"
 
 
 def typeset(text: str) -> str:

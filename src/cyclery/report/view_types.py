@@ -175,8 +175,9 @@ class BenchmarkView(TypedDict):
     """A benchmark table as page and LaTeX show it, turned as the paper prints it."""
 
     slug: str
+    paper: str
     title: str
-    """With its paper: FixMatch, Table 2."""
+    """As printed: Table 2."""
     caption: str
     lines: list[str]
     """What is comparable and what is not; above the table."""
