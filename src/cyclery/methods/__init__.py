@@ -12,7 +12,7 @@ repeat nor resume. ``cyclery check --method NAME`` tries a method, line by line.
 Where a method needs more than one weak view of labelled samples, its file says so:
 
 - ``streams(settings)``: the views of each stream, such as
-  ``{"labelled": ("weak",), "unlabelled": ("weak", "strong")}``;
+  ``{"labelled": ("weak",), "unlabelled": ("weak", "strong")}``; there are no others;
 - ``uses_ema(settings)``: whether a step reads the averaged network, ``models["ema"]``;
 - ``trains_ema(settings)``: whether a step runs it in training mode, so that with ``ema_buffers:
   own`` its batch norm measures statistics of its own;
@@ -42,6 +42,7 @@ from typing import Any
 
 from cyclery.methods import _file
 from cyclery.methods._chosen import guarded
+from cyclery.methods._streams import checked
 from cyclery.schedules import Quantity
 
 # The parent that a run's final figures are compared with, where it has one of that name; else it
@@ -101,7 +102,10 @@ def load(name: str) -> Method:
         settings_type=module.Settings,
         step=module.step,
         quantities=tuple(f.name for f in fields(module.Settings) if hints[f.name] == Quantity),
-        streams=getattr(module, "streams", lambda settings: {"labelled": ("weak",)}),
+        streams=checked(
+            getattr(module, "streams", lambda settings: {"labelled": ("weak",)}),
+            _file.FILES.path(name),
+        ),
         uses_ema=getattr(module, "uses_ema", lambda settings: False),
         trains_ema=getattr(module, "trains_ema", lambda settings: False),
         modules=getattr(module, "modules", lambda settings, net, classes, samples: {}),

@@ -1,0 +1,68 @@
+"""What a method's `streams` may return, and what is said before any job where it may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from factories import component
+from factories import method as method_factory
+from factories.component import Write
+from factories.project import PAPER, TIER, refused
+from factories.project import write as write_project
+
+from cyclery import methods
+from cyclery.common.errors import UserError
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Iterator[Write]:
+    """Return what writes a method's file, which is gone after the test."""
+    with component.written(methods, tmp_path / "methods") as writer:
+        yield writer
+
+
+def declaring(streams: str) -> str:
+    return method_factory.text() + f"\n\ndef streams(settings):\n    return {streams}\n"
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_streams_of_every_method_are_known_ones(name: str) -> None:
+    found = methods.load(name)
+    views = found.streams(found.settings_type())
+    assert views.keys() <= {"labelled", "unlabelled"} and all(views.values())
+
+
+@pytest.mark.parametrize(
+    ("streams", "said"),
+    [
+        (
+            '{"labelled": ("weak",), "unlabeled": ("weak",)}',
+            "unknown stream 'unlabeled'. Did you mean 'unlabelled'? Streams: labelled, unlabelled.",
+        ),
+        ('{"labelled": ("week",)}', "labelled: unknown view 'week'. Did you mean 'weak'?"),
+        ('{"labelled": ()}', "labelled: must be a tuple of views, one at least (found ())."),
+        ('{"labelled": "weak"}', "labelled: must be a tuple of views, one at least"),
+        ('{"unlabelled": ("weak",)}', "must be a dict with 'labelled'"),
+        ("None", "must be a dict with 'labelled' (found None)."),
+    ],
+)
+def test_a_wrong_stream_is_refused_with_its_file(write: Write, streams: str, said: str) -> None:
+    file = write("streaming", declaring(streams))
+    found = methods.load("streaming")
+    with pytest.raises(UserError) as error:
+        found.streams(found.settings_type())
+    assert f"streaming.py: streams: {said}" in str(error.value)
+    assert file is None or Path(file).name == "streaming.py"
+
+
+def test_it_is_said_before_any_job(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("streaming", declaring('{"labelled": ("weak",), "pool": ("weak",)}'))
+    arms = {"plain": {}, "fast": {"method": "streaming"}}
+    main = {**PAPER["experiments"]["main"], "arms": arms}
+    write_project(tmp_path, TIER, {**PAPER, "experiments": {"main": main}})
+    said = refused(tmp_path, capsys)
+    assert "streams: unknown stream 'pool'" in said and "one.yaml" in said
