@@ -53,6 +53,16 @@ def test_it_equals_torchvision_on_the_same_rectangles(shape, max_value, interpol
         torch.testing.assert_close(out, expected.clamp(0, 1), rtol=0, atol=1e-5)
 
 
+def test_aspects_are_width_over_height():
+    f = pytest.importorskip("torchvision.transforms.functional")
+    x, u, given = images(50), uniform(50), {"area": (0.1, 0.5), "aspect": (1.0, 3.0)}
+    for image, out, row in zip(x, crop(x, u, **given) / 255, u.double().tolist(), strict=True):
+        place = rectangle(row, CIFAR, **given)
+        assert place and place[3] >= place[2]
+        expected = f.resized_crop(image / 255, *place, [32, 32], antialias=True)
+        torch.testing.assert_close(out, expected, rtol=0, atol=1e-5)
+
+
 def test_antialiasing_changes_bicubic_alone():
     x, u = images(20), uniform(20)
     same = [crop(x, u, interpolation="bilinear", antialias=on) for on in (True, False)]
