@@ -112,8 +112,23 @@ class Kernels(TorchDispatchMode):
         ([{"op": "shift", "size": 1}, {"op": "flip"}], 13),
         ([{"op": "shift", "size": 1, "border": "reflect"}, {"op": "flip"}], 11),
         ([{"op": "policy"}], 155),
+        ([{"op": "rotation"}], 7),
+        ([{"op": "solarise"}], 8),
+        ([{"op": "colour_jitter"}], 35),
+        ([{"op": "random_resized_crop"}], 75),
     ],
-    ids=["none", "flip", "shift", "both", "reflect", "policy"],
+    ids=[
+        "none",
+        "flip",
+        "shift",
+        "both",
+        "reflect",
+        "policy",
+        "rotation",
+        "solarise",
+        "jitter",
+        "crop",
+    ],
 )
 def test_light_pipelines_take_few_kernels(spec, most):
     pipeline = raw(spec, DIGITS, 16)

@@ -20,7 +20,10 @@ from cyclery.common.errors import UserError
     [
         ({"op": "flip"}, r"augment: must be a list of ops"),
         (["flip"], r"augment\[0\]: must be a mapping with the key 'op' \(found 'flip'\)"),
-        ([{"op": "flop"}], r"augment\[0\]: unknown op 'flop'\. Did you mean 'flip'\? Ops: cutout"),
+        (
+            [{"op": "flop"}],
+            r"augment\[0\]: unknown op 'flop'\. Did you mean 'flip'\? Ops: colour_jitter",
+        ),
         ([{"op": "flip"}, {"op": "shift"}], r"augment\[1\] shift\.size: missing"),
         ([{"op": "shift", "sise": 1}], r"unknown key 'sise'\. Did you mean 'size'\?"),
         ([{"op": "shift", "size": 0}], r"shift\.size: must be at least 1 \(found 0\)"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cyclery.augment import Images, Op, Stage
 from cyclery.augment._cover import cover
-from cyclery.common.errors import UserError
+from cyclery.augment._ranges import check_range
 from cyclery.common.lazy import torch
 from cyclery.models import Shape
 
@@ -45,12 +45,8 @@ class Settings(Op):
 
     def check(self, shape: Shape | None, where: str) -> None:
         """Raise a UserError where a range is upside down."""
-        for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
-            if low > high:
-                raise UserError(
-                    f"{where}.{name}: the first number must be at most the second "
-                    f"(found {[low, high]})."
-                )
+        check_range(self.area, f"{where}.area")
+        check_range(self.aspect, f"{where}.aspect")
 
     def stage(self, images: Images) -> Stage:
         """Return what covers a rectangle."""

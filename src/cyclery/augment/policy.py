@@ -18,15 +18,13 @@ from math import radians
 from typing import TYPE_CHECKING, Literal
 
 from cyclery.augment import Images, Op, Stage
+from cyclery.augment._pil import WHITE, PilOps
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import torch
 from cyclery.models import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-WHITE = 255
-"""The largest grey level, to which a policy scales its images."""
 
 _SIDE = 32  # of the images that the pixel counts of the published codes are meant for
 _LEVELS = range(1, 10)  # of 10
@@ -85,7 +83,6 @@ _WRITES: dict[str, dict[str, float | None]] = {
     "cutout": {"half": None},
 }
 _ENHANCEMENTS = ("brightness", "contrast", "colour", "sharpness")
-_LUMA = (19595, 38470, 7471)  # the grey of a colour, in 65536ths, as in PIL
 
 
 @dataclass(frozen=True)
@@ -140,15 +137,11 @@ def choices_for(form: str, channels: int) -> tuple[str, ...]:
     return tuple(name for name in OPS[form] if name != "colour" or channels == 3)
 
 
-class RandomPolicy(Stage):
+class RandomPolicy(PilOps):
     """Rounds of one random op per image; ``Settings`` say what is drawn."""
 
-    max_value = WHITE
     first: Tensor
     span: Tensor
-    white: Tensor
-    grey: Tensor
-    luma: Tensor
     middle: Tensor
     last: Tensor
     x: Tensor
@@ -157,10 +150,8 @@ class RandomPolicy(Stage):
     mean: Tensor
 
     def __init__(self, op: Settings, images: Images) -> None:
-        self.rounds, self.p = op.n, op.p
-        shape = images.shape
-        self.channels, self.height, self.width = shape
-        self.scale = WHITE / images.max_value
+        super().__init__(images)
+        self.rounds, self.p, shape = op.n, op.p, images.shape
         names = choices_for(op.form, self.channels)
         self.choices, self.holes = len(names), "cutout" in names
         ranges = (
@@ -170,9 +161,6 @@ class RandomPolicy(Stage):
         first, span = _table(names, ranges)
         self.constant("first", first)
         self.constant("span", span)
-        self.constant("white", torch.tensor(WHITE, dtype=torch.uint8))
-        self.constant("grey", torch.arange(WHITE + 1, dtype=torch.uint8))
-        self.constant("luma", torch.tensor(_LUMA)[:, None, None] / 65536)
         self.constant("x", torch.arange(self.width, dtype=torch.int32))
         self.constant("y", torch.arange(self.height, dtype=torch.int32)[:, None])
         sides = torch.tensor([self.width, self.height])[:, None, None]
@@ -185,12 +173,11 @@ class RandomPolicy(Stage):
 
     def __call__(self, x: Tensor, u: Tensor, magnitude: Tensor | None) -> Tensor:
         """Return float32 images in 0..255, not normalised."""
-        if x.is_floating_point() or self.scale != 1:
-            x = (x * self.scale).round_().to(torch.uint8)
+        x = self.whole_levels(x)
         image = torch.cat((x, self.white.expand(len(x), 1, self.height, self.width)), 1)
         for part in self._rounds(u):
             seen, alpha = image[:, : self.channels], image[:, self.channels :]
-            self._map(self._blend(seen.float(), part), part, out=seen)
+            self.mapped(self.blended(seen.float(), part), part, out=seen)
             alpha.bitwise_or_(part["plain"])
             index = part["index"].expand(-1, self.channels + 1, -1)
             image = image.flatten(2).gather(2, index).view_as(image).mul_(part["inside"])
@@ -259,72 +246,6 @@ class RandomPolicy(Stage):
         row, column = (row * self.height).floor_(), (column * self.width).floor_()
         rows = (self.y >= row - half) & (self.y < row + half)
         return rows & (self.x >= column - half) & (self.x < column + half)
-
-    def _blend(self, x: Tensor, part: dict[str, Tensor]) -> Tensor:
-        """Return ``x`` moved away from itself without light, contrast, colour or detail.
-
-        Levels that are not cut to whole ones yet, in float32 with product and sum rounded one by
-        one, as C does.
-        """
-        shade = x
-        if self.channels == 3:
-            shade = (x * self.luma).sum(1, keepdim=True).add_(0.5).floor_()  # exact in 24 bits
-        # The mean rounded half up: no such quotient is near a whole number, however it is rounded.
-        pixels = self.height * self.width
-        total = shade.sum((1, 2, 3), keepdim=True, dtype=torch.float64)
-        mean = total.add_(pixels / 2 + 0.25).div_(pixels).floor_().float()
-        blank = mean * part["contrast"]
-        if self.channels == 3:
-            blank = torch.addcmul(blank, shade, part["colour"])
-        blank = torch.addcmul(blank, x, part["keep"])
-        if min(self.height, self.width) >= 3:
-            detail = _smooth(x).sub_(x[:, :, 1:-1, 1:-1])
-            blank[:, :, 1:-1, 1:-1].addcmul_(part["sharpness"], detail)
-        return (x - blank).mul_(part["factor"]).add_(blank).clamp_(0, WHITE)
-
-    def _map(self, x: Tensor, part: dict[str, Tensor], out: Tensor) -> None:
-        """Cut ``x`` to whole levels and write what each of them becomes to ``out``, uint8."""
-        low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
-        # In float64, as in Python; where nothing is stretched, 1 x - 0.
-        still = part["still"] | (low == high)
-        scale = self.white / (high - low).masked_fill_(still, WHITE).double()
-        offset = low.masked_fill_(still, 0) * scale
-        levels = (x * scale).sub_(offset).to(torch.uint8)
-        if self.height * self.width > WHITE:
-            levels = _equalized(levels, part["equalize"], self.grey)
-        levels.bitwise_and_(part["bits"])
-        torch.where(levels < part["threshold"], levels, levels.bitwise_not(), out=out)
-
-
-def _equalized(levels: Tensor, chosen: Tensor, grey: Tensor) -> Tensor:
-    """Return ``levels`` [B, C, H, W], with an even histogram in the ``chosen`` images.
-
-    A level becomes the number of pixels below it, counted in 255ths of the pixels below the highest
-    level; where one such step is less than a pixel, so on all images of up to 255, PIL changes
-    nothing. ``grey`` holds all levels. Sorting counts without a sum whose order could vary.
-    """
-    flat = levels.flatten(2)
-    ordered = flat.sort(2).values
-    highest = ordered[..., -1:].contiguous()
-    step = torch.searchsorted(ordered, highest, out_int32=True).div_(WHITE, rounding_mode="floor")
-    chosen = chosen.flatten(2) & (step > 0)
-    each = grey.expand(*ordered.shape[:2], -1).contiguous()
-    table = torch.searchsorted(ordered, each, out_int32=True).add_(step >> 1)
-    table.div_(step.clamp_(min=1), rounding_mode="floor").clamp_(max=WHITE)
-    table = torch.where(chosen, table.to(torch.uint8), grey)
-    return table.gather(2, flat.long()).view_as(levels)
-
-
-def _smooth(x: Tensor) -> Tensor:
-    """Return the inner pixels smoothed as PIL does, whole numbers [B, C, H - 2, W - 2].
-
-    The weights are 5 for the pixel and 1 for each neighbour, over 13. The sum plus a half is never
-    near a whole number, so the order of additions cannot matter.
-    """
-    inner = x[:, :, 1:-1]
-    rows = (x[:, :, :-2] + inner).add_(x[:, :, 2:])
-    box = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:])
-    return box.add_(inner[..., 1:-1], alpha=4).add_(6.5).div_(13).floor_()
 
 
 def _paper(shape: Shape) -> dict[str, tuple[float, float]]:
