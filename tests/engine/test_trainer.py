@@ -176,6 +176,16 @@ def test_a_diverged_run_is_recorded_and_the_others_go_on(tmp_path, trained):
 # Small things.
 
 
+def test_a_job_that_finds_all_its_runs_removes_the_mark_of_one_that_was_killed(tmp_path):
+    jobs, mark = varied()[:1], tmp_path / "progress.json"
+    trainer = factory.trainer(tmp_path / "store", progress=mark, job="records/one/L0-0000")
+    trainer.train(jobs)
+    assert not mark.exists()
+    mark.write_text("{}")
+    trainer.train(jobs)
+    assert not mark.exists()
+
+
 def test_records_are_written_one_a_line(tmp_path):
     write_records(tmp_path / "records.jsonl", [{"a": 1}, {"b": [0.5]}])
     lines = (tmp_path / "records.jsonl").read_text().splitlines()

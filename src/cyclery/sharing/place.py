@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterable
 from filecmp import cmp
@@ -85,9 +86,16 @@ def put(contents: Contents, delivery: Delivery, found: Index) -> None:
     state.forget(contents.root, [path for path in contents.outputs() if path in delivery.files])
     state.remember(contents.root, memories)
     placed = [output for output in _ordered(contents, delivery.files) if output in chosen]
+    placed_anew = False
     for output in placed:
-        if not (contents.root / output).exists():
-            _copy(delivery.files[output], contents.root / output)
+        path = contents.root / output
+        if not path.exists():
+            _copy(delivery.files[output], path)
+            placed_anew = True
+        elif placed_anew and output.startswith(f"{contents.graph.report}/"):
+            # The same as before, but made of what has come just now. Its folder may be an output.
+            os.utime(path)
+            os.utime(path.parent)
     if not memories:
         outputs = [output for output in contents.outputs() if output in placed]
         state.touch(contents.root, outputs, contents.plan.project.overrides)
