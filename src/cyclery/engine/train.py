@@ -5,7 +5,6 @@ Jobs are described in ``cyclery.engine.lookup``. Nothing imports torch until a r
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import time
@@ -126,8 +125,7 @@ class Trainer:
                     raise UserError(summary([*self.failures.values()], len(runs)))
         elif self.progress is not None:
             # Of a job that was killed after its last run.
-            with contextlib.suppress(OSError):
-                self.progress.unlink(missing_ok=True)
+            self.progress.unlink(missing_ok=True)
         return [records[job["key"]] for job in jobs]
 
     def _train_missing(
