@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from cyclery.records.evidence import Arm, Evidence, Metric
 from cyclery.report import download
-from cyclery.report.benchmark_cells import cell
-from cyclery.report.model import Slugs, amount, cut, number, seed_list, trials
+from cyclery.report.benchmark_cells import Figure, cell, shown
+from cyclery.report.model import Slugs, amount, cut, letter, number, seed_list, trials
 from cyclery.report.rounding import decimals
 from cyclery.report.view_types import BenchmarkView, GridCell, GridLine
 from cyclery.report.words import plural
@@ -240,7 +240,7 @@ def _columns(split: Split) -> Iterator[GridLine]:
 def _keys(entries: list[Entry]) -> dict[str, str]:
     """Return the keys of cells' notes by what the notes say."""
     found = dict.fromkeys(entry.aside for entry in entries if entry.aside)
-    return {why: chr(ord("a") + place) for place, why in enumerate(found)}
+    return {why: letter(place).lower() for place, why in enumerate(found)}
 
 
 def _marks(entries: list[Entry], keys: dict[str, str]) -> Iterator[str]:
@@ -258,13 +258,9 @@ def _cells(entry: Entry | None, keys: dict[str, str]) -> Iterator[GridCell]:
         yield from (cell(), cell())
         return
     mean, sd, ends = _accuracy(entry)
-    digits = decimals(sd, percent=True)
-    yield {
-        "text": number(mean, digits),
-        "spread": "" if sd is None else number(sd, digits),
-        "interval": f"[{', '.join(number(end, digits) for end in ends)}]" if ends else "",
-        "bold": False, "note": keys.get(entry.aside, ""), "title": _title(entry), "number": mean,
-    }  # fmt: skip
+    low, high = ends or (None, None)
+    figure = Figure(mean, decimals(sd, percent=True), sd, low, high)
+    yield shown(figure, _title(entry), keys.get(entry.aside, "")).cell
     seconds = entry.arm["seconds"]
     yield {**cell(_time(seconds)), "number": seconds} if seconds else cell()
 
