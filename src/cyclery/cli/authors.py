@@ -53,7 +53,7 @@ def check(options: argparse.Namespace) -> None:
         papers = plan.project.papers
         arms = sum(len(plan.part_arms(paper)) for paper in papers)
         print(f"tier {plan.tier}: {len(papers)} papers, {arms} arms, all keys are good")
-    for paper, shown, known in table_checks.shown(first):
+    for paper, shown, known in table_checks.shown(first.project):
         # A mistyped name of a printed row is no error, for papers leave cells empty.
         if shown < known:
             print(f"{paper}: {shown} of {known} printed figures stand in a table")

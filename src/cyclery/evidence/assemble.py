@@ -19,12 +19,13 @@ from cyclery.common.seals import seal
 from cyclery.config.models import Claim
 from cyclery.evidence import build as evidence
 from cyclery.evidence import contracts
-from cyclery.evidence.benchmark_tables import Ours, resolved, tables
+from cyclery.evidence.benchmark_tables import Ours, tables
 from cyclery.evidence.contracts import ArmRuns, ExperimentRuns, JudgedSweep
 from cyclery.evidence.settings_text import data, describe, network
 from cyclery.plan.cost import claim_needs, elsewhere
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.model import ArmPlan, RangePlan, with_ancestors
+from cyclery.plan.table_cells import resolve_all
 from cyclery.records import range_bounds, trial_selection
 from cyclery.records.evidence import ChainNode, Commands, Evidence, RangeTest, ScheduleLine, Tuned
 from cyclery.records.readers import read_printed, read_records
@@ -67,7 +68,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     tests = {test.key: test for group in groups for test in plan.ranges(group)}
     known: dict[str, contracts.Record] = {**runs, **_judged_sweeps(tests.values(), sweeps)}
     printed = read_printed(plan.project.printed_file(paper_name))
-    cells = resolved(paper, printed)
+    cells = resolve_all(paper, printed)
     others = elsewhere(plan)
     judged = evidence.build(
         plan.tier,

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cyclery.common.errors import UserError
-from cyclery.config.models import Paper
 from cyclery.config.tables import BenchmarkTable as Declared
 from cyclery.evidence.contracts import ExperimentRuns, Records
 from cyclery.evidence.stats import paired_tests
 from cyclery.evidence.stats.pairing import collect
 from cyclery.plan.cost import TIERS, arm_seconds
 from cyclery.plan.graph import Plan
-from cyclery.plan.table_cells import Leaf, TableCell, TableCells, resolve
+from cyclery.plan.table_cells import Leaf, TableCell, TableCells
 from cyclery.plan.table_checks import runs
 from cyclery.records.evidence import (
     Arm,
@@ -24,7 +23,6 @@ from cyclery.records.evidence import (
     BenchmarkTable,
     Experiment,
     FillCost,
-    PrintedFigure,
     TableLine,
 )
 from cyclery.records.metrics import smaller_is_better
@@ -40,11 +38,6 @@ class Ours:
     judged: Sequence[Experiment]
     runs: Sequence[ExperimentRuns]
     records: Records
-
-
-def resolved(paper: Paper, printed: Sequence[PrintedFigure]) -> dict[str, TableCells]:
-    """Return the cells of every table of a paper."""
-    return {name: resolve(name, table, paper, printed) for name, table in paper.tables.items()}
 
 
 def tables(

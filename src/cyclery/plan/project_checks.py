@@ -30,14 +30,15 @@ def check(project: Project) -> Plan:
         for text in _paper(paper, tiers)
     ]
     problems += _printed(project)
-    problems = problems or list(table_checks.names(plan, tiers))
+    tables = [] if problems else table_checks.resolved(project)
+    problems = problems or list(table_checks.names(project, tables, tiers))
     problems = problems or _arms(plan)
     problems = problems or [
         f"{project.paper_file(name)}: {text}"
         for name in project.papers
         for text in _comparisons(plan, name)
     ]
-    problems = problems or list(table_checks.same_data(plan))
+    problems = problems or list(table_checks.same_data(plan, tables))
     if problems:
         raise UserError("\n".join(problems))
     return plan

@@ -99,6 +99,35 @@ def leaves(lines: Sequence[Line], where: str) -> list[Leaf]:
     return found
 
 
+class _Figures:
+    """The printed figures of a paper by their fields: every cell asks, at every start."""
+
+    def __init__(self, figures: Sequence[PrintedFigure]) -> None:
+        self._figures = figures
+        self._places: dict[Texts, dict[tuple[object, ...], list[int]]] = {}
+
+    def places(self, wanted: Mapping[str, str]) -> list[int]:
+        """Return where the figures stand that have all these fields."""
+        keys = tuple(wanted)
+        if keys not in self._places:
+            found: dict[tuple[object, ...], list[int]] = {}
+            for place, figure in enumerate(self._figures):
+                values = tuple(figure.get(key) or "" for key in keys)
+                found.setdefault(values, []).append(place)
+            self._places[keys] = found
+        return self._places[keys].get(tuple(wanted.values()), [])
+
+    def differ(self, places: Iterable[int]) -> list[str]:
+        """Return the fields in which figures differ."""
+        found = [self._figures[place] for place in places]
+        return [key for key in FIELDS if len({figure.get(key) for figure in found}) > 1]
+
+
+def resolve_all(paper: Paper, printed: Sequence[PrintedFigure]) -> dict[str, TableCells]:
+    """Return the cells of every table of a paper."""
+    return {name: resolve(name, table, paper, printed) for name, table in paper.tables.items()}
+
+
 def resolve(
     name: str, table: BenchmarkTable, paper: Paper, printed: Sequence[PrintedFigure]
 ) -> TableCells:
@@ -107,11 +136,11 @@ def resolve(
     rows, columns = leaves(table.rows, f"{where}.rows"), leaves(table.columns, f"{where}.columns")
     found = TableCells(rows, columns)
     found.problems += _unknown_names(where, table, [*rows, *columns])
-    useful: set[str] = set()
+    figures, useful = _Figures(printed), set[str]()
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             problems: list[str] = []
-            cell = _Cell(where, table, row, column, paper, printed, problems).resolve(i, j)
+            cell = _Cell(where, table, row, column, paper, figures, problems).resolve(i, j)
             found.cells.append(cell)
             found.problems += problems
             if cell.sources or cell.printed is not None or problems:
@@ -153,10 +182,10 @@ class _Cell:
 
     def __init__(
         self, where: str, table: BenchmarkTable, row: Leaf, column: Leaf, paper: Paper,
-        printed: Sequence[PrintedFigure], problems: list[str],
+        figures: _Figures, problems: list[str],
     ) -> None:  # fmt: skip
         self.table, self.row, self.column, self.paper = table, row, column, paper
-        self.where, self.figures, self.problems = where, printed, problems
+        self.where, self.figures, self.problems = where, figures, problems
         self.names = {
             **self._merged("names"),
             "row": row.heads[-1], "row_group": row.heads[0],
@@ -282,19 +311,14 @@ class _Cell:
         patterns = self._merged("printed")
         if not patterns:
             return None
-        wanted = {key: self._text(pattern) for key, pattern in patterns.items()}
-        lacking = [key for key, text in wanted.items() if text is None]
-        if lacking:
+        texts = {key: self._text(pattern) for key, pattern in patterns.items()}
+        wanted = {key: text for key, text in texts.items() if text is not None}
+        if len(wanted) < len(texts):
             return None
-        places = [
-            place
-            for place, figure in enumerate(self.figures)
-            if all((figure.get(key) or "") == text for key, text in wanted.items())
-        ]
+        places = self.figures.places(wanted)
         if len(places) > 1:
             said = ", ".join(f"{key} {text!r}" for key, text in wanted.items())
-            differ = [k for k in FIELDS
-                      if len({self.figures[p].get(k) for p in places}) > 1]  # fmt: skip
+            differ = self.figures.differ(places)
             hint = f"they differ in {choices(differ)}" if differ else "they are alike"
             self.problems.append(
                 f"{self.row.where}, {self.column.where}: {len(places)} printed figures for one "

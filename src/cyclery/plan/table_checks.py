@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from cyclery.config.models import Paper
+from cyclery.config.load import Project
 from cyclery.plan.checked_names import unknown, unusable_metric
 from cyclery.plan.graph import Plan
-from cyclery.plan.table_cells import TableCells, resolve
+from cyclery.plan.table_cells import TableCells, resolve_all
 from cyclery.records.evidence import PrintedFigure
 from cyclery.records.readers import read_printed
 
 _OTHER = re.compile(r"[^a-z0-9]")
 
 
-def names(plan: Plan, tiers: Sequence[str]) -> Iterator[str]:
-    """Yield what is wrong with the tables of all papers, whatever the tier."""
-    for name, paper, printed in _papers(plan):
-        file = plan.project.paper_file(name)
-        for key, cells in _tables(paper, printed):
+@dataclass(frozen=True)
+class PaperTables:
+    """The tables of a paper with their cells, and the figures that it prints."""
+
+    paper: str
+    printed: Sequence[PrintedFigure]
+    tables: Mapping[str, TableCells]
+
+
+def resolved(project: Project) -> list[PaperTables]:
+    """Return the tables of every paper that has some."""
+    found = []
+    for name, paper in project.papers.items():
+        if paper.tables:
+            printed = read_printed(project.printed_file(name))
+            found.append(PaperTables(name, printed, resolve_all(paper, printed)))
+    return found
+
+
+def names(project: Project, found: Iterable[PaperTables], tiers: Sequence[str]) -> Iterator[str]:
+    """Yield what is wrong with tables, whatever the tier."""
+    for one in found:
+        file = project.paper_file(one.paper)
+        for key, cells in one.tables.items():
             yield from (f"{file}: {text}" for text in cells.problems)
             for tier in dict.fromkeys(tier for cell in cells.cells for tier in cell.same):
                 if tier not in tiers:
@@ -29,22 +49,24 @@ def names(plan: Plan, tiers: Sequence[str]) -> Iterator[str]:
                     yield f"{file}: {text}"
 
 
-def same_data(plan: Plan) -> Iterator[str]:
+def same_data(plan: Plan, found: Iterable[PaperTables]) -> Iterator[str]:
     """Yield cells that are said to have the paper's data at this tier, and have other data."""
-    for name, paper, printed in _papers(plan):
-        for key, cells in _tables(paper, printed):
+    for one in found:
+        for key, cells in one.tables.items():
             for cell in cells.cells:
-                found = next((s for s in cell.sources if runs(plan, name, s)), None)
-                if found is None or cell.printed is None or plan.tier not in cell.same:
+                if cell.printed is None or plan.tier not in cell.same:
                     continue
-                ours = plan.arm(name, *found).settings["dataset"]["name"]
-                theirs = printed[cell.printed].get("dataset") or ""
+                source = next((s for s in cell.sources if runs(plan, one.paper, s)), None)
+                if source is None:
+                    continue
+                ours = plan.arm(one.paper, *source).settings["dataset"]["name"]
+                theirs = one.printed[cell.printed].get("dataset") or ""
                 if _plain(theirs) != _plain(plan.project.datasets[ours].title):
                     where = f"tables.{key}.same.{plan.tier}"
                     yield (
-                        f"{plan.project.paper_file(name)}: {where}: the paper's figure in "
+                        f"{plan.project.paper_file(one.paper)}: {where}: the paper's figure in "
                         f"{cells.rows[cell.row].where}, {cells.columns[cell.column].where} is of "
-                        f"{theirs!r}, {'/'.join(found)} has the dataset {ours!r}; they cannot be "
+                        f"{theirs!r}, {'/'.join(source)} has the dataset {ours!r}; they cannot be "
                         "subtracted."
                     )
 
@@ -55,22 +77,11 @@ def runs(plan: Plan, paper: str, source: tuple[str, str]) -> bool:
     return experiment in plan.experiments(paper) and arm in plan.arm_names(paper, experiment)
 
 
-def shown(plan: Plan) -> Iterator[tuple[str, int, int]]:
+def shown(project: Project) -> Iterator[tuple[str, int, int]]:
     """Yield papers with how many of their printed figures a table shows, and how many there are."""
-    for name, paper, printed in _papers(plan):
-        cells = (cell for _, table in _tables(paper, printed) for cell in table.cells)
-        yield name, len({cell.printed for cell in cells} - {None}), len(printed)
-
-
-def _papers(plan: Plan) -> Iterator[tuple[str, Paper, list[PrintedFigure]]]:
-    for name, paper in plan.project.papers.items():
-        if paper.tables:
-            yield name, paper, read_printed(plan.project.printed_file(name))
-
-
-def _tables(paper: Paper, printed: Sequence[PrintedFigure]) -> Iterator[tuple[str, TableCells]]:
-    for key, table in paper.tables.items():
-        yield key, resolve(key, table, paper, printed)
+    for one in resolved(project):
+        places = {cell.printed for cells in one.tables.values() for cell in cells.cells}
+        yield one.paper, len(places - {None}), len(one.printed)
 
 
 def _plain(name: str) -> str:
