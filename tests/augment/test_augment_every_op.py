@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 from factories import engine as factory
-from factories.augment import CIFAR, DIGITS, FASHION, images
+from factories.augment import CIFAR, DIGITS, FASHION, captured, images
 
 from cyclery import augment
 from cyclery.augment import Pipeline, check
@@ -165,22 +165,6 @@ def test_a_captured_op_equals_the_cpu(entry, shape, max_value):
     pipeline, x = pipeline_of([entry], shape, max_value), images(64, shape, max_value)
     u = uniform(64, pipeline.columns)
     expected = pipeline(x, u)
-    pipeline = pipeline.to("cuda")
-    inputs = [torch.zeros_like(t).cuda() for t in (x, u)]
-    stream = torch.cuda.Stream()
-    torch.use_deterministic_algorithms(True)
-    try:
-        with torch.cuda.stream(stream):
-            pipeline(*inputs)
-        stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
-            out = pipeline(*inputs)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    for target, source in zip(inputs, (x, u), strict=True):
-        target.copy_(source)
-    graph.replay()
-    torch.cuda.synchronize()
+    out = captured(pipeline, x, u, deterministic=True)
     # A pixel on a threshold may fall on its other side.
-    assert ((out.cpu() - expected).abs() < 1e-3).float().mean() > 0.999
+    assert ((out - expected).abs() < 1e-3).float().mean() > 0.999

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from factories.augment import CIFAR, DIGITS, EVERYTHING, FASHION, images, raw
+from factories.augment import CIFAR, DIGITS, EVERYTHING, FASHION, captured, images, raw
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cyclery.augment import Pipeline
@@ -144,21 +144,9 @@ def test_a_captured_run_equals_the_cpu():
     pipeline = Pipeline(EVERYTHING, CIFAR, [0.4] * 3, [0.3] * 3, 255)
     x, u, magnitude = images(64), torch.rand(64, pipeline.columns), torch.tensor(5.0)
     expected = pipeline(x, u, magnitude)
-    pipeline = pipeline.to("cuda")
-    inputs = [torch.zeros_like(t).cuda() for t in (x, u, magnitude)]
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        pipeline(*inputs)
-    stream.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        out = pipeline(*inputs)
-    for target, source in zip(inputs, (x, u, magnitude), strict=True):
-        target.copy_(source)
-    graph.replay()
-    torch.cuda.synchronize()
+    out = captured(pipeline, x, u, magnitude)
     # A pixel on a threshold may fall on its other side.
-    assert ((out.cpu() - expected).abs() < 1e-3).float().mean() > 0.999
+    assert ((out - expected).abs() < 1e-3).float().mean() > 0.999
 
 
 @pytest.mark.gpu
@@ -170,25 +158,9 @@ def test_a_captured_policy_equals_the_cpu_bit_for_bit(shape, form):
     x[::3] //= 3
     u = torch.rand(len(x), pipeline.columns, generator=torch.Generator().manual_seed(0))
     expected = pipeline(x, u)
-    pipeline = pipeline.to("cuda")
-    inputs = [torch.zeros_like(t).cuda() for t in (x, u)]
-    stream = torch.cuda.Stream()
-    torch.use_deterministic_algorithms(True)
-    try:
-        with torch.cuda.stream(stream):
-            pipeline(*inputs)
-        stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
-            out = pipeline(*inputs)
-    finally:
-        torch.use_deterministic_algorithms(False)
-    for target, source in zip(inputs, (x, u), strict=True):
-        target.copy_(source)
-    graph.replay()
-    torch.cuda.synchronize()
+    out = captured(pipeline, x, u, deterministic=True)
     # Whole levels but for the normalisation.
-    torch.testing.assert_close(out.cpu(), expected, rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-4)
 
 
 def test_wrong_calls_are_refused():

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from math import log
 from typing import TYPE_CHECKING
 
+from cyclery.augment import Op
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import torch
+from cyclery.models import Shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +24,29 @@ def check_range(given: tuple[float, float], where: str) -> None:
         raise UserError(
             f"{where}: the first number must be at most the second (found {list(given)})."
         )
+
+
+@dataclass(frozen=True)
+class CoveringOp(Op):
+    """An op that covers a rectangle of random area and aspect with probability p."""
+
+    p: float = field(default=0.5, metadata={"doc": "probability", "above": 0.0, "high": 1.0})
+    area: tuple[float, float] = field(
+        default=(0.02, 0.33),
+        metadata={
+            "doc": "least and greatest covered share of the image",
+            "above": 0.0,
+            "high": 1.0,
+        },
+    )
+    aspect: tuple[float, float] = field(
+        default=(0.3, 3.3), metadata={"doc": "least and greatest height / width", "above": 0.0}
+    )
+
+    def check(self, shape: Shape | None, where: str) -> None:
+        """Raise a UserError where a range is upside down."""
+        check_range(self.area, f"{where}.area")
+        check_range(self.aspect, f"{where}.aspect")
 
 
 class Rectangles:

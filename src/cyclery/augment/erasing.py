@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING
 
-from cyclery.augment import Images, Op, Stage
+from cyclery.augment import Images, Stage
 from cyclery.augment._cover import cover
-from cyclery.augment._ranges import check_range
+from cyclery.augment._ranges import CoveringOp
 from cyclery.common.lazy import torch
 from cyclery.models import Shape
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings(Op):
+class Settings(CoveringOp):
     """Cover a rectangle with the mean pixel (Zhong et al. 2020, arXiv 1708.04896).
 
     Its area is uniform, its aspect log-uniform; it lies inside the image. Sides beyond the
@@ -25,28 +25,11 @@ class Settings(Op):
     """
 
     ON = "normalised"
-    p: float = field(default=0.5, metadata={"doc": "probability", "above": 0.0, "high": 1.0})
-    area: tuple[float, float] = field(
-        default=(0.02, 0.33),
-        metadata={
-            "doc": "least and greatest covered share of the image",
-            "above": 0.0,
-            "high": 1.0,
-        },
-    )
-    aspect: tuple[float, float] = field(
-        default=(0.3, 3.3), metadata={"doc": "least and greatest height / width", "above": 0.0}
-    )
 
     @property
     def columns(self) -> int:
         """Return 5: presence, area, aspect, top, left."""
         return 5
-
-    def check(self, shape: Shape | None, where: str) -> None:
-        """Raise a UserError where a range is upside down."""
-        check_range(self.area, f"{where}.area")
-        check_range(self.aspect, f"{where}.aspect")
 
     def stage(self, images: Images) -> Stage:
         """Return what covers a rectangle."""

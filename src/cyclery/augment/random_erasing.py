@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from cyclery.augment import Images, Op, Stage
+from cyclery.augment import Images, Stage
 from cyclery.augment._noise import normal
-from cyclery.augment._ranges import ATTEMPTS, Rectangles, check_range, first_fitting
+from cyclery.augment._ranges import ATTEMPTS, CoveringOp, Rectangles, first_fitting
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import torch
 from cyclery.models import Shape
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings(Op):
+class Settings(CoveringOp):
     """Cover a rectangle with noise or the mean pixel, as torchvision and timm do.
 
     Its area is uniform, its aspect log-uniform. One that is not smaller than the image both ways is
@@ -29,18 +29,6 @@ class Settings(Op):
     """
 
     ON = "normalised"
-    p: float = field(default=0.5, metadata={"doc": "probability", "above": 0.0, "high": 1.0})
-    area: tuple[float, float] = field(
-        default=(0.02, 0.33),
-        metadata={
-            "doc": "least and greatest covered share of the image",
-            "above": 0.0,
-            "high": 1.0,
-        },
-    )
-    aspect: tuple[float, float] = field(
-        default=(0.3, 3.3), metadata={"doc": "least and greatest height / width", "above": 0.0}
-    )
     fill: Literal["mean", "noise"] = field(default="mean", metadata={"doc": "what covers"})
 
     @property
@@ -50,8 +38,7 @@ class Settings(Op):
 
     def check(self, shape: Shape | None, where: str) -> None:
         """Raise a UserError where a range is upside down, or nothing could be covered."""
-        check_range(self.area, f"{where}.area")
-        check_range(self.aspect, f"{where}.aspect")
+        super().check(shape, where)
         if shape is not None and min(shape[1:]) < 2:
             raise UserError(
                 f"{where}: images must be at least 2 pixels each way (found {shape[1]} x "
