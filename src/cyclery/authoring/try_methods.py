@@ -17,18 +17,20 @@ from typing import Any, cast
 
 import torch
 
-from cyclery import methods, models, schedules
+from cyclery import methods, schedules
 from cyclery.authoring import watching
 from cyclery.authoring.try_networks import network_problems
 from cyclery.authoring.watching import Findings
 from cyclery.common.errors import UserError
 from cyclery.common.settings import plain
-from cyclery.config.resolve import merge, resolve
+from cyclery.config.resolve import VIEWS, merge, resolve
 from cyclery.data.dataset import Dataset
 from cyclery.data.split_settings import Split
 from cyclery.engine.contract import check_step
+from cyclery.engine.made import Made, built
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
+from cyclery.methods._streams import UNLABELLED
 from cyclery.plan.graph import Plan
 from cyclery.records.record import ArmSettings, RunSettings
 
@@ -105,10 +107,13 @@ def _by_default(plan: Plan, name: str) -> Choice:
     chosen = method.chosen({})
     given = BASE | merge([plan.project.tier.base]) | {"method": {"name": name}}
     streams = method.streams(chosen)
-    if "unlabelled" in streams:
+    if any(each.pool == UNLABELLED for each in streams.values()):
         given["split"] = {**given.get("split", {}), "unlabelled": "all"}
-    if any("strong" in views for views in streams.values()):
+    kinds = {kind for each in streams.values() for kind in each.views}
+    if "strong" in kinds:
         given["strong"] = given.get("strong") or [{"op": "cutout", "size": 2}]
+    if further := kinds - set(VIEWS):
+        given["views"] = {kind: [{"op": "cutout", "size": 2}] for kind in further}
     if method.uses_ema(chosen):
         given.setdefault("ema_decay", 0.9)
     plain = {**given, "method": {"name": "supervised"}, "strong": []}
@@ -185,7 +190,6 @@ def _watched(run: Run, found: Findings, *given: Any) -> Any:
     averaged = [name for name in nets if name.partition(".")[0] == "ema"]
     if not method.uses_ema(settings):
         undeclared |= dict.fromkeys(averaged, "`uses_ema` must return True")
-    streams = method.streams(settings)
     with ExitStack() as watch:
         if not method.trains_ema(settings):
             for name in averaged:
@@ -198,7 +202,7 @@ def _watched(run: Run, found: Findings, *given: Any) -> Any:
         warnings.filterwarnings("ignore", "Converting a tensor with requires_grad")
         result = method.step(
             watching.Models(nets, undeclared, found),
-            watching.Batch(batch, streams),
+            watching.Batch(batch),
             watching.Row(row),
             watching.Settings(settings, method.settings_type(), method.quantities, found),
             generator,
@@ -251,14 +255,15 @@ def _images(dataset: Dataset) -> Data:
 
 def _untrained(settings: ArmSettings, data: Data) -> Trained:
     """Return a parent's network as it is drawn, the same in every try."""
-    kind, manifest = settings["model"], data.manifest
+    shape, classes = tuple(data.manifest["shape"]), data.manifest["classes"]
+    method = methods.load(settings["method"]["name"])
+    chosen, small = method.chosen(settings["method"]["settings"]), _small(settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = models.build(
-            kind["name"],
-            kind["settings"],
-            tuple(manifest["shape"]),
-            manifest["classes"],
-            settings.get("head"),
-        )
-    return Trained(_small(settings), net.state_dict())
+        net = built(small, shape, classes)
+        weights = dict(net.state_dict())
+        if kept := method.keeps(chosen):
+            made = method.modules(chosen, Made(small, shape, classes, net, len(data.labels)))
+            for name in kept:
+                weights |= {f"{name}/{key}": v for key, v in made[name].state_dict().items()}
+    return Trained(small, weights, classes)

@@ -223,21 +223,19 @@ class Row(dict[str, Any]):
 
 
 class Batch:
-    """A batch as a step gets it; says what is read and not declared."""
+    """A batch, or a stream of it, as a step gets it; says what is read and not declared."""
 
-    def __init__(self, batch: Any, streams: Mapping[str, tuple[str, ...]]) -> None:
-        self._batch, self._streams = batch, streams
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._batch, name)
-        if value is None:
-            raise UserError(
-                f"reads `batch.{name}`, a stream that `streams` does not declare (it declares "
-                f"{', '.join(self._streams)})."
-            )
         if name == "views":
             return Views(value)
-        return Batch(value, self._streams) if hasattr(value, "views") else value
+        return Batch(value) if hasattr(value, "views") else value
+
+    def __getitem__(self, name: str) -> Any:
+        return Batch(self._batch[name])
 
 
 class Views(tuple[Any, ...]):

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+import numpy as np
+
 from cyclery import augment, methods, models, optim, schedules
-from cyclery.common.errors import UserError, choices
+from cyclery.common.errors import UserError, choices, nearest
 from cyclery.common.settings import plain, read
 from cyclery.config.columns import batches_of, check_columns
 from cyclery.config.components import QUANTITIES, check_layer, names
@@ -18,6 +20,8 @@ from cyclery.config.settings import Settings
 from cyclery.data import sizes, split_settings
 from cyclery.data.dataset import Dataset
 from cyclery.engine import ENGINE_VERSION
+from cyclery.methods import Stream
+from cyclery.methods._streams import MU, OWN, TRAIN, UNLABELLED
 from cyclery.models import heads
 from cyclery.records.record import ArmSettings
 
@@ -45,6 +49,8 @@ MOST_UPDATES = 5_000_000
 REQUIRED = ("dataset", "model", "lr", "batch", "epochs")
 COMPONENTS = ("model", "head", "method", "optimiser")
 _SETTINGS = set(Settings.model_fields)
+# Views that every run has: images as they are, by `augment`, by `augment` and `strong`.
+VIEWS = ("plain", "weak", "strong")
 
 
 def merge(layers: Iterable[Settings]) -> dict[str, Any]:
@@ -178,9 +184,10 @@ def _views(
     declared = methods.load(method["name"])
     chosen = declared.chosen(method["settings"])
     streams = declared.streams(chosen)
-    kinds = {kind for views in streams.values() for kind in views}
+    kinds = {kind for stream in streams.values() for kind in stream.views}
     name = f"the method {method['name']!r}"
-    if "unlabelled" not in streams:
+    hidden = any(each.pool.partition(".")[0] == UNLABELLED for each in streams.values())
+    if not hidden:
         split["unlabelled"] = None
     elif split["unlabelled"] is None:
         raise UserError(
@@ -194,10 +201,20 @@ def _views(
     strong = given["strong"] if "strong" in kinds else []
     # The two lists are one pipeline: what must come last in it must come last in both.
     both = _ops("strong", [*given["augment"], *strong], columns, shape)
+    further = {}
+    for kind in sorted(kinds - set(VIEWS)):
+        if kind not in (own := given.get("views") or {}):
+            known = (*VIEWS, *own)
+            raise UserError(
+                f"views: {name} asks for a view {kind!r}; list its augmentations under this name."
+                f"{nearest(kind, known)} Views: {choices(known)}."
+            )
+        further[kind] = _ops(f"views.{kind}", own[kind], columns, shape)
     return {
         "augment": weak,
         "strong": both[len(weak) :],
-        "mu": given["mu"] if "unlabelled" in streams else None,
+        **({"views": further} if further else {}),
+        "mu": given["mu"] if any(each.times == MU for each in streams.values()) else None,
     }
 
 
@@ -215,14 +232,25 @@ def _ops(
 def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, int]:
     """Return what a run costs, on one of the project's ``datasets``.
 
-    ``samples`` make an epoch, ``updates`` are made, ``images`` are the labelled samples seen (the
-    budget in which arms are compared), ``views`` all images that pass the network.
+    ``samples`` make an epoch, ``updates`` are made, ``images`` are the samples of its first stream
+    (the labelled ones), ``views`` all images that it is trained on, ``forwards`` those that pass a
+    network forwards.
 
     Raises a UserError that begins with the key where a schedule, the batch or the split asks for
     more than the run has.
     """
     counts = sizes.counts(datasets[settings["dataset"]["name"]], settings["split"])
-    samples = settings["epoch_images"] or counts["train"]
+    method, mu = settings["method"], settings["mu"]
+    declared = methods.load(method["name"])
+    chosen = declared.chosen(method["settings"])
+    streams = declared.streams(chosen)
+    first, *_ = streams.values()
+    if first.pool == OWN and not settings["epoch_images"]:
+        raise UserError(
+            f"epoch_images: the method {method['name']!r} chooses its samples itself; set how many "
+            "make an epoch."
+        )
+    samples = settings["epoch_images"] or counts[TRAIN if first.pool == OWN else first.pool]
     batches = batches_of(settings)
     largest = int(batches.max())
     if largest > samples:
@@ -230,6 +258,7 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
             f"batch: must be at most {samples}, the labelled samples of an epoch "
             f"(found {largest}); lower `batch` or raise `split.labels` or `epoch_images`."
         )
+    _check_pools(streams, counts, largest, mu)
     steps = samples // batches
     if (updates := int(steps.sum())) > MOST_UPDATES:
         raise UserError(
@@ -238,18 +267,43 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
             f"(found {updates:,}); train for fewer epochs of fewer samples, or raise `batch`."
         )
     check_columns(settings, samples, batches)
-    images = int((steps * batches).sum())
-    method = settings["method"]
-    declared = methods.load(method["name"])
-    streams = declared.streams(declared.chosen(method["settings"]))
-    per_image = len(streams["labelled"])
-    per_image += (settings["mu"] or 0) * len(streams.get("unlabelled", ()))
+    spent = {int(size): declared.spent(chosen, int(size), mu) for size in set(batches.tolist())}
+    each = np.array([spent[size] for size in batches.tolist()])
+    views, forwards = (steps[:, None] * each).sum(0).tolist()
     return {
         "samples": samples,
         "updates": updates,
-        "images": images,
-        "views": images * per_image,
+        "images": int((steps * batches).sum()),
+        "views": views,
+        "forwards": forwards,
     }
+
+
+def _check_pools(
+    streams: Mapping[str, Stream], counts: Mapping[str, int], batch: int, mu: int | None
+) -> None:
+    """Raise a UserError where a pool cannot give the ``batch`` that a stream asks of it."""
+    for name, stream in streams.items():
+        if stream.pool == OWN:
+            continue
+        if stream.pool not in counts:
+            raise UserError(
+                f"split.hierarchy: the stream {name!r} takes the pool {stream.pool}, which this "
+                f"split does not have (it has {choices(counts)})."
+            )
+        if not (there := counts[stream.pool]):
+            raise UserError(f"split: the pool {stream.pool} of the stream {name!r} is empty.")
+        size = stream.size(batch, mu)
+        if stream.sampler == "poisson" and size > there:
+            raise UserError(
+                f"batch: a Poisson stream takes each sample with the probability batch / samples, "
+                f"which must be at most 1 (found {size} / {there} for {name!r}); lower `batch`."
+            )
+        if stream.classes and size % stream.classes:
+            raise UserError(
+                f"batch: the stream {name!r} takes as many samples of each of {stream.classes} "
+                f"classes, so it must be a multiple of that (found {size})."
+            )
 
 
 def _settings(kind: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -95,6 +95,19 @@ def _augment(value: Any) -> Any:
     return value
 
 
+def _views(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise UserError(f"{HERE}: must map names of views to lists (found {value!r:.80}).")
+    for name, ops in value.items():
+        if name in ("plain", "weak", "strong"):
+            raise UserError(
+                f"{HERE}.{name}: is a view that every run has; `augment` and `strong` say what it "
+                "is made with. Choose another name."
+            )
+        augment.check(ops, None, f"{HERE}.{name}")
+    return value
+
+
 def _split(value: Any) -> Any:
     return split_settings.check_layer(value, HERE)
 
@@ -195,6 +208,23 @@ class Settings(Strict):
         None,
         description="augmentations that follow those of `augment` in a strong view, for methods "
         "that ask for one",
+    )
+    views: (
+        Annotated[
+            dict[Name, list[dict[str, Any]]],
+            checked(_views),
+            WithJsonSchema(
+                {
+                    "type": "object",
+                    "additionalProperties": {"type": "array", "items": {"x-ref": "Augmentation"}},
+                }
+            ),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="augmentations of further views by name, for methods that ask for them; each "
+        "is a whole list of its own",
     )
     ema_decay: Annotated[Any, _quantity("ema_decay"), SCHEDULE] = Field(
         None,

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,11 +12,11 @@ from cyclery.augment import Pipeline
 from cyclery.engine.arithmetic import autocast
 from cyclery.engine.metrics import fidelity, measure
 from cyclery.engine.networks import Networks
-from cyclery.engine.stream import Data, generator, origin
-from cyclery.engine.teachers import Trained
-from cyclery.models.layers import batch_norms
-from cyclery.records.record import RunSettings, SplitChoice
+from cyclery.engine.stream import Data
+from cyclery.models.layers import batch_norms, evaluating
+from cyclery.records.record import RunSettings
 
+T = TypeVar("T")
 BATCH = 1000
 
 
@@ -37,33 +36,43 @@ class Evaluation:
 
     @torch.no_grad()
     def figures(self, part: str) -> Tensor:
-        """Return the figures of every evaluated network, a row each: ``metrics.measure``."""
+        """Return the figures of all that is evaluated, a row each: ``metrics.measure``."""
         labels = self._data.labels.index_select(0, self._ids[part])
-        rows = [measure(self._logits(net, part), labels) for net in self._networks.evaluated]
+        rows = [measure(self._logits(nets, part), labels) for nets in self._networks.evaluated]
         return torch.stack(rows)
 
     @torch.no_grad()
     def fidelity(self, part: str) -> Tensor:
-        """Return how well the evaluated network copies the reference: ``metrics.fidelity``."""
+        """Return how well what is evaluated copies the reference: ``metrics.fidelity``."""
         assert self._networks.reference is not None
         logits = self._logits(self._networks.evaluated[0], part)
         return fidelity(logits, self.outputs(self._networks.reference, self._ids[part]))
 
     @torch.no_grad()
-    def outputs(self, net: nn.Module, ids: Tensor) -> Tensor:
-        """Return the outputs of a network, in its present mode, for samples [N], float32."""
-        return torch.cat(list(self._chunks(net, ids)))
+    def outputs(self, function: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+        """Return what a network in its present mode, or a function, makes of samples [N]: float32.
+
+        Samples are not augmented.
+        """
+        return torch.cat([found.float() for found in self._chunks(function, ids)])
+
+    @torch.no_grad()
+    def features(self, ids: Tensor) -> dict[str, Tensor]:
+        """Return the feature vectors [N, D] of samples [N] by name, in evaluation mode."""
+        nets = self._networks.evaluated[0]
+        with evaluating(*nets.values()):
+            found = list(self._chunks(lambda x: self._networks.features(nets, x), ids))
+        return {name: torch.cat([each[name].float() for each in found]) for name in found[0]}
 
     def rehearse(self) -> None:
         """Run once what the final figures need, which is not captured.
 
         So that the memory they need is held before other runs are admitted.
         """
-        few = self._ids["train"][:BATCH]
-        main, reference = self._networks.evaluated[0], self._networks.reference
-        main.eval()
-        self.outputs(main, few)
-        main.train()
+        few, reference = self._ids["train"][:BATCH], self._networks.reference
+        nets = self._networks.evaluated[0]
+        with evaluating(*nets.values()):
+            self.outputs(lambda x: self._networks.predict(nets, x), few)
         if reference is not None:
             self.outputs(reference, few)
 
@@ -88,75 +97,13 @@ class Evaluation:
         for buffer, measured in zip(average.buffers(), main.buffers(), strict=True):
             buffer.copy_(measured)
 
-    def _logits(self, net: nn.Module, part: str) -> Tensor:
-        """Return the logits [N, K] of a network in evaluation mode."""
-        net.eval()
-        logits = self.outputs(net, self._ids[part])
-        net.train()
-        return logits
+    def _logits(self, nets: Mapping[str, nn.Module], part: str) -> Tensor:
+        """Return the logits [N, K] of networks in evaluation mode."""
+        with evaluating(*nets.values()):
+            return self.outputs(lambda x: self._networks.predict(nets, x), self._ids[part])
 
-    def _chunks(self, net: nn.Module, ids: Tensor) -> Iterator[Tensor]:
+    def _chunks(self, function: Callable[[Tensor], T], ids: Tensor) -> Iterator[T]:
         for chunk in ids.split(BATCH):
             x = self._plain(self._data.images.index_select(0, chunk))
             with autocast(self._settings, ids.device):
-                yield net(x.contiguous(memory_format=self._networks.format)).float()
-
-
-class Begun(Protocol):
-    """The attributes of a run that `Beginning` reads."""
-
-    @property
-    def settings(self) -> RunSettings:
-        """Return its resolved settings."""
-
-    @property
-    def data(self) -> Data:
-        """Return its dataset."""
-
-    @property
-    def ids(self) -> Mapping[str, Tensor]:
-        """Return the ids of the parts of its split."""
-
-    @property
-    def models(self) -> Mapping[str, nn.Module]:
-        """Return its networks and teachers by name."""
-
-    @property
-    def parents(self) -> Mapping[str, Sequence[Trained]]:
-        """Return the finished runs of its parents."""
-
-    @property
-    def evaluator(self) -> Evaluation:
-        """Return the evaluator of its networks."""
-
-    def split(self, settings: SplitChoice, seed: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the ids of the parts of a split of its data."""
-
-
-class Beginning:
-    """What a method's ``begin`` hook may use of a run before it is trained.
-
-    ``ids`` [N] and ``y`` [N] are the labelled training samples.
-    """
-
-    def __init__(self, run: Begun) -> None:
-        self._run = run
-        self.ids = run.ids["train"]
-        self.y = run.data.labels.index_select(0, self.ids)
-
-    def generator(self, purpose: str) -> torch.Generator:
-        """Return a generator of the run's own, on the CPU."""
-        return generator(origin(self._run.settings), purpose)
-
-    def answers(self, parent: str) -> Tensor:
-        """Return a parent's log-probabilities [N, K] of the samples, not augmented."""
-        return self._run.evaluator.outputs(self._run.models[parent], self.ids)
-
-    def left_out(self, parent: str) -> Tensor:
-        """Return which of the samples no member of a parent was trained on, bool [N]."""
-        run, seen = self._run, torch.zeros(len(self._run.data.labels), dtype=torch.bool)
-        for trained in run.parents[parent]:
-            settings = trained.settings
-            split = run.split(settings["split"], settings["seed"])
-            seen[torch.from_numpy(split["train"])] = True
-        return ~seen.to(self.ids.device).index_select(0, self.ids)
+                yield function(x.contiguous(memory_format=self._networks.format))

@@ -1,4 +1,4 @@
-"""The networks of a run: the trained one, a method's modules, and the weight average.
+"""The networks of a run: the trained one, a method's modules, and the weight averages.
 
 All trainable parameters are one vector, and so are the averaged ones: averaging is one kernel.
 """
@@ -6,14 +6,15 @@ All trainable parameters are one vector, and so are the averaged ones: averaging
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from cyclery import models
 from cyclery.engine.globals import CPU, Globals
+from cyclery.engine.made import Made, built
 from cyclery.engine.stream import Data, derive, origin
 from cyclery.engine.teachers import Trained, load, teacher
 from cyclery.methods import REFERENCE, TEACHER, Method
@@ -39,41 +40,46 @@ class Networks:
         generators: dict[str, torch.Generator],
         parents: Mapping[str, Sequence[Trained]],
     ) -> None:
-        kind, manifest = settings["model"], data.manifest
-        shape, classes = tuple(manifest["shape"]), manifest["classes"]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(origin(settings), "init"))
-            net = models.build(kind["name"], kind["settings"], shape, classes, settings.get("head"))
+        shape, classes = tuple(data.manifest["shape"]), data.manifest["classes"]
+        self._settings, self._method, self._data = settings, method, data
+        self._chosen = method.chosen(settings["method"]["settings"])
+        with self._drawing("init"):
+            net = built(settings, shape, classes)
             if settings["init"]:
                 [start] = parents[settings["init"]]
-                load(net, start.weights, "init", settings["init_share"] or 1.0)
-            chosen = method.chosen(settings["method"]["settings"])
+                load(net, start.main, "init", settings["init_share"] or 1.0)
             drawn = Globals(method.name, device)
-            added = method.modules(chosen, net, classes, len(data.labels))
+            added = method.modules(
+                self._chosen, Made(settings, shape, classes, net, len(data.labels))
+            )
             # Torch's own on the CPU is seeded here, and put back.
             drawn.check("`modules`", "draw with torch, on the CPU", but=(CPU,))
         self.models: dict[str, nn.Module] = {"main": net, **added}
         # Convolutions of several channels are faster with channels last on a GPU.
         on_gpu = device.type == "cuda"
         self.format = torch.channels_last if on_gpu else torch.contiguous_format
-        # The memory of a method has buffers alone: it is neither trained nor averaged.
-        trained = nn.ModuleDict({k: m for k, m in self.models.items() if list(m.parameters())})
+        # Memory, and frozen networks, are neither trained nor averaged.
+        trained = nn.ModuleDict(
+            {k: m for k, m in self.models.items() if any(p.requires_grad for p in m.parameters())}
+        )
         averaged = copy.deepcopy(trained) if "ema_decay" in settings["schedules"] else None
         for module in self.models.values():
             module.to(device).train()
         self.flat = self._flat(trained, generators["network"])
-        self._average: Tensor | None = None
+        self.averaged: Flat | None = None
         self._buffers: list[tuple[Tensor, Tensor]] = []
+        # What is evaluated, the best first: networks by the names that the method gives them.
+        self.evaluated: list[dict[str, nn.Module]] = [dict(self.models)]
         if averaged is not None:
             averaged.to(device).train()
-            self._average = self._flat(averaged, generators["average"], frozen=True).data
+            self.averaged = self._flat(averaged, generators["average"], frozen=True)
             self._buffers = _buffers(settings["ema_buffers"], averaged, trained)
+            at = 0 if method.averages(self._chosen) else 1
+            self.evaluated.insert(at, {**self.models, **averaged})
             for name, module in averaged.items():
                 self.models["ema" if name == "main" else f"ema.{name}"] = module
-        wanted = {*method.parents(chosen), *({REFERENCE} & parents.keys())}
-        self.teachers = {
-            name: teacher(name, parents[name], shape, classes) for name in sorted(wanted)
-        }
+        wanted = {*method.parents(self._chosen), *({REFERENCE} & parents.keys())}
+        self.teachers = {name: teacher(name, parents[name], shape) for name in sorted(wanted)}
         for module in self.teachers.values():
             module.to(device).to(memory_format=self.format)
         if settings["compile"] and on_gpu:
@@ -82,35 +88,74 @@ class Networks:
             for module in (*self.models.values(), *self.teachers.values()):
                 module.compile(dynamic=False)
 
+    @contextmanager
+    def _drawing(self, purpose: str) -> Iterator[None]:
+        """Inside, torch's global generator draws what belongs to a purpose of the run."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(origin(self._settings), purpose))
+            yield
+
+    def drawn_again(self, purpose: str) -> dict[str, nn.Module]:
+        """Return new networks, as those of the run were made at first but for a parent's weights.
+
+        Their weights are those of ``purpose``, on the CPU: ``init`` has those of the run itself.
+        """
+        shape, classes = tuple(self._data.manifest["shape"]), self._data.manifest["classes"]
+        with self._drawing(purpose):
+            net = built(self._settings, shape, classes)
+            added = self._method.modules(
+                self._chosen, Made(self._settings, shape, classes, net, len(self._data.labels))
+            )
+        return {"main": net, **added}
+
+    def predict(self, nets: Mapping[str, nn.Module], x: Tensor) -> Tensor:
+        """Return the logits [B, K] of networks that are evaluated."""
+        logits: Tensor = self._method.predict(nets, x, self._chosen)
+        return logits
+
+    def features(self, nets: Mapping[str, nn.Module], x: Tensor) -> dict[str, Tensor]:
+        """Return the feature vectors [B, D] by name."""
+        return self._method.features(nets, x, self._chosen)
+
     @property
     def reference(self) -> nn.Module | None:
         """The parent that final figures are compared with, where there is one."""
         return self.teachers.get(REFERENCE, self.teachers.get(TEACHER))
 
-    @property
-    def evaluated(self) -> list[nn.Module]:
-        """The networks that are evaluated: the averaged one first, where there is one."""
-        return [self.models[name] for name in ("ema", "main") if name in self.models]
-
     @torch.no_grad()
     def average(self, part: Tensor) -> None:
         """Move the averaged weights, and buffers where they follow, by ``part`` of the way."""
-        assert self._average is not None, "the settings ask for no average"
-        self._average.lerp_(self.flat.data, part)
+        assert self.averaged is not None, "the settings ask for no average"
+        self.averaged.data.lerp_(self.flat.data, part)
         for buffer, source in self._buffers:
             buffer.lerp_(source, part)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return what is handed on, by name: the evaluated network, and modules that are kept.
+
+        Those of a module have its name before them, as in ``projector/0.weight``.
+        """
+        nets = self.evaluated[0]
+        state = dict(nets["main"].state_dict())
+        for name in self._method.keeps(self._chosen):
+            state |= {f"{name}/{key}": value for key, value in nets[name].state_dict().items()}
+        return state
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the live tensors that training changes, by name."""
         tensors = {"flat": self.flat.data}
-        if self._average is not None:
-            tensors["average"] = self._average
-        shared = set()
+        if self.averaged is not None:
+            tensors["average"] = self.averaged.data
+        seen = set()
         for name, model in sorted(self.models.items()):
             for key, buffer in model.named_buffers():
-                if id(buffer) not in shared:
-                    shared.add(id(buffer))
+                if id(buffer) not in seen:
+                    seen.add(id(buffer))
                     tensors[f"buffer.{name}.{key}"] = buffer
+            if name != "ema" and not name.startswith("ema."):
+                # Those of a frozen network, which `event` may change.
+                frozen = ((k, p) for k, p in model.named_parameters() if not p.requires_grad)
+                tensors |= {f"frozen.{name}.{key}": parameter.data for key, parameter in frozen}
         return tensors
 
     def _flat(self, nets: nn.Module, noise: torch.Generator, frozen: bool = False) -> Flat:

@@ -23,23 +23,29 @@ from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
 from cyclery.engine.contract import check_step
 from cyclery.engine.cuda import Lookahead, fetch
-from cyclery.engine.evaluation import Beginning, Evaluation
+from cyclery.engine.evaluation import Evaluation
 from cyclery.engine.failures import Diverged
 from cyclery.engine.globals import Globals
-from cyclery.engine.metrics import Figures, named, prefixed
+from cyclery.engine.hooks import Inside, Moment
+from cyclery.engine.measuring import Measuring
+from cyclery.engine.metrics import Figures
 from cyclery.engine.networks import Networks
 from cyclery.engine.replay import Recorder, Replays
+from cyclery.engine.samplers import sampler
 from cyclery.engine.stream import Batch, Data, Feed, Samples, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
+from cyclery.methods import Gradients, Stream
+from cyclery.methods._streams import OWN, TRAIN
+from cyclery.optim.flat.optimiser import Optimiser
 from cyclery.optim.flat.parameters import clip_
 from cyclery.records.record import Figure, RunSettings, SplitChoice
 
 __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 
-PARTS = {"validation": "val", "test": "test"}
 # Steps at whose end a draw from a global generator is seen at once.
 WATCHED = 2
+DRAW_REMEDY = 'take `moment.generator("a purpose")`, on the CPU'
 STEP_REMEDY = "hand its argument `generator` to all that draws (`generator=generator`)"
 
 
@@ -63,10 +69,13 @@ class Run:
         set_arithmetic(settings, device)
         chosen = self.split(settings["split"], settings["seed"])
         self.ids = {name: torch.from_numpy(ids).to(device) for name, ids in chosen.items()}
-        self.samples = settings["epoch_images"] or len(chosen["train"])
-        self.table = Table(settings, self.samples, bounds, device)
         self.method = methods.load(settings["method"]["name"])
         self.method_settings = self.method.chosen(settings["method"]["settings"])
+        self.streams = self.method.streams(self.method_settings)
+        self.samples = settings["epoch_images"] or len(
+            self._pool(next(iter(self.streams.values())))
+        )
+        self.table = Table(settings, self.samples, bounds, device)
 
         # Extra draws of the method, and dropout inside networks, never touch the streams'.
         self.generators = {
@@ -77,15 +86,7 @@ class Run:
         nets = Networks(settings, self.method, data, device, self.generators, self.parents)
         self.networks, self.flat = nets, nets.flat
         self.models = {**nets.models, **nets.teachers}
-        optimiser = settings["optimiser"]
-        self.optimiser = optim.build(
-            optimiser["name"],
-            self.flat,
-            optimiser["settings"],
-            decay=bool(self.table.columns["weight_decay"].any()),
-            decay_norm=bool(self.table.columns["weight_decay_norm"].any()),
-        )
-        self.mu = settings["mu"] or 0
+        self.optimiser = self._new_optimiser()
         self.feeds = self._feeds()
         self._replays = Replays(
             self.method.name,
@@ -98,39 +99,60 @@ class Run:
         self.epoch = 0
         self.update = torch.zeros(1, dtype=torch.int64, device=device)
         self._trace: Tensor | None = None
-        # The figures after an epoch: the last evaluation on the way is the final one too.
-        self._seen: tuple[int, dict[str, Figure]] | None = None
         self.logged: list[str] = []
         self.curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}
         self.evaluator = Evaluation(settings, nets, data, self.ids, self.plain)
         if (settings["init_share"] or 1) < 1:
             self.evaluator.measure_statistics()
+        self._inside = Inside(
+            settings, data, self.ids, self.split, self.table, nets, self.models, self.parents,
+            self.feeds, self.evaluator, self.optimiser, self._new_optimiser,
+        )  # fmt: skip
+        self.measuring = Measuring(self._inside, self.method, self._replays)
+        self._events = frozenset(self.method.events(self.method_settings, self.table.clock))
         self._globals = Globals(self.method.name, device)
-        self.method.begin(self.models, Beginning(self), self.method_settings)
-        self._globals.check("`begin`", 'take `samples.generator("a purpose")`, on the CPU')
+        self.method.begin(self.models, Moment(self._inside), self.method_settings)
+        self._globals.check("`begin`", DRAW_REMEDY)
         self._watched = 0
+
+    def _new_optimiser(self) -> Optimiser:
+        chosen = self.settings["optimiser"]
+        return optim.build(
+            chosen["name"],
+            self.flat,
+            chosen["settings"],
+            decay=bool(self.table.columns["weight_decay"].any()),
+            decay_norm=bool(self.table.columns["weight_decay_norm"].any()),
+        )
+
+    def _pool(self, stream: Stream) -> Tensor:
+        """Return the ids of a stream's pool; none yet where a hook fills it."""
+        if stream.pool == OWN:
+            return self.ids[TRAIN].new_empty(0)
+        return self.ids[TRAIN if stream.pool == "labelled.1" else stream.pool]
 
     def _feeds(self) -> dict[str, Feed]:
         """Return the streams that the method declares, each with its views."""
         settings, manifest = self.settings, self.data.manifest
         shape, scale = tuple(manifest["shape"]), manifest["max_value"]
         weak = settings["augment"]
-        specs = {"plain": [], "weak": weak, "strong": weak + settings["strong"]}
+        specs = {"plain": [], "weak": weak, "strong": weak + settings["strong"],
+                 **settings.get("views", {})}  # fmt: skip
         pipelines = {
             kind: Pipeline(spec, shape, manifest["mean"], manifest["std"], scale)
             for kind, spec in specs.items()
         }
         self.plain = pipelines["plain"].to(self.device)
         feeds = {}
-        for name, kinds in self.method.streams(self.method_settings).items():
-            times, ids = (1, "train") if name == "labelled" else (self.mu, "unlabelled")
+        for name, stream in self.streams.items():
             feeds[name] = Feed(
                 name,
-                [(kind, pipelines[kind].to(self.device)) for kind in kinds],
+                [(kind, pipelines[kind].to(self.device)) for kind in stream.views],
                 self.data,
-                self.ids[ids],
-                length=self.samples * times,
-                largest=max(self.table.batches) * times,
+                self._pool(stream),
+                sampler(stream, self.data.labels, settings["mu"] or 1),
+                samples=self.samples,
+                batches=self.table.batches,
                 origin=origin(settings),
             )
         return feeds
@@ -147,21 +169,23 @@ class Run:
 
     @property
     def images(self) -> int:
-        """Labelled samples that the run has trained on so far, with repetition."""
+        """Samples of the first stream, the labelled ones, that the run has trained on so far."""
         done = zip(self.table.steps[: self.epoch], self.table.batches, strict=False)
         return sum(int(steps) * size for steps, size in done)
 
-    @property
-    def views_per_image(self) -> int:
-        """How many images pass the network for each labelled sample."""
-        unlabelled = self.feeds.get("unlabelled")
-        per_image = self.feeds["labelled"].views
-        return per_image + (self.mu * unlabelled.views if unlabelled else 0)
+    def spent(self, epochs: int | None = None) -> tuple[int, int]:
+        """Return the images of the epochs done in all views, and those that passed a network."""
+        views = forwards = 0
+        mu, done = self.settings["mu"], self.epoch if epochs is None else epochs
+        for steps, size in zip(self.table.steps[:done], self.table.batches, strict=False):
+            seen, passed = self.method.spent(self.method_settings, size, mu)
+            views, forwards = views + int(steps) * seen, forwards + int(steps) * passed
+        return views, forwards
 
     @property
     def evaluated(self) -> bool:
         """Return whether an evaluation was made: an eager run has then allocated all its memory."""
-        return self._seen is not None
+        return self.measuring.any
 
     @property
     def finished(self) -> bool:
@@ -179,12 +203,7 @@ class Run:
         for size in sorted(set(self.table.batches)):
             self._replays.record(size, partial(self.step, size))
         self._globals.check("`step`", STEP_REMEDY)
-        for part in PARTS:
-            if len(self.ids[part]):
-                # An evaluation changes nothing: once is enough for libraries to choose.
-                self._replays.record(part, partial(self.evaluator.figures, part), times=1)
-        if self._replays.on:
-            self.evaluator.rehearse()
+        self.measuring.prepare()
         return self._replays.on
 
     def step(self, size: int) -> None:
@@ -198,7 +217,11 @@ class Run:
         if self._trace is None:
             check_step(self.method.name, found)
         loss, logs = found
-        self.flat.backward(loss)
+        if isinstance(loss, Gradients):
+            self.flat.put(loss.of)
+            loss = loss.loss
+        else:
+            self.flat.backward(loss)
         scalars = {"loss": loss.detach(), **{k: v.detach() for k, v in logs.items()}}
         if "clip_norm" in row:
             scalars["clipped"] = clip_(self.flat, row["clip_norm"])
@@ -213,10 +236,8 @@ class Run:
         self.update.add_(1)
 
     def _batch(self, size: int, magnitude: Tensor | None) -> Batch:
-        form, other = self.networks.format, self.feeds.get("unlabelled")
-        labelled = self.feeds["labelled"].samples(size, magnitude, form)
-        unlabelled = other.samples(size * self.mu, magnitude, form) if other else None
-        return Batch(labelled.views, labelled.y, labelled.ids, unlabelled)
+        form = self.networks.format
+        return Batch({k: feed.samples(size, magnitude, form) for k, feed in self.feeds.items()})
 
     # Epochs.
 
@@ -224,8 +245,12 @@ class Run:
         """Train one epoch and append its mean scalars to the curve; Diverged where not finite."""
         first = int(self.table.steps[: self.epoch].sum())
         steps, size = int(self.table.steps[self.epoch]), self.table.batches[self.epoch]
+        # First, for an event may fill the pools that an epoch's order is drawn from.
+        self._before(first)
         self.begin_epoch()
-        for _ in range(steps):
+        for update in range(first, first + steps):
+            if update > first:
+                self._before(update)
             yield from self.launch(size)
         values = yield from self.traced(first, first + steps)
         self.epoch += 1
@@ -239,8 +264,16 @@ class Run:
     def begin_epoch(self) -> None:
         """Draw the order and the numbers of an epoch."""
         for feed in self.feeds.values():
-            feed.begin_epoch()
+            feed.begin_epoch(self.table.batches[self.epoch])
         self._globals.mark()
+
+    def _before(self, update: int) -> None:
+        """Do what the method wants before an update; never part of a captured step."""
+        if update in self._events:
+            self._globals.mark()
+            moment = Moment(self._inside, update, began=True)
+            self.method.event(self.models, moment, self.method_settings)
+            self._globals.check("`event`", DRAW_REMEDY)
 
     def launch(self, size: int) -> Task[None]:
         """Make a step once the device has little left to do, and pause."""
@@ -274,7 +307,7 @@ class Run:
         values = yield from fetch(self._trace[first:last])
         return values
 
-    # Evaluation.
+    # Evaluation: what drains does a generator's work without pausing.
 
     def evaluate(self, part: str) -> Figures:
         """Return the figures on the ids of ``part`` (train, validation or test), in eval mode.
@@ -285,16 +318,12 @@ class Run:
         return drain(self.evaluation(part))[""]
 
     def evaluation(self, part: str) -> Task[dict[str, Figures]]:
-        """Return the figures of the evaluated network as ``""``.
+        """Return the figures of what is evaluated as ``""``.
 
-        Where weights are averaged it is the averaged one, and the trained one is ``raw_``.
+        Where weights are averaged it is the averaged network, and the trained one is ``raw_``.
         """
-        found = self._replays.call(part, partial(self.evaluator.figures, part))
-        vectors = yield from fetch(found)
-        figures = [named(vector) for vector in vectors]
-        if not all(math.isfinite(each["nll"]) for each in figures):
-            raise Diverged(int(self.update) - 1)
-        return dict(zip(("", "raw_"), figures, strict=False))
+        found = yield from self.measuring.evaluation(part, self._done)
+        return found
 
     def evaluate_on_the_way(self) -> None:
         """Do ``evaluation_steps`` without pausing."""
@@ -304,12 +333,10 @@ class Run:
         """Append an evaluation to the curve if this epoch is one of the run's evaluation points."""
         if self.epoch not in evaluation_epochs(self.settings):
             return
-        found = yield from self._figures()
+        found = yield from self.measuring.on_the_way(self.epoch, self._done)
         self.curve["eval_epoch"].append(self.epoch)
-        for raw in ("", "raw_"):
-            for name in ("val_accuracy", "val_nll", "test_accuracy", "test_nll"):
-                if isinstance(value := found.get(raw + name), float):
-                    self.curve.setdefault(raw + name, []).append(value)
+        for name, value in found.items():
+            self.curve.setdefault(name, []).append(value)
 
     def final(self) -> dict[str, Figure]:
         """Do ``final_steps`` without pausing."""
@@ -317,41 +344,19 @@ class Run:
 
     def final_steps(self) -> Task[dict[str, Figure]]:
         """Return the figures of the last state: the selection rule is the last checkpoint."""
-        found = dict((yield from self._figures()))
-        vectors = yield from fetch(self.evaluator.figures("train"))
-        fitted = named(vectors[0])
-        found |= {"train_accuracy": fitted["accuracy"], "train_nll": fitted["nll"],
-                  "train_ece": fitted["ece"]}  # fmt: skip
-        if self.networks.reference is not None:
-            for part, prefix in {**PARTS, "train": "train"}.items():
-                if len(self.ids[part]):
-                    vector = yield from fetch(self.evaluator.fidelity(part))
-                    names = (f"{prefix}_agreement", f"{prefix}_kl")
-                    found |= dict(zip(names, vector.tolist(), strict=True))
-        labels = self.data.labels.index_select(0, self.ids["train"]).cpu()
-        count = torch.bincount(labels, minlength=self.data.manifest["classes"])
-        # A figure that is not finite is none; those on the way have ended the run.
-        finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None
-                  for k, v in found.items()}  # fmt: skip
-        return {**finite, "train_class_count": count.tolist()}
+        found = yield from self.measuring.final(self.epoch, self._done)
+        return found
 
-    def _figures(self) -> Task[dict[str, Figure]]:
-        """Return the figures on the validation and test sets, as ``val_`` and ``test_``."""
-        if self._seen is None or self._seen[0] != self.epoch:
-            result: dict[str, Figure] = {}
-            for part, prefix in PARTS.items():
-                if len(self.ids[part]):
-                    found = yield from self.evaluation(part)
-                    for raw, figures in found.items():
-                        result |= prefixed(figures, f"{raw}{prefix}_")
-            self._seen = (self.epoch, result)
-        return self._seen[1]
+    @property
+    def _done(self) -> int:
+        """The updates that are done, as counted on the host."""
+        return int(self.table.steps[: self.epoch].sum())
 
     # State.
 
     def weights(self) -> dict[str, Tensor]:
-        """Return copies of the evaluated network's parameters and buffers, by name, contiguous."""
-        state = self.networks.evaluated[0].state_dict()
+        """Return copies of the weights that are handed on, by name, contiguous."""
+        state = self.networks.weights()
         return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
     def state(self) -> dict[str, Tensor]:
@@ -367,7 +372,8 @@ class Run:
         self, state: dict[str, Tensor], epoch: int, curve: dict[str, list[float]]
     ) -> None:
         """Continue where ``state`` was taken, after ``epoch`` epochs."""
-        self.epoch, self.curve, self._seen = epoch, curve, None
+        self.epoch, self.curve = epoch, curve
+        self.measuring.forget()
         with torch.no_grad():
             for name, tensor in self._tensors().items():
                 tensor.copy_(state[name])

@@ -8,7 +8,7 @@ sizes are, whatever else their methods draw and whatever augmentation they have 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from cyclery.augment import Pipeline
+from cyclery.common.errors import UserError, choices
+from cyclery.engine.samplers import Sampler
 from cyclery.records.record import RunSettings
 
 
@@ -37,12 +39,14 @@ class Data:
 class Samples:
     """A batch of a stream: views float [B, C, H, W], y int64 [B], ids int64 [B].
 
-    The labels of an unlabelled stream are for measuring only, never for training.
+    The labels of an unlabelled stream are for measuring only, never for training. ``mask`` float
+    [B] is 0 where a Poisson stream has filled up its tensors, None in other streams.
     """
 
     views: tuple[Tensor, ...]
     y: Tensor
     ids: Tensor
+    mask: Tensor | None = None
 
     @property
     def x(self) -> Tensor:
@@ -51,10 +55,48 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Batch(Samples):
-    """The labelled samples of an update, with its unlabelled ones where the method takes any."""
+class Batch:
+    """The samples of an update, by stream; ``x``, ``y``, ... are those of ``labelled``."""
 
-    unlabelled: Samples | None = None
+    streams: Mapping[str, Samples]
+
+    def __getitem__(self, name: str) -> Samples:
+        if name not in self.streams:
+            raise UserError(
+                f"the batch has no stream {name!r}, for `streams` does not declare it (it declares "
+                f"{choices(self.streams)})."
+            )
+        return self.streams[name]
+
+    @property
+    def labelled(self) -> Samples:
+        """The labelled samples."""
+        return self["labelled"]
+
+    @property
+    def unlabelled(self) -> Samples:
+        """The samples whose labels are hidden."""
+        return self["unlabelled"]
+
+    @property
+    def views(self) -> tuple[Tensor, ...]:
+        """All views of the labelled samples."""
+        return self.labelled.views
+
+    @property
+    def x(self) -> Tensor:
+        """The first view of the labelled samples."""
+        return self.labelled.x
+
+    @property
+    def y(self) -> Tensor:
+        """The labels of the labelled samples."""
+        return self.labelled.y
+
+    @property
+    def ids(self) -> Tensor:
+        """The ids of the labelled samples."""
+        return self.labelled.ids
 
 
 def origin(settings: RunSettings) -> str:
@@ -76,11 +118,10 @@ def generator(origin: str, purpose: str, device: torch.device | str = "cpu") -> 
 
 
 class Stream:
-    """Samples ``ids`` in shuffled passes, ``length`` of them an epoch, with uniform numbers each.
+    """Samples of a pool ``ids``, ``epoch`` batches' worth an epoch, with uniform numbers each.
 
-    ``numbers`` names the purposes of the numbers. An epoch begins a new pass. ``take`` advances a
-    cursor on the device, so a captured step can be replayed; ``largest`` is the most it is asked
-    for.
+    ``numbers`` names the purposes of the numbers. ``take`` advances a cursor on the device, so a
+    captured step can be replayed. ``batches`` are the sizes that an update of the run may have.
     """
 
     def __init__(
@@ -88,45 +129,56 @@ class Stream:
         name: str,
         ids: Tensor,
         numbers: Sequence[str],
+        sampler: Sampler,
         *,
-        length: int,
-        largest: int,
+        samples: int,
+        batches: Sequence[int],
         origin: str,
     ) -> None:
         device = ids.device
-        self._ids = ids.cpu()
+        self.name, self._sampler, self._samples = name, sampler, samples
+        self.ids = ids.cpu()
         # The order is drawn on the CPU, where it is the same for every device.
         self._generators = {"order": generator(origin, f"{name}/order")}
         self._generators |= {n: generator(origin, f"{name}/{n}", device) for n in numbers}
+        sizes = {batch: sampler.size(batch, len(ids)) for batch in set(batches)}
+        length = max(sampler.length(samples, batch, len(ids)) for batch in sizes)
         # Zeros, for a step may be tried before the first epoch begins.
         self._order = torch.zeros(length, dtype=torch.int64, device=device)
+        self._mask = torch.zeros(length, device=device) if sampler.masks else None
         self._noise = torch.zeros(length, len(numbers), device=device)
         self.cursor = torch.zeros(1, dtype=torch.int64, device=device)
-        self._offsets = torch.arange(largest, device=device)
+        self._offsets = torch.arange(max(sizes.values()), device=device)
 
-    def begin_epoch(self) -> None:
+    def begin_epoch(self, batch: int) -> None:
         """Draw the order and the numbers of an epoch; not part of a captured step."""
+        if len(self.ids) == 0:
+            raise UserError(f"streams: {self.name}: its pool is empty, so it has no sample.")
         order, *numbers = self._generators.values()
-        passes = -(-len(self._order) // len(self._ids))
-        drawn = [torch.randperm(len(self._ids), generator=order) for _ in range(passes)]
-        self._order.copy_(self._ids[torch.cat(drawn)[: len(self._order)]])
+        rows, mask = self._sampler.draw(self.ids, self._samples, batch, order)
+        self._order[: len(rows)].copy_(rows)
+        if self._mask is not None:
+            self._mask[: len(mask)].copy_(mask)
         for column, source in zip(self._noise.unbind(1), numbers, strict=True):
             column.uniform_(generator=source)
         self.cursor.zero_()
 
-    def take(self, size: int) -> tuple[Tensor, Tensor]:
-        """Return the next sample ids [size] and their uniform numbers [size, numbers]."""
+    def take(self, batch: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the next sample ids [B], their uniform numbers [B, numbers] and mask [B]."""
+        size = self._sampler.size(batch, len(self.ids))
         positions = self._offsets[:size] + self.cursor
         self.cursor.add_(size)
         noise = self._noise.index_select(0, positions) if self._noise.shape[1] else self._noise
-        return self._order.index_select(0, positions), noise
+        mask = None if self._mask is None else self._mask.index_select(0, positions)
+        return self._order.index_select(0, positions), noise, mask
 
     def state(self) -> dict[str, Tensor]:
-        """Return the generators' states at the end of an epoch."""
-        return {name: drawn.get_state() for name, drawn in self._generators.items()}
+        """Return the generators' states at the end of an epoch, and the pool."""
+        return {"ids": self.ids, **{name: d.get_state() for name, d in self._generators.items()}}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue where ``state`` was taken."""
+        self.ids = state["ids"].cpu()
         for name, drawn in self._generators.items():
             drawn.set_state(state[name].cpu())
 
@@ -135,22 +187,34 @@ class Feed(Stream):
     """A stream of images in several views: each a kind and the pipeline that makes it."""
 
     def __init__(
-        self, name: str, views: Sequence[tuple[str, Pipeline]], data: Data, ids: Tensor, **how: Any
+        self,
+        name: str,
+        views: Sequence[tuple[str, Pipeline]],
+        data: Data,
+        ids: Tensor,
+        sampler: Sampler,
+        **how: Any,
     ) -> None:
-        super().__init__(name, ids, purposes(views), **how)
+        super().__init__(name, ids, purposes(views), sampler, **how)
         self._data, self.pipelines = data, [pipeline for _, pipeline in views]
         self.views = len(views)
 
-    def samples(self, size: int, magnitude: Tensor | None, form: torch.memory_format) -> Samples:
+    def fill(self, ids: Tensor) -> None:
+        """Make ids [N] the pool, from the next epoch on."""
+        if not len(ids):
+            raise UserError(f"streams: {self.name}: the method fills its pool with no sample.")
+        self.ids = ids.detach().cpu()
+
+    def samples(self, batch: int, magnitude: Tensor | None, form: torch.memory_format) -> Samples:
         """Return the next samples in all their views, laid out as ``form``."""
-        ids, noise = self.take(size)
+        ids, noise, mask = self.take(batch)
         images = self._data.images.index_select(0, ids)
         numbers = noise.split([pipeline.columns for pipeline in self.pipelines], 1)
         views = tuple(
             pipeline(images, u, magnitude).contiguous(memory_format=form)
             for pipeline, u in zip(self.pipelines, numbers, strict=True)
         )
-        return Samples(views, self._data.labels.index_select(0, ids), ids)
+        return Samples(views, self._data.labels.index_select(0, ids), ids, mask)
 
 
 def purposes(views: Sequence[tuple[str, Pipeline]]) -> list[str]:

@@ -77,6 +77,8 @@ def sweep(
             for name, value in readings.items()
         },
         "images": sum(sizes[:done]),
-        "views": sum(sizes[:done]) * run.views_per_image,
+        "views": sum(
+            run.method.spent(run.method_settings, size, settings["mu"])[0] for size in sizes[:done]
+        ),
         "updates": done,
     }

@@ -9,18 +9,59 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from cyclery import models
+from cyclery import methods
 from cyclery.common.errors import UserError
+from cyclery.engine.made import Made, built
 from cyclery.models import Shape
 from cyclery.records.record import RunSettings
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: its resolved settings, and the weights and buffers that it kept."""
+    """A finished run: its resolved settings, and the weights and buffers that it kept.
+
+    ``classes`` is how many it tells apart.
+    """
 
     settings: RunSettings
     weights: dict[str, Tensor]
+    classes: int
+
+    @property
+    def main(self) -> dict[str, Tensor]:
+        """The weights of its network."""
+        return {name: value for name, value in self.weights.items() if "/" not in name}
+
+    def of(self, module: str) -> dict[str, Tensor]:
+        """Return the weights of a module that it kept."""
+        start = f"{module}/"
+        return {k.removeprefix(start): v for k, v in self.weights.items() if k.startswith(start)}
+
+
+class Member(nn.Module):
+    """One finished run: its network and the modules that it kept, by name, as ``parts``."""
+
+    def __init__(self, run: Trained, parts: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+        choice = run.settings["method"]
+        self._method = methods.load(choice["name"])
+        self._chosen = self._method.chosen(choice["settings"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits [B, K] that were evaluated."""
+        try:
+            logits: Tensor = self._method.predict(self.parts, x, self._chosen)
+        except KeyError as missing:
+            raise UserError(
+                f"method: `predict` of {self._method.name!r} takes the module {missing}, which it "
+                "does not hand on to children; name it in `keeps`."
+            ) from None
+        return logits
+
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the feature vectors [B, D] by name."""
+        return self._method.features(self.parts, x, self._chosen)
 
 
 class Teacher(nn.Module):
@@ -31,9 +72,9 @@ class Teacher(nn.Module):
     temperature comes after the mean: softmax(answer / T).
     """
 
-    def __init__(self, members: Sequence[nn.Module]) -> None:
+    def __init__(self, members: Sequence[Member]) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.members: Sequence[Member] = nn.ModuleList(members)  # type: ignore[assignment]
         self.requires_grad_(False)
         self.eval()
 
@@ -49,27 +90,48 @@ class Teacher(nn.Module):
             return answers[0]
         return torch.stack(answers).logsumexp(0) - math.log(len(answers))
 
+    @property
+    def parts(self) -> nn.ModuleDict:
+        """The network of a single run, ``main``, and the modules that it kept, by name."""
+        [member] = self.members
+        return member.parts
 
-def teacher(name: str, runs: Sequence[Trained], shape: Shape, classes: int) -> Teacher:
+    @torch.no_grad()
+    def features(self, x: Tensor, name: str = "features") -> Tensor:
+        """Return a single run's feature vectors [B, D] of images, those before the head."""
+        [member] = self.members
+        found: Tensor = member.features(x)[name].float()
+        return found
+
+
+def teacher(name: str, runs: Sequence[Trained], shape: Shape) -> Teacher:
     """Return the finished runs of the parent ``name`` as a teacher, on the CPU.
 
     A UserError where weights are not those of the network that their run had.
     """
-    members = []
-    for run in runs:
-        kind = run.settings["model"]
-        with torch.random.fork_rng(devices=[]):
-            net = models.build(
-                kind["name"], kind["settings"], shape, classes, run.settings.get("head")
-            )
-        if wrong := _misfit(net, run.weights):
+    return Teacher([_member(name, run, shape) for run in runs])
+
+
+def _member(name: str, run: Trained, shape: Shape) -> Member:
+    choice = run.settings["method"]
+    method = methods.load(choice["name"])
+    chosen = method.chosen(choice["settings"])
+    with torch.random.fork_rng(devices=[]):
+        net = built(run.settings, shape, run.classes)
+        parts = {"main": net}
+        if kept := method.keeps(chosen):
+            made = method.modules(chosen, Made(run.settings, shape, run.classes, net))
+            parts |= {each: made[each] for each in kept}
+    for part, module in parts.items():
+        weights = run.main if part == "main" else run.of(part)
+        if wrong := _misfit(module, weights):
             raise UserError(
-                f"parents.{name}: the checkpoint has other weights than its network, "
-                f"{kind['name']} (first: {wrong}); delete its run to train it again."
+                f"parents.{name}: the checkpoint has other weights than its "
+                f"{'network' if part == 'main' else part}, {run.settings['model']['name']} (first: "
+                f"{wrong}); delete its run to train it again."
             )
-        net.load_state_dict(run.weights)
-        members.append(net)
-    return Teacher(members)
+        module.load_state_dict(weights)
+    return Member(run, parts)
 
 
 def load(net: nn.Module, weights: dict[str, Tensor], key: str, share: float = 1.0) -> None:

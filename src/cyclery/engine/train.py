@@ -311,7 +311,7 @@ class Trainer:
         began = saved = reported = time.monotonic()
         outcome: RunOutcome = {
             "status": "done", "diverged_step": None, "final": {}, "cohort": 1, "curve": run.curve,
-            "images": 0, "views": 0, "updates": 0, "seconds": 0.0,
+            "images": 0, "views": 0, "forwards": 0, "updates": 0, "seconds": 0.0,
         }  # fmt: skip
         with naming(job):
             allocated = run.prepare()
@@ -362,8 +362,7 @@ class Trainer:
         log.debug("%s: %s in %.1f s", job["label"], outcome["status"], outcome["seconds"])
         outcome["curve"] = run.curve
         outcome["images"] = run.images
-        # All that passed the network: unlabelled samples and further views too.
-        outcome["views"] = run.images * run.views_per_image
+        outcome["views"], outcome["forwards"] = run.spent()
         outcome["updates"] = int(run.update)
         return outcome
 
@@ -373,9 +372,11 @@ class Trainer:
         from cyclery.engine.teachers import Trained
 
         record = self.store.read(member["key"])
-        assert record is not None, "its record was read a moment ago"
+        assert record is not None and record["kind"] == "run", "it was read a moment ago"
         weights = load_weights(self.store.checkpoint(member["key"]), member["sha256"])
-        return Trained(record["settings"], weights)
+        counts = record["final"]["train_class_count"]
+        assert isinstance(counts, list), "one for each class"
+        return Trained(record["settings"], weights, len(counts))
 
     def data(self, settings: RunSettings, device: torch.device) -> Data:
         """Return the dataset on the device, reading it once; its file is re-made where absent."""
@@ -397,4 +398,5 @@ def _never_trained(job: Job) -> RunOutcome:
     log.warning("%s: not trained, because its parent diverged", job["label"])
     curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}
     return {"status": "diverged", "diverged_step": 0, "final": {}, "curve": curve,
-            "images": 0, "views": 0, "updates": 0, "cohort": 0, "seconds": 0.0}  # fmt: skip
+            "images": 0, "views": 0, "forwards": 0, "updates": 0, "cohort": 0,
+            "seconds": 0.0}  # fmt: skip

@@ -22,7 +22,22 @@ FILES = Components(
         ("step", "a function"),
     ),
 )
-STEP = ("models", "batch", "row", "settings", "generator")
+# What each function of a file is called with; those that are not here take the settings alone.
+ARGUMENTS = {
+    "step": ("models", "batch", "row", "settings", "generator"),
+    "modules": ("settings", "made"),
+    "begin": ("models", "moment", "settings"),
+    "events": ("settings", "clock"),
+    "event": ("models", "moment", "settings"),
+    "predict": ("models", "x", "settings"),
+    "features": ("models", "x", "settings"),
+    "evaluate": ("models", "measured", "settings"),
+    "forwards": ("settings", "images"),
+}
+ALONE = ("streams", "uses_ema", "trains_ema", "parents", "judges", "measures", "averages",
+         "classifies", "keeps", "ignored")  # fmt: skip
+# Functions that do nothing without one another.
+PAIRS = (("events", "event"), ("measures", "evaluate"))
 
 
 def read(name: str) -> tuple[ModuleType, dict[str, Any]]:
@@ -57,10 +72,20 @@ def _problems(module: ModuleType) -> Iterator[str]:
     for field in fields(settings):
         if field.default is MISSING and field.default_factory is MISSING:
             yield f"Settings.{field.name} has no default; every field needs one."
-    if not callable(module.step):
-        yield f"step must be a function (found {module.step!r:.80})."
-    elif not takes(module.step, len(STEP)):
-        yield f"step must take {len(STEP)} arguments: {', '.join(STEP)}."
+    for name, arguments in (*ARGUMENTS.items(), *((name, ("settings",)) for name in ALONE)):
+        given: Any = getattr(module, name, None)
+        if given is None:
+            continue
+        if not callable(given):
+            yield f"{name} must be a function (found {given!r:.80})."
+        elif not takes(given, len(arguments)):
+            count = f"{len(arguments)} argument{'s' if len(arguments) > 1 else ''}"
+            yield f"{name} must take {count}: {', '.join(arguments)}."
+    for pair in PAIRS:
+        there = [name for name in pair if hasattr(module, name)]
+        if len(there) == 1:
+            [other] = set(pair) - set(there)
+            yield f"{there[0]} does nothing without {other}; write both."
 
 
 @cache

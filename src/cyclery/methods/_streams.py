@@ -1,50 +1,109 @@
-"""Check what a method's ``streams`` returns: an unknown stream would get another's samples."""
+"""Streams: which samples a step gets, in which views, and how they are drawn."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, get_args
 
 from cyclery.common.errors import UserError, choices, nearest
 
-Streams = Callable[[Any], dict[str, tuple[str, ...]]]
-# Streams of samples, of which the first is needed, and views of a sample.
-STREAMS = ("labelled", "unlabelled")
-VIEWS = ("weak", "strong")
+Sampler = Literal["shuffled", "poisson", "balanced"]
+# Pools by name: the labelled training samples, those whose labels are hidden, and what a hook sets.
+# With a label hierarchy `labelled.h` has labels at level h or finer, `unlabelled.h` has not.
+TRAIN, UNLABELLED, OWN = "train", "unlabelled", "own"
+LEVELS = re.compile(r"(labelled|unlabelled)\.[1-9]")
+# Samples of `unlabelled` for each one of the batch: the setting `mu` of the run.
+MU: Final = "mu"
 
 
-def checked(declared: Streams, file: Path) -> Streams:
-    """Return ``streams`` of a method's file so that a UserError says what is wrong with them.
+@dataclass(frozen=True)
+class Stream:
+    """Samples of a pool, ``times`` the batch at each update, each in all ``views``.
 
-    It begins with the key of the arm that asks for the method.
+    ``pool``: ``train``, ``unlabelled``, a level's ``labelled.2`` or ``unlabelled.2``, or ``own``,
+    which `begin` or `event` fills. ``sampler``: ``shuffled`` takes one shuffled pass after another;
+    ``balanced`` draws with replacement, each class as likely (with ``classes``, so many classes at
+    each update, without replacement, and as many samples of each); ``poisson`` takes each sample
+    with a probability of its own, so that the batch has the expected size, and fills what is left
+    of the tensors with samples that ``mask`` [B] marks with 0.
     """
 
-    def streams(settings: Any) -> dict[str, tuple[str, ...]]:
+    views: tuple[str, ...]
+    pool: str = TRAIN
+    times: int | Literal["mu"] = 1
+    sampler: Sampler = "shuffled"
+    classes: int | None = None
+
+    def size(self, batch: int, mu: int | None) -> int:
+        """Return the samples of an update, on average."""
+        return batch * (self.times if isinstance(self.times, int) else mu or 1)
+
+
+Declared = dict[str, "tuple[str, ...] | Stream"]
+# What a tuple of views stands for.
+SHORT = {"labelled": Stream((), TRAIN), "unlabelled": Stream((), UNLABELLED, MU)}
+
+
+def checked(declared: Callable[[Any], Declared], file: Path) -> Callable[[Any], dict[str, Stream]]:
+    """Return ``streams`` of a method's file, with short forms written out.
+
+    A UserError says what is wrong with them; it begins with the key of the arm that asks for the
+    method.
+    """
+
+    def streams(settings: Any) -> dict[str, Stream]:
         found = declared(settings)
         for problem in _problems(found):
             raise UserError(f"method: {file}: streams: {problem}")
-        return found
+        return {
+            name: each
+            if isinstance(each, Stream)
+            else Stream(each, SHORT[name].pool, SHORT[name].times)
+            for name, each in found.items()
+        }
 
     return streams
 
 
 def _problems(found: Any) -> Iterator[str]:
-    if not isinstance(found, dict) or STREAMS[0] not in found:
-        yield f"must be a dict with {STREAMS[0]!r} (found {found!r:.80})."
+    if not isinstance(found, dict) or not found:
+        yield f"must be a dict with one stream at least (found {found!r:.80})."
         return
-    for name, views in found.items():
-        if name not in STREAMS:
+    for name, each in found.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            yield f"names must be those of Python (found {name!r:.80})."
+        elif isinstance(each, Stream):
+            yield from (f"{name}: {text}" for text in _wrong(each))
+        elif name not in SHORT:
             yield (
-                f"unknown stream {name!r:.80}.{nearest(str(name), STREAMS)} Streams: "
-                f"{choices(STREAMS)}."
+                f"unknown stream {name!r:.80}.{nearest(name, SHORT)} Streams: {choices(SHORT)}. "
+                "Another one is a `Stream`, which says its pool."
             )
-        elif not isinstance(views, tuple) or not views:
-            yield f"{name}: must be a tuple of views, one at least (found {views!r:.80})."
-        else:
-            for view in views:
-                if view not in VIEWS:
-                    yield (
-                        f"{name}: unknown view {view!r:.80}.{nearest(str(view), VIEWS)} Views: "
-                        f"{choices(VIEWS)}."
-                    )
+        elif not _are_views(each):
+            yield f"{name}: must be a tuple of views, one at least (found {each!r:.80})."
+    first = next(iter(found.values()))
+    if isinstance(first, Stream) and first.times != 1:
+        yield f"the first one is what an epoch counts, so it has `times` 1 (found {first.times!r})."
+
+
+def _wrong(stream: Stream) -> Iterator[str]:
+    if not _are_views(stream.views):
+        yield f"views must be a tuple of names, one at least (found {stream.views!r:.80})."
+    if stream.pool not in (TRAIN, UNLABELLED, OWN) and not LEVELS.fullmatch(str(stream.pool)):
+        yield (
+            f"unknown pool {stream.pool!r:.80}. Pools: {choices((TRAIN, UNLABELLED, OWN))}, or "
+            "with a hierarchy labelled.2, unlabelled.2 and so on."
+        )
+    if stream.times != MU and not (isinstance(stream.times, int) and stream.times > 0):
+        yield f"times must be a whole number from 1, or 'mu' (found {stream.times!r:.80})."
+    if stream.sampler not in get_args(Sampler):
+        yield f"sampler must be {choices(get_args(Sampler))} (found {stream.sampler!r:.80})."
+    if stream.classes is not None and stream.sampler != "balanced":
+        yield f"classes belongs to the sampler balanced (found {stream.sampler!r})."
+
+
+def _are_views(views: Any) -> bool:
+    return isinstance(views, tuple) and bool(views) and all(isinstance(v, str) for v in views)

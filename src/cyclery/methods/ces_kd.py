@@ -139,51 +139,49 @@ def judges(settings: Settings) -> tuple[str, ...]:
     return tuple(f"fold-{fold}" for fold in range(FOLDS))
 
 
-def modules(
-    settings: Settings, net: torch.nn.Module, classes: int, samples: int
-) -> dict[str, torch.nn.Module]:
+def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
     """Return the memory of every sample's stratum, by its id."""
     if not settings.by_stratum:
         return {}
     memory = torch.nn.Module()
-    memory.register_buffer("strata", torch.zeros(samples, dtype=torch.int64))
+    memory.register_buffer("strata", torch.zeros(made.samples, dtype=torch.int64))
     return {"curriculum": memory}
 
 
-def begin(models: dict[str, torch.nn.Module], samples: Any, settings: Settings) -> None:
+def begin(models: dict[str, torch.nn.Module], moment: Any, settings: Settings) -> None:
     """Measure the difficulty of the training samples and assign their strata."""
     if not settings.by_stratum:
         return
     if settings.difficulty == "first_correct":
-        right = [samples.answers(name).argmax(1) == samples.y for name in _names(settings)]
+        right = [moment.answers(name).argmax(1) == moment.y for name in _names(settings)]
         # A sample that none gets right goes to the last one.
         right[-1] = torch.ones_like(right[-1])
         strata = torch.stack(right).to(torch.uint8).argmax(0)
     else:
-        strata = quantiles(_difficulty(samples, settings), settings.experts)
+        strata = quantiles(_difficulty(moment, settings), settings.experts)
     if settings.assignment == "reversed":
         strata = settings.experts - 1 - strata
     elif settings.assignment == "random":
         # Drawn on the CPU, where it is the same for every device.
-        order = torch.randperm(len(strata), generator=samples.generator("strata"))
+        order = torch.randperm(len(strata), generator=moment.generator("strata"))
         strata = strata[order.to(strata.device)]
-    models["curriculum"].get_buffer("strata").index_copy_(0, samples.ids, strata)
+    models["curriculum"].get_buffer("strata").index_copy_(0, moment.ids, strata)
 
 
-def _difficulty(samples: Any, settings: Settings) -> torch.Tensor:
+def _difficulty(moment: Any, settings: Settings) -> torch.Tensor:
     """Return the cross-entropy [N] that ranks the samples."""
 
     def loss(name: str) -> torch.Tensor:
-        return F.nll_loss(samples.answers(name), samples.y, reduction="none")
+        return F.nll_loss(moment.answers(name), moment.y, reduction="none")
 
     if settings.difficulty == "teacher_loss":
         return loss(_names(settings)[-1])
     if settings.difficulty == "student_loss":
         return loss("student")
-    found = torch.full(samples.ids.shape, math.nan, device=samples.ids.device)
+    found = torch.full(moment.ids.shape, math.nan, device=moment.ids.device)
     for fold in range(FOLDS):
         name = f"fold-{fold}"
-        found = torch.where(samples.left_out(name), loss(name), found)
+        found = torch.where(moment.left_out(name), loss(name), found)
     if found.isnan().any():
         raise UserError(
             "parents: the folds leave some training samples out of none of their networks; "

@@ -104,16 +104,14 @@ def trains_ema(settings: Settings) -> bool:
     return settings.labels_from == "ema_train"
 
 
-def modules(
-    settings: Settings, net: torch.nn.Module, classes: int, samples: int
-) -> dict[str, torch.nn.Module]:
+def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
     """Return the memory of distribution alignment, if it is on."""
     if not settings.alignment:
         return {}
     memory = torch.nn.Module()
-    memory.register_buffer("means", torch.full((ALIGNMENT_UPDATES, classes), 1 / classes))
+    memory.register_buffer("means", torch.full((ALIGNMENT_UPDATES, made.classes), 1 / made.classes))
     memory.register_buffer("slot", torch.zeros(1, dtype=torch.int64))
-    memory.register_buffer("p_data", torch.full((classes,), 1 / classes))
+    memory.register_buffer("p_data", torch.full((made.classes,), 1 / made.classes))
     return {"alignment": memory}
 
 

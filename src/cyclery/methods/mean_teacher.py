@@ -126,16 +126,14 @@ def uses_ema(settings: Settings) -> bool:
 trains_ema = uses_ema
 
 
-def modules(
-    settings: Settings, net: torch.nn.Module, classes: int, samples: int
-) -> dict[str, torch.nn.Module]:
+def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
     """Return the second head, if there is one; a UserError where the network cannot have it."""
     if settings.logit_distance is None:
         return {}
-    head = getattr(net, "head", None)
-    if not isinstance(head, torch.nn.Linear) or not hasattr(net, "features"):
+    head = getattr(made.net, "head", None)
+    if not isinstance(head, torch.nn.Linear) or not hasattr(made.net, "features"):
         raise UserError("method.logit_distance: needs a network with features and a linear head.")
-    return {"consistency_head": torch.nn.Linear(head.in_features, classes)}
+    return {"consistency_head": torch.nn.Linear(head.in_features, made.classes)}
 
 
 def consistency_costs(

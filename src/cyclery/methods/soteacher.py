@@ -95,12 +95,10 @@ class Settings:
     )
 
 
-def modules(
-    settings: Settings, net: torch.nn.Module, classes: int, samples: int
-) -> dict[str, torch.nn.Module]:
+def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
     """Return the memory: the soft label of each sample, none at first."""
     memory = torch.nn.Module()
-    memory.register_buffer("soft_labels", torch.zeros(samples, classes))
+    memory.register_buffer("soft_labels", torch.zeros(made.samples, made.classes))
     return {"memory": memory}
 
 

@@ -71,6 +71,8 @@ class ArmSettings(TypedDict):
     augment: list[Values]
     strong: list[Values]
     """What follows the augmentations in a strong view."""
+    views: NotRequired[dict[str, list[Values]]]
+    """Augmentations of further views by name; absent where the method takes none."""
     mu: int | None
     """Unlabelled samples per labelled one; null where the method takes none."""
     epoch_images: int | None
@@ -190,6 +192,8 @@ class Trained(TypedDict):
     """Labelled samples trained on, with repetition."""
     views: int
     """Images of all views, unlabelled ones too."""
+    forwards: NotRequired[int]
+    """Images that passed a network forwards; absent in a sweep, and in older records."""
     updates: int
 
 

@@ -86,10 +86,11 @@ def statistics_kept(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(net: nn.Module) -> Iterator[None]:
-    """Inside, ``net`` is in evaluation mode; afterwards each module is in its own mode again."""
-    before = [(module, module.training) for module in net.modules()]
-    net.eval()
+def evaluating(*nets: nn.Module) -> Iterator[None]:
+    """Inside, networks are in evaluation mode; afterwards each module is in its own mode again."""
+    before = [(module, module.training) for net in nets for module in net.modules()]
+    for net in nets:
+        net.eval()
     try:
         yield
     finally:

@@ -6,6 +6,8 @@ parameter. Shapes: P is the length of the vector, padding included.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -78,6 +80,18 @@ class Flat:
             self.grad.zero_()
         views, gradients = zip(*found, strict=True)
         torch._foreach_copy_(list(views), list(gradients))
+
+    def put(self, gradients: Mapping[str, Tensor]) -> None:
+        """Set ``grad`` to gradients by the names of parameters; zero where one has none.
+
+        Raises:
+            KeyError: a name that no trained parameter has.
+        """
+        views = {name: view for (_, view), name in zip(self._pairs, self.params, strict=True)}
+        if len(gradients) < len(views):
+            self.grad.zero_()
+        found = [(views[name], value) for name, value in gradients.items()]
+        torch._foreach_copy_([view for view, _ in found], [value for _, value in found])
 
 
 def grad_norm(flat: Flat) -> Tensor:

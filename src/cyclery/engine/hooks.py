@@ -1,0 +1,208 @@
+"""What a method's hooks may use of a run: before and between updates, and when it is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cyclery.common.errors import UserError, choices
+from cyclery.engine.evaluation import Evaluation
+from cyclery.engine.metrics import named
+from cyclery.engine.networks import Networks
+from cyclery.engine.stream import Data, Feed, generator, origin
+from cyclery.engine.table import Table
+from cyclery.engine.teachers import Trained
+from cyclery.models.layers import evaluating
+from cyclery.optim.flat.optimiser import Optimiser
+from cyclery.records.record import RunSettings, SplitChoice
+
+
+@dataclass(frozen=True)
+class Inside:
+    """The pieces of a run that its hooks reach."""
+
+    settings: RunSettings
+    data: Data
+    ids: Mapping[str, Tensor]
+    split: Callable[[SplitChoice, int], dict[str, np.ndarray[Any, Any]]]
+    table: Table
+    networks: Networks
+    models: Mapping[str, nn.Module]
+    parents: Mapping[str, Sequence[Trained]]
+    feeds: Mapping[str, Feed]
+    evaluator: Evaluation
+    optimiser: Optimiser
+    new_optimiser: Callable[[], Optimiser]
+
+
+class Moment:
+    """A run before the update ``update``, for `begin` and `event`; counted from 0.
+
+    ``ids`` [N] and ``y`` [N] are the labelled training samples. What a hook changes it changes in
+    place: parameters and buffers under ``torch.no_grad()``, and the rest by what is here.
+    """
+
+    def __init__(self, run: Inside, update: int = 0, began: bool = False) -> None:
+        self._run, self.update, self._began = run, update, began
+        self.ids = run.ids["train"]
+        self.y = run.data.labels.index_select(0, self.ids)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the update, counted from 0."""
+        return int(self._run.table.clock.epoch[self.update])
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Return a generator of the run's own for this moment, on the CPU."""
+        return generator(origin(self._run.settings), self._purpose(purpose))
+
+    def _purpose(self, name: str) -> str:
+        # Each moment has draws of its own, whether the run was resumed on the way or not.
+        return f"{name}@{self.update}" if self._began else name
+
+    # Samples.
+
+    def pool(self, name: str) -> Tensor:
+        """Return the ids [N] of a part of the split, or of a pool: train, unlabelled, ..."""
+        if name not in self._run.ids:
+            raise UserError(f"method: no samples {name!r}; there are {choices(self._run.ids)}.")
+        return self._run.ids[name]
+
+    def labels(self, ids: Tensor) -> Tensor:
+        """Return the labels [N] of samples; those of unlabelled ones are for measuring only."""
+        return self._run.data.labels.index_select(0, ids)
+
+    def fill(self, stream: str, ids: Tensor) -> None:
+        """Make ids [N] the pool of a stream whose pool is ``own``, from the next epoch on."""
+        if stream not in self._run.feeds:
+            raise UserError(f"method: unknown stream {stream!r}; {choices(self._run.feeds)}.")
+        self._run.feeds[stream].fill(ids)
+
+    # What networks say of samples.
+
+    def outputs(self, function: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+        """Return what a network or a function makes of samples [N], float32, not augmented.
+
+        A network is in evaluation mode, and a function's networks are in theirs.
+        """
+        nets = [function] if isinstance(function, nn.Module) else []
+        with evaluating(*nets):
+            return self._run.evaluator.outputs(function, ids)
+
+    def answers(self, parent: str, ids: Tensor | None = None) -> Tensor:
+        """Return a parent's log-probabilities [N, K] of samples, the labelled ones without ids."""
+        return self.outputs(self._run.models[parent], self.ids if ids is None else ids)
+
+    def left_out(self, parent: str) -> Tensor:
+        """Return which of the samples no member of a parent was trained on, bool [N]."""
+        run, seen = self._run, torch.zeros(len(self._run.data.labels), dtype=torch.bool)
+        for trained in run.parents[parent]:
+            settings = trained.settings
+            split = run.split(settings["split"], settings["seed"])
+            seen[torch.from_numpy(split["train"])] = True
+        return ~seen.to(self.ids.device).index_select(0, self.ids)
+
+    def accuracy(self, part: str = "validation") -> float:
+        """Return the accuracy of what is evaluated, such as to choose between stages."""
+        if part == "test":
+            raise UserError("method: a hook must not choose by the test set; use validation.")
+        if not len(self.pool(part)):
+            raise UserError(f"split.{part}: must be above 0, for the method measures on it.")
+        return named(self._run.evaluator.figures(part)[0].numpy(force=True))["accuracy"]
+
+    # Weights and state.
+
+    def drawn_again(self) -> Mapping[str, nn.Module]:
+        """Return the trained networks with new initial weights, on the CPU, drawn for this moment.
+
+        Each parameter comes from its own initialiser, and buffers are those of a new network.
+        """
+        return self._run.networks.drawn_again(self._purpose("init"))
+
+    def forget(self, parts: Collection[str] = ("",)) -> None:
+        """Make the optimiser's state that of a new one, for all parameters.
+
+        Or for those of some ``parts``, such as ``main.head``: then counters of steps go on.
+        """
+        flat, fresh = self._run.networks.flat, self._run.new_optimiser().state()
+        everything = "" in parts
+        for name, value in self._run.optimiser.state().items():
+            if everything:
+                value.copy_(fresh[name])
+            elif value.shape == flat.data.shape:
+                new = flat.views(fresh[name])
+                for parameter, own in flat.views(value).items():
+                    if any(_within(parameter, prefix) for prefix in parts):
+                        own.copy_(new[parameter])
+
+    def restart_average(self) -> None:
+        """Make the averaged weights, and their buffers, those of the trained networks."""
+        nets = self._run.networks
+        if nets.averaged is None:
+            return
+        nets.averaged.data.copy_(nets.flat.data)
+        for name, module in self._run.models.items():
+            if name == "ema" or name.startswith("ema."):
+                source = self._run.models[name.partition(".")[2] or "main"]
+                for own, other in zip(module.buffers(), source.buffers(), strict=True):
+                    own.copy_(other)
+
+
+class Measured:
+    """A run when it is evaluated, for `evaluate`; ``last`` is true at its end.
+
+    ``update`` counts the updates that are done.
+    """
+
+    def __init__(self, run: Inside, update: int, last: bool) -> None:
+        self._run, self.update, self.last = run, update, last
+
+    def pool(self, name: str) -> Tensor:
+        """Return the ids [N] of a part of the split: train, validation, test, unlabelled, ..."""
+        return Moment(self._run).pool(name)
+
+    def labels(self, ids: Tensor) -> Tensor:
+        """Return the labels [N] of samples."""
+        return Moment(self._run).labels(ids)
+
+    def outputs(self, function: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
+        """Return what a network or a function makes of samples [N], float32, not augmented.
+
+        All networks that are evaluated are in evaluation mode.
+        """
+        with evaluating(*self._run.networks.evaluated[0].values()):
+            return self._run.evaluator.outputs(function, ids)
+
+    def features(self, part: str, name: str = "features") -> Tensor:
+        """Return the feature vectors [N, D] of a part's samples."""
+        return self._run.evaluator.features(self.pool(part))[name]
+
+
+def check_measured(method: str, declared: Sequence[str], found: Any) -> dict[str, float]:
+    """Return the figures of `evaluate`; a UserError where they are not what `measures` says."""
+    if not isinstance(found, Mapping):
+        raise UserError(
+            f"method: `evaluate` of {method!r} must return a dict (found {found!r:.80})."
+        )
+    for name, value in found.items():
+        if name not in declared:
+            raise UserError(
+                f"method: `evaluate` of {method!r} returns {name!r}, which `measures` does not "
+                f"declare (it declares {choices(declared) or 'nothing'})."
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(
+                f"method: `evaluate` of {method!r} must return numbers (found {value!r:.80} as "
+                f"{name!r})."
+            )
+    return {name: float(value) for name, value in found.items()}
+
+
+def _within(name: str, prefix: str) -> bool:
+    """Return whether a parameter is one of a part: all names begin with the empty one."""
+    return not prefix or name == prefix or name.startswith(f"{prefix}.")

@@ -1,0 +1,113 @@
+"""The figures of a run: at its evaluation points, and of its last state."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+
+from cyclery.engine.cohort import Task
+from cyclery.engine.cuda import fetch
+from cyclery.engine.failures import Diverged
+from cyclery.engine.hooks import Inside, Measured, check_measured
+from cyclery.engine.metrics import Figures, named, prefixed
+from cyclery.engine.replay import Replays
+from cyclery.methods import Method
+from cyclery.records.record import Figure
+
+PARTS = {"validation": "val", "test": "test"}
+# What of an evaluation on the way is a curve.
+CURVES = tuple(f"{raw}{part}_{name}" for raw in ("", "raw_") for part in PARTS.values()
+               for name in ("accuracy", "nll"))  # fmt: skip
+
+
+class Measuring:
+    """Measures what is evaluated of a run, and what its method measures besides."""
+
+    def __init__(self, run: Inside, method: Method, replays: Replays) -> None:
+        self._run, self._method, self._replays = run, method, replays
+        self._chosen = method.chosen(run.settings["method"]["settings"])
+        self._classifies = method.classifies(self._chosen)
+        self._parts = {part: end for part, end in PARTS.items() if len(run.ids[part])}
+        # The figures after an epoch: the last evaluation on the way is the final one too.
+        self._seen: tuple[int, dict[str, Figure]] | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether an evaluation was made."""
+        return self._seen is not None
+
+    def forget(self) -> None:
+        """Forget the last evaluation, for the run is in another state."""
+        self._seen = None
+
+    def prepare(self) -> None:
+        """Capture the evaluations, where anything is captured."""
+        for part in self._parts if self._classifies else ():
+            # An evaluation changes nothing: once is enough for libraries to choose.
+            self._replays.record(part, partial(self._run.evaluator.figures, part), times=1)
+        if self._replays.on:
+            self._run.evaluator.rehearse()
+
+    def evaluation(self, part: str, update: int) -> Task[dict[str, Figures]]:
+        """Return the figures of what is evaluated, the first as ``""``, the second as ``raw_``.
+
+        Diverged, before ``update``, where an output is not finite.
+        """
+        found = self._replays.call(part, partial(self._run.evaluator.figures, part))
+        vectors = yield from fetch(found)
+        figures = [named(vector) for vector in vectors]
+        if not all(math.isfinite(each["nll"]) for each in figures):
+            raise Diverged(update - 1)
+        return dict(zip(("", "raw_"), figures, strict=False))
+
+    def on_the_way(self, epoch: int, update: int) -> Task[dict[str, float]]:
+        """Return what of an evaluation goes to the curves."""
+        found = yield from self._figures(epoch, update)
+        curves = {name: value for name in CURVES if isinstance(value := found.get(name), float)}
+        own = self._own(update, last=False)
+        if not all(math.isfinite(value) for value in own.values()):
+            raise Diverged(update - 1)
+        return curves | own
+
+    def final(self, epoch: int, update: int) -> Task[dict[str, Figure]]:
+        """Return the figures of the last state: the selection rule is the last checkpoint."""
+        run, found = self._run, dict((yield from self._figures(epoch, update)))
+        if self._classifies:
+            vectors = yield from fetch(run.evaluator.figures("train"))
+            fitted = named(vectors[0])
+            found |= {f"train_{key}": fitted[key] for key in ("accuracy", "nll", "ece")}
+        if self._classifies and run.networks.reference is not None:
+            for part, prefix in {**self._parts, "train": "train"}.items():
+                vector = yield from fetch(run.evaluator.fidelity(part))
+                names = (f"{prefix}_agreement", f"{prefix}_kl")
+                found |= dict(zip(names, vector.tolist(), strict=True))
+        found |= self._own(update, last=True)
+        labels = run.data.labels.index_select(0, run.ids["train"]).cpu()
+        count = torch.bincount(labels, minlength=run.data.manifest["classes"])
+        # A figure that is not finite is none; those on the way have ended the run.
+        finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None
+                  for k, v in found.items()}  # fmt: skip
+        return {**finite, "train_class_count": count.tolist()}
+
+    def _own(self, update: int, last: bool) -> dict[str, float]:
+        """Return what the method measures itself."""
+        declared = self._method.measures(self._chosen)
+        if not declared:
+            return {}
+        measured = Measured(self._run, update, last)
+        nets = self._run.networks.evaluated[0]
+        found = self._method.evaluate({**self._run.models, **nets}, measured, self._chosen)
+        return check_measured(self._method.name, declared, found)
+
+    def _figures(self, epoch: int, update: int) -> Task[dict[str, Figure]]:
+        """Return the figures on the validation and test sets, as ``val_`` and ``test_``."""
+        if self._seen is None or self._seen[0] != epoch:
+            result: dict[str, Figure] = {}
+            for part, prefix in self._parts.items() if self._classifies else ():
+                found = yield from self.evaluation(part, update)
+                for raw, figures in found.items():
+                    result |= prefixed(figures, f"{raw}{prefix}_")
+            self._seen = (epoch, result)
+        return self._seen[1]
