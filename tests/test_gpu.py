@@ -83,7 +83,10 @@ def parents(config: dict[str, Any], data: Data) -> dict[str, list[Trained]]:
             split |= {"folds": 5, "fold": int(name[-1])}
         draws = [name, f"second {name}"] if name == "teacher" else [name]
         runs = [settings(split=split, draw=draw) for draw in draws]
-        found[name] = [Trained(given, Run(given, data.to(CPU), CPU).weights()) for given in runs]
+        found[name] = [
+            Trained(given, Run(given, data.to(CPU), CPU).weights(), data.manifest["classes"])
+            for given in runs
+        ]
     return found
 
 

@@ -64,7 +64,7 @@ MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
     "tolist": ({"before": "z.detach().tolist()"}, "", "waits for a value on the host"),
     "a choice by value": ({"before": "z = z if z.mean() > 0 else -z"}, "", "waits for a value on"),
     "a quantity": ({"before": "settings.temperature"}, "", "reads `settings.temperature`"),
-    "a stream": ({"before": "batch.unlabelled.x"}, "", "`batch.unlabelled`, a stream that `str"),
+    "a stream": ({"before": "batch.unlabelled.x"}, "", "the batch has no stream 'unlabelled'"),
     "a view": ({"before": "batch.views[1]"}, "", "reads view 1 of a stream for which `streams`"),
     "a module": ({"before": "models['head']"}, "", "`models[\"head\"]`, which is not there; decl"),
     "an average": ({"before": "models['ema']"}, "", "`models[\"ema\"]`, which is not there; decl"),

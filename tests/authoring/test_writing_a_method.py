@@ -14,7 +14,7 @@ import pytest
 from factories import checkout as checkout_factory
 
 from cyclery.config.components import QUANTITIES
-from cyclery.engine.evaluation import Beginning
+from cyclery.engine.hooks import Moment
 from cyclery.engine.stream import Batch
 from cyclery.methods import Method
 
@@ -112,5 +112,5 @@ def test_the_page_names_every_hook_field_and_quantity() -> None:
     assert "\n| `CAPTURE = False` |" in TEXT and "\n| `OWN_DEFINITION` |" in TEXT
     for field in (*(field.name for field in fields(Batch)), "x"):
         assert f"\n| `batch.{field}` |" in TEXT, field
-    for name in (*QUANTITIES, *(n for n in dir(Beginning) if n[0] != "_"), "ids", "y"):
+    for name in (*QUANTITIES, *(n for n in dir(Moment) if n[0] != "_"), "ids", "y"):
         assert f"`{name}`" in TEXT or f"`{name}(" in TEXT, name

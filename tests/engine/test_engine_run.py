@@ -187,9 +187,9 @@ def test_the_engine_trains_what_torch_trains():
     images, labels, manifest = run.data.images, run.data.labels, run.data.manifest
     update = 0
     for _ in range(3):
-        mirror.begin_epoch()
+        mirror.begin_epoch(50)
         for _ in range(4):
-            ids, _ = mirror.take(50)
+            ids, *_ = mirror.take(50)
             x = (images[ids] / manifest["max_value"] - manifest["mean"][0]) / manifest["std"][0]
             optimiser.zero_grad()
             F.cross_entropy(net(x), labels[ids]).backward()

@@ -18,6 +18,7 @@ from cyclery.config.settings import Settings
 from cyclery.data import splits
 from cyclery.engine.cohort import drain
 from cyclery.engine.run import Run
+from cyclery.engine.samplers import Shuffled
 from cyclery.engine.stream import Batch, Stream
 
 Json = dict[str, Any]
@@ -71,14 +72,17 @@ def test_a_pool_that_cannot_be(split: Json, words: str) -> None:
 
 
 def stream_of(ids: int, length: int, numbers: tuple[str, ...] = ()) -> Stream:
-    return Stream("labelled", torch.arange(ids), numbers, length=length, largest=length, origin="1")
+    pool = torch.arange(ids)
+    return Stream(
+        "labelled", pool, numbers, Shuffled(), samples=length, batches=[length, 20], origin="1"
+    )
 
 
 @pytest.mark.parametrize("length", [7, 20, 65])
 def test_an_epoch_is_shuffled_passes(length: int) -> None:
     stream = stream_of(20, length)
     for _ in range(3):
-        stream.begin_epoch()
+        stream.begin_epoch(20)
         taken = torch.bincount(stream.take(length)[0], minlength=20)
         assert taken.sum() == length and taken.max() - taken.min() <= 1
 
@@ -86,7 +90,7 @@ def test_an_epoch_is_shuffled_passes(length: int) -> None:
 def test_numbers_are_drawn_by_purpose_and_not_by_place() -> None:
     one, other = stream_of(9, 9, ("a", "b")), stream_of(9, 9, ("c", "b"))
     for stream in (one, other):
-        stream.begin_epoch()
+        stream.begin_epoch(20)
     first, second = one.take(9)[1], other.take(9)[1]
     assert torch.equal(first[:, 1], second[:, 1])
     assert not torch.equal(first[:, 0], second[:, 0])
@@ -101,7 +105,7 @@ def test_arms_see_the_same_labelled_and_unlabelled_views() -> None:
     assert len(supervised) == len(matched) == len(pseudo) == 6
     for plain, one, other in zip(supervised, matched, pseudo, strict=True):
         assert torch.equal(plain.x, one.x) and torch.equal(plain.x, other.x)
-        assert plain.unlabelled is None and one.unlabelled and other.unlabelled
+        assert set(plain.streams) == {"labelled"}
         assert torch.equal(one.unlabelled.ids, other.unlabelled.ids)
         assert torch.equal(one.unlabelled.x, other.unlabelled.x)
         assert len(one.unlabelled.ids) == 60
@@ -126,9 +130,9 @@ def test_unlabelled_samples_carry_their_hidden_labels_for_measuring() -> None:
 def test_what_a_run_saw_is_counted() -> None:
     settings = factory.settings("fixmatch", mu=3, epochs=2, epoch_images=100)
     run = factory.train(settings)
-    assert (run.images, run.views_per_image) == (200, 1 + 2 * 3)
+    assert (run.images, *run.spent()) == (200, 200 * 7, 200 * 7)
     plain = factory.train(factory.settings(epochs=2))
-    assert (plain.images, plain.views_per_image) == (400, 1)
+    assert (plain.images, *plain.spent()) == (400, 400, 400)
 
 
 # Averaged weights.
@@ -217,7 +221,8 @@ def test_a_run_that_takes_no_unlabelled_samples_is_the_same_whatever_is_said_of_
 
 def test_the_cost_counts_every_view() -> None:
     cost = budget(resolved(mu=3, epoch_images=100), KNOWN)
-    assert cost == {"samples": 100, "updates": 25, "images": 500, "views": 500 * 7}
+    assert cost == {"samples": 100, "updates": 25, "images": 500, "views": 500 * 7,
+                    "forwards": 500 * 7}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from cyclery.engine.made import Made
+from cyclery.engine.stream import Batch, Samples
 from factories import engine as factory
+
+
+def batch(
+    views: Sequence[Tensor], y: Tensor, ids: Tensor | None = None, unlabelled: Samples | None = None
+) -> Batch:
+    """Return a batch of labelled samples, with unlabelled ones if there are any."""
+    labelled = Samples(tuple(views), y, torch.arange(len(y)) if ids is None else ids)
+    return Batch({"labelled": labelled, **({"unlabelled": unlabelled} if unlabelled else {})})
+
+
+def made(net: nn.Module, classes: int, samples: int = 0) -> Made:
+    """Return what `modules` of a method gets."""
+    return Made(factory.settings(), (1, 8, 8), classes, net, samples)
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, extra: Callable[[torch.Generator], None]) -> list[Any]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyclery.methods import ces_kd
+from factories.batches import made
 
 B, K, N = 8, 4, 40
 EXPERTS = 3
@@ -72,7 +73,7 @@ class Planted:
 def begun(samples: Planted, **given: Any) -> np.ndarray:
     """Return the strata of the samples, and check that nobody else has any."""
     settings = ces_kd.Settings(**given)
-    nets = ces_kd.modules(settings, nn.Identity(), K, 3 * N)
+    nets = ces_kd.modules(settings, made(nn.Identity(), K, 3 * N))
     memory = nets["curriculum"].get_buffer("strata")
     assert memory.shape == (3 * N,) and not memory.any()
     ces_kd.begin(nets, samples, settings)

@@ -171,7 +171,7 @@ def run(given: Json, **options: Any) -> Run:
 
 def trained(made: Run) -> Trained:
     """Return a run as its children take it."""
-    return Trained(made.settings, made.weights())
+    return Trained(made.settings, made.weights(), made.data.manifest["classes"])
 
 
 @cache

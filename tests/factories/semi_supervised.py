@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cyclery import methods, models
 from cyclery.engine.stream import Batch, Samples
 from cyclery.methods import fixmatch, mean_teacher, pseudo_label
+from factories import batches
 
 B, MU, K = 5, 3, 4
 N = MU * B
@@ -71,7 +72,7 @@ class Table(nn.Module):
 def made(views: dict[str, Tensor], y: Tensor, hidden: Tensor) -> Batch:
     """Return a batch of these views."""
     unlabelled = Samples((views["u1"], views["u2"]), hidden, torch.arange(len(hidden)))
-    return Batch((views["x"], views["x2"]), y, torch.arange(len(y)), unlabelled)
+    return batches.batch((views["x"], views["x2"]), y, unlabelled=unlabelled)
 
 
 def table_case(seed: int = 0, spread: float = 2.0) -> tuple[Batch, Tensor, dict[str, slice]]:
@@ -106,7 +107,7 @@ def frozen(net: nn.Module) -> nn.Module:
 
 def all_models(module: Any, settings: Any, net: nn.Module, ema: nn.Module) -> dict[str, nn.Module]:
     """Return the networks that a step of a method takes."""
-    own = methods.load(module.__name__.rpartition(".")[2]).modules(settings, net, K, 0)
+    own = methods.load(module.__name__.rpartition(".")[2]).modules(settings, batches.made(net, K))
     return {"main": net, "ema": ema, **own}
 
 

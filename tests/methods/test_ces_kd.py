@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from factories.batches import batch, made
 from factories.ces_kd import EXPERTS, NAMES, B, K, N, begun, each_path, folded
 from factories.replay import NoWaiting
 from factories.threads import one_thread
@@ -36,7 +37,7 @@ class Head(nn.Module):
 def case(seed: int = 0) -> Batch:
     g = torch.Generator().manual_seed(seed)
     x, y = torch.randn(B, 1, 4, 4, generator=g), torch.randint(K, (B,), generator=g)
-    return Batch((x,), y, torch.randperm(N, generator=g)[:B])
+    return batch((x,), y, torch.randperm(N, generator=g)[:B])
 
 
 def experts(count: int = EXPERTS) -> dict[str, Teacher]:
@@ -48,7 +49,7 @@ def step(
 ) -> tuple[Tensor, dict[str, Tensor], nn.Module]:
     """Make one step backward; return its loss and logs, and the network with its gradient."""
     settings, net = ces_kd.Settings(**(given or {})), Head(0)
-    nets = {"main": net, **experts(), **ces_kd.modules(settings, net, K, N)}
+    nets = {"main": net, **experts(), **ces_kd.modules(settings, made(net, K, N))}
     if strata is not None:
         nets["curriculum"].get_buffer("strata").copy_(strata)
     values = {"temperature": 3.0, "soft": 0.7, "progress": progress, **row}
@@ -178,7 +179,7 @@ def test_what_is_not_unlocked_learns_from_its_label_alone():
 
 def test_experts_see_the_very_tensor_of_the_student_and_get_no_gradient():
     settings, net = ces_kd.Settings(), Head(0)
-    nets = {"main": net, **experts(), **ces_kd.modules(settings, net, K, N)}
+    nets = {"main": net, **experts(), **ces_kd.modules(settings, made(net, K, N))}
     seen: list[Tensor] = []
     for each in (net, *experts_of(nets)):
         each.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -195,7 +196,7 @@ def experts_of(nets: dict[str, nn.Module]) -> list[nn.Module]:
 @each_path
 def test_a_step_never_waits_and_keeps_every_log_a_scalar(given):
     settings, net = ces_kd.Settings(**given), Head(0)
-    nets = {"main": net, **experts(), **ces_kd.modules(settings, net, K, N)}
+    nets = {"main": net, **experts(), **ces_kd.modules(settings, made(net, K, N))}
     row = {name: torch.tensor(0.5) for name in ("temperature", "soft", "progress")}
     with NoWaiting():
         loss, logs = ces_kd.step(nets, case(), row, settings, torch.Generator())

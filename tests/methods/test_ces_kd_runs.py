@@ -19,7 +19,8 @@ from torch import Tensor
 
 from cyclery import methods, models
 from cyclery.common.errors import UserError
-from cyclery.engine.run import Beginning, Run
+from cyclery.engine.hooks import Moment
+from cyclery.engine.run import Run
 from cyclery.engine.stream import Batch
 from cyclery.engine.teachers import Trained
 from cyclery.methods import ces_kd
@@ -70,11 +71,11 @@ def test_only_networks_that_did_not_see_a_sample_measure_its_difficulty(monkeypa
     assert all(sum(i in seen for seen in marks.values()) == 4 for i in ids)
     difficulty = dict(zip(ids, np.random.default_rng(0).permutation(len(ids)), strict=True))
 
-    def answers(self: Beginning, name: str) -> Tensor:
+    def answers(self: Moment, name: str) -> Tensor:
         said = [math.nan if i in marks[name] else -float(difficulty[i]) for i in self.ids.tolist()]
         return torch.tensor(said)[:, None].expand(-1, 10)
 
-    monkeypatch.setattr(Beginning, "answers", answers)
+    monkeypatch.setattr(Moment, "answers", answers)
     run = factory.run(settings({"experts": 4}), parents=parents())
     expected = by_numpy(np.array([difficulty[i] for i in ids], dtype=float), 4)
     assert strata(run)[ids].tolist() == expected.tolist()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from factories.batches import made
 from factories.ces_kd import FOLDS, NAMES, K, N, Planted, begun, by_numpy, folded
 from factories.threads import one_thread
 from torch import nn
@@ -118,7 +119,7 @@ def test_folds_that_leave_a_sample_to_nobody_are_refused():
 def test_what_needs_no_strata_remembers_none():
     for assignment in ("single", "mean", "all"):
         settings = ces_kd.Settings(assignment=assignment)
-        assert ces_kd.modules(settings, nn.Identity(), K, 10) == {}
+        assert ces_kd.modules(settings, made(nn.Identity(), K, 10)) == {}
         ces_kd.begin({}, object(), settings)
 
 

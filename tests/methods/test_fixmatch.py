@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from factories.batches import made
 from factories.semi_supervised import (
     B,
     K,
@@ -96,7 +97,7 @@ def test_fixmatch_asks_for_two_views_label_first(label_view, prediction_view):
 def test_alignment_is_the_hand_computation_over_several_updates(monkeypatch):
     monkeypatch.setattr(fixmatch, "ALIGNMENT_UPDATES", 3)
     settings = fixmatch.Settings(alignment="average")
-    memory = fixmatch.modules(settings, nn.Identity(), K, 0)["alignment"]
+    memory = fixmatch.modules(settings, made(nn.Identity(), K))["alignment"]
     places = {name: buffer.data_ptr() for name, buffer in memory.named_buffers()}
     assert not list(memory.parameters())
     window, p_data = [np.full(K, 1 / K)] * 3, np.full(K, 1 / K)
@@ -122,7 +123,7 @@ def test_alignment_is_the_hand_computation_over_several_updates(monkeypatch):
 
 def aligning(classes: int) -> nn.Module:
     settings = fixmatch.Settings(alignment="average")
-    return fixmatch.modules(settings, nn.Identity(), classes, 0)["alignment"]
+    return fixmatch.modules(settings, made(nn.Identity(), classes))["alignment"]
 
 
 def test_alignment_remembers_128_updates_and_starts_uniform():
@@ -131,7 +132,7 @@ def test_alignment_remembers_128_updates_and_starts_uniform():
     assert torch.equal(memory.get_buffer("means"), torch.full((128, K), 1 / K))
     y = torch.arange(K)
     assert fixmatch.alignment(memory, uniform, y).tolist() == pytest.approx([0.0] * K, abs=1e-5)
-    assert fixmatch.modules(fixmatch.Settings(), nn.Identity(), K, 0) == {}
+    assert fixmatch.modules(fixmatch.Settings(), made(nn.Identity(), K)) == {}
 
 
 def test_alignment_spares_the_classes_that_the_first_batches_lack():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from factories.batches import batch
 from factories.kd import B, K, N, double, each_path, watch
 from factories.replay import NoWaiting
 from factories.threads import one_thread
@@ -36,7 +37,7 @@ def case(seed: int = 0) -> Batch:
     g = torch.Generator().manual_seed(seed)
     x, u = torch.randn(B, 1, 8, 8, generator=g), torch.randn(N, 1, 8, 8, generator=g)
     y, hidden = torch.randint(K, (B,), generator=g), torch.randint(K, (N,), generator=g)
-    return Batch((x,), y, torch.arange(B), Samples((u,), hidden, torch.arange(N)))
+    return batch((x,), y, unlabelled=Samples((u,), hidden, torch.arange(N)))
 
 
 def sharp(seed: int) -> nn.Module:

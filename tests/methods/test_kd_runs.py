@@ -60,7 +60,7 @@ def test_a_teacher_is_frozen_through_a_whole_run():
         assert torch.equal(value, before[name]), name
     # Each member is what was trained, to the last bit.
     for member, parent in zip(teacher.members, ensemble()["teacher"], strict=True):
-        for name, value in member.state_dict().items():
+        for name, value in member.parts["main"].state_dict().items():
             assert torch.equal(value, parent.weights[name]), name
 
 

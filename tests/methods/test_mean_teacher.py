@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from factories.batches import made
 from factories.semi_supervised import (
     B,
     K,
@@ -185,5 +186,5 @@ def test_the_second_head_takes_the_consistency_cost(denominator):
 def test_a_second_head_needs_features():
     settings = mean_teacher.Settings(logit_distance=0.01)
     with pytest.raises(UserError, match="logit_distance"):
-        mean_teacher.modules(settings, Table(torch.zeros(2, K)), K, 0)
-    assert mean_teacher.modules(mean_teacher.Settings(), Table(torch.zeros(2, K)), K, 0) == {}
+        mean_teacher.modules(settings, made(Table(torch.zeros(2, K)), K))
+    assert mean_teacher.modules(mean_teacher.Settings(), made(Table(torch.zeros(2, K)), K)) == {}

@@ -56,11 +56,11 @@ def test_hooks_read_other_settings_and_no_quantity(write: Write) -> None:
     hook = """
         def streams(settings):
             assert settings.smoothing == 0.1
-            return {"labelled": ("weak",)} if settings.%s else {}
+            return {"labelled": ("weak",) if settings.%s else ("strong",)}
     """
     write("good", method_factory.text(more=hook % "smoothing"))
     method = methods.load("good")
-    assert method.streams(method.chosen({"smoothing": 0.1})) == {"labelled": ("weak",)}
+    assert method.streams(method.chosen({"smoothing": 0.1}))["labelled"].views == ("weak",)
     write("bad", method_factory.text(more=hook % "temperature"))
     method = methods.load("bad")
     with pytest.raises(UserError, match=r"'bad' reads `settings.temperature`"):
@@ -113,8 +113,7 @@ def test_a_rare_draw_is_found_at_the_end_of_its_epoch(write: Write) -> None:
     [
         ("def begin(models, samples, settings):\n    torch.rand(1)", "begin"),
         (
-            "def modules(settings, net, classes, samples):\n"
-            "    __import__('numpy').random.rand()\n    return {}",
+            "def modules(settings, made):\n    __import__('numpy').random.rand()\n    return {}",
             "modules",
         ),
     ],
@@ -128,7 +127,7 @@ def test_a_hook_that_draws_from_a_global_generator_is_refused(
 
 
 def test_modules_may_draw_their_weights_with_torch(write: Write) -> None:
-    hook = "def modules(settings, net, classes, samples):\n    return {'x': torch.nn.Linear(2, 2)}"
+    hook = "def modules(settings, made):\n    return {'x': torch.nn.Linear(2, 2)}"
     write("heads", method_factory.text(more=hook))
     made = [factory.run(factory.settings("heads")).models["x"].weight for _ in range(2)]
     assert torch.equal(*made)

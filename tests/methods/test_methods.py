@@ -310,5 +310,5 @@ def test_an_update_moves_running_statistics_once_and_those_of_parents_never(name
     assert {int(norm.num_batches_tracked) for norm in norms} == {run.updates}
     for key, teacher in run.networks.teachers.items():
         [trained] = run.parents[key]
-        for each, value in teacher.members[0].state_dict().items():
+        for each, value in teacher.parts["main"].state_dict().items():
             assert torch.equal(value, trained.weights[each]), (key, each)

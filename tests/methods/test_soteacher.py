@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from factories import engine as factory
+from factories.batches import made
 from factories.replay import Recorder
 from torch import Tensor, nn
 
@@ -134,7 +135,7 @@ def step(batch: Any, start: Tensor, penalty: str = "lipschitz", **changes: float
     """Make one step backward; return loss, logs, the network and the memory after it."""
     torch.manual_seed(0)
     settings, net = soteacher.Settings(penalty=penalty), Head()
-    networks = {"main": net, **soteacher.modules(settings, net, K, N)}
+    networks = {"main": net, **soteacher.modules(settings, made(net, K, N))}
     memory = networks["memory"].get_buffer("soft_labels")
     assert not memory.any() and memory.shape == (N, K)
     memory.copy_(start)
@@ -393,5 +394,5 @@ def test_a_replayed_run_equals_an_eager_one(penalty):
 def test_it_is_declared_as_the_engine_wants_it():
     method = methods.load("soteacher")
     assert method.quantities == ("lipschitz_weight", "consistency_weight", "mixing_rate")
-    assert method.streams(method.chosen({})) == {"labelled": ("weak",)}
+    assert method.streams(method.chosen({})) == {"labelled": methods.Stream(("weak",))}
     assert method.capture and not method.uses_ema(method.chosen({}))

@@ -23,15 +23,22 @@ def write(tmp_path: Path) -> Iterator[Write]:
         yield writer
 
 
+STREAM = 'methods.Stream(("weak",)'
+
+
 def declaring(streams: str) -> str:
-    return method_factory.text() + f"\n\ndef streams(settings):\n    return {streams}\n"
+    return (
+        "from cyclery import methods\n"
+        + method_factory.text()
+        + f"\n\ndef streams(settings):\n    return {streams}\n"
+    )
 
 
 @pytest.mark.parametrize("name", methods.names())
 def test_the_streams_of_every_method_are_known_ones(name: str) -> None:
     found = methods.load(name)
     views = found.streams(found.settings_type())
-    assert views.keys() <= {"labelled", "unlabelled"} and all(views.values())
+    assert views and all(stream.views for stream in views.values())
 
 
 @pytest.mark.parametrize(
@@ -39,13 +46,21 @@ def test_the_streams_of_every_method_are_known_ones(name: str) -> None:
     [
         (
             '{"labelled": ("weak",), "unlabeled": ("weak",)}',
-            "unknown stream 'unlabeled'. Did you mean 'unlabelled'? Streams: labelled, unlabelled.",
+            "unknown stream 'unlabeled'. Did you mean 'unlabelled'? Streams: labelled, unlabelled. "
+            "Another one is a `Stream`, which says its pool.",
         ),
-        ('{"labelled": ("week",)}', "labelled: unknown view 'week'. Did you mean 'weak'?"),
         ('{"labelled": ()}', "labelled: must be a tuple of views, one at least (found ())."),
         ('{"labelled": "weak"}', "labelled: must be a tuple of views, one at least"),
-        ('{"unlabelled": ("weak",)}', "must be a dict with 'labelled'"),
-        ("None", "must be a dict with 'labelled' (found None)."),
+        ("{}", "must be a dict with one stream at least (found {})."),
+        ("None", "must be a dict with one stream at least (found None)."),
+        (f'{{"two words": {STREAM})}}', "names must be those of Python (found 'two words')."),
+        (f'{{"views": {STREAM}, pool="test")}}', "views: unknown pool 'test'. Pools: own, train, u"),
+        (f'{{"views": {STREAM}, pool="labelled.0")}}', "views: unknown pool 'labelled.0'."),
+        (f'{{"views": {STREAM}, times=2)}}', "the first one is what an epoch counts, so it has `ti"),
+        (f'{{"views": {STREAM}, times=0)}}', "views: times must be a whole number from 1, or 'mu'"),
+        (f'{{"views": {STREAM}, sampler="fair")}}', "views: sampler must be balanced, poisson, s"),
+        (f'{{"views": {STREAM}, classes=2)}}', "views: classes belongs to the sampler balanced"),
+        ('{"labelled": methods.Stream(())}', "labelled: views must be a tuple of names, one at le"),
     ],
 )
 def test_a_wrong_stream_is_refused_with_its_file(write: Write, streams: str, said: str) -> None:

@@ -28,9 +28,9 @@ def test_weights_of_another_network_are_named() -> None:
     with pytest.raises(UserError, match=r"^init: the parent's weights do not fit .*first: "):
         factory.run({**factory.settings(), "init": "start", "init_share": 1.0},
                     parents={"start": [parent]})  # fmt: skip
-    foreign = Trained(factory.settings(), parent.weights)
+    foreign = Trained(factory.settings(), parent.weights, 10)
     with pytest.raises(UserError, match=r"^parents\.teacher: the checkpoint has .* bn_mlp"):
-        teacher("teacher", [foreign], (1, 8, 8), 10)
+        teacher("teacher", [foreign], (1, 8, 8))
 
 
 def taught(tmp_path: Path, **arms: Json) -> tuple[Trainer, list[Json], list[Json]]:

@@ -284,7 +284,7 @@ def _check_pools(
 ) -> None:
     """Raise a UserError where a pool cannot give the ``batch`` that a stream asks of it."""
     for name, stream in streams.items():
-        if stream.pool == OWN:
+        if stream.pool == OWN or (stream.pool == UNLABELLED and stream.pool not in counts):
             continue
         if stream.pool not in counts:
             raise UserError(
