@@ -5,7 +5,8 @@ A file declares
 - ``Settings``, a frozen dataclass whose fields each have a default and a ``doc`` in their metadata;
 - ``needs(settings)``: the parts that it cannot do without, as ``("train", "validation")``;
 - ``figures(settings)``: names of what it returns, each beginning with the part that it is of
-  (``test_accuracy``, ``val_accuracy``, ``unlabelled_auroc``), or of no part (``l2``);
+  (``test_accuracy``, ``val_accuracy``, ``unlabelled_auroc``), or of no part (``l2``), and ending in
+  the name of a metric of `cyclery.records.metrics`, which says what it is measured in;
 - ``measure(settings, features)``, which returns them as numbers. A figure that cannot be had, of a
   part that is absent or because it is not defined there, is left out.
 
@@ -17,6 +18,7 @@ planning reads these files too. Files are found by their names, so adding one ed
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,13 +29,14 @@ from typing import TYPE_CHECKING, Any
 from cyclery.common.components import Components, takes
 from cyclery.common.errors import UserError
 from cyclery.common.settings import plain, read
+from cyclery.records import metrics
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# What features may be of, and what figures of it begin with.
-PARTS = {"train": "train", "validation": "val", "test": "test", "unlabelled": "unlabelled"}
+# What figures begin with that are of a part.
+BEGINNINGS = ("train", "val", "test", "unlabelled")
 
 _FUNCTIONS = {
     "needs": ("settings",),
@@ -52,7 +55,8 @@ class Features:
     """Features of the samples of a run, extracted once for all its probes.
 
     Attributes:
-        x: features of each part, float32 [N, D]; a part may be absent.
+        x: features of each part (``train``, ``validation``, ``test``, ``unlabelled``), float32
+            [N, D]; a part may be absent.
         y: labels of each part, int64 [N], from 0; in the part ``unlabelled`` -1 where the class is
             none of the known ones.
         classes: how many classes are known.
@@ -106,14 +110,43 @@ def figures(probe: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(module.figures(settings))
 
 
-def called(label: str, figure: str) -> str:
-    """Return what a record calls a figure of the probe that an arm calls ``label``.
+def recorded(
+    probes: Mapping[str, Mapping[str, Any]], where: str = "probes"
+) -> dict[str, tuple[str, str]]:
+    """Return what a record calls the figures of an arm's probes: the label and the figure of each.
 
-    >>> called("few", "test_accuracy"), called("few", "l2")
-    ('test_few_accuracy', 'few_l2')
+    The label comes after the part: ``test_accuracy`` of the probe that an arm calls ``few`` is
+    ``test_few_accuracy``, and its ``l2`` is ``few_l2``.
+
+    Args:
+        probes: by their labels, each as ``resolve`` gives it.
+        where: the key path of ``probes``, which begins a message.
+
+    Raises:
+        UserError: a label is no plain word, or makes a name that is another figure's.
     """
+    found: dict[str, tuple[str, str]] = {}
+    for label, probe in probes.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", label):
+            raise UserError(
+                f"{where}: a label must be a small letter, then small letters, digits and _, at "
+                f"most 64 (found {label!r:.80})."
+            )
+        for figure in figures(probe):
+            name = _called(label, figure)
+            if name in found or name in metrics.names("names"):
+                whose = f"the probe {found[name][0]!r}" if name in found else "every run"
+                raise UserError(
+                    f"{where}.{label}: {name!r} is a figure of {whose} already; choose another "
+                    "label."
+                )
+            found[name] = label, figure
+    return found
+
+
+def _called(label: str, figure: str) -> str:
     part, _, rest = figure.partition("_")
-    return f"{part}_{label}_{rest}" if rest and part in PARTS.values() else f"{label}_{figure}"
+    return f"{part}_{label}_{rest}" if rest and part in BEGINNINGS else f"{label}_{figure}"
 
 
 def check(

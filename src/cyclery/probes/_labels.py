@@ -47,13 +47,16 @@ def labelled(y: NDArray[np.int64], per_class: int | None, seed: int) -> NDArray[
     return np.sort(order[place < per_class])
 
 
-def check_per_class(per_class: int | None, rows: Mapping[str, int], classes: int) -> None:
-    """Raise a UserError where training has too few rows for so many of every class."""
-    if per_class is not None and per_class * classes > rows["train"]:
+def check_per_class(per_class: int | None, rows: Mapping[str, int], classes: int) -> int:
+    """Return how many labels are used; a UserError where training has too few for ``per_class``."""
+    if per_class is None:
+        return rows["train"]
+    if per_class * classes > rows["train"]:
         raise UserError(
             f"per_class: must be at most {rows['train'] // classes}, for the training part has "
             f"{rows['train']} samples of {classes} classes (found {per_class})."
         )
+    return per_class * classes
 
 
 def accuracy(predicted: NDArray[np.int64], y: NDArray[np.int64]) -> float:
