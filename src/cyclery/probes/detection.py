@@ -1,12 +1,12 @@
 """Detection of unknown classes in an unlabelled pool, by similarity to the classes' prototypes.
 
-OpenCoS (J. Park et al., arXiv 2107.08943, section 3.2, and its program): the prototype of a class
-is the mean of the features of its labelled samples, which are not normalised, and the score of a
-sample is its largest cosine with a prototype. Samples with a score above m - s d are taken for
-known ones, where m and d (with divisor n - 1) are mean and deviation of the scores of the labelled
-samples. These helped to make the prototypes that they are compared with, so their scores are too
-high; the figures ``left_out`` take a threshold from scores whose own sample is left out of the
-prototype of its class, or whose class is left out where it has no other sample.
+OpenCoS (J. Park et al., arXiv 2107.08943, and its program): the prototype of a class is the mean of
+the features of its labelled samples, not normalised, and the score of a sample is its largest
+cosine with a prototype. Samples that score above mean - ``deviations`` x deviation are taken for
+known ones, mean and deviation (with divisor n - 1) being those of the labelled samples' own scores.
+Their prototypes are made of them, so these scores are too high; the figures ``left_out`` have the
+threshold of scores for which a sample was left out of the prototype of its class, or the class left
+out where it has no other sample.
 
 Known is positive: TPR is the share of known samples taken for known, TNR that of unknown ones taken
 for unknown. Without known, or unknown, samples in the pool, what needs them is left out.

@@ -1,13 +1,13 @@
 """Linear probe: logistic regression on frozen features, its l2 penalty chosen on validation.
 
-SimCLR (arXiv 2002.05709, appendix B.8) and BYOL (arXiv 2006.07733, appendix D) evaluate transfer
-so, by L-BFGS and without augmentation. With features z of n samples and weights W it minimises
+SimCLR (arXiv 2002.05709, appendix B.8) and BYOL (arXiv 2006.07733) evaluate transfer so, by L-BFGS
+and without augmentation. With features z of n samples and weights W it minimises
 
     1/n sum_i -log softmax(W z_i + b)[y_i]  +  l2/2 ||W||^2,
 
 b not penalised: scikit-learn's ``LogisticRegression`` with C = 1 / (l2 n). Of two classes it fits
 one logit, w z + b, and penalises w. The 8 penalties of the default on 10,000 x 128 features of 10
-classes take about 5 seconds of one thread.
+classes take 5 to 7 seconds of one thread.
 """
 
 from __future__ import annotations

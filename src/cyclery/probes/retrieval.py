@@ -1,10 +1,10 @@
 """Retrieval: whether the nearest other samples of a part are of the class of the query.
 
-ProxyNCA++ (E. W. Teh et al., arXiv 2004.01113, section 4): Recall at k is the share of samples with
-one of their own class among the k nearest others, in Euclidean distance between features as they
-are, not normalised. Of equal distances the first sample is nearer. With ``nmi``, the normalised
-mutual information of classes and k-means clusters, as many as there are classes. The classes need
-not be those of training.
+ProxyNCA++ (E. W. Teh et al., arXiv 2004.01113, and its program): Recall at k is the share of
+samples with one of their own class among the k nearest others, in Euclidean distance between
+features as they are, not normalised. Of equal distances the first sample is nearer. With ``nmi``,
+the normalised mutual information of classes and k-means clusters, as many as there are classes. The
+classes need not be those of training.
 """
 
 from __future__ import annotations
