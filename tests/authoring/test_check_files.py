@@ -9,7 +9,7 @@ import pytest
 from factories import component
 from factories.project import PAPER, TIER, refused, run, write
 
-from cyclery import augment, methods, models, optim, schedules
+from cyclery import augment, methods, models, optim, probes, schedules
 from cyclery.data import readers
 from cyclery.models import heads
 from cyclery.records import metrics
@@ -21,6 +21,7 @@ NOUNS = {
     optim: "optimiser",
     augment: "op",
     schedules: "schedule",
+    probes: "probe",
     readers: "reader",
     metrics: "metric",
 }

@@ -209,7 +209,7 @@ def test_a_metric_added_by_one_file_is_claimed_reported_and_documented(
         ("UNIT = POINTS", "UNIT = 'pp'", "UNIT must be one of records/metrics/_units.py"),
         ('"smaller"', '"lower"', 'BETTER must be "larger", "smaller" or None (found \'lower\')'),
         (GAP.splitlines()[0], "", "has no docstring, which says what the metric is"),
-        ("def read", "def reed", "declares none of PARTS, CURVES, read and OF_RANGE_TEST"),
+        ("def read", "def reed", "declares none of PARTS, CURVES, read, OF_RANGE_TEST and BY_END"),
         ("WORDS =", "PARTS = 'test'\nWORDS =", "PARTS must be a tuple of texts (found 'test')"),
         ("def worst", "worst = 3\n\n\ndef ignored", "worst must be a function (found 3)"),
         ("WORDS =", "PARTS = ('test',)\nWORDS =", None),
@@ -243,6 +243,45 @@ def test_a_name_of_no_file_is_what_it_ends_in() -> None:
     assert metrics.smaller_is_better("log:train_other_loss")
     assert metrics.worst("test_accuracy@0.5", 7) == 100 / 7
     assert metrics.worst("log:test_accuracy", 7) is None and metrics.worst("test_nll", 7) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "words", "smaller", "worst"),
+    [
+        ("test_few_accuracy", "few_accuracy", "percentage points", False, 12.5),
+        ("val_near_accuracy", "accuracy", "percentage points", False, 12.5),
+        ("test_recall_at_1", "recall", "percentage points", False, 12.5),
+        ("test_near_recall_at_16", "recall", "percentage points", False, 12.5),
+        ("unlabelled_auroc", "auroc", "percentage points", False, 50),
+        ("unlabelled_open_fpr_at_95", "fpr", "percentage points", True, None),
+        ("unlabelled_left_out_tpr", "tpr", "percentage points", False, None),
+        ("unlabelled_tnr", "tnr", "percentage points", False, None),
+        ("test_nmi", "nmi", "a share", False, 0),
+        ("collapse", "collapse", "a share", False, 0),
+        ("epsilon", "epsilon", "epsilon", True, None),
+        ("few_l2", "l2", "an l2 penalty", False, None),
+        ("few_converged", "converged", "a share", False, None),
+    ],
+)
+def test_figures_that_probes_and_methods_name(
+    name: str, metric: str, words: str, smaller: bool, worst: float | None
+) -> None:
+    found = metrics.find(name)
+    assert found is not None and (found.name, metrics.scale(name).words) == (metric, words)
+    assert metrics.smaller_is_better(name) is smaller and metrics.worst(name, 8) == worst
+    made = {"final": {name: 0.25}}
+    assert metrics.value(made, name) == 0.25
+    shown = 25 if words == "percentage points" else 0.25
+    assert metrics.shown(made, name) == shown and metrics.shown({"final": {}}, name) is None
+    assert metrics.scale(f"log:{name}").words == f"the logarithm of {words}"
+
+
+def test_a_metric_by_its_ending_has_no_name_that_every_run_has(add: Add) -> None:
+    add("gain", GAP.replace("def read", "BY_ENDING = True\n\n\ndef reed"))
+    assert metrics.declared()["gain"].by_ending and metrics.declared()["gain"].names == ()
+    found = metrics.find("test_ensemble_gain")
+    assert found is not None and found.name == "gain" and metrics.find("again") is None
+    assert "gain" not in metrics.names("finals")
 
 
 def test_every_figure_that_evaluation_stores_has_a_file() -> None:

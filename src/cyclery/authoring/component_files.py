@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cyclery import augment, methods, models, optim, schedules
+from cyclery import augment, methods, models, optim, probes, schedules
 from cyclery.common.errors import UserError
 from cyclery.data.readers import READERS
 from cyclery.models import heads
@@ -23,6 +23,7 @@ def check_files() -> None:
         (optim.names(), optim.settings_type),
         (augment.names(), augment.settings_type),
         (schedules.names(), schedules.settings_type),
+        (probes.names(), probes.settings_type),
         (READERS.names(), READERS.load),
         (("all",), lambda _: metrics.declared()),
     ]

@@ -11,6 +11,8 @@ A metric's file declares
     ``<part>_<name>@<fraction>``; ``curve(record)`` makes it from others where it is not stored;
   - ``read(record)``: a function that returns the figure, or None where a record has none;
   - ``OF_RANGE_TEST = True``: it is a figure of the range test, as an arm of a claim;
+  - ``BY_ENDING = True``: methods and probes declare figures whose names end in it, or in it and
+    what it is taken at, as ``test_near_recall_at_4``;
 
 - and where that is so: ``WORDS`` (names in the report, where they are not just the parts of the
   name), ``SUMMARIES`` (ends of names that a reporting rule adds), ``NEEDS_TEACHER = True``, and
@@ -24,6 +26,7 @@ records and percentage points in comparisons.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -65,6 +68,7 @@ class Metric:
     curves: tuple[str, ...] = ()
     summaries: tuple[str, ...] = ()
     of_range_test: bool = False
+    by_ending: bool = False
     needs_teacher: bool = False
     words: Mapping[str, str] | None = None
     read: Callable[[Record], float | None] | None = None
@@ -120,7 +124,8 @@ def _metric(name: str, module: ModuleType) -> Metric:
     }
     calls: dict[str, Any] = {key: getattr(module, key, None) for key in ("read", "curve", "worst")}
     doc, unit, better = module.__doc__, module.UNIT, module.BETTER
-    of_range = getattr(module, "OF_RANGE_TEST", False)
+    of_range = bool(getattr(module, "OF_RANGE_TEST", False))
+    by_ending = bool(getattr(module, "BY_ENDING", False))
     wrong = None
     if not (doc or "").strip():
         wrong = "has no docstring, which says what the metric is"
@@ -128,8 +133,10 @@ def _metric(name: str, module: ModuleType) -> Metric:
         wrong = f"UNIT must be one of records/metrics/_units.py (found {unit!r:.80})"
     elif better not in ("larger", "smaller", None):
         wrong = f'BETTER must be "larger", "smaller" or None (found {better!r:.80})'
-    elif not (given["parts"] or given["curves"] or calls["read"] or of_range):
-        wrong = "declares none of PARTS, CURVES, read and OF_RANGE_TEST, so it has no figure"
+    elif not (given["parts"] or given["curves"] or calls["read"] or of_range or by_ending):
+        wrong = (
+            "declares none of PARTS, CURVES, read, OF_RANGE_TEST and BY_ENDING, so it has no figure"
+        )
     for key, texts in given.items():
         if not (isinstance(texts, tuple) and all(isinstance(text, str) for text in texts)):
             wrong = f"{key.upper()} must be a tuple of texts (found {texts!r:.80})"
@@ -140,8 +147,8 @@ def _metric(name: str, module: ModuleType) -> Metric:
         raise UserError(f"{METRICS.path(name)}: {wrong}.")
     return Metric(
         name=name, doc=" ".join(str(doc).split("\n\n")[0].split()), unit=unit, better=better,
-        of_range_test=bool(of_range), needs_teacher=getattr(module, "NEEDS_TEACHER", False),
-        words=getattr(module, "WORDS", {}), **given, **calls,
+        of_range_test=of_range, by_ending=by_ending, words=getattr(module, "WORDS", {}),
+        needs_teacher=getattr(module, "NEEDS_TEACHER", False), **given, **calls,
     )  # fmt: skip
 
 
@@ -156,11 +163,13 @@ def find(metric: str) -> Metric | None:
     """Return the metric of a name that a claim or a table may have, None where it is of none.
 
     Of a name that no file declares, as of a quantity that a method logs, the longest file's name
-    counts that it ends in: ``train_teacher_accuracy`` is an accuracy.
+    counts that it ends in: ``train_teacher_accuracy`` is an accuracy, and ``test_recall_at_4`` a
+    recall.
     """
     base = selection(metric.removeprefix("log:").partition("@")[0])[0]
     if base in names("names"):
         return names("names")[base]
+    base = re.sub(r"_at_\d+$", "", base)
     ends = [name for name in declared() if base == name or base.endswith(f"_{name}")]
     return declared()[max(ends, key=len)] if ends else None
 

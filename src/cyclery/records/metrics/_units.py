@@ -34,6 +34,8 @@ SECONDS = Unit("seconds", None)
 LOSS = Unit("the loss of a method", None)
 # Half a decade is a factor of 3.2 in a learning rate.
 BOUND = Unit("decades of a learning rate", 0.5)
+PENALTY = Unit("an l2 penalty", None)
+EPSILON = Unit("epsilon", None)
 DEVIATION = Unit("decades between two rates", 0.5)
 
 # Where figures are taken: of the network that is evaluated, and, where weights are averaged, of the
@@ -46,3 +48,13 @@ TAUGHT = ("test", "val", "train")
 def chance(classes: int) -> float:
     """Return the accuracy of a guess among so many classes, in percentage points."""
     return 100 / classes
+
+
+def half(classes: int) -> float:
+    """Return what a score that knows nothing does at telling two kinds apart, in points."""
+    return 50.0
+
+
+def nothing(classes: int) -> float:
+    """Return none at all."""
+    return 0.0

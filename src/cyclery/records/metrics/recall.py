@@ -1,0 +1,10 @@
+"""Share of samples with one of their class among the k nearest others, as `recall_at_1`."""
+
+from __future__ import annotations
+
+from cyclery.records.metrics._units import POINTS, chance
+
+UNIT = POINTS
+BETTER = "larger"
+BY_ENDING = True
+worst = chance
