@@ -235,9 +235,14 @@ def start(jobs: list[Json], root: Path, *options: str) -> subprocess.Popen[str]:
 
 def use_step(monkeypatch: pytest.MonkeyPatch, step: Callable[..., Any]) -> None:
     """Let every run take its loss from ``step``, which gets the supervised step first."""
-    declared = methods.load("supervised")
-    made = replace(declared, step=partial(step, declared.step))
-    monkeypatch.setattr(methods, "load", lambda name: made)
+    use_method(monkeypatch, step=partial(step, methods.load("supervised").step))
+
+
+def use_method(monkeypatch: pytest.MonkeyPatch, name: str = "supervised", **hooks: Any) -> None:
+    """Let a method have other functions than its file declares."""
+    declared, load = methods.load(name), methods.load
+    made = replace(declared, **hooks)
+    monkeypatch.setattr(methods, "load", lambda found: made if found == name else load(found))
 
 
 def forked(function: Callable[..., Any], *arguments: Any) -> BaseProcess:

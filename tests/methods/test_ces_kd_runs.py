@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -131,7 +130,7 @@ def test_each_sample_keeps_its_stratum_whatever_the_order(monkeypatch, changes):
         seen.append((batch.ids.tolist(), unlocked, logs["expert"].item()))
         return loss, logs
 
-    monkeypatch.setattr(methods, "load", lambda name: replace(declared, step=step))
+    factory.use_method(monkeypatch, "ces_kd", step=step)
     run = factory.run(settings(epochs=6, **changes), parents=parents())
     first = strata(run).clone()
     factory.finish(run)
@@ -156,8 +155,7 @@ def test_a_resumed_run_remembers_the_strata(monkeypatch, given):
     state, name = half.state(), "buffer.curriculum.strata"
     assert state[name].any()
     # What is measured anew at the start does not matter: it is what was saved that counts.
-    declared = methods.load("ces_kd")
-    monkeypatch.setattr(methods, "load", lambda name: replace(declared, begin=lambda *given: None))
+    factory.use_method(monkeypatch, "ces_kd", begin=lambda *given: None)
     for forgotten in (False, True):
         rest = factory.run(wanted, parents=parents())
         assert not strata(rest).any()

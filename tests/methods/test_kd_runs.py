@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -120,7 +119,7 @@ def test_a_cycle_of_guidance_reaches_the_step_by_its_row(monkeypatch, hard):
         losses.append((loss.item(), logs["loss_hard"].item(), logs["loss_soft"].item()))
         return loss, logs
 
-    monkeypatch.setattr(methods, "load", lambda name: replace(declared, step=step))
+    factory.use_method(monkeypatch, "kd", step=step)
     run = factory.train(given)
     clock = run.table.clock
     expected = schedules.column(schedules.normalise(cycle), clock)

@@ -54,9 +54,15 @@ def test_the_streams_of_every_method_are_known_ones(name: str) -> None:
         ("{}", "must be a dict with one stream at least (found {})."),
         ("None", "must be a dict with one stream at least (found None)."),
         (f'{{"two words": {STREAM})}}', "names must be those of Python (found 'two words')."),
-        (f'{{"views": {STREAM}, pool="test")}}', "views: unknown pool 'test'. Pools: own, train, u"),
+        (
+            f'{{"views": {STREAM}, pool="test")}}',
+            "views: unknown pool 'test'. Pools: own, trai",
+        ),
         (f'{{"views": {STREAM}, pool="labelled.0")}}', "views: unknown pool 'labelled.0'."),
-        (f'{{"views": {STREAM}, times=2)}}', "the first one is what an epoch counts, so it has `ti"),
+        (
+            f'{{"views": {STREAM}, times=2)}}',
+            "the first one is what an epoch counts, so it has",
+        ),
         (f'{{"views": {STREAM}, times=0)}}', "views: times must be a whole number from 1, or 'mu'"),
         (f'{{"views": {STREAM}, sampler="fair")}}', "views: sampler must be balanced, poisson, s"),
         (f'{{"views": {STREAM}, classes=2)}}', "views: classes belongs to the sampler balanced"),
