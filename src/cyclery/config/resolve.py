@@ -11,11 +11,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from cyclery import augment, methods, models, optim, schedules
+from cyclery import augment, methods, models, optim, probes, schedules
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.common.settings import plain, read
 from cyclery.config.columns import batches_of, check_columns
-from cyclery.config.components import QUANTITIES, check_layer, names
+from cyclery.config.components import QUANTITIES, check_layer, names, resolved_probes
 from cyclery.config.settings import Settings
 from cyclery.data import sizes, split_settings
 from cyclery.data.dataset import Dataset
@@ -103,6 +103,7 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
             "batch": schedules.normalise(given["batch"], "batch"),
         },
         **_views(given, split, method, columns, dataset.shape),
+        **_probes(given, model, dataset),
         "epoch_images": given.get("epoch_images"),
         "ema_buffers": _ema_buffers(given, method, model, columns),
         "init": given.get("init"),
@@ -113,6 +114,18 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
         settings[key] = given[key]
     # Every key was checked by the model that declares it.
     return cast(ArmSettings, settings)
+
+
+def _probes(given: dict[str, Any], model: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """Return the probes under their key; nothing where there are none."""
+    if not given.get("probes"):
+        return {}
+    if not models.settings_type(model["name"]).FEATURES:
+        raise UserError(
+            f"probes: the network {model['name']!r} has no features before a head; choose another "
+            "one, or leave `probes` out."
+        )
+    return {"probes": resolved_probes(given["probes"], "probes")}
 
 
 def _dataset(name: str, datasets: Mapping[str, Dataset]) -> Dataset:
@@ -259,6 +272,9 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
             f"(found {largest}); lower `batch` or raise `split.labels` or `epoch_images`."
         )
     _check_pools(streams, counts, largest, mu)
+    for label, probe in settings.get("probes", {}).items():
+        classes = datasets[settings["dataset"]["name"]].classes
+        probes.check(probe, counts, classes, f"probes.{label}")
     steps = samples // batches
     if (updates := int(steps.sum())) > MOST_UPDATES:
         raise UserError(

@@ -17,9 +17,9 @@ from cyclery.records.record import Facts, Inputs, Job, Spent
 COMPUTING = (
     "augment/*.py", "data/splits.py", "models/**/*.py", "optim/**/*.py",
     "records/range_bounds.py",
-    "schedules/*.py", *(f"engine/{name}.py" for name in (
-        "arithmetic", "cuda", "evaluation", "metrics", "networks", "replay", "run", "stream",
-        "sweep", "table", "teachers",
+    "probes/*.py", "schedules/*.py", *(f"engine/{name}.py" for name in (
+        "arithmetic", "cuda", "evaluation", "hooks", "made", "measuring", "metrics", "networks",
+        "replay", "run", "samplers", "stream", "sweep", "table", "teachers",
     )),
 )  # fmt: skip
 
