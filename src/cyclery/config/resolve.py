@@ -82,8 +82,10 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
     dataset = _dataset(given["dataset"], datasets)
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
-    split = plain(split_settings.parse(given["split"]))
-    model = _model(given["model"], dataset.shape)
+    split = split_settings.canonical(split_settings.parse(given["split"]), dataset)
+    # What the network sees, not what the dataset has.
+    shape = split_settings.resolution(split, dataset.shape)
+    model = _model(given["model"], shape)
     settings = {
         "engine": ENGINE_VERSION,
         "method": method,
@@ -96,7 +98,7 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
             **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
             "batch": schedules.normalise(given["batch"], "batch"),
         },
-        **_views(given, split, method, columns, dataset.shape),
+        **_views(given, split, method, columns, shape),
         "epoch_images": given.get("epoch_images"),
         "ema_buffers": _ema_buffers(given, method, model, columns),
         "init": given.get("init"),
@@ -181,7 +183,7 @@ def _views(
     kinds = {kind for views in streams.values() for kind in views}
     name = f"the method {method['name']!r}"
     if "unlabelled" not in streams:
-        split["unlabelled"] = None
+        split_settings.without_unlabelled(split)
     elif split["unlabelled"] is None:
         raise UserError(
             f"split.unlabelled: {name} trains on unlabelled samples; set it to all or rest."
