@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclery.common.errors import UserError
 from cyclery.common.settings import checked
+from cyclery.data.hierarchies import check_hierarchy
 
 Levels = Sequence[Sequence[int]]
 
@@ -212,35 +213,23 @@ def hierarchy(value: Any, where: str) -> str | tuple[tuple[int, ...], ...]:
     return tuple(tuple(level) for level in levels)
 
 
-def check_hierarchy(levels: Levels, classes: int) -> None:
-    """Raise a UserError unless levels, finer ones first, are a tree above `classes` classes."""
-    finer, groups = tuple(range(classes)), classes
-    for number, level in enumerate(levels, 2):
-        if len(level) != classes:
-            raise UserError(
-                f"split.hierarchy: level {number} must have the group of each of {classes} classes "
-                f"(found {len(level)} groups)."
-            )
-        found = max(level) + 1
-        if missing := sorted(set(range(found)) - set(level)):
-            raise UserError(
-                f"split.hierarchy: level {number} must number its groups from 0 without a gap "
-                f"(group {missing[0]} has no class)."
-            )
-        first: dict[int, int] = {}
-        for each, (below, group) in enumerate(zip(finer, level, strict=True)):
-            other = first.setdefault(below, each)
-            if level[other] != group:
-                raise UserError(
-                    f"split.hierarchy: is no tree: classes {other} and {each} are one group at "
-                    f"level {number - 1}, and two at level {number}, which must be coarser."
-                )
-        if not 2 <= found < groups:
-            raise UserError(
-                f"split.hierarchy: level {number} must have at least 2 groups and fewer than the "
-                f"{groups} of level {number - 1} (found {found})."
-            )
-        finer, groups = tuple(level), found
+def check_levels(levels: Levels, classes: int, known: Sequence[int]) -> None:
+    """Raise a UserError unless levels, finer ones first, are a tree above all, and known classes.
+
+    Every level must tell some of the known classes apart.
+    """
+    try:
+        check_hierarchy(levels, classes, "split.hierarchy")
+        if len(known) < classes:
+            above = "split.hierarchy above the known classes"
+            check_hierarchy(restricted(levels, known), len(known), above)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if len({levels[-1][each] for each in known}) < 2:
+        raise UserError(
+            f"split.hierarchy[{len(levels) - 1}]: must have at least 2 groups, for one tells "
+            "nothing (found 1)."
+        )
 
 
 def restricted(levels: Levels, known: Sequence[int]) -> list[list[int]]:

@@ -17,9 +17,8 @@ from cyclery.data.split_parts import (
     OpenSet,
     Resolution,
     Symmetric,
-    check_hierarchy,
+    check_levels,
     hierarchy,
-    restricted,
 )
 
 # What the resolved split leaves out where it is as these say, so that it may be added to without
@@ -265,9 +264,7 @@ class Split:
         if self.noise is not None:
             self.noise.check(classes, known)
         if self.hierarchy is not None and not isinstance(self.hierarchy, str):
-            check_hierarchy(self.hierarchy, classes)
-            if self.open_set is not None:
-                check_hierarchy(restricted(self.hierarchy, known), len(known))
+            check_levels(self.hierarchy, classes, known)
 
 
 def parse(settings: Mapping[str, Any]) -> Split:
@@ -302,13 +299,13 @@ def canonical(split: Split, dataset: Dataset) -> dict[str, Any]:
 
 def _declared(name: str, dataset: Dataset) -> list[list[int]]:
     """Return the levels of a hierarchy that the dataset declares."""
-    known: Mapping[str, Any] = getattr(dataset, "hierarchies", {})
-    if name not in known:
+    if name not in dataset.hierarchies:
+        known = choices(dataset.hierarchies) or "of which there is none"
         raise UserError(
-            f"split.hierarchy: must be one that the dataset {dataset.name} declares, "
-            f"{choices(known) or 'of which there is none'}, or lists (found {name!r:.80})."
+            f"split.hierarchy: must be one that the dataset {dataset.name} declares, {known}, or "
+            f"lists (found {name!r:.80})."
         )
-    return [list(level) for level in known[name]]
+    return [list(level) for level in dataset.hierarchies[name]]
 
 
 def _check_coarse(coarse: Sequence[int], levels: Sequence[Any], where: str) -> None:
