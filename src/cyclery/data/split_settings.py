@@ -326,6 +326,8 @@ def without_unlabelled(split: dict[str, Any]) -> None:
 
 def class_count(settings: Mapping[str, Any], classes: int) -> int:
     """Return how many classes a network predicts: of an open set the known ones."""
+    if settings.get("open_set") is None:
+        return classes
     return len(parse(settings).known(classes))
 
 
@@ -335,7 +337,7 @@ def resolution(settings: Mapping[str, Any], shape: tuple[int, int, int]) -> tupl
     Raises:
         UserError: the resolution does not fit the dataset's images, which have this shape.
     """
-    wanted = parse(settings).resolution
+    wanted = parse(settings).resolution if settings.get("resolution") else None
     return shape if wanted is None else wanted.shape(shape)
 
 

@@ -113,8 +113,8 @@ def _check_data(name: str, child: ArmSettings, parent: Parent) -> None:
     for key, value in here.items():
         if value != there[key]:
             raise UserError(
-                f"parents.{name}: {parent.arm.id} has split.{key} {there[key]}, this arm "
-                f"{value}; both must hold out the same test and validation samples."
+                f"parents.{name}: {parent.arm.id} has split.{key} {_shown(there[key])}, this arm "
+                f"{_shown(value)}; both must hold out the same test and validation samples."
             )
     factor = {"nested": mine["share"] / parent.count, "members": mine["share"] * parent.count}
     fits = factor.get(parent.kind, mine["share"])
@@ -126,6 +126,10 @@ def _check_data(name: str, child: ArmSettings, parent: Parent) -> None:
             f"this arm by {mine['share']}, so a parent would be trained on what its child is "
             f"tested on; set split.share {right}."
         )
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
 
 
 def _drawn_by(split: SplitChoice, first: bool) -> dict[str, Any]:
