@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from factories.bad_config import (
     FAST,
     ONE,
@@ -22,10 +24,14 @@ from factories.bad_config import (
     started,
     taught,
 )
+from factories.checkout import ROOT
+from factories.data import CIFAR10, CIFAR100, DIGITS
 from factories.plan import keys, planned
 from factories.project import arms
 from factories.record import Records, claim, comparison, experiment, key
 
+from cyclery.data.sizes import counts
+from cyclery.data.split_settings import canonical, parse
 from cyclery.evidence.arm_tables import tidy, warnings
 from cyclery.evidence.settings_text import class_count, data, describe
 from cyclery.evidence.verdicts import judge
@@ -256,3 +262,19 @@ def test_only_other_labelled_or_held_out_samples_are_mixed_splits() -> None:
             if text.startswith("Mixed splits")
         ]
         assert bool(said) == mixed
+
+
+# The manual
+
+
+def test_every_split_of_the_manual_can_be_planned() -> None:
+    manual = (ROOT / "config/README.md").read_text(encoding="utf-8")
+    section = manual.partition("\n## Splits\n")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    examples = [text for block in blocks for text in re.split(r"^(?=split:)", block, flags=re.M)]
+    found = [yaml.safe_load(text)["split"] for text in examples if text]
+    assert len(found) == 9
+    for wanted in found:
+        dataset = DIGITS if "test" in wanted else CIFAR100 if "hierarchy" in wanted else CIFAR10
+        resolved = canonical(parse(wanted), dataset)
+        assert counts(dataset, resolved)["train"] > 0

@@ -40,11 +40,13 @@ def minutes(seconds: Iterable[float], workers: int) -> int:
     return LEAST_MINUTES + ceil(SLACK * longest / 60)
 
 
-def megabytes(
-    images: Iterable[tuple[Dataset, tuple[int, int, int]]], workers: int, gpu: bool
-) -> int:
-    """Return the MB of main memory to request for runs on datasets, images of these shapes."""
-    # A byte for each value.
-    size = sum((dataset.train + dataset.test) * prod(shape) for dataset, shape in images)
+def megabytes(datasets: Iterable[Dataset], workers: int, gpu: bool) -> int:
+    """Return the MB of main memory to request for runs on these datasets."""
+    size = sum(_bytes(dataset) for dataset in datasets)
     own = CUDA_MB if gpu else WORKER_MB * workers
     return BASE_MB + own + ceil(DATA_COPIES * size / 1e6)
+
+
+def _bytes(dataset: Dataset) -> int:
+    """Return the size of a dataset's images, a byte for each value."""
+    return (dataset.train + dataset.test) * prod(dataset.shape)

@@ -169,8 +169,9 @@ class Graph:
             for each in of
             for name in [each.settings["dataset"]["name"]]
         }
-        images = [(datasets[name], shape) for name, shape in found]
-        return resources.megabytes(images, threads, bool(self.gpus))
+        # As large as a run sees its images.
+        data = [datasets[name].model_copy(update={"shape": shape}) for name, shape in found]
+        return resources.megabytes(data, threads, bool(self.gpus))
 
     # Data and range tests.
 
