@@ -88,8 +88,10 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
     dataset = _dataset(given["dataset"], datasets)
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
-    split = plain(split_settings.parse(given["split"]))
-    model = _model(given["model"], dataset.shape)
+    split = split_settings.canonical(split_settings.parse(given["split"]), dataset)
+    # What the network sees, not what the dataset has.
+    shape = split_settings.resolution(split, dataset.shape)
+    model = _model(given["model"], shape)
     settings = {
         "engine": ENGINE_VERSION,
         "method": method,
@@ -102,8 +104,8 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
             **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
             "batch": schedules.normalise(given["batch"], "batch"),
         },
-        **_views(given, split, method, columns, dataset.shape),
-        **_probes(given, model, dataset),
+        **_views(given, split, method, columns, shape),
+        **_probes(given, model),
         "epoch_images": given.get("epoch_images"),
         "ema_buffers": _ema_buffers(given, method, model, columns),
         "init": given.get("init"),
@@ -116,7 +118,7 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
     return cast(ArmSettings, settings)
 
 
-def _probes(given: dict[str, Any], model: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+def _probes(given: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     """Return the probes under their key; nothing where there are none."""
     if not given.get("probes"):
         return {}
@@ -201,7 +203,7 @@ def _views(
     name = f"the method {method['name']!r}"
     hidden = any(each.pool.partition(".")[0] == UNLABELLED for each in streams.values())
     if not hidden:
-        split["unlabelled"] = None
+        split_settings.without_unlabelled(split)
     elif split["unlabelled"] is None:
         raise UserError(
             f"split.unlabelled: {name} trains on unlabelled samples; set it to all or rest."
@@ -273,7 +275,9 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
         )
     _check_pools(streams, counts, largest, mu)
     for label, probe in settings.get("probes", {}).items():
-        classes = datasets[settings["dataset"]["name"]].classes
+        classes = split_settings.class_count(
+            settings["split"], datasets[settings["dataset"]["name"]].classes
+        )
         probes.check(probe, counts, classes, f"probes.{label}")
     steps = samples // batches
     if (updates := int(steps.sum())) > MOST_UPDATES:
@@ -300,7 +304,7 @@ def _check_pools(
 ) -> None:
     """Raise a UserError where a pool cannot give the ``batch`` that a stream asks of it."""
     for name, stream in streams.items():
-        if stream.pool == OWN or (stream.pool == UNLABELLED and stream.pool not in counts):
+        if stream.pool == OWN:
             continue
         if stream.pool not in counts:
             raise UserError(

@@ -9,30 +9,63 @@ sizes are, whatever else their methods draw and whatever augmentation they have 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cyclery.augment import Pipeline
 from cyclery.common.errors import UserError, choices
+from cyclery.data import splits
+from cyclery.data.resolution import resized
 from cyclery.engine.samplers import Sampler
-from cyclery.records.record import RunSettings
+from cyclery.records.record import RunSettings, SplitChoice
 
 
 @dataclass(frozen=True)
 class Data:
-    """A prepared dataset on a device: images uint8 [N, C, H, W], labels int64 [N]."""
+    """A prepared dataset on a device: images uint8 [N, C, H, W], labels int64 [N].
+
+    ``order`` [N_train] is the official position of each training row, where its source has one.
+    """
 
     images: Tensor
     labels: Tensor
     manifest: dict[str, Any]
+    order: np.ndarray[Any, Any] | None = None
 
     def to(self, device: torch.device) -> Data:
         """Return the dataset on ``device``."""
-        return Data(self.images.to(device), self.labels.to(device), self.manifest)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def at(self, sides: Mapping[str, int] | None) -> Data:
+        """Return the dataset at a split's ``resolution``, itself where that is null."""
+        if sides is None:
+            return self
+        images = resized(self.images, sides["stored"], sides["input"])
+        shape = [self.manifest["shape"][0], sides["input"], sides["input"]]
+        return replace(self, images=images, manifest={**self.manifest, "shape": shape})
+
+    def split(self, settings: SplitChoice, seed: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the ids of the parts and pools of a split."""
+        return splits.split(*self._rows, settings, seed, self.order)
+
+    def trained_on(self, settings: SplitChoice, seed: int, ids: Mapping[str, Any]) -> Data:
+        """Return the dataset with the labels and the number of classes that a split trains on."""
+        labels = splits.training_labels(*self._rows, settings, seed, ids)
+        classes = splits.class_count(settings, self.manifest["classes"])
+        return replace(
+            self,
+            labels=torch.from_numpy(labels).to(self.labels.device),
+            manifest={**self.manifest, "classes": classes},
+        )
+
+    @property
+    def _rows(self) -> tuple[np.ndarray[Any, Any], int, int]:
+        return self.labels.numpy(force=True), self.manifest["n_train"], self.manifest["classes"]
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class Trainer:
     job: str = ""
     dataset: Callable[[str], Dataset] | None = None
     lookup: Lookup = field(init=False)
-    _data: dict[tuple[str, str], Data] = field(default_factory=dict, init=False)
+    _data: dict[tuple[str, str, str], Data] = field(default_factory=dict, init=False)
     # What is learnt of methods and of memory is kept for all runs of the process.
     _refused: set[str] = field(default_factory=set, init=False)
     _admission: Admission | None = field(default=None, init=False)
@@ -387,11 +387,13 @@ class Trainer:
         from cyclery.data.prepare import load_or_remake
         from cyclery.engine.run import Data
 
-        name = (settings["dataset"]["name"], str(device))
-        if name not in self._data:
+        name, sides = settings["dataset"]["name"], settings["split"].get("resolution")
+        key = (name, str(device), str(sides))
+        if key not in self._data:
             import torch
 
-            manifest, arrays = load_or_remake(self.manifests[name[0]], self.dataset)
+            manifest, arrays = load_or_remake(self.manifests[name], self.dataset)
             images, labels = (torch.as_tensor(arrays[key]) for key in ("images", "labels"))
-            self._data[name] = Data(images, labels.long(), manifest).to(device)
-        return self._data[name]
+            order = arrays["index"][: manifest["n_train"]] if "index" in arrays else None
+            self._data[key] = Data(images, labels.long(), manifest, order).to(device).at(sides)
+        return self._data[key]

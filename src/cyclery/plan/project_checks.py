@@ -233,6 +233,14 @@ def _fair(plan: Plan, paper: str, group: Group, unequal: bool, where: str) -> It
             f"{', with those of the runs that they start from' if started else ''}); make them "
             "equal or give the reason as `unequal_budget`."
         )
+    known = {arm: running[arm].settings["split"].get("open_set") for arm in sides}
+    classes = {arm: each["classes"] if each else "all" for arm, each in known.items()}
+    if len({str(each) for each in classes.values()}) > 1:
+        shown = ", ".join(f"{arm} {each}" for arm, each in classes.items())
+        yield (
+            f"{where}: the arms are tested on samples of different classes ({shown}); give them "
+            "the same split.open_set.classes."
+        )
     for arm in sides:
         settings = running[arm].settings
         for metric in group.metrics:

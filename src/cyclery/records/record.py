@@ -52,6 +52,14 @@ class SplitChoice(TypedDict):
     share: int
     folds: int | None
     fold: int | None
+    # Absent where they say nothing, as in records from before they were there.
+    noise: NotRequired[Values]
+    hierarchy: NotRequired[list[list[int]]]
+    hierarchy_order: NotRequired[str]
+    coarse: NotRequired[list[int]]
+    open_set: NotRequired[Values]
+    unlabelled_imbalance: NotRequired[Values]
+    resolution: NotRequired[Values]
 
 
 class ArmSettings(TypedDict):
