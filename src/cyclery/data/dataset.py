@@ -143,9 +143,10 @@ class DatasetFile(Strict):
         "raw files",
     )
     hierarchies: dict[Key, Levels] = Field(
-        {}, description="coarser labels by name, such as superclasses: levels, finest first, each a "
+        {},
+        description="coarser labels by name, such as superclasses: levels, finest first, each a "
         "list with the group of every class, numbered from 0; a coarser level merges whole groups",
-    )  # fmt: skip
+    )
     licence: Text = Field("not stated", description="terms of use")
     citation: str = Field("", description="what to cite")
 

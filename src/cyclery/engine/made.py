@@ -6,6 +6,7 @@ from torch import nn
 
 from cyclery import models
 from cyclery.common.errors import UserError
+from cyclery.data import splits
 from cyclery.models import Shape
 from cyclery.records.record import RunSettings
 
@@ -13,7 +14,8 @@ from cyclery.records.record import RunSettings
 class Made:
     """What a method's ``modules`` may use: the network of a run, and what it was made for.
 
-    ``net``; ``shape`` [C, H, W] of images; the number of ``classes``; ``samples``, above all ids.
+    ``net``; ``shape`` [C, H, W] of images; the number of ``classes``; ``samples``, above all ids;
+    ``levels``: the group of every class [K] at each coarser level of a hierarchy, finer ones first.
     """
 
     def __init__(
@@ -21,6 +23,7 @@ class Made:
     ) -> None:
         self._settings = settings
         self.shape, self.classes, self.net, self.samples = shape, classes, net, samples
+        self.levels = splits.levels(settings["split"], settings["seed"])
 
     @property
     def width(self) -> int:

@@ -66,13 +66,10 @@ class Run:
     ) -> None:
         self.settings, self.device = settings, device
         set_arithmetic(settings, device)
-        chosen = data.split(settings["split"], settings["seed"])
-        # A parent's split is of the dataset, before this run's own classes and labels.
-        self.split, self.data = (
-            data.split,
-            data.trained_on(settings["split"], settings["seed"], chosen),
-        )
-        data = self.data
+        # Of the dataset, for parents have splits of it too: not of this run's classes and labels.
+        self.split, seed = data.split, settings["seed"]
+        chosen = data.split(settings["split"], seed)
+        self.data = data = data.trained_on(settings["split"], seed, chosen)
         self.ids = {name: torch.from_numpy(ids).to(device) for name, ids in chosen.items()}
         self.method = methods.load(settings["method"]["name"])
         self.method_settings = self.method.chosen(settings["method"]["settings"])
