@@ -70,7 +70,7 @@ class Datasets(Mapping[str, Dataset]):
         memo = folders.memo(self._root, name)
         try:
             listing = folders.list_images(place)
-            found = folders.cached_sha256(listing, memo)
+            content = folders.cached_content(listing, declared, memo)
         except UserError as error:
             raise UserError(f"{self._files[name]}: folder: {error}") from None
         counted = {
@@ -79,7 +79,7 @@ class Datasets(Mapping[str, Dataset]):
             "test": sum(listing.counts(test=True)),
             "class_counts": listing.counts(test=False),
             "place": place,
-            "images_sha256": found,
+            "content": content,
             "memo": memo,
         }
         return Dataset(name=name, **{**dict(declared), **counted})
