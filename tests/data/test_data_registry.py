@@ -150,8 +150,8 @@ def first_file(**changes: Any) -> Json:
         ({"content": {"train": "0" * 63}}, "content.train: must be 64 hexadecimal digits"),
         ({"torchvision": "../raw"}, "torchvision: must be a path below a folder"),
         ({"hierarchies": {"x": [[0, 1]]}}, "hierarchies.x[0]: must have a number for each of 10"),
-        ({"hierarchies": {"x": []}}, "hierarchies.x: must have at least 1"),
-        ({"hierarchies": {"x": [3]}}, "hierarchies.x[0]: "),
+        ({"hierarchies": {"x": []}}, "hierarchies.x: must have a level"),
+        ({"hierarchies": {"x": 3}}, "hierarchies.x: must be a list (found 3)"),
         ({"hierarchies": {"X y": [[0]]}}, "small letters, digits, - and _ (found 'X y')"),
     ],
 )

@@ -65,7 +65,7 @@ Module = Annotated[str, _Matching("[A-Za-z_][A-Za-z0-9_]*", "the name of a modul
 
 Levels = Annotated[
     tuple[Annotated[tuple[Count, ...], Field(strict=False)], ...],
-    Field(strict=False, min_length=1, max_length=20),
+    Field(strict=False, max_length=20),
 ]
 
 
@@ -153,8 +153,8 @@ class DatasetFile(Strict):
         255, description="the value of a raw pixel that means 1.0"
     )
     content: Content | None = Field(
-        None, description="hashes of the labelled pixels, by which other sources than the raw files "
-        "are known to hold the same; null where they have not been measured",
+        None, description="hashes of the labelled pixels, by which other sources than the raw "
+        "files are known to hold the same; null where they have not been measured",
     )  # fmt: skip
     package: Package | None = Field(None, description="a Python package that carries the raw files")
     shared: FileName | None = Field(
@@ -163,8 +163,9 @@ class DatasetFile(Strict):
         "raw files",
     )
     hierarchies: dict[Key, Levels] = Field(
-        {}, description="coarser labels by name, such as superclasses: levels, finest first, each a "
-        "list with the group of every class, numbered from 0; a coarser level merges whole groups",
+        {}, description="coarser labels by name, such as superclasses: levels, finest first, each "
+        "a list with the group of every class, numbered from 0; a level merges whole groups of the "
+        "finer one",
     )  # fmt: skip
     torchvision: RelativePath | None = Field(
         None, description="folder below torchvision's `root` where that keeps the raw files, "
@@ -240,73 +241,6 @@ class Dataset(DatasetFile):
     memo: Path | None = None
 
     @model_validator(mode="after")
-    def _one_source(self) -> DatasetFile:
-        given = {key for key in _OF_FILES if getattr(self, key) not in (None, ())}
-        if self.folder is not None:
-            if given:
-                raise ValueError(
-                    f"{min(given)}: is not said of a `folder`, whose images are counted; leave it "
-                    "out."
-                )
-            if self.shape[0] not in (1, 3):
-                raise ValueError(
-                    "shape: images of a folder have 1 channel (grey) or 3 (colour) "
-                    f"(found {self.shape[0]})."
-                )
-            if self.max_value != 255:
-                raise ValueError("max_value: is 255 for images of a folder; leave it out.")
-        elif self.fit is not None:
-            raise ValueError(
-                f"fit: is said of a `folder` of images alone (found {self.fit!r}); leave it out."
-            )
-        elif missing := [key for key in _NEEDED if key not in given]:
-            raise ValueError(
-                f"{missing[0]}: missing; a dataset has `folder`, or {', '.join(_NEEDED)}."
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _trees(self) -> DatasetFile:
-        if self.classes is not None:  # those of a folder are counted first
-            for name, levels in self.hierarchies.items():
-                check_hierarchy(levels, self.classes, f"hierarchies.{name}")
-        return self
-
-    @model_validator(mode="after")
-    def _counts(self) -> DatasetFile:
-        if self.classes is None or self.train is None:
-            return self
-        counts = self.class_counts
-        if counts is None:
-            if self.train % self.classes:
-                raise ValueError(
-                    f"class_counts: missing; {self.train} training images are not as many for each "
-                    f"of {self.classes} classes."
-                )
-        elif (len(counts), sum(counts)) != (self.classes, self.train):
-            raise ValueError(
-                f"class_counts: must be {self.classes} numbers, one for each class, whose sum is "
-                f"`train`, {self.train} (found {len(counts)} with the sum {sum(counts)})."
-            )
-        return self
-
-
-class Dataset(DatasetFile):
-    """A dataset as the program uses it: what its file says, its name, and all numbers.
-
-    Of a folder, ``place`` is its path, ``images_sha256`` the hash of the names and contents of its
-    images, and ``memo`` the file that remembers that.
-    """
-
-    name: str
-    classes: int
-    train: int
-    test: int
-    place: Path | None = None
-    images_sha256: str | None = None
-    memo: Path | None = None
-
-    @model_validator(mode="after")
     def _one_source(self) -> Dataset:
         """Take the numbers of a folder, which have been counted."""
         return self
@@ -332,5 +266,6 @@ class Dataset(DatasetFile):
             what = ["files", self.name, [[file.name, file.sha256] for file in self.files]]
         else:
             what = ["content", self.content.train, self.content.test]
-        text = json.dumps([what, self.shape, self.max_value, PREPARE_VERSION], separators=(",", ":"))
+        whole = [what, self.shape, self.max_value, PREPARE_VERSION]
+        text = json.dumps(whole, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

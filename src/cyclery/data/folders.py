@@ -232,9 +232,7 @@ def read(listing: Listing, dataset: Dataset) -> tuple[NDArray[np.uint8], NDArray
     return found, np.array([each.label for each in listing.images], dtype=np.int64)
 
 
-def _decoded(
-    listing: Listing, declared: DatasetFile
-) -> Iterator[tuple[Image, NDArray[np.uint8]]]:
+def _decoded(listing: Listing, declared: DatasetFile) -> Iterator[tuple[Image, NDArray[np.uint8]]]:
     """Yield every image with its pixels [C, H, W]; at the end a UserError for those refused."""
     refused: list[str] = []
     for image in listing.images:

@@ -148,7 +148,7 @@ def _without_alpha(path: Path, image: Image) -> Image:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] != 255:
             raise UserError(
-                f"{path}: has transparent pixels, whose colour nothing says; put it on a background."
+                f"{path}: has transparent pixels, which have no colour; put it on a background."
             )
         image = image.convert("RGB")
     return image

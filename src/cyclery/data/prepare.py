@@ -179,7 +179,7 @@ def _made(dataset: Dataset, path: Path, search: Sequence[Path]) -> tuple[Rows, A
     rows = find_rows(dataset, path.parent / "raw" / dataset.name, search)
     order = canonical_order(rows.images, rows.labels, dataset.train)
     index = order if rows.ordered else np.full(len(order), -1, dtype=np.int64)
-    arrays = {"images": rows.images[order], "labels": rows.labels[order], "index": index}
+    arrays: Arrays = {"images": rows.images[order], "labels": rows.labels[order], "index": index}
     return rows, arrays
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.data import folders
 from cyclery.data.dataset import Dataset, DatasetFile
+from cyclery.data.hierarchies import check_hierarchy
 from cyclery.data.readers import READERS
 
 # Below a project's root.
@@ -73,6 +74,11 @@ class Datasets(Mapping[str, Dataset]):
             content = folders.cached_content(listing, declared, memo)
         except UserError as error:
             raise UserError(f"{self._files[name]}: folder: {error}") from None
+        for key, levels in declared.hierarchies.items():
+            try:
+                check_hierarchy(levels, len(listing.classes), f"hierarchies.{key}")
+            except ValueError as error:
+                raise UserError(f"{self._files[name]}: {error}") from None
         counted = {
             "classes": len(listing.classes),
             "train": sum(listing.counts(test=False)),

@@ -85,9 +85,7 @@ def _of_own_folder(dataset: Dataset, place: Path) -> Rows:
     return Rows(images, labels, content, ordered=False, source="class folders")
 
 
-def _of_raw_files(
-    dataset: Dataset, kept: Path, search: Sequence[Path], *, download: bool
-) -> Rows:
+def _of_raw_files(dataset: Dataset, kept: Path, search: Sequence[Path], *, download: bool) -> Rows:
     with open_raw(dataset, kept, search, download) as (streams, source):
         images, labels = READERS.load(str(dataset.reader)).read(dataset, streams)
     _check(dataset, images, labels)
@@ -145,8 +143,7 @@ def _class_folders(dataset: Dataset, place: Path) -> tuple[Images, Labels]:
     ):
         if found != expected:
             raise UserError(
-                f"{place}: holds {found:,} {what} where {dataset.title} has {expected:,}. "
-                f"{_REMEDY}"
+                f"{place}: holds {found:,} {what} where {dataset.title} has {expected:,}. {_REMEDY}"
             )
     return folders.read(listing, dataset)
 
@@ -162,9 +159,9 @@ def _other_content(what: str, dataset: Dataset, content: Content) -> UserError:
     if part == "test":
         found, pinned = str(content.test), str(dataset.content.test)
     return UserError(
-        f"{what} is not that of {dataset.title}: the {part} images and labels have the hash {found}, "
-        f"expected {pinned}. Were images saved with a loss (JPEG), or are classes in another order "
-        f"than that of their names? {_REMEDY}"
+        f"{what} is not that of {dataset.title}: the {part} images and labels have the hash "
+        f"{found}, expected {pinned}. Were images saved with a loss (JPEG), or are classes in "
+        f"another order than that of their names? {_REMEDY}"
     )
 
 

@@ -38,12 +38,12 @@ def pixels_and_labels(content: bytes, key: str, size: int, where: str) -> tuple[
     listing = False
     try:
         for opcode, argument, _ in pickletools.genops(content):
-            if opcode.name in _STRINGS:
+            if opcode.name in _STRINGS and isinstance(argument, str | bytes | bytearray):
                 listing = argument in (key, key.encode())
                 if len(argument) == size:
                     pixels = argument.encode("latin-1") if isinstance(argument, str) else argument
-            elif listing and opcode.name in _INTEGERS:
-                labels.append(int(argument))
+            elif listing and opcode.name in _INTEGERS and isinstance(argument, int):
+                labels.append(argument)
             elif opcode.name not in _OF_LISTS:
                 listing = False
     except (ValueError, UnicodeError, TypeError) as error:
