@@ -66,6 +66,11 @@ class Listing:
             found[image.label] += image.test == test
         return tuple(found)
 
+    @property
+    def tested(self) -> bool:
+        """Whether there is a test set."""
+        return any(image.test for image in self.images)
+
     def fingerprint(self, declared: DatasetFile) -> str:
         """SHA-256 (hex) of names, sizes and times, and of what shapes the decoded images."""
         total = sha256(json.dumps([declared.shape, declared.fit]).encode())

@@ -41,7 +41,9 @@ def pixels_and_labels(content: bytes, key: str, size: int, where: str) -> tuple[
             if opcode.name in _STRINGS and isinstance(argument, str | bytes | bytearray):
                 listing = argument in (key, key.encode())
                 if len(argument) == size:
-                    pixels = argument.encode("latin-1") if isinstance(argument, str) else argument
+                    pixels = (
+                        argument.encode("latin-1") if isinstance(argument, str) else bytes(argument)
+                    )
             elif listing and opcode.name in _INTEGERS and isinstance(argument, int):
                 labels.append(argument)
             elif opcode.name not in _OF_LISTS:
@@ -51,4 +53,4 @@ def pixels_and_labels(content: bytes, key: str, size: int, where: str) -> tuple[
     if pixels is None or not labels:
         missing = f"string of {size:,} bytes" if pixels is None else f"list of {key}"
         raise UserError(f"{where}: holds no {missing}, as a pickle of CIFAR does.")
-    return bytes(pixels), labels
+    return pixels, labels
