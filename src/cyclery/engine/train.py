@@ -394,6 +394,7 @@ class Trainer:
 
             manifest, arrays = load_or_remake(self.manifests[name], self.dataset)
             images, labels = (torch.as_tensor(arrays[key]) for key in ("images", "labels"))
-            order = arrays["index"][: manifest["n_train"]] if "index" in arrays else None
+            official = manifest["order"] == "official"
+            order = arrays["index"][: manifest["n_train"]] if official else None
             self._data[key] = Data(images, labels.long(), manifest, order).to(device).at(sides)
         return self._data[key]
