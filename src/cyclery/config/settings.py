@@ -257,26 +257,30 @@ class Settings(Strict):
         None,
         description="evaluations on the way, spread evenly, the last at the end",
     )
-    init: Annotated[Any, checked(parts.start), WithJsonSchema(parts.START)] = Field(
-        None,
-        description="the parent whose weights start the run: its name, or `from` (its name) with "
-        "`parts` and `head`, which says whether its head comes along (`keep`) or a new one is "
-        "drawn (`fresh`)",
+    init: Annotated[dict[str, Any], checked(parts.start), WithJsonSchema(parts.START)] | None = (
+        Field(
+            None,
+            description="the parent whose weights start the run: its name, or `from` (its name) with "
+            "`parts` and `head`, which says whether its head comes along (`keep`) or a new one is "
+            "drawn (`fresh`)",
+        )
     )
     init_share: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
         description="share of the parent's weights and buffers at the start; the rest is fresh, "
         "and batch norm's statistics are then measured again (default 1)",
     )
-    frozen: Annotated[Any, checked(parts.frozen), WithJsonSchema(parts.PARTS)] = Field(
+    frozen: Annotated[list[str], checked(parts.frozen), WithJsonSchema(parts.PARTS)] | None = Field(
         None,
         description="parts that are not trained, as `[features]`, and are in evaluation mode "
         "throughout",
     )
-    rates: Annotated[Any, checked(parts.rates), WithJsonSchema(parts.RATES)] = Field(
-        None,
-        description="factors of the learning rate by part, as `{features: 0.1}`; decay follows, "
-        "and of a part inside another the inner one counts",
+    rates: Annotated[dict[str, float], checked(parts.rates), WithJsonSchema(parts.RATES)] | None = (
+        Field(
+            None,
+            description="factors of the learning rate by part, as `{features: 0.1}`; decay follows, "
+            "and of a part inside another the inner one counts",
+        )
     )
     draw: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,
