@@ -14,9 +14,10 @@ import pytest
 from factories import checkout as checkout_factory
 
 from cyclery.config.components import QUANTITIES
-from cyclery.engine.hooks import Moment
+from cyclery.engine.hooks import Measured, Moment
+from cyclery.engine.made import Made
 from cyclery.engine.stream import Batch
-from cyclery.methods import Method
+from cyclery.methods import Method, Stream
 
 ROOT = checkout_factory.ROOT
 PAGE = ROOT / "docs/writing-a-method.md"
@@ -112,5 +113,9 @@ def test_the_page_names_every_hook_field_and_quantity() -> None:
     assert "\n| `CAPTURE = False` |" in TEXT and "\n| `OWN_DEFINITION` |" in TEXT
     for field in (*(field.name for field in fields(Batch)), "x"):
         assert f"\n| `batch.{field}` |" in TEXT, field
-    for name in (*QUANTITIES, *(n for n in dir(Moment) if n[0] != "_"), "ids", "y"):
+    for kind in (Moment, Measured, Made, Stream):
+        own = {*vars(kind).get("__dataclass_fields__", {}), *(n for n in dir(kind) if n[0] != "_")}
+        for name in own - {"size"}:
+            assert f"`{name}`" in TEXT or f"`{name}(" in TEXT, name
+    for name in (*QUANTITIES, "ids", "y", "update", "last", "net", "shape", "samples"):
         assert f"`{name}`" in TEXT or f"`{name}(" in TEXT, name

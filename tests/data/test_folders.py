@@ -168,12 +168,12 @@ def test_what_is_prepared_needs_the_folder_no_more(grey: Path) -> None:
         load_or_remake(grey / "m.json", known.__getitem__)
 
 
-def test_the_first_images_of_a_folder_are_no_sample_of_it(grey: Path) -> None:
+def test_a_folder_has_no_official_order(grey: Path) -> None:
     wanted = {"test": 1, "labels": 2}
     assert counts(mine(grey), wanted)["train"] == 2
-    with pytest.raises(UserError, match=r"split\.choose is 'first', but the images of a folder"):
-        counts(mine(grey), {**wanted, "choose": "first"})
-    assert counts(mine(grey), {"test": 1, "per_class": 1, "choose": "first"})["train"] == 2
+    for asked in (wanted, {"test": 1, "per_class": 1}):
+        with pytest.raises(UserError, match=r"split\.choose: must be random for a folder"):
+            counts(mine(grey), {**asked, "choose": "first"})
 
 
 # What is wrong with a folder.

@@ -1,19 +1,41 @@
 from __future__ import annotations
 
+import hashlib
 import random
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cyclery.data import splits
 from cyclery.data.sizes import apportion
-from cyclery.data.splits import split
 
 CLASSES = 5
 BALANCED = np.tile(np.arange(10), 100)  # 1,000 rows, 100 of each of 10 classes
+
+ROWS = [
+    {"validation": 40, "labels": 60},
+    {"validation": 7, "labels": 61, "imbalance": {"kind": "long_tail", "ratio": 0.3}},
+    {"per_class": 3, "imbalance": {"kind": "long_tail", "ratio": 0.5}},
+    {"labels": 20, "imbalance": {"kind": "two_level", "ratio": [3, 1]}},
+    {"validation": 20, "per_class": 2},
+]
+SETTINGS = [
+    {**rows, "choose": choose, **more}
+    for rows, choose, more in product(
+        ROWS,
+        ("random", "first"),
+        ({}, {"unlabelled": "all"}, {"unlabelled": "rest", "folds": 3, "fold": 1, "share": 2}),
+    )
+] + [{"validation": 11}, {"unlabelled": "all", "folds": 4, "fold": 0}]
+
+
+def split(labels, n_train: int, classes: int, wanted: dict, seed: int) -> dict[str, np.ndarray]:
+    """The split of rows that stand in their official order."""
+    return splits.split(labels, n_train, classes, wanted, seed, np.arange(n_train))
 
 
 @st.composite
@@ -143,6 +165,18 @@ def test_the_draw_is_what_records_were_made_with():
         "validation": [2, 15, 24, 36, 38],
         "test": [10, 16, 17, 23, 39],
     }
+
+
+def test_splits_of_every_kind_are_what_records_were_made_with():
+    # A change of the hash means other rows for finished runs, as a change of the ids above.
+    labels = np.concatenate([np.arange(400) * 7 % 17 % 10, np.arange(50) % 10])
+    found = hashlib.sha256()
+    for settings_, n_train in product(SETTINGS, (400, 450)):
+        test = {"test": 31} if n_train == 450 else {}
+        for seed in (0, 7):
+            parts = split(labels, n_train, 10, {**test, **settings_}, seed)
+            found.update("".join(f"{name}{ids.tolist()}" for name, ids in parts.items()).encode())
+    assert found.hexdigest() == "df1c0b0c329168ed546e524691f0ca956675e3cd5b0a2b50cc294e7f52480d9e"
 
 
 def test_rows_are_drawn_evenly():

@@ -69,7 +69,7 @@ def _remove_at_exit(folder: Path) -> None:
 def data() -> Data:
     """Return the digits on the CPU."""
     trainer = Trainer(Store(Path(os.devnull)), {"digits": manifest()}, Execution(device="cpu"))
-    return trainer.data({"dataset": {"name": "digits"}}, CPU)
+    return trainer.data({"dataset": {"name": "digits"}, "split": {}}, CPU)
 
 
 def settings(

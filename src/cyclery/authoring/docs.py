@@ -45,6 +45,7 @@ from cyclery.config.settings import Settings
 from cyclery.config.tables import BenchmarkTable, Line
 from cyclery.data.dataset import DatasetFile, Package, RawFile
 from cyclery.data.registry import Datasets
+from cyclery.data.split_parts import Asymmetric, OpenSet, Resolution, Symmetric
 from cyclery.data.split_settings import LongTail, Split, TwoLevel
 from cyclery.models import heads
 from cyclery.records import metrics
@@ -73,6 +74,10 @@ MODELS: dict[str, type] = {
     "Split": Split,
     "Imbalance: two_level": TwoLevel,
     "Imbalance: long_tail": LongTail,
+    "Label noise: symmetric": Symmetric,
+    "Label noise: asymmetric": Asymmetric,
+    "Open set": OpenSet,
+    "Resolution": Resolution,
     "Range test": RangeTest,
     "Claim": Claim,
     "Comparison": Comparison,
@@ -108,6 +113,9 @@ LINKS = {
     ("ExperimentTier", "range"): "Range test",
     ("Settings", "dataset"): "Datasets",
     ("Settings", "split"): "Split",
+    ("Split", "noise"): "Label noise: symmetric",
+    ("Split", "open_set"): "Open set",
+    ("Split", "resolution"): "Resolution",
     ("Settings", "model"): "Networks",
     ("Settings", "head"): "Heads",
     ("Settings", "method"): "Methods",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cyclery import methods, models, optim, schedules
+from cyclery import methods, models, optim, probes, schedules
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.common.settings import check_limits, read_layer
 from cyclery.models import heads
@@ -21,6 +21,8 @@ QUANTITIES: dict[str, dict[str, float]] = {
     "ema_decay": {"high": 1},
 }
 
+# What a probe measures unless it is told otherwise: the vectors before the head.
+FEATURES = "features"
 
 _FOUND: dict[str, Any] = {"model": models, "head": heads, "method": methods, "optimiser": optim}
 
@@ -58,6 +60,21 @@ def check_layer(kind: str, given: Mapping[str, Any], where: str) -> None:
         if key in rest:
             _no_words(rest[key], f"{where}.{key}")
             check_limited(rest[key], method.limits(key), f"{where}.{key}")
+
+
+def resolved_probes(given: Mapping[str, Any], where: str) -> dict[str, dict[str, Any]]:
+    """Return the probes of an arm by label, complete; a UserError says what is wrong with them."""
+    found = {}
+    for label, probe in given.items():
+        at = f"{where}.{label}"
+        if not isinstance(probe, Mapping) or "name" not in probe:
+            raise UserError(f"{at}: must be keys and values with `name` (found {probe!r:.80}).")
+        settings = {key: value for key, value in probe.items() if key not in ("name", "of")}
+        if not isinstance(of := probe.get("of", FEATURES), str):
+            raise UserError(f"{at}.of: must be the name of features (found {of!r:.80}).")
+        found[label] = {**probes.resolve(probe["name"], settings, at), "of": of}
+    probes.recorded(found, where)
+    return found
 
 
 def check_quantity(name: str, spec: Any, where: str) -> None:

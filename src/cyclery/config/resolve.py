@@ -11,12 +11,12 @@ from typing import Any, cast
 
 import numpy as np
 
-from cyclery import augment, methods, models, optim, schedules
+from cyclery import augment, methods, models, optim, probes, schedules
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.common.settings import plain, read
 from cyclery.config import parts
 from cyclery.config.columns import batches_of, check_columns
-from cyclery.config.components import QUANTITIES, check_layer, names
+from cyclery.config.components import QUANTITIES, check_layer, names, resolved_probes
 from cyclery.config.settings import Settings
 from cyclery.data import sizes, split_settings
 from cyclery.data.dataset import Dataset
@@ -89,8 +89,10 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
     dataset = _dataset(given["dataset"], datasets)
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
-    split = plain(split_settings.parse(given["split"]))
-    model = _model(given["model"], dataset.shape)
+    split = split_settings.canonical(split_settings.parse(given["split"]), dataset)
+    # What the network sees, not what the dataset has.
+    shape = split_settings.resolution(split, dataset.shape)
+    model = _model(given["model"], shape)
     settings = {
         "engine": ENGINE_VERSION,
         "method": method,
@@ -103,7 +105,8 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
             **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
             "batch": schedules.normalise(given["batch"], "batch"),
         },
-        **_views(given, split, method, columns, dataset.shape),
+        **_views(given, split, method, columns, shape),
+        **_probes(given, model),
         "epoch_images": given.get("epoch_images"),
         "ema_buffers": _ema_buffers(given, method, model, columns),
         **parts.resolved(given),
@@ -113,6 +116,18 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
         settings[key] = given[key]
     # Every key was checked by the model that declares it.
     return cast(ArmSettings, settings)
+
+
+def _probes(given: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Return the probes under their key; nothing where there are none."""
+    if not given.get("probes"):
+        return {}
+    if not models.settings_type(model["name"]).FEATURES:
+        raise UserError(
+            f"probes: the network {model['name']!r} has no features before a head; choose another "
+            "one, or leave `probes` out."
+        )
+    return {"probes": resolved_probes(given["probes"], "probes")}
 
 
 def _dataset(name: str, datasets: Mapping[str, Dataset]) -> Dataset:
@@ -181,7 +196,7 @@ def _views(
     name = f"the method {method['name']!r}"
     hidden = any(each.pool.partition(".")[0] == UNLABELLED for each in streams.values())
     if not hidden:
-        split["unlabelled"] = None
+        split_settings.without_unlabelled(split)
     elif split["unlabelled"] is None:
         raise UserError(
             f"split.unlabelled: {name} trains on unlabelled samples; set it to all or rest."
@@ -252,6 +267,11 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
             f"(found {largest}); lower `batch` or raise `split.labels` or `epoch_images`."
         )
     _check_pools(streams, counts, largest, mu)
+    for label, probe in settings.get("probes", {}).items():
+        classes = split_settings.class_count(
+            settings["split"], datasets[settings["dataset"]["name"]].classes
+        )
+        probes.check(probe, counts, classes, f"probes.{label}")
     steps = samples // batches
     if (updates := int(steps.sum())) > MOST_UPDATES:
         raise UserError(
@@ -277,7 +297,7 @@ def _check_pools(
 ) -> None:
     """Raise a UserError where a pool cannot give the ``batch`` that a stream asks of it."""
     for name, stream in streams.items():
-        if stream.pool == OWN or (stream.pool == UNLABELLED and stream.pool not in counts):
+        if stream.pool == OWN:
             continue
         if stream.pool not in counts:
             raise UserError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cyclery import augment, methods, models, optim, schedules
+from cyclery import augment, methods, models, optim, probes, schedules
 from cyclery.common.settings import json_schema
 from cyclery.data.split_settings import Split
 from cyclery.models import heads
@@ -59,6 +59,7 @@ def _definitions(datasets: Collection[str]) -> Json:
         "Head": _component({name: heads.settings_type(name) for name in heads.names()}),
         "Optimiser": _component({name: optim.settings_type(name) for name in optim.names()}),
         "Method": _component(method_types, quantities),
+        "Probe": _probe(),
         "Augmentation": _tagged("op", augment.ops(), needed=True),
         "Quantity": {
             "description": "a number, or a schedule",
@@ -90,6 +91,15 @@ def _component(
     return {
         "anyOf": [{"enum": sorted(known)}, _tagged("name", known, quantities, needed=False)],
     }
+
+
+def _probe() -> Json:
+    """Return the schema of a probe: its name and settings, and of which features it is."""
+    found = _tagged("name", {name: probes.settings_type(name) for name in probes.names()},
+                    needed=True)  # fmt: skip
+    for case in found["allOf"]:
+        case["then"]["properties"]["of"] = {"type": "string"}
+    return found
 
 
 def _tagged(

@@ -108,6 +108,13 @@ def _views(value: Any) -> Any:
     return value
 
 
+def _probes(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise UserError(f"{HERE}: must map labels to probes (found {value!r:.80}).")
+    components.resolved_probes(value, HERE)
+    return value
+
+
 def _split(value: Any) -> Any:
     return split_settings.check_layer(value, HERE)
 
@@ -236,6 +243,19 @@ class Settings(Strict):
         description="running statistics of the averaged network: those of the trained one "
         "(`shared`), their `average`, or its `own`, from its own passes in training, which the "
         "method has to make",
+    )
+    probes: (
+        Annotated[
+            dict[str, dict[str, Any]],
+            checked(_probes),
+            WithJsonSchema({"type": "object", "additionalProperties": {"x-ref": "Probe"}}),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="what is measured of the final features: a label, of which claims have the "
+        "figures as `test_<label>_accuracy`, to `name` of a probe, its settings, and `of`, which "
+        "features (default `features`, those before the head)",
     )
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         None, description="epochs; each is a pass over the samples, or `epoch_images` of them"

@@ -19,6 +19,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from cyclery.common.errors import HERE
 from cyclery.common.strict import Strict, Text
+from cyclery.data.hierarchies import check_hierarchy
 
 PREPARE_VERSION = 1
 """Raise it when preparation would write other numbers from the same raw files."""
@@ -53,7 +54,14 @@ FileName = Annotated[
     str, _Matching("[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,199}", "a plain name, without a folder")
 ]
 Url = Annotated[str, _Matching(r"https?://\S{1,999}", "an address that begins with https://")]
+Key = Annotated[str, _Matching("[a-z][a-z0-9_-]{0,63}", "small letters, digits, - and _")]
 Module = Annotated[str, _Matching("[A-Za-z_][A-Za-z0-9_]*", "the name of a module, without dots")]
+
+
+Levels = Annotated[
+    tuple[Annotated[tuple[Count, ...], Field(strict=False)], ...],
+    Field(strict=False, min_length=1, max_length=20),
+]
 
 
 class RawFile(Strict):
@@ -134,6 +142,11 @@ class DatasetFile(Strict):
         description="folder below `<prefix>/share/datasets` where a system package installs the "
         "raw files",
     )
+    hierarchies: dict[Key, Levels] = Field(
+        {},
+        description="coarser labels by name, such as superclasses: levels, finest first, each a "
+        "list with the group of every class, numbered from 0; a coarser level merges whole groups",
+    )
     licence: Text = Field("not stated", description="terms of use")
     citation: str = Field("", description="what to cite")
 
@@ -157,6 +170,13 @@ class DatasetFile(Strict):
             raise ValueError(
                 f"{missing[0]}: missing; a dataset has `folder`, or {', '.join(_NEEDED)}."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _trees(self) -> DatasetFile:
+        if self.classes is not None:  # those of a folder are counted first
+            for name, levels in self.hierarchies.items():
+                check_hierarchy(levels, self.classes, f"hierarchies.{name}")
         return self
 
     @model_validator(mode="after")
@@ -197,6 +217,11 @@ class Dataset(DatasetFile):
     def _one_source(self) -> Dataset:
         """Take the numbers of a folder, which have been counted."""
         return self
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the dataset has an official order, of which one may take the first images."""
+        return self.place is None
 
     @property
     def train_class_counts(self) -> tuple[int, ...]:

@@ -5,12 +5,33 @@ Neither numpy nor torch is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from cyclery.common.errors import UserError
-from cyclery.common.settings import read, read_layer
+from cyclery.common.errors import UserError, choices
+from cyclery.common.settings import checked, plain, read, read_layer
+from cyclery.data.dataset import Dataset
+from cyclery.data.split_parts import (
+    Asymmetric,
+    OpenSet,
+    Resolution,
+    Symmetric,
+    check_levels,
+    hierarchy,
+)
+
+# What the resolved split leaves out where it is as these say, so that it may be added to without
+# another key for runs that ask nothing of it.
+NOTHING: dict[str, Any] = {
+    "noise": None,
+    "hierarchy": None,
+    "hierarchy_order": True,
+    "coarse": None,
+    "open_set": None,
+    "unlabelled_imbalance": None,
+    "resolution": None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +111,7 @@ class Split:
         default="random",
         metadata={
             "doc": "`random` draws the training samples per seed, `first` takes the first ones in "
-            "file order"
+            "the official order of the dataset"
         },
     )
     imbalance: TwoLevel | LongTail | None = field(
@@ -123,9 +144,70 @@ class Split:
         default=None,
         metadata={"doc": "the part that is left out of training, 0 to folds - 1", "low": 0},
     )
+    noise: Symmetric | Asymmetric | None = field(
+        default=None,
+        metadata={"doc": "noise of the labels of training samples, drawn per seed; null has none"},
+    )
+    hierarchy: Annotated[
+        Any,
+        checked(
+            hierarchy,
+            {
+                "anyOf": [
+                    {"type": "string"},
+                    {
+                        "type": "array",
+                        "items": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                    },
+                    {"type": "null"},
+                ]
+            },
+        ),
+    ] = field(
+        default=None,
+        metadata={
+            "doc": "coarser levels above the classes: the name of a hierarchy that the dataset "
+            "declares, or for each level, finer ones first, a list with the group of every class"
+        },
+    )
+    hierarchy_order: Literal[True, "random"] = field(
+        default=True,
+        metadata={
+            "doc": "`true` keeps the classes of each group, `random` deals classes to groups of "
+            "the same sizes, drawn per seed: a placebo"
+        },
+    )
+    coarse: tuple[int, ...] | None = field(
+        default=None,
+        metadata={
+            "doc": "samples labelled only at level 2, 3, ... of the hierarchy, drawn after "
+            "`labels` and as these are; they are unlabelled at finer levels",
+            "low": 0,
+        },
+    )
+    open_set: OpenSet | None = field(
+        default=None,
+        metadata={"doc": "known classes, and how many samples of others are among the unlabelled"},
+    )
+    unlabelled_imbalance: TwoLevel | LongTail | None = field(
+        default=None,
+        metadata={
+            "doc": "class imbalance of the unlabelled samples, with the classes in the order of "
+            "`imbalance`; as many as surely are there; labelled ones that `all` adds, and samples "
+            "of unknown classes, are not counted"
+        },
+    )
+    resolution: Resolution | None = field(
+        default=None,
+        metadata={"doc": "resolution of the images; null keeps the dataset's"},
+    )
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other or leave the number of samples open."""
+        self._check_rows()
+        self._check_pools()
+
+    def _check_rows(self) -> None:
         if self.labels is not None and self.per_class is not None:
             raise UserError(
                 f"labels: must be null beside `per_class` {self.per_class} (found {self.labels})."
@@ -151,6 +233,39 @@ class Split:
             found = "null" if self.fold is None else self.fold
             raise UserError(f"fold: must be {allowed} with this `folds` (found {found}).")
 
+    def _check_pools(self) -> None:
+        for key, value in (
+            ("unlabelled_imbalance", self.unlabelled_imbalance),
+            ("open_set.pool", self.open_set and self.open_set.pool),
+            ("open_set.contamination", self.open_set and self.open_set.contamination),
+        ):
+            if value is not None and self.unlabelled is None:
+                raise UserError(
+                    f"{key}: must be null without `unlabelled`, the pool that it is about "
+                    f"(found {value})."
+                )
+        without = "without `hierarchy`, which has the levels"
+        if self.hierarchy is None and self.hierarchy_order == "random":
+            raise UserError(f"hierarchy_order: must be true {without} (found 'random').")
+        if self.hierarchy is None and self.coarse is not None:
+            raise UserError(f"coarse: must be null {without} (found {list(self.coarse)}).")
+        if self.coarse is not None and not isinstance(self.hierarchy, str):
+            _check_coarse(self.coarse, self.hierarchy, "coarse")
+
+    def known(self, classes: int) -> tuple[int, ...]:
+        """Return the known classes in ascending order, of all that the dataset has."""
+        return tuple(sorted(self.open_set.classes)) if self.open_set else tuple(range(classes))
+
+    def check_classes(self, classes: int) -> None:
+        """Raise a UserError where settings name classes that a dataset of so many has not."""
+        if self.open_set is not None:
+            self.open_set.check(classes)
+        known = self.known(classes)
+        if self.noise is not None:
+            self.noise.check(classes, known)
+        if self.hierarchy is not None and not isinstance(self.hierarchy, str):
+            check_levels(self.hierarchy, classes, known)
+
 
 def parse(settings: Mapping[str, Any]) -> Split:
     """Return the settings of a split, in which null means the default.
@@ -158,6 +273,72 @@ def parse(settings: Mapping[str, Any]) -> Split:
     A UserError begins with the key, as ``split.labels``, and says what is allowed.
     """
     return read(Split, {key: v for key, v in settings.items() if v is not None}, "split")
+
+
+def canonical(split: Split, dataset: Dataset) -> dict[str, Any]:
+    """Return the resolved split as JSON has it, which enters the run keys.
+
+    Of the settings in `NOTHING` those that say nothing are left out, a hierarchy stands with its
+    levels instead of its name, and known classes are in ascending order.
+    """
+    found: dict[str, Any] = plain(split)
+    if isinstance(split.hierarchy, str):
+        found["hierarchy"] = _declared(split.hierarchy, dataset)
+        if split.coarse is not None:
+            _check_coarse(split.coarse, found["hierarchy"], "split.coarse")
+    if split.open_set is not None:
+        found["open_set"]["classes"] = sorted(split.open_set.classes)
+    if split.noise is not None and split.noise.rate == 0:
+        found["noise"] = None
+    if split.resolution is not None:
+        sides = {split.resolution.stored, *split.resolution.shape(dataset.shape)[1:]}
+        if sides == set(dataset.shape[1:]):
+            found["resolution"] = None
+    return {key: v for key, v in found.items() if key not in NOTHING or v != NOTHING[key]}
+
+
+def _declared(name: str, dataset: Dataset) -> list[list[int]]:
+    """Return the levels of a hierarchy that the dataset declares."""
+    if name not in dataset.hierarchies:
+        known = choices(dataset.hierarchies) or "of which there is none"
+        raise UserError(
+            f"split.hierarchy: must be one that the dataset {dataset.name} declares, {known}, or "
+            f"lists (found {name!r:.80})."
+        )
+    return [list(level) for level in dataset.hierarchies[name]]
+
+
+def _check_coarse(coarse: Sequence[int], levels: Sequence[Any], where: str) -> None:
+    if len(coarse) != len(levels):
+        raise UserError(
+            f"{where}: must have a number for each of {len(levels)} coarser levels of `hierarchy` "
+            f"(found {len(coarse)})."
+        )
+
+
+def without_unlabelled(split: dict[str, Any]) -> None:
+    """Take what is said of unlabelled samples out of a resolved split, whose method has none."""
+    split["unlabelled"] = None
+    split.pop("unlabelled_imbalance", None)
+    if "open_set" in split:
+        split["open_set"] = {**split["open_set"], "pool": None, "contamination": None}
+
+
+def class_count(settings: Mapping[str, Any], classes: int) -> int:
+    """Return how many classes a network predicts: of an open set the known ones."""
+    if settings.get("open_set") is None:
+        return classes
+    return len(parse(settings).known(classes))
+
+
+def resolution(settings: Mapping[str, Any], shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return channels, height and width of the images that the network sees.
+
+    Raises:
+        UserError: the resolution does not fit the dataset's images, which have this shape.
+    """
+    wanted = parse(settings).resolution if settings.get("resolution") else None
+    return shape if wanted is None else wanted.shape(shape)
 
 
 def check_layer(settings: Any, where: str) -> Any:

@@ -13,23 +13,26 @@ from torch import nn
 
 from cyclery import methods, models
 from cyclery.common.errors import UserError
+from cyclery.data import splits
 from cyclery.engine.parts import within
 from cyclery.models import Shape
 from cyclery.models._classifier import head_of
-from cyclery.records.record import ArmSettings, Component
+from cyclery.records.record import ArmSettings, Component, RunSettings
 
 
 class Made:
     """What a method's ``modules`` may use: the network of a run, and what it was made for.
 
-    ``net``; ``shape`` [C, H, W] of images; the number of ``classes``; ``samples``, above all ids.
+    ``net``; ``shape`` [C, H, W] of images; the number of ``classes``; ``samples``, above all ids;
+    ``levels``: the group of every class [K] at each coarser level of a hierarchy, finer ones first.
     """
 
     def __init__(
-        self, settings: ArmSettings, shape: Shape, classes: int, net: nn.Module, samples: int = 0
+        self, settings: RunSettings, shape: Shape, classes: int, net: nn.Module, samples: int = 0
     ) -> None:
         self._settings = settings
         self.shape, self.classes, self.net, self.samples = shape, classes, net, samples
+        self.levels = splits.levels(settings["split"], settings["seed"])
 
     @property
     def width(self) -> int:
@@ -69,15 +72,13 @@ class Layout:
 
 def layout(settings: ArmSettings, shape: Shape, classes: int) -> Layout:
     """Return how a run's networks are made, without making their weights; each is made once."""
-    method = {key: settings["method"][key] for key in ("name", "settings")}
-    chosen = [settings["model"], settings.get("head"), method]
-    return _layout(json.dumps(chosen, sort_keys=True), shape, classes)
+    used = {key: settings.get(key) for key in ("model", "head", "method", "split")}
+    return _layout(json.dumps({**used, "seed": 0}, sort_keys=True), shape, classes)
 
 
 @lru_cache(maxsize=256)
 def _layout(chosen: str, shape: Shape, classes: int) -> Layout:
-    model, head, method = json.loads(chosen)
-    settings: Any = {"model": model, "method": method, **({"head": head} if head else {})}
+    settings = json.loads(chosen)
     try:
         nets = nn.ModuleDict(_networks(settings, shape, classes, "meta"))
     except (NotImplementedError, RuntimeError):
@@ -87,7 +88,7 @@ def _layout(chosen: str, shape: Shape, classes: int) -> Layout:
     return Layout(
         {name: tuple(tensor.shape) for name, tensor in nets.state_dict().items()},
         frozenset(name for name, tensor in nets.named_parameters() if tensor.requires_grad),
-        head_name(model, shape, classes),
+        head_name(settings["model"], shape, classes),
     )
 
 

@@ -6,7 +6,9 @@ import math
 from functools import partial
 
 import torch
+from torch import Tensor
 
+from cyclery.common.errors import UserError, choices
 from cyclery.engine.cohort import Task
 from cyclery.engine.cuda import fetch
 from cyclery.engine.failures import Diverged
@@ -14,6 +16,8 @@ from cyclery.engine.hooks import Inside, Measured, check_measured
 from cyclery.engine.metrics import Figures, named, prefixed
 from cyclery.engine.replay import Replays
 from cyclery.methods import Method
+from cyclery.probes import Features, needs, recorded
+from cyclery.probes import measure as measure_probe
 from cyclery.records.record import Figure
 
 PARTS = {"validation": "val", "test": "test"}
@@ -29,6 +33,7 @@ class Measuring:
         self._run, self._method, self._replays = run, method, replays
         self._chosen = method.chosen(run.settings["method"]["settings"])
         self._classifies = method.classifies(self._chosen)
+        self._probes = run.settings.get("probes", {})
         self._parts = {part: end for part, end in PARTS.items() if len(run.ids[part])}
         # The figures after an epoch: the last evaluation on the way is the final one too.
         self._seen: tuple[int, dict[str, Figure]] | None = None
@@ -43,7 +48,10 @@ class Measuring:
         self._seen = None
 
     def prepare(self) -> None:
-        """Capture the evaluations, where anything is captured."""
+        """Capture the evaluations, where anything is captured; try what probes are measured on."""
+        if self._probes:
+            # At the start: it would be too late at the end of a long run.
+            self._features(self._run.ids["train"][:2])
         for part in self._parts if self._classifies else ():
             # An evaluation changes nothing: once is enough for libraries to choose.
             self._replays.record(part, partial(self._run.evaluator.figures, part), times=1)
@@ -90,6 +98,39 @@ class Measuring:
         finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None
                   for k, v in found.items()}  # fmt: skip
         return {**finite, "train_class_count": count.tolist()}
+
+    def probes(self) -> dict[str, float | None]:
+        """Return what probes measure of the final features, by the names of a record.
+
+        Features are extracted once for all of them.
+        """
+        run, wanted = self._run, {part for each in self._probes.values() for part in needs(each)}
+        parts = [part for part in ("train", *self._parts, *wanted) if len(run.ids.get(part, ()))]
+        vectors = {part: self._features(run.ids[part]) for part in dict.fromkeys(parts)}
+        labels = {part: run.data.labels[run.ids[part]].numpy(force=True) for part in vectors}
+        classes, seed = run.data.manifest["classes"], run.settings["seed"]
+        found = {}
+        for label, probe in self._probes.items():
+            x = {part: each[probe["of"]].numpy(force=True) for part, each in vectors.items()}
+            found[label] = measure_probe(probe, Features(x, labels, classes, seed))
+        names = recorded(self._probes).items()
+        return {name: found[label].get(figure) for name, (label, figure) in names}
+
+    def _features(self, ids: Tensor) -> dict[str, Tensor]:
+        """Return the features [N, D] of samples [N]; a UserError where a probe's are not there."""
+        found = self._run.evaluator.features(ids)
+        for label, probe in self._probes.items():
+            if (of := probe["of"]) not in found:
+                raise UserError(
+                    f"probes.{label}.of: the method {self._method.name!r} has no features {of!r} "
+                    f"(it has {choices(found)})."
+                )
+            if found[of].ndim != 2:
+                raise UserError(
+                    f"probes.{label}.of: {of!r} must be a vector for each sample (found the shape "
+                    f"{list(found[of].shape)})."
+                )
+        return found
 
     def _own(self, update: int, last: bool) -> dict[str, float]:
         """Return what the method measures itself."""

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from cyclery import methods, optim
 from cyclery.augment import Pipeline
-from cyclery.data import splits
 from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
 from cyclery.engine.contract import check_step
@@ -39,7 +38,7 @@ from cyclery.methods import Gradients, Stream
 from cyclery.methods._streams import OWN, TRAIN
 from cyclery.optim.flat.optimiser import Optimiser
 from cyclery.optim.flat.parameters import clip_
-from cyclery.records.record import Figure, RunSettings, SplitChoice
+from cyclery.records.record import Figure, RunSettings
 
 __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 
@@ -65,9 +64,12 @@ class Run:
         parents: Mapping[str, Sequence[Trained]] | None = None,
         recorder: Recorder | None = None,
     ) -> None:
-        self.settings, self.data, self.device = settings, data, device
+        self.settings, self.device = settings, device
         set_arithmetic(settings, device)
-        chosen = self.split(settings["split"], settings["seed"])
+        # Of the dataset, for parents have splits of it too: not of this run's classes and labels.
+        self.split, seed = data.split, settings["seed"]
+        chosen = data.split(settings["split"], seed)
+        self.data = data = data.trained_on(settings["split"], seed, chosen)
         self.ids = {name: torch.from_numpy(ids).to(device) for name, ids in chosen.items()}
         self.method = methods.load(settings["method"]["name"])
         self.method_settings = self.method.chosen(settings["method"]["settings"])
@@ -157,11 +159,6 @@ class Run:
                 origin=origin(settings),
             )
         return feeds
-
-    def split(self, settings: SplitChoice, seed: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the ids of the parts of a split of the run's data, its own or a parent's."""
-        labels, manifest = self.data.labels.cpu().numpy(), self.data.manifest
-        return splits.split(labels, manifest["n_train"], manifest["classes"], settings, seed)
 
     @property
     def updates(self) -> int:

@@ -9,30 +9,63 @@ sizes are, whatever else their methods draw and whatever augmentation they have 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cyclery.augment import Pipeline
 from cyclery.common.errors import UserError, choices
+from cyclery.data import splits
+from cyclery.data.resolution import resized
 from cyclery.engine.samplers import Sampler
-from cyclery.records.record import RunSettings
+from cyclery.records.record import RunSettings, SplitChoice
 
 
 @dataclass(frozen=True)
 class Data:
-    """A prepared dataset on a device: images uint8 [N, C, H, W], labels int64 [N]."""
+    """A prepared dataset on a device: images uint8 [N, C, H, W], labels int64 [N].
+
+    ``order`` [N_train] is the official position of each training row, where its source has one.
+    """
 
     images: Tensor
     labels: Tensor
     manifest: dict[str, Any]
+    order: np.ndarray[Any, Any] | None = None
 
     def to(self, device: torch.device) -> Data:
         """Return the dataset on ``device``."""
-        return Data(self.images.to(device), self.labels.to(device), self.manifest)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def at(self, sides: Mapping[str, int] | None) -> Data:
+        """Return the dataset at a split's ``resolution``, itself where that is null."""
+        if sides is None:
+            return self
+        images = resized(self.images, sides["stored"], sides["input"])
+        shape = [self.manifest["shape"][0], sides["input"], sides["input"]]
+        return replace(self, images=images, manifest={**self.manifest, "shape": shape})
+
+    def split(self, settings: SplitChoice, seed: int) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the ids of the parts and pools of a split."""
+        return splits.split(*self._rows, settings, seed, self.order)
+
+    def trained_on(self, settings: SplitChoice, seed: int, ids: Mapping[str, Any]) -> Data:
+        """Return the dataset with the labels and the number of classes that a split trains on."""
+        labels = splits.training_labels(*self._rows, settings, seed, ids)
+        classes = splits.class_count(settings, self.manifest["classes"])
+        return replace(
+            self,
+            labels=torch.from_numpy(labels).to(self.labels.device),
+            manifest={**self.manifest, "classes": classes},
+        )
+
+    @property
+    def _rows(self) -> tuple[np.ndarray[Any, Any], int, int]:
+        return self.labels.numpy(force=True), self.manifest["n_train"], self.manifest["classes"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +170,7 @@ class Stream:
     ) -> None:
         device = ids.device
         self.name, self._sampler, self._samples = name, sampler, samples
-        self.ids = ids.cpu()
+        self.ids, self._filled = ids.cpu(), False
         # The order is drawn on the CPU, where it is the same for every device.
         self._generators = {"order": generator(origin, f"{name}/order")}
         self._generators |= {n: generator(origin, f"{name}/{n}", device) for n in numbers}
@@ -172,13 +205,21 @@ class Stream:
         mask = None if self._mask is None else self._mask.index_select(0, positions)
         return self._order.index_select(0, positions), noise, mask
 
+    def fill(self, ids: Tensor) -> None:
+        """Make ids [N] the pool, from the next epoch on."""
+        if not len(ids):
+            raise UserError(f"streams: {self.name}: the method fills its pool with no sample.")
+        self.ids, self._filled = ids.detach().cpu(), True
+
     def state(self) -> dict[str, Tensor]:
-        """Return the generators' states at the end of an epoch, and the pool."""
-        return {"ids": self.ids, **{name: d.get_state() for name, d in self._generators.items()}}
+        """Return the generators' states at the end of an epoch, and a pool that a hook filled."""
+        pool = {"ids": self.ids} if self._filled else {}
+        return pool | {name: drawn.get_state() for name, drawn in self._generators.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue where ``state`` was taken."""
-        self.ids = state["ids"].cpu()
+        if "ids" in state:
+            self.fill(state["ids"])
         for name, drawn in self._generators.items():
             drawn.set_state(state[name].cpu())
 
@@ -198,12 +239,6 @@ class Feed(Stream):
         super().__init__(name, ids, purposes(views), sampler, **how)
         self._data, self.pipelines = data, [pipeline for _, pipeline in views]
         self.views = len(views)
-
-    def fill(self, ids: Tensor) -> None:
-        """Make ids [N] the pool, from the next epoch on."""
-        if not len(ids):
-            raise UserError(f"streams: {self.name}: the method fills its pool with no sample.")
-        self.ids = ids.detach().cpu()
 
     def samples(self, batch: int, magnitude: Tensor | None, form: torch.memory_format) -> Samples:
         """Return the next samples in all their views, laid out as ``form``."""

@@ -24,6 +24,7 @@ from cyclery.engine.execution import Execution
 from cyclery.engine.failures import Diverged, Failure, RunFailed, naming, summary, waits_for
 from cyclery.engine.lookup import Lookup, kind, needs, rounds
 from cyclery.engine.machine import code, facts, versions
+from cyclery.engine.outcomes import never_trained, unfinished
 from cyclery.engine.processes import asked_to_stop, in_processes, stop_if_asked, stopping
 from cyclery.engine.progress import Progress, epoch_line
 from cyclery.records.job_progress import ProgressFile
@@ -80,7 +81,7 @@ class Trainer:
     job: str = ""
     dataset: Callable[[str], Dataset] | None = None
     lookup: Lookup = field(init=False)
-    _data: dict[tuple[str, str], Data] = field(default_factory=dict, init=False)
+    _data: dict[tuple[str, str, str], Data] = field(default_factory=dict, init=False)
     # What is learnt of methods and of memory is kept for all runs of the process.
     _refused: set[str] = field(default_factory=set, init=False)
     _admission: Admission | None = field(default=None, init=False)
@@ -262,7 +263,8 @@ class Trainer:
             of_range: RangeRecord = {**sweep, **made, "key": key, "kind": "range", "sha256": ""}
             return self.store.write(key, of_range)
         if any(one["sha256"] is None for of in inputs["parents"].values() for one in of):
-            outcome = _never_trained(job)
+            log.warning("%s: not trained, because its parent diverged", job["label"])
+            outcome = never_trained()
         else:
             outcome = yield from self._run(job, data, device, inputs)
         made = facts(job, inputs, device, self.commit, started, outcome)
@@ -309,10 +311,7 @@ class Trainer:
             self._status.running(job["key"], run.epoch / settings["epochs"], resumed=True)
             log.info("%s: resumed after epoch %d", job["label"], point.epoch)
         began = saved = reported = time.monotonic()
-        outcome: RunOutcome = {
-            "status": "done", "diverged_step": None, "final": {}, "cohort": 1, "curve": run.curve,
-            "images": 0, "views": 0, "forwards": 0, "updates": 0, "seconds": 0.0,
-        }  # fmt: skip
+        outcome = unfinished(run.curve)
         with naming(job):
             allocated = run.prepare()
         if allocated:
@@ -351,10 +350,15 @@ class Trainer:
                 stop_if_asked()
             with naming(job):
                 outcome["final"] = yield from run.final_steps()
+                if settings.get("probes"):
+                    trained = time.monotonic()
+                    outcome["final"] |= run.measuring.probes()
+                    outcome["probing_seconds"] = time.monotonic() - trained
         except Diverged as diverged:
             outcome |= {"status": "diverged", "diverged_step": diverged.update}
             log.warning("%s: diverged at update %d", job["label"], diverged.update)
         outcome["seconds"] = spent + time.monotonic() - began
+        outcome["seconds"] -= outcome.get("probing_seconds", 0.0)
         if job.get("keep") and outcome["status"] == "done":
             path = self.store.checkpoint(job["key"])
             save_weights(run.weights(), path)
@@ -383,20 +387,13 @@ class Trainer:
         from cyclery.data.prepare import load_or_remake
         from cyclery.engine.run import Data
 
-        name = (settings["dataset"]["name"], str(device))
-        if name not in self._data:
+        name, sides = settings["dataset"]["name"], settings["split"].get("resolution")
+        key = (name, str(device), str(sides))
+        if key not in self._data:
             import torch
 
-            manifest, arrays = load_or_remake(self.manifests[name[0]], self.dataset)
+            manifest, arrays = load_or_remake(self.manifests[name], self.dataset)
             images, labels = (torch.as_tensor(arrays[key]) for key in ("images", "labels"))
-            self._data[name] = Data(images, labels.long(), manifest).to(device)
-        return self._data[name]
-
-
-def _never_trained(job: Job) -> RunOutcome:
-    """Return the outcome of a run whose parent diverged: it diverged before its first update."""
-    log.warning("%s: not trained, because its parent diverged", job["label"])
-    curve: dict[str, list[float]] = {"epoch": [], "eval_epoch": []}
-    return {"status": "diverged", "diverged_step": 0, "final": {}, "curve": curve,
-            "images": 0, "views": 0, "forwards": 0, "updates": 0, "cohort": 0,
-            "seconds": 0.0}  # fmt: skip
+            order = arrays["index"][: manifest["n_train"]] if "index" in arrays else None
+            self._data[key] = Data(images, labels.long(), manifest, order).to(device).at(sides)
+        return self._data[key]

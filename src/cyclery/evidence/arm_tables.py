@@ -25,6 +25,7 @@ from cyclery.evidence.stats.pairing import (
 from cyclery.records.claims import Interval
 from cyclery.records.evidence import Arm, Curve, Metric, Schedule
 from cyclery.records.metrics import OWN, THIRDS, curve, value
+from cyclery.records.record import SplitChoice
 
 Cells = dict[str, str | int | float | None]
 
@@ -205,14 +206,8 @@ def schedules(experiment: ExperimentRuns) -> list[Schedule]:
 def _mixed(records: Sequence[Record]) -> list[str]:
     """Return warnings about data, versions or devices that differ within an experiment."""
 
-    def setting(name: str, but: Sequence[str] = ()) -> Callable[[Record], str]:
-        def read(record: Record) -> str:
-            found = record["settings"].get(name)
-            if isinstance(found, Mapping):
-                found = {key: value for key, value in found.items() if key not in but}
-            return json.dumps(found, sort_keys=True)
-
-        return read
+    def setting(name: str) -> Callable[[Record], str]:
+        return lambda record: json.dumps(record["settings"].get(name), sort_keys=True)
 
     checks: dict[str, Callable[[Record], str | None]] = {
         "devices": lambda r: r["device"],
@@ -221,9 +216,7 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         "commits": lambda r: r["commit"],
         "contents of the dataset": dataset_content,
         "datasets": setting("dataset"),
-        # What a method uses besides the labelled samples, seeds that share a split and the folds
-        # of a parent leave alone what is held out.
-        "splits": setting("split", ("unlabelled", "share", "folds", "fold")),
+        "splits": lambda r: json.dumps(_held_out(r["settings"]["split"]), sort_keys=True),
         "precisions": setting("precision"),
     }
     out = []
@@ -232,6 +225,22 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         if len(found) > 1:
             out.append(f"Mixed {name}: {', '.join(found)}.")
     return out
+
+
+def _held_out(split: SplitChoice) -> dict[str, Any]:
+    """Return a split without what leaves alone which samples are labelled and held out.
+
+    That is what a method uses besides the labelled samples, seeds that share a split and the folds
+    of a parent.
+    """
+    but = (
+        "unlabelled", "share", "folds", "fold", "hierarchy", "hierarchy_order", "coarse",
+        "unlabelled_imbalance",
+    )  # fmt: skip
+    found: dict[str, Any] = {key: value for key, value in split.items() if key not in but}
+    if known := split.get("open_set"):
+        found["open_set"] = known["classes"]
+    return found
 
 
 def _mixed_code(records: Sequence[Record]) -> list[str]:

@@ -21,7 +21,7 @@ from cyclery.evidence import build as evidence
 from cyclery.evidence import contracts
 from cyclery.evidence.benchmark_tables import Ours, tables
 from cyclery.evidence.contracts import ArmRuns, ExperimentRuns, JudgedSweep
-from cyclery.evidence.settings_text import data, describe, network
+from cyclery.evidence.settings_text import class_count, data, describe, network
 from cyclery.plan.cost import claim_needs, elsewhere
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.model import ArmPlan, RangePlan, with_ancestors
@@ -162,7 +162,7 @@ def _experiment(plan: Plan, paper: str, name: str, part: str, runs: Runs) -> Exp
                 "network": network(arm),
                 "runs": {seed: own[-1].key(seed) for seed in range(plan.project.seeds)},
                 "share": arm.share,
-                "classes": dataset.classes,
+                "classes": class_count(arm.settings["split"], dataset.classes),
                 "tuned": tuned,
                 "schedules": _schedules(arm, runs.get(own[-1].key(0))),
             }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cyclery.plan.model import ArmPlan
 from cyclery.records.record import ArmSettings, Component, SplitChoice, Values
@@ -14,6 +16,11 @@ RARE = ("unlabelled samples", "strong view", "averaged running statistics", "sta
 SIZES = ("hidden", "size", "depth", "growth", "width")
 # What says nothing: no validation samples, and a split of its own for every seed.
 PLAIN_SPLIT = {"validation": 0, "share": 1}
+# What of a split has words of its own.
+WORDED = (
+    "noise", "hierarchy", "hierarchy_order", "coarse", "open_set", "unlabelled_imbalance",
+    "resolution",
+)  # fmt: skip
 
 
 def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
@@ -53,15 +60,63 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
     return texts
 
 
+def class_count(split: SplitChoice, classes: int) -> int:
+    """Return how many classes an arm's network tells apart, of those that the dataset has."""
+    known = split.get("open_set")
+    return len(known["classes"]) if known else classes
+
+
 def data(arm: ArmPlan, title: str, classes: int) -> str:
-    """Return the dataset and the labels that an arm learns from: ``CIFAR-10, 40 labels``."""
+    """Return the dataset and the labels that an arm learns from: ``CIFAR-10, 40 labels``.
+
+    ``classes`` are those of the dataset, known to the arm or not.
+    """
     split = arm.settings["split"]
     labels = f"{split['labels']:,} labels" if split["labels"] else "all labels"
     if split["per_class"] and split["imbalance"]:
         labels = f"up to {split['per_class']:,} labels a class"
     elif split["per_class"]:
-        labels = f"{split['per_class'] * classes:,} labels"
-    return ", ".join(filter(None, (title, labels, _imbalance(split["imbalance"]))))
+        labels = f"{split['per_class'] * class_count(split, classes):,} labels"
+    said = (title, labels, _imbalance(split["imbalance"]), *_asked(split))
+    return ", ".join(filter(None, said))
+
+
+def _asked(split: SplitChoice) -> Iterator[str]:
+    """Yield in words what a split asks of labels, classes and images, where it asks anything.
+
+    Two splits that differ in these have other words.
+    """
+    if noise := split.get("noise"):
+        kind = noise["kind"]
+        if noise["kind"] == "asymmetric":
+            kind += f" ({_short(', '.join(f'{a} as {b}' for a, b in noise['map'].items()))})"
+        where = " in training and validation" if noise["validation"] else ""
+        yield f"{100 * noise['rate']:g} % {kind} label noise{where}"
+    if levels := split.get("hierarchy"):
+        groups = " and ".join(f"{max(level) + 1:,}" for level in levels)
+        dealt = "dealt at random" if split.get("hierarchy_order") else _digest(levels)
+        yield f"levels of {groups} groups ({dealt})"
+    if coarse := split.get("coarse"):
+        yield f"{' and '.join(f'{n:,}' for n in coarse)} coarse labels"
+    if known := split.get("open_set"):
+        yield f"known classes {_short('-'.join(map(str, known['classes'])))}"
+        if known["pool"] is not None:
+            yield f"{known['pool']:,} unlabelled"
+        if known["contamination"] is not None:
+            yield f"{100 * known['contamination']:g} % of these of other classes"
+    if imbalance := split.get("unlabelled_imbalance"):
+        yield f"unlabelled {_imbalance(imbalance)}"
+    if sides := split.get("resolution"):
+        yield f"{sides['stored']} pixels shown as {sides['input']}"
+
+
+def _short(text: str) -> str:
+    """Return a text, or its beginning and a digest of the whole where it is long."""
+    return text if len(text) <= 30 else f"{text[:20]}... {_digest(text)}"
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:6]
 
 
 def _imbalance(values: Values | None) -> str:
@@ -87,7 +142,8 @@ def _unlabelled(mu: int | None) -> str:
 
 
 def _split(split: SplitChoice) -> str:
-    return _words({k: v for k, v in split.items() if PLAIN_SPLIT.get(k) != v})
+    plain = {k: v for k, v in split.items() if PLAIN_SPLIT.get(k) != v and k not in WORDED}
+    return ", ".join(filter(None, (_words(plain), *_asked(split))))
 
 
 def _component(value: Component) -> str:

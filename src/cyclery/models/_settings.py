@@ -41,6 +41,8 @@ class ModelSettings:
     """Smallest image side in pixels."""
     CHANNELS: ClassVar[int | None] = None
     """The only number of image channels, where there is one."""
+    FEATURES: ClassVar[bool] = True
+    """Whether ``features`` gives the vectors before its head."""
     TRAINING_ONLY: ClassVar[tuple[str, ...]] = ("dropout", "norm_momentum")
     """Settings that matter in training alone: in evaluation mode they change nothing."""
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Settings(ModelSettings):
     """AlexNet of torchvision (Krizhevsky 2014, one column), for large images."""
 
+    FEATURES = False
     MIN_SIDE = 63
     CHANNELS = 3
 

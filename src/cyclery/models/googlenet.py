@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 class Settings(ModelSettings):
     """GoogLeNet of torchvision (Szegedy et al. 2015, with batch norm), no auxiliary heads."""
 
+    FEATURES = False
     MIN_SIDE = 32
     CHANNELS = 3
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class Settings(ModelSettings):
     """TResNet-M of timm (Ridnik et al. 2021), an optional extra: ``pip install timm``."""
 
+    FEATURES = False
     MIN_SIDE = 32
 
     def check_shape(self, shape: Shape, where: str) -> None:

@@ -16,8 +16,13 @@ def unknown(where: str, name: str, known: Collection[str], kind: str, within: st
     return f"{text}.{nearest(name, known)} There are: {choices(known)}."
 
 
-def unusable_metric(metric: str, of_range: bool, where: str, prefix: str = "") -> Iterator[str]:
-    """Yield what is wrong with a metric of a trained arm, or of the range test."""
+def unusable_metric(
+    metric: str, of_range: bool, where: str, prefix: str = "", own: Collection[str] = ()
+) -> Iterator[str]:
+    """Yield what is wrong with a metric of a trained arm, or of the range test.
+
+    ``own`` are figures that some arms have besides those of every run.
+    """
     base, at, fraction = metric.removeprefix("log:").partition("@")
     name, rule = selection(base)
     if rule == BEST:
@@ -30,8 +35,8 @@ def unusable_metric(metric: str, of_range: bool, where: str, prefix: str = "") -
         known: Collection[str] = metrics.names("range_names")
     else:
         every = metrics.names("curve_names" if at else "finals")
-        known = [name for name in every if name.startswith(prefix)]
-    if base not in known:
+        known = [name for name in (*every, *own) if name.startswith(prefix)]
+    if base not in known and name not in own:
         kind = "curve" if at else "metric"
         hint = "" if at or of_range else " Or a curve, as in test_accuracy@0.5."
         yield unknown(where, base, known, kind) + hint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any
 
 from cyclery import methods
 from cyclery.common.errors import UserError, choices, nearest
@@ -46,6 +46,7 @@ def check_parents(
             if name not in {*wanted, REFERENCE} and of_other_images(settings, parent, datasets):
                 continue
         _check_data(name, settings, parent)
+        _check_labels(name, settings["split"], parent)
     declared = methods.load(method["name"])
     judges = declared.judges(declared.chosen(method["settings"]))
     _check_folds(settings["split"], {name: parents[name] for name in judges})
@@ -81,16 +82,14 @@ def _check_data(name: str, child: ArmSettings, parent: Parent) -> None:
             "needs the same dataset, classes and shape of images."
         )
     mine, other = child["split"], parent.arm.settings["split"]
-    keys: list[Literal["test", "validation", "choose", "labels", "per_class", "imbalance"]]
-    keys = ["test", "validation", "choose"]
-    if "first" in (mine["choose"], other["choose"]):
-        # These rows are taken before the others are drawn.
-        keys += ["labels", "per_class", "imbalance"]
-    for key in keys:
-        if mine[key] != other[key]:
+    # Rows that come first are taken before the others are drawn.
+    first = "first" in (mine["choose"], other["choose"])
+    here, there = _drawn_by(mine, first), _drawn_by(other, first)
+    for key, value in here.items():
+        if value != there[key]:
             raise UserError(
-                f"parents.{name}: {parent.arm.id} has split.{key} {other[key]}, this arm "
-                f"{mine[key]}; both must hold out the same test and validation samples."
+                f"parents.{name}: {parent.arm.id} has split.{key} {_shown(there[key])}, this arm "
+                f"{_shown(value)}; both must hold out the same test and validation samples."
             )
     factor = {"nested": mine["share"] / parent.count, "members": mine["share"] * parent.count}
     fits = factor.get(parent.kind, mine["share"])
@@ -102,3 +101,51 @@ def _check_data(name: str, child: ArmSettings, parent: Parent) -> None:
             f"this arm by {mine['share']}, so a parent would be trained on what its child is "
             f"tested on; set split.share {right}."
         )
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+def _drawn_by(split: SplitChoice, first: bool) -> dict[str, Any]:
+    """Return by key what the held-out samples of a split are drawn by."""
+    known = split.get("open_set")
+    found = {
+        "test": split["test"],
+        "validation": split["validation"],
+        "choose": split["choose"],
+        "open_set.classes": known["classes"] if known else None,
+    }
+    if first:
+        found |= {key: split[key] for key in ("labels", "per_class", "imbalance")}
+    return found
+
+
+def _check_labels(name: str, mine: SplitChoice, parent: Parent) -> None:
+    """Raise a UserError where a parent knows of labels or images what its child must not know.
+
+    A parent of a child without noise may have noisy labels, and one may know no hierarchy.
+    """
+    theirs = parent.arm.settings["split"]
+    noise, resolution = mine.get("noise"), mine.get("resolution")
+    levels, their_levels = (
+        [each.get("hierarchy"), each.get("hierarchy_order", True)] for each in (mine, theirs)
+    )
+    for key, differs, why in (
+        (
+            "noise",
+            noise is not None and theirs.get("noise") != noise,
+            "the labels that this arm is not to know would reach it through its parent",
+        ),
+        (
+            "hierarchy",
+            levels[0] and their_levels[0] and levels != their_levels,
+            "their levels are not the same",
+        ),
+        ("resolution", theirs.get("resolution") != resolution, "it sees other images"),
+    ):
+        if differs:
+            raise UserError(
+                f"parents.{name}: {parent.arm.id} has another split.{key} than this arm; {why}. "
+                f"Set `{key}` alike."
+            )

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from cyclery import methods, models
 from cyclery.common.errors import UserError, choices
 from cyclery.data.dataset import Dataset
+from cyclery.data.split_settings import resolution
+from cyclery.data.splits import class_count
 from cyclery.engine.parts import HEAD, NOTHING_LEFT, USUAL, factors, holding
-from cyclery.models import heads
+from cyclery.models import Shape, heads
 from cyclery.plan.model import Parent
 from cyclery.records.record import ArmSettings
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from cyclery.engine.made import Layout
 
 # What of a split says which training samples have which label, for who learns from them.
-LABELS = ("labels", "per_class", "choose", "imbalance", "folds", "fold", "noise", "hierarchy",
-          "coarse", "open_set")  # fmt: skip
+LABELS = ("labels", "per_class", "choose", "imbalance", "folds", "fold", "noise", "coarse",
+          "open_set")  # fmt: skip
 
 
 def check_parts(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> None:
@@ -73,7 +75,7 @@ def of_other_images(child: ArmSettings, parent: Parent, datasets: Mapping[str, D
     own, theirs = child["dataset"]["name"], parent.arm.settings["dataset"]["name"]
     if own == theirs or parts is None or HEAD in parts:
         return False
-    one, two = (tuple(datasets[name].shape) for name in (theirs, own))
+    one, two = (_shape(settings, datasets) for settings in (parent.arm.settings, child))
     if one != two:
         raise UserError(
             f"init: {parent.arm.id} is trained on images of {_sized(one)} ({theirs}), this arm on "
@@ -82,7 +84,13 @@ def of_other_images(child: ArmSettings, parent: Parent, datasets: Mapping[str, D
     return True
 
 
-def _sized(shape: tuple[int, ...]) -> str:
+def _shape(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> Shape:
+    """Return the shape of the images that an arm's network sees."""
+    shape = datasets[settings["dataset"]["name"]].shape
+    return resolution(settings["split"], shape)
+
+
+def _sized(shape: Shape) -> str:
     channels, height, width = shape
     return f"{channels} x {height} x {width}"
 
@@ -199,5 +207,5 @@ def _layout(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> Layout:
     # It imports torch.
     from cyclery.engine.made import layout
 
-    dataset = datasets[settings["dataset"]["name"]]
-    return layout(settings, dataset.shape, dataset.classes)
+    classes = class_count(settings["split"], datasets[settings["dataset"]["name"]].classes)
+    return layout(settings, _shape(settings, datasets), classes)

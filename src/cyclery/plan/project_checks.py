@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from cyclery import methods
-from cyclery.common.errors import UserError
+from cyclery.common.errors import UserError, choices
 from cyclery.config.comparisons import BestOf, Comparison, Group, comparison_arms
 from cyclery.config.load import Project, tier_names
 from cyclery.config.margins import check_scales
@@ -14,9 +14,14 @@ from cyclery.methods import REFERENCE, TEACHER
 from cyclery.plan import table_checks
 from cyclery.plan.checked_names import unknown, unusable_metric
 from cyclery.plan.graph import RANGE_ARM, Plan
+from cyclery.plan.own_figures import own_figures, possible_figures
 from cyclery.plan.resolve_arms import ArmError
 from cyclery.records import metrics
 from cyclery.records.readers import read_printed
+from cyclery.records.record import ArmSettings
+
+# Figures of the training samples that need a head, as those of held-out samples do.
+OF_FIT = ("train_accuracy", "train_nll", "train_ece", "train_agreement", "train_kl")
 
 
 def check(project: Project) -> Plan:
@@ -27,7 +32,7 @@ def check(project: Project) -> Plan:
     problems = [
         f"{project.paper_file(name)}: {text}"
         for name, paper in project.papers.items()
-        for text in _paper(paper, tiers)
+        for text in _paper(paper, tiers, possible_figures(paper, project.tier))
     ]
     problems += _printed(project)
     tables = [] if problems else table_checks.resolved(project)
@@ -70,7 +75,7 @@ def _shared(arms: list[str]) -> str:
     return f"arm {arms[0]}" + (f" and {more} more arm{'s' if more > 1 else ''}" if more else "")
 
 
-def _paper(paper: Paper, tiers: list[str]) -> Iterator[str]:
+def _paper(paper: Paper, tiers: list[str], own: Collection[str]) -> Iterator[str]:
     # Both are targets and file names, and some file systems do not tell A from a.
     seen: dict[str, str] = {}
     for kind, known in (("experiments", paper.experiments), ("claims", paper.claims)):
@@ -84,7 +89,7 @@ def _paper(paper: Paper, tiers: list[str]) -> Iterator[str]:
         if tier not in tiers:
             yield unknown("not_run", tier, tiers, "tier")
     for name, claim in paper.claims.items():
-        yield from _claim(paper, claim, f"claims.{name}", tiers)
+        yield from _claim(paper, claim, f"claims.{name}", tiers, own)
 
 
 def _experiment(exp: Experiment, where: str, tiers: list[str]) -> Iterator[str]:
@@ -105,7 +110,9 @@ def _experiment(exp: Experiment, where: str, tiers: list[str]) -> Iterator[str]:
                 yield f"{at}.not_run: the arm {arm!r} runs here; leave it out of `arms` or of this."
 
 
-def _claim(paper: Paper, claim: Claim, where: str, tiers: list[str]) -> Iterator[str]:
+def _claim(
+    paper: Paper, claim: Claim, where: str, tiers: list[str], own: Collection[str]
+) -> Iterator[str]:
     for tier in claim.not_run:
         if tier not in (*tiers, "all", *paper.not_run):
             yield unknown(f"{where}.not_run", tier, [*tiers, "all"], "tier")
@@ -115,21 +122,23 @@ def _claim(paper: Paper, claim: Claim, where: str, tiers: list[str]) -> Iterator
     if not claim.comparisons and not claim.not_run:
         yield f"{where}: needs `comparisons`, or `not_run` with the reason."
     for index, comparison in enumerate(claim.comparisons):
-        yield from _comparison(paper, comparison, f"{where}.comparisons[{index}]")
+        yield from _comparison(paper, comparison, f"{where}.comparisons[{index}]", own)
 
 
-def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
+def _comparison(
+    paper: Paper, comparison: Comparison, where: str, own: Collection[str]
+) -> Iterator[str]:
     if comparison.listed():
-        found = list(_listed(paper, comparison, where))
+        found = list(_listed(paper, comparison, where, own))
         yield from found or check_scales(comparison, where)
         return
     first, *others = comparison.differences()
-    found = list(_difference(paper, first, where))
+    found = list(_difference(paper, first, where, own))
     yield from found
     sound = not found
     for second in others:
         # Mistakes in what the second inherits are reported with the first.
-        for problem in _difference(paper, second, f"{where}.interaction"):
+        for problem in _difference(paper, second, f"{where}.interaction", own):
             sound = False
             if problem.replace(f"{where}.interaction", where, 1) not in found:
                 yield problem
@@ -139,7 +148,9 @@ def _comparison(paper: Paper, comparison: Comparison, where: str) -> Iterator[st
         yield from check_scales(comparison, where)
 
 
-def _listed(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
+def _listed(
+    paper: Paper, comparison: Comparison, where: str, figures: Collection[str]
+) -> Iterator[str]:
     """Yield what is wrong with a trend, an ordering or a rank correlation."""
     key, within = comparison.kind.replace(" ", "_"), comparison.experiment
     if within not in paper.experiments:
@@ -151,15 +162,17 @@ def _listed(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
             yield unknown(f"{where}.{key}", name, arms, "arm", within)
         elif comparison.listed().count(name) > 1:
             yield f"{where}.{key}: the arm {name!r} stands twice; delete one."
-    yield from unusable_metric(comparison.metric, False, f"{where}.metric")
+    yield from unusable_metric(comparison.metric, False, f"{where}.metric", own=figures)
     other = comparison.rank_correlation and comparison.rank_correlation.metric
     if other:
-        yield from unusable_metric(other, False, f"{where}.{key}.metric")
+        yield from unusable_metric(other, False, f"{where}.{key}.metric", own=figures)
         if other == comparison.metric:
             yield f"{where}.{key}.metric: {other!r} would be correlated with itself."
 
 
-def _difference(paper: Paper, comparison: Comparison, where: str) -> Iterator[str]:
+def _difference(
+    paper: Paper, comparison: Comparison, where: str, figures: Collection[str]
+) -> Iterator[str]:
     if comparison.experiment not in paper.experiments:
         known = paper.experiments
         yield unknown(f"{where}.experiment", comparison.experiment, known, "experiment")
@@ -180,7 +193,7 @@ def _difference(paper: Paper, comparison: Comparison, where: str) -> Iterator[st
         metric = comparison.against_metric or comparison.metric
         sides.setdefault((metric, name == RANGE_ARM), own)
     for (metric, of_range), key in sides.items():
-        yield from unusable_metric(metric, of_range, f"{where}.{key}")
+        yield from unusable_metric(metric, of_range, f"{where}.{key}", own=figures)
     if isinstance(comparison.against, BestOf):
         by = comparison.against.by
         if by.removeprefix("raw_").startswith("test_"):
@@ -189,7 +202,7 @@ def _difference(paper: Paper, comparison: Comparison, where: str) -> Iterator[st
                 "metric such as val_accuracy."
             )
         else:
-            yield from unusable_metric(by, False, f"{where}.against.by", "val_")
+            yield from unusable_metric(by, False, f"{where}.against.by", "val_", figures)
 
 
 def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
@@ -220,12 +233,24 @@ def _fair(plan: Plan, paper: str, group: Group, unequal: bool, where: str) -> It
             f"{', with those of the runs that they start from' if started else ''}); make them "
             "equal or give the reason as `unequal_budget`."
         )
+    known = {arm: running[arm].settings["split"].get("open_set") for arm in sides}
+    classes = {arm: each["classes"] if each else "all" for arm, each in known.items()}
+    if len({str(each) for each in classes.values()}) > 1:
+        shown = ", ".join(f"{arm} {each}" for arm, each in classes.items())
+        yield (
+            f"{where}: the arms are tested on samples of different classes ({shown}); give them "
+            "the same split.open_set.classes."
+        )
     for arm in sides:
         settings = running[arm].settings
         for metric in group.metrics:
             base = metric.removeprefix("log:")
             if base.startswith("raw_") and "ema_decay" not in settings["schedules"]:
                 yield f"{where}: {metric!r} needs averaged weights (`ema_decay`); {arm!r} has none."
+                return
+            name = metrics.selection(base.partition("@")[0])[0]
+            if lacking := _lacks(settings, name):
+                yield f"{where}: {metric!r} is no figure of {arm!r}: {lacking}"
                 return
             found = metrics.find(base)
             taught = TEACHER in methods.parents_of(settings["method"])
@@ -244,3 +269,18 @@ def _fair(plan: Plan, paper: str, group: Group, unequal: bool, where: str) -> It
     everything = len(running) == len(plan.project.papers[paper].experiments[exp].arms)
     if asked and everything and not any(arm.range for arm in running.values()):
         yield f"{where}: no arm of {exp!r} asks for its range test, as `lr: range` does."
+
+
+def _lacks(settings: ArmSettings, figure: str) -> str | None:
+    """Return why the runs of an arm do not have a figure; None where they do."""
+    own = own_figures(settings)
+    if figure in own:
+        return None
+    if figure not in metrics.names("names"):
+        there = f"they measure {choices(own)}" if own else "they measure nothing of their own"
+        return f"neither its method nor its `probes` measure it ({there})."
+    method = methods.load(settings["method"]["name"])
+    of_head = figure.removeprefix("raw_").startswith(("test_", "val_")) or figure in OF_FIT
+    if of_head and not method.classifies(method.chosen(settings["method"]["settings"])):
+        return f"its method, {method.name}, trains no head; measure its features by `probes`."
+    return None

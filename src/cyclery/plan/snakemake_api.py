@@ -18,6 +18,7 @@ from typing import Any
 from cyclery.common import checksums, mtimes
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.config.load import load, tier_names
+from cyclery.data.split_settings import resolution
 from cyclery.plan import resources
 from cyclery.plan.graph import Plan
 from cyclery.plan.lost_files import LostFiles
@@ -162,8 +163,14 @@ class Graph:
         return resources.minutes(seconds, threads)
 
     def _megabytes(self, of: Iterable[ArmPlan | RangePlan], threads: int) -> int:
-        names = {each.settings["dataset"]["name"] for each in of}
-        data = [self.plan.project.datasets[name] for name in names]
+        datasets = self.plan.project.datasets
+        found = {
+            (name, resolution(each.settings["split"], datasets[name].shape))
+            for each in of
+            for name in [each.settings["dataset"]["name"]]
+        }
+        # As large as a run sees its images.
+        data = [datasets[name].model_copy(update={"shape": shape}) for name, shape in found]
         return resources.megabytes(data, threads, bool(self.gpus))
 
     # Data and range tests.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from cyclery.config.load import Project
 from cyclery.plan.checked_names import unknown, unusable_metric
 from cyclery.plan.graph import Plan
+from cyclery.plan.own_figures import possible_figures
 from cyclery.plan.table_cells import TableCells, resolve_all
 from cyclery.records.evidence import PrintedFigure
 from cyclery.records.readers import read_printed
@@ -44,8 +45,9 @@ def names(project: Project, found: Iterable[PaperTables], tiers: Sequence[str]) 
             for tier in dict.fromkeys(tier for cell in cells.cells for tier in cell.same):
                 if tier not in tiers:
                     yield f"{file}: {unknown(f'tables.{key}.same', tier, tiers, 'tier')}"
+            own = possible_figures(project.papers[one.paper], project.tier)
             for metric in dict.fromkeys(cell.metric for cell in cells.cells):
-                for text in unusable_metric(metric, False, f"tables.{key}.metric"):
+                for text in unusable_metric(metric, False, f"tables.{key}.metric", own=own):
                     yield f"{file}: {text}"
 
 

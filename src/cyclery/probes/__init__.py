@@ -173,6 +173,8 @@ def check(
 def measure(probe: Mapping[str, Any], features: Features) -> dict[str, float]:
     """Return the figures of a probe on these features, by their names in ``figures``.
 
+    It has one thread, for the last bits of a fit depend on how many there are.
+
     Args:
         probe: ``name`` and ``settings``, as ``resolve`` gives them.
         features: of the parts that there are.
@@ -181,13 +183,15 @@ def measure(probe: Mapping[str, Any], features: Features) -> dict[str, float]:
         UserError: what ``check`` raises; features that are not finite; a class of fewer samples
             than are asked for.
     """
+    from threadpoolctl import threadpool_limits
+
     module, settings = _opened(probe)
     where = f"probe {probe['name']}"
     check(probe, {part: len(x) for part, x in features.x.items()}, features.classes, where)
     for part, x in features.x.items():
         if not _finite(x):
             raise UserError(f"{where}: the features of the part {part} are not finite numbers.")
-    with _within(where):
+    with _within(where), threadpool_limits(1):
         found: dict[str, float] = module.measure(settings, features)
     if unknown := sorted(found.keys() - set(module.figures(settings))):
         raise UserError(

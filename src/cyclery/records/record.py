@@ -52,6 +52,14 @@ class SplitChoice(TypedDict):
     share: int
     folds: int | None
     fold: int | None
+    # Absent where they say nothing, as in records from before they were there.
+    noise: NotRequired[Values]
+    hierarchy: NotRequired[list[list[int]]]
+    hierarchy_order: NotRequired[str]
+    coarse: NotRequired[list[int]]
+    open_set: NotRequired[Values]
+    unlabelled_imbalance: NotRequired[Values]
+    resolution: NotRequired[Values]
 
 
 class ArmSettings(TypedDict):
@@ -73,6 +81,8 @@ class ArmSettings(TypedDict):
     """What follows the augmentations in a strong view."""
     views: NotRequired[dict[str, list[Values]]]
     """Augmentations of further views by name; absent where the method takes none."""
+    probes: NotRequired[dict[str, Values]]
+    """What is measured of the final features, by label; absent where nothing is."""
     mu: int | None
     """Unlabelled samples per labelled one; null where the method takes none."""
     epoch_images: int | None
@@ -215,6 +225,8 @@ class RunOutcome(Spent):
     status: Literal["done", "diverged"]
     diverged_step: int | None
     """The update at which the loss stopped being finite."""
+    probing_seconds: NotRequired[float]
+    """Time of the probes, no part of ``seconds``; absent where there are none."""
     final: dict[str, Figure]
     """Figures of the last state; accuracies are fractions. Empty where the run diverged."""
     curve: dict[str, list[float]]

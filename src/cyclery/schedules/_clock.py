@@ -31,6 +31,11 @@ class Clock:
         return len(self.epoch)
 
     @property
+    def starts(self) -> list[int]:
+        """The first update of every epoch that has one."""
+        return np.unique(self.epoch, return_index=True)[1].tolist()
+
+    @property
     def t(self) -> Column:
         """Index of each update."""
         return np.arange(self.updates, dtype=np.float64)

@@ -301,6 +301,9 @@ def _pair(
         odd = [seed for seed in both if _other_data(mine_keys[seed], their_keys[seed], records)]
         faults |= dict.fromkeys(odd, "the two runs saw different contents of the dataset")
         both = [seed for seed in both if seed not in odd]
+        odd = [seed for seed in both if _other_classes(mine_keys[seed], their_keys[seed], records)]
+        faults |= dict.fromkeys(odd, "the two runs are tested on samples of other classes")
+        both = [seed for seed in both if seed not in odd]
     for seed in both:
         pairs.seeds.append(seed)
         pairs.differences.append(sign * (mine[seed] - theirs[seed]))
@@ -319,6 +322,12 @@ def _pair(
 def _other_data(one: str, other: str, records: Records) -> bool:
     """Tell whether two runs are known to be trained on different contents of a dataset."""
     return dataset_content(records[one]) != dataset_content(records[other])
+
+
+def _other_classes(one: str, other: str, records: Records) -> bool:
+    """Tell whether two runs know other classes, in an open set or without one."""
+    known, others = (records[key]["settings"]["split"].get("open_set") for key in (one, other))
+    return (known and known["classes"]) != (others and others["classes"])
 
 
 def units(runs: Mapping[int, Sequence[str | None]], records: Stored) -> list[list[int]]:

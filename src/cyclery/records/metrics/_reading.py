@@ -22,7 +22,8 @@ def stored_curve(record: Record, name: str) -> Curve:
     curves = record.get("curve") or {}
     values = list(curves.get(name) or [])
     epochs = list(curves.get("eval_epoch") or [])
-    if len(epochs) != len(values) or not name.removeprefix("raw_").startswith(("val_", "test_")):
+    # Only what the steps log is there for every epoch.
+    if len(epochs) != len(values) or name.startswith("train_"):
         epochs = list(curves.get("epoch") or [])
     return (epochs, values) if len(epochs) == len(values) else ([], [])
 

@@ -1,0 +1,249 @@
+"""Settings within a split: noise of labels, hierarchies, open sets and resolutions.
+
+Neither numpy nor torch is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from cyclery.common.errors import UserError
+from cyclery.common.settings import checked
+from cyclery.data.hierarchies import check_hierarchy
+
+Levels = Sequence[Sequence[int]]
+
+
+def _class_map(value: Any, where: str) -> dict[str, int]:
+    """Return a map from class to class; its keys are text, as they are in JSON."""
+    pairs = value.items() if isinstance(value, Mapping) else ()
+    found = {
+        int(key): to
+        for key, to in pairs
+        if isinstance(key, int | str) and not isinstance(key, bool) and str(key).isascii()
+        and str(key).isdecimal() and isinstance(to, int) and not isinstance(to, bool) and to >= 0
+    }  # fmt: skip
+    if not found or len(found) != len(value):
+        raise UserError(
+            f"{where}: must give classes for classes by their numbers, as in {{9: 1, 3: 5}} "
+            f"(found {value!r:.80})."
+        )
+    return {str(key): found[key] for key in sorted(found)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symmetric:
+    """A wrong label is any other class, each as likely: its row of the confusion matrix is flat.
+
+    A sample is wrong with the probability `rate`, whatever other samples are, so that a higher
+    rate keeps the wrong labels of a lower one, and a larger training set those of a smaller one.
+    """
+
+    kind: Literal["symmetric"] = field(metadata={"doc": "names this noise"})
+    rate: float = field(
+        metadata={"doc": "probability of a wrong label, never the true one", "low": 0, "high": 1}
+    )
+    validation: bool = field(
+        default=False, metadata={"doc": "whether labels of validation samples are noisy, too"}
+    )
+
+    def check(self, classes: int, known: Sequence[int]) -> None:
+        """Raise a UserError where there is no other class."""
+        if len(known) < 2:
+            raise UserError(
+                "split.noise: must be null, for there is no other class (found one class)."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asymmetric:
+    """A wrong label is the class that a map gives; labels of the classes outside it stay right."""
+
+    kind: Literal["asymmetric"] = field(metadata={"doc": "names this noise"})
+    rate: float = field(
+        metadata={
+            "doc": "probability of a wrong label for a sample of the classes that `map` names",
+            "low": 0,
+            "high": 1,
+        }
+    )
+    map: Annotated[
+        Any, checked(_class_map, {"type": "object", "additionalProperties": {"type": "integer"}})
+    ] = field(metadata={"doc": "the wrong class for each class, as in {9: 1, 3: 5}"})
+    validation: bool = field(
+        default=False, metadata={"doc": "whether labels of validation samples are noisy, too"}
+    )
+
+    def check(self, classes: int, known: Sequence[int]) -> None:
+        """Raise a UserError for a class that there is not, or that is mapped to itself."""
+        for key, to in self.map.items():
+            for each in (int(key), to):
+                if each not in known:
+                    raise UserError(
+                        f"split.noise.map: must name classes {_of(classes, known)} (found {each})."
+                    )
+            if int(key) == to:
+                raise UserError(
+                    f"split.noise.map: must give another class for class {key}, for a wrong label "
+                    "is not the true one; leave the class out to keep its labels."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenSet:
+    """Only some classes are known; samples of the others are met in the unlabelled pool alone."""
+
+    classes: tuple[int, ...] = field(
+        metadata={
+            "doc": "the known classes by number, of which training, validation and test samples "
+            "are; a network predicts these alone",
+            "least": 2,
+            "low": 0,
+        }
+    )
+    pool: int | None = field(
+        default=None,
+        metadata={
+            "doc": "size of the unlabelled pool, the same for every contamination; null takes all "
+            "samples of the known classes",
+            "low": 1,
+        },
+    )
+    contamination: float | None = field(
+        default=None,
+        metadata={
+            "doc": "share of the unlabelled pool that is of other classes; null takes all there "
+            "are",
+            "low": 0,
+            "high": 1,
+        },
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse classes that stand twice, and a pool that nothing divides."""
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(each for each in self.classes if self.classes.count(each) > 1)
+            raise UserError(f"classes: must name each class once (found {twice} twice).")
+        if self.pool is not None and self.contamination is None:
+            raise UserError(
+                f"contamination: must be a share where `pool` is given (found null with pool "
+                f"{self.pool})."
+            )
+        if self.pool is None and self.contamination == 1:
+            raise UserError(
+                "pool: must be given with contamination 1, for no known class says how many "
+                "samples there are (found null)."
+            )
+
+    def check(self, classes: int) -> None:
+        """Raise a UserError unless some classes are known and some are not."""
+        for each in self.classes:
+            if each >= classes:
+                raise UserError(
+                    f"split.open_set.classes: must be numbers of classes, 0 to {classes - 1} "
+                    f"(found {each})."
+                )
+        if len(self.classes) == classes:
+            raise UserError(
+                f"split.open_set.classes: must leave out at least one of the {classes} classes, "
+                "which is then unknown (found all)."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """Images are stored smaller, so that detail is lost, and enlarged to what the network sees."""
+
+    stored: int = field(
+        metadata={"doc": "side in pixels of the stored image, at most the dataset's", "low": 1}
+    )
+    input: int = field(
+        metadata={
+            "doc": "side in pixels of the image that the network sees, at least `stored`",
+            "low": 1,
+            "high": 4096,
+        }
+    )
+
+    def shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
+        """Return channels, height and width of what the network sees, for images of a shape.
+
+        Raises a UserError that begins with the key where these have no such resolution.
+        """
+        channels, height, width = shape
+        if height != width:
+            raise UserError(
+                f"split.resolution: must be null for images that are not square (found {height} x "
+                f"{width} pixels)."
+            )
+        if self.stored > height:
+            raise UserError(
+                f"split.resolution.stored: must be at most {height}, the side of an image "
+                f"(found {self.stored})."
+            )
+        if self.input < self.stored:
+            raise UserError(
+                f"split.resolution.input: must be at least `stored`, {self.stored} "
+                f"(found {self.input})."
+            )
+        return channels, self.input, self.input
+
+
+def hierarchy(value: Any, where: str) -> str | tuple[tuple[int, ...], ...]:
+    """Return a hierarchy: the name of one of the dataset's, or the group of every class by level.
+
+    Raises a UserError for what is neither, or no tree.
+    """
+    if isinstance(value, str):
+        return value
+    levels = value if isinstance(value, list | tuple) else ()
+    whole = levels and all(
+        isinstance(level, list | tuple)
+        and level
+        and all(isinstance(g, int) and not isinstance(g, bool) and g >= 0 for g in level)
+        for level in levels
+    )
+    if not whole:
+        raise UserError(
+            f"{where}: must be a name, or for each level, finer ones first, a list with the group "
+            f"of every class (found {value!r:.80})."
+        )
+    return tuple(tuple(level) for level in levels)
+
+
+def check_levels(levels: Levels, classes: int, known: Sequence[int]) -> None:
+    """Raise a UserError unless levels, finer ones first, are a tree above all, and known classes.
+
+    Every level must tell some of the known classes apart.
+    """
+    try:
+        check_hierarchy(levels, classes, "split.hierarchy")
+        if len(known) < classes:
+            above = "split.hierarchy above the known classes"
+            check_hierarchy(restricted(levels, known), len(known), above)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if len({levels[-1][each] for each in known}) < 2:
+        raise UserError(
+            f"split.hierarchy[{len(levels) - 1}]: must have at least 2 groups, for one tells "
+            "nothing (found 1)."
+        )
+
+
+def restricted(levels: Levels, known: Sequence[int]) -> list[list[int]]:
+    """Return the levels above the known classes alone, groups numbered anew in their order."""
+    found = []
+    for level in levels:
+        kept = [level[each] for each in known]
+        numbers = {group: number for number, group in enumerate(sorted(set(kept)))}
+        found.append([numbers[group] for group in kept])
+    return found
+
+
+def _of(classes: int, known: Sequence[int]) -> str:
+    """Return in words which classes may be named."""
+    if len(known) == classes:
+        return f"from 0 to {classes - 1}"
+    return f"of the open set's, {', '.join(map(str, known))}"

@@ -1,0 +1,96 @@
+"""Sketches of methods that use what the engine offers as papers will, and how they are trained."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cyclery import methods
+from cyclery.config.load import load
+from cyclery.engine.run import Run
+from cyclery.plan.graph import Plan
+from cyclery.plan.project_checks import check
+from factories import component
+from factories import engine as factory
+from factories.jobs import part_jobs
+from factories.project import TIER, write
+
+Json = dict[str, Any]
+
+FILES = Path(__file__).parents[1] / "sketches/methods"
+NAMES = sorted(path.stem for path in FILES.glob("[a-z]*.py"))
+WEAK: list[Json] = [{"op": "shift", "size": 1}]
+STRONG: list[Json] = [{"op": "cutout", "size": 3}]
+BASE: Json = {"augment": WEAK, "strong": STRONG, "epochs": 3, "evaluations": 3, "batch": 20,
+              "split": {"test": 200, "validation": 100, "per_class": 10},
+              "model": {"name": "bn_mlp", "hidden": [32]}}  # fmt: skip
+
+
+@contextmanager
+def written(folder: Path) -> Iterator[component.Write]:
+    """Add the sketches to the methods; after it they are gone."""
+    with component.written(methods, folder) as write_method:
+        for name in NAMES:
+            write_method(name, (FILES / f"{name}.py").read_text())
+        yield write_method
+
+
+def planned(root: Path, arms: Json, comparisons: list[Json] | None = None, **base: Any) -> Plan:
+    """Return the plan of a paper with these arms, on digits."""
+    tier = copy.deepcopy(TIER)
+    tier |= {"seeds": 1, "base": {**tier["base"], **copy.deepcopy(BASE), **base}}
+    first = next(iter(arms))
+    claim = {"statement": "-", "comparisons": comparisons or [
+        {"experiment": "main", "arm": first, "against": {"constant": 0}, "metric": "seconds"}
+    ]}  # fmt: skip
+    paper = {"title": "-", "authors": "-", "year": 2026, "summary": "-", "claims": {"C-1": claim},
+             "experiments": {"main": {"title": "-", "tiers": {"smoke": {}}, "arms": arms}}}
+    write(root, tier, paper, {"tier": "smoke", "device": "cpu"})
+    return check(load(root, {}))
+
+
+def jobs(plan: Plan) -> list[Json]:
+    """Return the jobs of all runs of a plan, parents first."""
+    return part_jobs(plan, "one.main")
+
+
+def trained(root: Path, plan: Plan, **how: Any) -> dict[str, Json]:
+    """Return the records of all runs by the names of their arms."""
+    wanted = jobs(plan)
+    records = factory.trainer(root, **how).train(wanted)
+    names = [job["label"].rpartition("/")[2].partition(" ")[0] for job in wanted]
+    return dict(zip(names, records, strict=True))
+
+
+class Killed(BaseException):
+    """Ends a process in a test that must go on."""
+
+
+@contextmanager
+def killed_after(epochs: int) -> Iterator[None]:
+    """Inside, training ends abruptly after so many epochs of a run: only files are left of it."""
+    inner = Run.epoch_steps
+
+    def steps(run: Run) -> Any:
+        if run.epoch >= epochs:
+            raise Killed
+        yield from inner(run)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "epoch_steps", steps)
+        yield
+
+
+def resumed(root: Path, plan: Plan) -> dict[str, Json]:
+    """Return the records of runs that were killed in every epoch but the first, and begun again."""
+    for job in jobs(plan):
+        for epochs in range(1, job["settings"]["epochs"]):
+            with killed_after(epochs), pytest.raises(Killed):
+                factory.trainer(root, resume_seconds=0.0).train([job])
+        factory.trainer(root, resume_seconds=0.0).train([job])
+    return trained(root, plan)
