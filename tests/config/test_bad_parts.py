@@ -63,6 +63,11 @@ PARTS: dict[str, Case] = {
         ONE, f"{FAST}.init: one/main/plain learnt from other labels (split.folds 2, this arm null)",
         [FRESH],
     ),
+    "a head of noisy labels": (
+        both(plain(split={"noise": {"kind": "symmetric", "rate": 0.4}}), started()),
+        ONE, f"{FAST}.init: one/main/plain learnt from other labels (split.noise ",
+        ["this arm null)", FRESH],
+    ),
     "a head that nothing trained": (
         both(plain(method="headless"), started()),
         ONE, f"{FAST}.init: one/main/plain trains no head (its method is 'headless')", [FRESH],

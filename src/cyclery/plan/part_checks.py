@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from cyclery.engine.made import Layout
 
 # What of a split says which training samples have which label, for who learns from them.
-LABELS = ("labels", "per_class", "choose", "imbalance", "folds", "fold", "noise", "coarse",
-          "open_set")  # fmt: skip
+# Known classes and the held-out samples are those of its parent anyway.
+LABELS = ("labels", "per_class", "choose", "imbalance", "folds", "fold", "noise", "coarse")
 
 
 def check_parts(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> None:
