@@ -26,10 +26,10 @@ MODULES = """
 
 
 @pytest.fixture(scope="module", autouse=True)
-def projecting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Add a method with two modules, of which one is handed on, and one that trains no head."""
     with written(methods, tmp_path_factory.mktemp("methods")) as write:
-        write("projecting", text(more=MODULES))
+        write("keeping", text(more=MODULES))
         write("headless", text(more="def classifies(settings):\n        return False\n"))
         yield
 
@@ -117,18 +117,18 @@ PARTS: dict[str, Case] = {
         ONE, f"{FAST}.init.parts: nothing here is 'projector' or in it", [],
     ),
     "a module that the parent has not": (
-        begun({"parts": ["features", "projector"]}, method="projecting"),
+        begun({"parts": ["features", "projector"]}, method="keeping"),
         ONE, f"{FAST}.init.parts: 'projector' is no part that one/main/plain hands on",
         ["its method 'supervised' keeps no modules; name it in `keeps`"],
     ),
     "a module that the parent does not keep": (
-        both(plain(method="projecting"), begun({"parts": ["unkept"]}, method="projecting")),
+        both(plain(method="keeping"), begun({"parts": ["unkept"]}, method="keeping")),
         ONE, f"{FAST}.init.parts: 'unkept' is no part that one/main/plain hands on",
         ["keeps projector;"],
     ),
     "a module of another size": (
-        both(plain(method="projecting"),
-             begun({"parts": ["projector"]}, method="projecting", model={"hidden": [24]})),
+        both(plain(method="keeping"),
+             begun({"parts": ["projector"]}, method="keeping", model={"hidden": [24]})),
         ONE, f"{FAST}.init.parts: 'projector' of one/main/plain is not the same as this arm's",
         ["(first: projector.weight)"],
     ),

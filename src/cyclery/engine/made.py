@@ -103,6 +103,13 @@ def _networks(settings: Any, shape: Shape, classes: int, device: str) -> dict[st
 
 def head_name(model: Component, shape: Shape, classes: int) -> str:
     """Return the name of the head inside a network, whatever its kind; empty without one."""
+    return _head_name(json.dumps(model, sort_keys=True), shape, classes)
+
+
+@lru_cache(maxsize=256)
+def _head_name(model: str, shape: Shape, classes: int) -> str:
+    chosen = json.loads(model)
     with torch.device("meta"):
-        net = models.build(model["name"], model["settings"], shape, classes)
+        # With the head of its own, which is linear, whatever takes its place.
+        net = models.build(chosen["name"], chosen["settings"], shape, classes)
     return head_of(net, classes) or ""
