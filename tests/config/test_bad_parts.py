@@ -149,6 +149,10 @@ PARTS: dict[str, Case] = {
         begun({"head": "keep"}, dataset="fashion-mnist", split={"test": None}),
         ONE, f"{TEACHER}: one/main/plain is trained on digits, this arm on fashion-mnist", [],
     ),
+    "a weight of the head of another dataset": (
+        begun({"parts": ["features", "head.bias"]}, dataset="fashion-mnist", split={"test": None}),
+        ONE, f"{TEACHER}: one/main/plain is trained on digits, this arm on fashion-mnist", [],
+    ),
     "features that were trained on test samples": (
         begun({"head": "fresh"}, split={"test": 150}),
         ONE, f"{TEACHER}: one/main/plain has split.test 200, this arm 150", [],

@@ -58,7 +58,7 @@ def check_start(
         _check_kept(named, parent, own)
     if own is None or _modules_of(own, parts or ()) & {"main"}:
         _check_network(child, parent)
-    if parts is None or HEAD in parts:
+    if _takes_head(child, datasets):
         _check_head(child, parent)
     if own is not None:
         _check_shapes(named, parent, own, _layout(parent.arm.settings, datasets))
@@ -71,9 +71,8 @@ def of_other_images(child: ArmSettings, parent: Parent, datasets: Mapping[str, D
 
     Then there are no samples to compare. A UserError where its images have another shape.
     """
-    parts = child.get("init_parts")
     own, theirs = child["dataset"]["name"], parent.arm.settings["dataset"]["name"]
-    if own == theirs or parts is None or HEAD in parts:
+    if own == theirs or _takes_head(child, datasets):
         return False
     one, two = (_shape(settings, datasets) for settings in (parent.arm.settings, child))
     if one != two:
@@ -82,6 +81,18 @@ def of_other_images(child: ArmSettings, parent: Parent, datasets: Mapping[str, D
             f"those of {_sized(two)} ({own}); a parent needs the same shape of images."
         )
     return True
+
+
+def _takes_head(child: ArmSettings, datasets: Mapping[str, Dataset]) -> bool:
+    """Return whether a run takes its parent's head, or anything of it, by whatever name."""
+    parts = child.get("init_parts")
+    if parts is None or HEAD in parts:
+        return True
+    named = [part for part in parts if part not in USUAL]
+    own = _layout(child, datasets) if named else None
+    return own is not None and any(
+        own.within(name, HEAD) and own.within(name, part) for name in own.shapes for part in named
+    )
 
 
 def _shape(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> Shape:
