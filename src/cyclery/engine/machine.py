@@ -21,7 +21,7 @@ COMPUTING = (
     "records/range_bounds.py",
     "probes/*.py", "schedules/*.py", *(f"engine/{name}.py" for name in (
         "arithmetic", "cuda", "evaluation", "hooks", "made", "measuring", "metrics", "networks",
-        "replay", "run", "samplers", "stream", "sweep", "table", "teachers",
+        "parts", "replay", "run", "samplers", "stream", "sweep", "table", "teachers",
     )),
 )  # fmt: skip
 
