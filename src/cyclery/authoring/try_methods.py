@@ -207,13 +207,20 @@ def _watched(run: Run, found: Findings, *given: Any) -> Any:
             watching.Settings(settings, method.settings_type(), method.quantities, found),
             generator,
         )
-    check_step(method.name, result)
+    check_step(method.name, result, run.flat.params)
     return result
 
 
 def _small(given: ArmSettings) -> RunSettings:
     """Return a run's settings for a few steps; its method, views and network stay as they are."""
-    split = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
+    split: Json = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
+    if levels := given["split"].get("hierarchy"):
+        # As many levels above the classes that there are here, and a few samples for each.
+        split["hierarchy"] = [
+            [max(0, c - n) for c in range(CLASSES)] for n in range(1, len(levels) + 1)
+        ]
+        split["coarse"] = [2] * len(levels) if given["split"].get("coarse") else None
+        split["labels"] = BATCH
     own = {
         "split": {**plain(Split()), **split, "test": HELD_OUT},
         "schedules": {**_constant(given), "batch": BATCH},

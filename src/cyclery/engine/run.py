@@ -212,7 +212,7 @@ class Run:
                 self.models, batch, row, self.method_settings, self.generators["method"]
             )
         if self._trace is None:
-            check_step(self.method.name, found)
+            check_step(self.method.name, found, self.flat.params)
         loss, logs = found
         if isinstance(loss, Gradients):
             self.flat.put(loss.of)
