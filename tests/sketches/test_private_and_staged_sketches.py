@@ -67,6 +67,7 @@ def test_dp_sgd_clips_the_gradient_of_each_sample_over_all_its_views(
     run.flat.data.mul_(scale)
     gradients = stepped(run, samples, noise=0.0)[0].of
     assert len(samples.views) == 4 and not torch.equal(*samples.views[:2])
+    assert run.method.spent(run.method_settings, 20, None) == (80, 80)
     net, expected = run.models["main"], torch.zeros(len(run.flat))
     for index in samples.mask.nonzero().flatten().tolist():
         views = torch.stack([view[index] for view in samples.views])

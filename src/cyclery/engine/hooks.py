@@ -174,7 +174,8 @@ class Measured:
         ``name`` is that of a row's entry, or ``batch``.
         """
         table = self._run.table
-        columns = {"batch": np.repeat(np.asarray(table.batches, np.float64), table.steps), **table.columns}
+        sizes = np.repeat(np.asarray(table.batches, np.float64), table.steps)
+        columns = {"batch": sizes, **table.columns}
         if name not in columns:
             raise UserError(f"method: no quantity {name!r}; there are {choices(columns)}.")
         return columns[name][: self.update]
