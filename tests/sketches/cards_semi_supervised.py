@@ -65,7 +65,7 @@ CARDS: dict[str, Json] = {
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
     "mixmatch": [{"experiment": "main", "arm": "mixmatch", "against": "supervised",
-                  "unequal_budget": "labelled images are what is equal"}],
+                  "unequal_budget": "the method passes unlabelled images besides"}],
     "hiermatch": [{"experiment": "main", "arm": "partial", "against": {"constant": 10},
                    "metric": "test_level_2_accuracy"}],
     "dp-sgd": [{"experiment": "main", "arm": "private", "against": {"constant": 100},
