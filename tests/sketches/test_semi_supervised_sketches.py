@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,9 @@ def test_fine_labels_of_samples_with_coarse_ones_are_never_read(tmp_path: Path) 
         run, _ = hierarchical(tmp_path / f"{hidden}", "partial")
         coarse = run.ids["labelled.2"][~torch.isin(run.ids["labelled.2"], run.ids["train"])]
         assert len(coarse) == 40
+        run.begin_epoch()
+        batch = run._batch(20, None)
+        assert batch["x1"].y.max() == 9 and batch["x2"].y.max() == batch["u2"].y.max() == 2
         if hidden:
             group = torch.tensor([0, 1, 2, 2, 1, 2, 0, 1, 0, 0])
             other = torch.tensor([6, 4, 3, 5, 7, 2, 8, 1, 9, 0])
@@ -240,6 +244,13 @@ def test_fine_labels_of_samples_with_coarse_ones_are_never_read(tmp_path: Path) 
         run.train_epoch()
         weights.append(run.flat.data.clone())
     assert torch.equal(*weights)
+
+
+def test_a_class_that_is_not_known_has_no_group() -> None:
+    data = replace(factory.data(), labels=torch.tensor([-1, 0, 5]))
+    split = {"hierarchy": [[0, 1, 2, 2, 1, 2, 0, 1, 0, 0]]}
+    assert data.labelled_as("unlabelled.2", split, 0).labels.tolist() == [-1, 0, 2]
+    assert data.labelled_as("unlabelled", split, 0) is data
 
 
 def test_coarse_labels_teach_the_coarse_head(tmp_path: Path) -> None:

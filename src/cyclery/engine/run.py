@@ -147,12 +147,13 @@ class Run:
         self.plain = pipelines["plain"].to(self.device)
         feeds = {}
         for name, stream in self.streams.items():
+            data = self.data.labelled_as(stream.pool, settings["split"], settings["seed"])
             feeds[name] = Feed(
                 name,
                 [(kind, pipelines[kind].to(self.device)) for kind in stream.views],
-                self.data,
+                data,
                 self._pool(stream),
-                sampler(stream, self.data.labels, settings["mu"] or 1),
+                sampler(stream, data.labels, settings["mu"] or 1),
                 samples=self.samples,
                 batches=self.table.batches,
                 origin=origin(settings),

@@ -70,6 +70,18 @@ class Data:
             manifest={**self.manifest, "classes": classes},
         )
 
+    def labelled_as(self, pool: str, settings: SplitChoice, seed: int) -> Data:
+        """Return the dataset with the labels that a pool has: `labelled.2` those of level 2.
+
+        So a class that is hidden below a coarse label is in no batch.
+        """
+        level = int(pool.partition(".")[2] or 1)
+        if level == 1:
+            return self
+        # The last one is of samples whose class is not known, -1.
+        groups = [*splits.levels(settings, seed)[level - 2], -1]
+        return replace(self, labels=torch.tensor(groups, device=self.labels.device)[self.labels])
+
     @property
     def _rows(self) -> tuple[np.ndarray[Any, Any], int, int]:
         return self.labels.numpy(force=True), self.manifest["n_train"], self.manifest["classes"]
