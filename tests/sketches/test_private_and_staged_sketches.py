@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from factories import engine as factory
 from factories import sketches
 from factories.threads import one_thread
-from sketches.cards_semi_supervised import CARDS
+from sketches.cards_semi_supervised import CARDS, CLAIMS
 
 from cyclery import methods
 from cyclery.common.errors import UserError
@@ -59,7 +59,7 @@ def private(root: Path, **changes: Any) -> tuple[Run, Samples]:
     return run, run._batch(run.table.batches[0], None).labelled
 
 
-@pytest.mark.parametrize(("scale", "low", "high"), [(1.0, 1, 9), (0.1, 0, 1)])
+@pytest.mark.parametrize(("scale", "low", "high"), [(1.0, 1, 9), (0.05, 0, 1)])
 def test_dp_sgd_clips_the_gradient_of_each_sample_over_all_its_views(
     tmp_path: Path, scale: float, low: float, high: float
 ) -> None:
@@ -201,6 +201,15 @@ def test_the_ensemble_is_evaluated_and_above_its_particles(tmp_path: Path) -> No
     assert final["test_accuracy"] > final["test_particle_accuracy"] > 0.5
     # Four networks see 20 labelled images and both views of 60 others.
     assert run.method.spent(run.method_settings, 20, 3) == (140, 560)
+
+
+def test_an_ensemble_is_compared_with_one_network_at_equal_passes(tmp_path: Path) -> None:
+    arms = copy.deepcopy(CARDS["deep-reference-priors"])
+    plan = sketches.planned(tmp_path, arms, CLAIMS["deep-reference-priors"])
+    assert len(sketches.jobs(plan)) == 3
+    arms["fixmatch"]["epochs"] = 3
+    with pytest.raises(UserError, match=r"forward passes \(ensemble 8,400, fixmatch 2,100\)"):
+        sketches.planned(tmp_path, arms, CLAIMS["deep-reference-priors"])
 
 
 def test_a_child_learns_from_the_whole_ensemble(tmp_path: Path) -> None:

