@@ -10,12 +10,14 @@ import pytest
 from factories import engine as factory
 from factories import sketches
 from factories.threads import one_thread
+from sketches import cards_semi_supervised
 
 from cyclery.authoring.try_methods import try_methods
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 Json = dict[str, Any]
+SEVERAL = (cards_semi_supervised,)
 LINEAR: Json = {"name": "linear", "l2": [0.01]}
 HIDDEN: Json = {"test": 200, "validation": 100, "per_class": 10, "unlabelled": "all"}
 
@@ -25,10 +27,12 @@ CARDS: dict[str, Json] = {
         "encoder": {"method": {"name": "simclr", "pool": "unlabelled"}, "split": HIDDEN,
                     "epoch_images": 400, "probes": {"h": LINEAR, "z": {**LINEAR, "of": "z"}}},
     },
+    **{name: arms for cards in SEVERAL for name, arms in cards.CARDS.items()},
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
     "simclr": [{"experiment": "main", "arm": "encoder", "against": "encoder",
                 "metric": "test_h_accuracy", "against_metric": "test_z_accuracy"}],
+    **{name: claims for cards in SEVERAL for name, claims in cards.CLAIMS.items()},
 }  # fmt: skip
 
 
