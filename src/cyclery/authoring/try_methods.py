@@ -207,7 +207,7 @@ def _watched(run: Run, found: Findings, *given: Any) -> Any:
             watching.Settings(settings, method.settings_type(), method.quantities, found),
             generator,
         )
-    check_step(method.name, result)
+    check_step(method.name, result, run.flat.params)
     return result
 
 

@@ -35,7 +35,7 @@ from cyclery.engine.stream import Batch, Data, Feed, Samples, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
 from cyclery.methods import Gradients, Stream
-from cyclery.methods._streams import OWN, TRAIN
+from cyclery.methods._streams import FINEST, OWN, TRAIN
 from cyclery.optim.flat.optimiser import Optimiser
 from cyclery.optim.flat.parameters import clip_
 from cyclery.records.record import Figure, RunSettings
@@ -131,7 +131,7 @@ class Run:
         """Return the ids of a stream's pool; none yet where a hook fills it."""
         if stream.pool == OWN:
             return self.ids[TRAIN].new_empty(0)
-        return self.ids[TRAIN if stream.pool == "labelled.1" else stream.pool]
+        return self.ids[TRAIN if stream.pool == FINEST else stream.pool]
 
     def _feeds(self) -> dict[str, Feed]:
         """Return the streams that the method declares, each with its views."""
@@ -212,10 +212,11 @@ class Run:
                 self.models, batch, row, self.method_settings, self.generators["method"]
             )
         if self._trace is None:
-            check_step(self.method.name, found)
+            check_step(self.method.name, found, self.flat.params)
         loss, logs = found
         if isinstance(loss, Gradients):
-            self.flat.put(loss.of)
+            # Without the graph that a second derivative leaves behind.
+            self.flat.put({name: value.detach() for name, value in loss.of.items()})
             loss = loss.loss
         else:
             self.flat.backward(loss)
