@@ -69,9 +69,9 @@ class Moment:
 
     def pool(self, name: str) -> Tensor:
         """Return the ids [N] of a part of the split, or of a pool: train, unlabelled, ..."""
-        if name not in self._run.ids:
-            raise UserError(f"method: no samples {name!r}; there are {choices(self._run.ids)}.")
-        return self._run.ids[name]
+        if name == "test":
+            raise UserError("method: a hook must not see the test set; use validation.")
+        return _pool(self._run, name)
 
     def labels(self, ids: Tensor) -> Tensor:
         """Return the labels [N] of samples; those of unlabelled ones are for measuring only."""
@@ -81,6 +81,12 @@ class Moment:
         """Make ids [N] the pool of a stream whose pool is ``own``, from the next epoch on."""
         if stream not in self._run.feeds:
             raise UserError(f"method: unknown stream {stream!r}; {choices(self._run.feeds)}.")
+        for part in ("test", "validation"):
+            if torch.isin(ids.to(self.ids), self._run.ids[part]).any():
+                raise UserError(
+                    f"streams: {stream}: the method fills its pool with samples of the part "
+                    f"{part}, which nothing may be trained on."
+                )
         self._run.feeds[stream].fill(ids)
 
     # What networks say of samples.
@@ -88,10 +94,10 @@ class Moment:
     def outputs(self, function: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
         """Return what a network or a function makes of samples [N], float32, not augmented.
 
-        A network is in evaluation mode, and a function's networks are in theirs.
+        All networks are in evaluation mode meanwhile, those that a function calls, too.
         """
-        nets = [function] if isinstance(function, nn.Module) else []
-        with evaluating(*nets):
+        own = [function] if isinstance(function, nn.Module) else []
+        with evaluating(*self._run.models.values(), *own):
             return self._run.evaluator.outputs(function, ids)
 
     def answers(self, parent: str, ids: Tensor | None = None) -> Tensor:
@@ -111,6 +117,11 @@ class Moment:
         """Return the accuracy of what is evaluated, such as to choose between stages."""
         if part == "test":
             raise UserError("method: a hook must not choose by the test set; use validation.")
+        if part not in ("validation", "train"):
+            raise UserError(
+                f"method: `moment.accuracy` is of validation or train, whose labels are known "
+                f"(found {part!r:.80})."
+            )
         if not len(self.pool(part)):
             raise UserError(f"split.{part}: must be above 0, for the method measures on it.")
         return named(self._run.evaluator.figures(part)[0].numpy(force=True))["accuracy"]
@@ -131,6 +142,12 @@ class Moment:
         """
         flat, fresh = self._run.networks.flat, self._run.new_optimiser().state()
         everything = "" in parts
+        for part in parts:
+            if isinstance(parts, str) or not any(_within(name, part) for name in flat.params):
+                raise UserError(
+                    "method: `moment.forget` takes a tuple of parts, each with a trained parameter "
+                    f"(found {parts!r:.80}); their names are as {next(iter(flat.params))!r}."
+                )
         for name, value in self._run.optimiser.state().items():
             if everything:
                 value.copy_(fresh[name])
@@ -164,11 +181,11 @@ class Measured:
 
     def pool(self, name: str) -> Tensor:
         """Return the ids [N] of a part of the split: train, validation, test, unlabelled, ..."""
-        return Moment(self._run).pool(name)
+        return _pool(self._run, name)
 
     def labels(self, ids: Tensor) -> Tensor:
         """Return the labels [N] of samples."""
-        return Moment(self._run).labels(ids)
+        return self._run.data.labels.index_select(0, ids)
 
     def outputs(self, function: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
         """Return what a network or a function makes of samples [N], float32, not augmented.
@@ -180,7 +197,17 @@ class Measured:
 
     def features(self, part: str, name: str = "features") -> Tensor:
         """Return the feature vectors [N, D] of a part's samples."""
-        return self._run.evaluator.features(self.pool(part))[name]
+        found = self._run.evaluator.features(self.pool(part))
+        if name not in found:
+            raise UserError(f"method: no features {name!r}; there are {choices(found)}.")
+        return found[name]
+
+
+def _pool(run: Inside, name: str) -> Tensor:
+    """Return the ids [N] of a part of the split, or of a pool."""
+    if name not in run.ids:
+        raise UserError(f"method: no samples {name!r}; there are {choices(run.ids)}.")
+    return run.ids[name]
 
 
 def check_measured(method: str, declared: Sequence[str], found: Any) -> dict[str, float]:

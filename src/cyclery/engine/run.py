@@ -215,8 +215,7 @@ class Run:
             check_step(self.method.name, found, self.flat.params)
         loss, logs = found
         if isinstance(loss, Gradients):
-            # Without the graph that a second derivative leaves behind.
-            self.flat.put({name: value.detach() for name, value in loss.of.items()})
+            self.flat.put(loss.of)
             loss = loss.loss
         else:
             self.flat.backward(loss)

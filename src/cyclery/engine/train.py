@@ -349,11 +349,12 @@ class Trainer:
                     saved = now
                 stop_if_asked()
             with naming(job):
-                outcome["final"] = yield from run.final_steps()
+                final = yield from run.final_steps()
                 if settings.get("probes"):
                     trained = time.monotonic()
-                    outcome["final"] |= run.measuring.probes()
+                    final |= run.measuring.probes()
                     outcome["probing_seconds"] = time.monotonic() - trained
+                outcome["final"] = final
         except Diverged as diverged:
             outcome |= {"status": "diverged", "diverged_step": diverged.update}
             log.warning("%s: diverged at update %d", job["label"], diverged.update)
