@@ -136,7 +136,9 @@ def test_draws_differ_by_moment_and_purpose_and_are_the_same_after_a_resume(
 
 def test_a_draw_from_a_global_generator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     acting(monkeypatch, lambda models, moment: torch.rand(1) and None, 4)
-    with pytest.raises(UserError, match="'supervised' draws from torch's global .* in its `event`"):
+    with pytest.raises(
+        UserError, match=r"'supervised' draws from torch's global .* in its `event`"
+    ):
         factory.train(factory.settings(epochs=2))
 
 
@@ -250,7 +252,7 @@ def test_a_run_that_forgets_all_goes_on_as_one_that_begins_from_its_weights(
 @pytest.mark.parametrize("parts", [("main.haed",), ("main.head", "head"), "main.head", ("fc",)])
 def test_a_part_that_nothing_is_in_is_refused(parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     acting(monkeypatch, lambda models, moment: moment.forget(parts), 1)
-    with pytest.raises(UserError, match="`moment.forget` takes a tuple of parts, each with a"):
+    with pytest.raises(UserError, match=r"`moment.forget` takes a tuple of parts, each with a"):
         factory.train(factory.settings(epochs=1))
 
 
@@ -416,5 +418,5 @@ def test_what_a_hook_must_not_do_is_one_message(
 
 def test_validation_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     acting(monkeypatch, lambda models, moment: moment.accuracy(), 0)  # type: ignore[arg-type,return-value]
-    with pytest.raises(UserError, match="split.validation: must be above 0, for the method meas"):
+    with pytest.raises(UserError, match=r"split.validation: must be above 0, for the method meas"):
         factory.train(factory.settings(split={"validation": 0}))

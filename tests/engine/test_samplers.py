@@ -186,7 +186,9 @@ def test_every_sampler_goes_on_where_its_state_was_taken(drawn: Sampler) -> None
     other = make()
     other.load_state(state)
     for one, two in zip(updates(other, 12, 3), expected, strict=True):
-        assert all((a is None and b is None) or torch.equal(a, b) for a, b in zip(one, two))  # type: ignore[arg-type]
+        assert all(
+            (a is None and b is None) or torch.equal(a, b) for a, b in zip(one, two, strict=True)
+        )  # type: ignore[arg-type]
 
 
 def test_a_stream_names_its_sampler() -> None:

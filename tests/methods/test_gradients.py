@@ -191,7 +191,9 @@ def test_what_a_step_returns_wrongly_is_one_message(given: Any, said: str) -> No
 
 
 def test_right_gradients_pass_and_the_rest_may_be_left_out() -> None:
-    check_step("one", (Gradients(torch.tensor(1.0), GOOD), {"share": torch.tensor(0.5)}), PARAMETERS)
+    check_step(
+        "one", (Gradients(torch.tensor(1.0), GOOD), {"share": torch.tensor(0.5)}), PARAMETERS
+    )
 
 
 def test_it_is_said_at_the_first_step_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,13 +201,13 @@ def test_it_is_said_at_the_first_step_of_a_run(monkeypatch: pytest.MonkeyPatch) 
         names = dict(models["plain"].named_parameters())
         return Gradients(torch.tensor(0.0), {k: torch.zeros_like(v) for k, v in names.items()}), {}
 
-    with pytest.raises(UserError, match="Gradients has '1.weight', which is no trained parameter"):
+    with pytest.raises(UserError, match=r"Gradients has '1.weight', which is no trained parameter"):
         trained(monkeypatch, step)
 
 
 def test_batch_norm_has_no_gradient_of_one_example() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, 10))
     before = copy.deepcopy(net.state_dict())
-    with pytest.raises((UserError, RuntimeError), match="batch norm|BatchNorm|in-place"):
+    with pytest.raises((UserError, RuntimeError), match=r"batch norm|BatchNorm|in-place"):
         per_example(net, cross_entropy, torch.rand(3, 1, 8, 8), torch.tensor([0, 1, 2]))
     assert all(torch.equal(value, net.state_dict()[name]) for name, value in before.items())

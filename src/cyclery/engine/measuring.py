@@ -46,6 +46,7 @@ class Measuring:
         self._globals = Globals(method.name, run.evaluator.device)
         # The figures after an epoch: the last evaluation on the way is the final one too.
         self._seen: tuple[int, dict[str, Figure]] | None = None
+        self._on_way: dict[str, float] | None = None
 
     @property
     def any(self) -> bool:
@@ -87,6 +88,14 @@ class Measuring:
         if not all(math.isfinite(value) for value in own.values()):
             raise Diverged(update - 1)
         yield from self._check_weights(update)
+        if own.keys() != (self._on_way or own).keys():
+            [name, *_] = sorted(own.keys() ^ (self._on_way or own).keys())
+            raise UserError(
+                f"method: `evaluate` of {self._method.name!r} returns {name!r} at some evaluations "
+                "on the way and not at others, which is no curve; return it at each of them, or at "
+                "none (`measured.last`)."
+            )
+        self._on_way = own
         return curves | own
 
     def final(self, epoch: int, update: int) -> Task[dict[str, Figure]]:
