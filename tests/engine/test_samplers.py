@@ -252,7 +252,7 @@ def test_a_balanced_run_sees_a_long_tail_as_if_it_had_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     declared(monkeypatch, labelled=VARIED["balanced"])
-    tail = {"kind": "long_tail", "ratio": 20}
+    tail = {"kind": "long_tail", "ratio": 0.05}
     split = {"labels": None, "per_class": 60, "imbalance": tail}
     run = factory.run(factory.settings(split=split, batch=25, epochs=4))
     found = torch.cat([batch.y for batch in seen(run)])
