@@ -98,6 +98,23 @@ def test_a_draw_from_a_global_generator_is_refused(monkeypatch: pytest.MonkeyPat
         factory.train(factory.settings(epochs=2))
 
 
+def test_a_rare_draw_of_a_step_is_found_though_an_event_comes_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Steps are watched one by one at first, then an epoch at a time."""
+    step, made = factory.methods.load("supervised").step, []
+
+    def drawing(models: Any, *rest: Any) -> Any:
+        made.append(1)
+        if len(made) == 6:
+            torch.rand(1)
+        return step(models, *rest)
+
+    acting(monkeypatch, lambda models, moment: None, 7, step=drawing)
+    with pytest.raises(UserError, match=r"draws from torch's global generator in its `step`"):
+        factory.train(factory.settings(epochs=3))
+
+
 def test_drawn_again_at_the_beginning_has_the_first_weights_of_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -81,6 +81,11 @@ class Moment:
         """Make ids [N] the pool of a stream whose pool is ``own``, from the next epoch on."""
         if stream not in self._run.feeds:
             raise UserError(f"method: unknown stream {stream!r}; {choices(self._run.feeds)}.")
+        if not self._run.feeds[stream].own:
+            raise UserError(
+                f"streams: {stream}: only a stream whose pool is `own` can be filled; declare "
+                'it with `pool="own"`.'
+            )
         for part in ("test", "validation"):
             if torch.isin(ids.to(self.ids), self._run.ids[part]).any():
                 raise UserError(

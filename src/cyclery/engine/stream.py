@@ -171,6 +171,8 @@ class Stream:
         device = ids.device
         self.name, self._sampler, self._samples = name, sampler, samples
         self.ids = ids.cpu()
+        # A pool that is empty before training is a hook's to fill; others are not.
+        self.own = not len(ids)
         # The order is drawn on the CPU, where it is the same for every device.
         self._generators = {"order": generator(origin, f"{name}/order")}
         self._generators |= {n: generator(origin, f"{name}/{n}", device) for n in numbers}
