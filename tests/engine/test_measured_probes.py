@@ -143,6 +143,19 @@ def test_features_that_are_not_finite_are_a_run_that_diverged(
         run.measuring.probes()
 
 
+def test_a_run_whose_features_are_not_finite_has_no_figures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    factory.use_method(
+        monkeypatch, features=lambda models, x, settings: {"features": x.flatten(1) / 0}
+    )
+    settings = probing(monkeypatch).settings
+    [record] = factory.trainer(tmp_path).train([factory.job(dict(settings), keep=True)])
+    assert record["status"] == "diverged" and record["final"] == {}  # type: ignore[typeddict-item]
+    assert record["diverged_step"] == 3 and "probing_seconds" not in record  # type: ignore[typeddict-item]
+    assert "checkpoint_sha256" not in record
+
+
 @pytest.mark.parametrize(
     ("probes", "arm", "said"),
     [

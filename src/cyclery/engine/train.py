@@ -358,18 +358,16 @@ class Trainer:
         except Diverged as diverged:
             outcome |= {"status": "diverged", "diverged_step": diverged.update}
             log.warning("%s: diverged at update %d", job["label"], diverged.update)
-        outcome["seconds"] = spent + time.monotonic() - began
-        outcome["seconds"] -= outcome.get("probing_seconds", 0.0)
+        probing = outcome.get("probing_seconds", 0.0)
+        outcome["seconds"] = spent + time.monotonic() - began - probing
         if job.get("keep") and outcome["status"] == "done":
             path = self.store.checkpoint(job["key"])
             save_weights(run.weights(), path)
             outcome["checkpoint_sha256"] = file_sha256(path)
         log.debug("%s: %s in %.1f s", job["label"], outcome["status"], outcome["seconds"])
-        outcome["curve"] = run.curve
         outcome["images"] = run.images
         outcome["views"], outcome["forwards"] = run.spent()
-        outcome["updates"] = int(run.update)
-        return outcome
+        return {**outcome, "updates": int(run.update)}
 
     def _trained(self, member: ParentInput) -> Trained:
         """Return a finished run as its children take it."""
