@@ -20,7 +20,7 @@ from pydantic import (
 from cyclery import augment, schedules
 from cyclery.common.errors import HERE, UserError, nearest
 from cyclery.common.strict import Strict
-from cyclery.config import components
+from cyclery.config import components, parts
 from cyclery.data import split_settings
 from cyclery.data.registry import unknown_dataset
 from cyclery.schedules import RANGE_WORDS
@@ -132,6 +132,11 @@ def _dataset(value: Any, info: ValidationInfo) -> Any:
     ):
         raise ValueError(f"{HERE}: {unknown_dataset(value, known)}")
     return value
+
+
+_Start = Annotated[dict[str, Any], checked(parts.start), WithJsonSchema(parts.START)]
+_Parts = Annotated[list[str], checked(parts.frozen), WithJsonSchema(parts.PARTS)]
+_Rates = Annotated[dict[str, float], checked(parts.rates), WithJsonSchema(parts.RATES)]
 
 
 class Settings(Strict):
@@ -277,11 +282,26 @@ class Settings(Strict):
         None,
         description="evaluations on the way, spread evenly, the last at the end",
     )
-    init: str | None = Field(None, description="name of the parent whose weights start the run")
+    init: _Start | None = Field(
+        None,
+        description="the parent whose weights start the run: its name, or `from` (its name) with "
+        "`parts` and `head`, which says whether its head comes along (`keep`) or a new one is "
+        "drawn (`fresh`)",
+    )
     init_share: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
         description="share of the parent's weights and buffers at the start; the rest is fresh, "
         "and batch norm's statistics are then measured again (default 1)",
+    )
+    frozen: _Parts | None = Field(
+        None,
+        description="parts that are not trained, as `[features]`, and are in evaluation mode "
+        "throughout",
+    )
+    rates: _Rates | None = Field(
+        None,
+        description="factors of the learning rate by part, as `{features: 0.1}`; decay follows, "
+        "and of a part inside another the inner one counts",
     )
     draw: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,

@@ -14,6 +14,7 @@ from cyclery.common.errors import UserError, choices
 from cyclery.engine.evaluation import Evaluation
 from cyclery.engine.metrics import named
 from cyclery.engine.networks import Networks
+from cyclery.engine.parts import holding
 from cyclery.engine.stream import Data, Feed, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
@@ -143,24 +144,23 @@ class Moment:
     def forget(self, parts: Collection[str] = ("",)) -> None:
         """Make the optimiser's state that of a new one, for all parameters.
 
-        Or for those of some ``parts``, such as ``main.head``: then counters of steps go on.
+        Or for those of some parts, such as ``head`` (``cyclery.engine.parts``): then counters of
+        steps go on.
         """
-        flat, fresh = self._run.networks.flat, self._run.new_optimiser().state()
-        everything = "" in parts
-        for part in parts:
-            if isinstance(parts, str) or not any(_within(name, part) for name in flat.params):
-                raise UserError(
-                    "method: `moment.forget` takes a tuple of parts, each with a trained parameter "
-                    f"(found {parts!r:.80}); their names are as {next(iter(flat.params))!r}."
-                )
+        nets, fresh = self._run.networks, self._run.new_optimiser().state()
+        if isinstance(parts, str):
+            raise UserError(
+                "method: `moment.forget` takes a tuple of parts, as ('head',) "
+                f"(found {parts!r:.80})."
+            )
+        held = holding("method: `moment.forget`", nets.flat.params, parts, nets.within)
         for name, value in self._run.optimiser.state().items():
-            if everything:
+            if "" in parts:
                 value.copy_(fresh[name])
-            elif value.shape == flat.data.shape:
-                new = flat.views(fresh[name])
-                for parameter, own in flat.views(value).items():
-                    if any(_within(parameter, prefix) for prefix in parts):
-                        own.copy_(new[parameter])
+            elif value.shape == nets.flat.data.shape:
+                new, own = nets.flat.views(fresh[name]), nets.flat.views(value)
+                for parameter in held:
+                    own[parameter].copy_(new[parameter])
 
     def restart_average(self) -> None:
         """Make the averaged weights, and their buffers, those of the trained networks."""
@@ -233,8 +233,3 @@ def check_measured(method: str, declared: Sequence[str], found: Any) -> dict[str
                 f"{name!r})."
             )
     return {name: float(value) for name, value in found.items()}
-
-
-def _within(name: str, prefix: str) -> bool:
-    """Return whether a parameter is one of a part: all names begin with the empty one."""
-    return not prefix or name == prefix or name.startswith(f"{prefix}.")

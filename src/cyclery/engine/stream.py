@@ -170,7 +170,7 @@ class Stream:
     ) -> None:
         device = ids.device
         self.name, self._sampler, self._samples = name, sampler, samples
-        self.ids = ids.cpu()
+        self.ids, self._filled = ids.cpu(), False
         # A pool that is empty before training is a hook's to fill; others are not.
         self.own = not len(ids)
         # The order is drawn on the CPU, where it is the same for every device.
@@ -207,13 +207,21 @@ class Stream:
         mask = None if self._mask is None else self._mask.index_select(0, positions)
         return self._order.index_select(0, positions), noise, mask
 
+    def fill(self, ids: Tensor) -> None:
+        """Make ids [N] the pool, from the next epoch on."""
+        if not len(ids):
+            raise UserError(f"streams: {self.name}: the method fills its pool with no sample.")
+        self.ids, self._filled = ids.detach().cpu(), True
+
     def state(self) -> dict[str, Tensor]:
-        """Return the generators' states at the end of an epoch, and the pool."""
-        return {"ids": self.ids, **{name: d.get_state() for name, d in self._generators.items()}}
+        """Return the generators' states at the end of an epoch, and a pool that a hook filled."""
+        pool = {"ids": self.ids} if self._filled else {}
+        return pool | {name: drawn.get_state() for name, drawn in self._generators.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue where ``state`` was taken."""
-        self.ids = state["ids"].cpu()
+        if "ids" in state:
+            self.fill(state["ids"])
         for name, drawn in self._generators.items():
             drawn.set_state(state[name].cpu())
 
@@ -233,12 +241,6 @@ class Feed(Stream):
         super().__init__(name, ids, purposes(views), sampler, **how)
         self._data, self.pipelines = data, [pipeline for _, pipeline in views]
         self.views = len(views)
-
-    def fill(self, ids: Tensor) -> None:
-        """Make ids [N] the pool, from the next epoch on."""
-        if not len(ids):
-            raise UserError(f"streams: {self.name}: the method fills its pool with no sample.")
-        self.ids = ids.detach().cpu()
 
     def samples(self, batch: int, magnitude: Tensor | None, form: torch.memory_format) -> Samples:
         """Return the next samples in all their views, laid out as ``form``."""

@@ -15,12 +15,14 @@ from cyclery import methods, schedules
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.config.load import Project
 from cyclery.config.models import Experiment, ParentRef, RangeTest
+from cyclery.config.parts import takes_head
 from cyclery.config.resolve import DEFAULTS, budget, check_ignored, merge, resolve
 from cyclery.config.settings import Settings
 from cyclery.data.registry import Datasets
 from cyclery.plan.model import ArmPlan, Parent, RangePlan, Trial, digest
 from cyclery.plan.own_figures import own_figures
 from cyclery.plan.parent_checks import check_parents
+from cyclery.plan.part_checks import check_parts
 from cyclery.records import trial_selection
 from cyclery.records.record import ArmSettings
 
@@ -111,9 +113,10 @@ class Arms:
             for key, reference in sorted(arm.parents.items()):
                 parent = self.arm(*self._parent(name, key, reference.arm))
                 parents[key] = _parent(_declared(parent), reference)
-            if merged.get("init") is not None and merged["init"] not in parents:
+            begins = merged.get("init")
+            if begins is not None and (start := begins["from"]) not in parents:
                 raise UserError(
-                    f"init: {merged['init']!r} is not a parent.{nearest(merged['init'], parents)} "
+                    f"init: {start!r} is not a parent.{nearest(start, parents)} "
                     f"Parents: {choices(parents) or 'none'}."
                 )
 
@@ -122,7 +125,8 @@ class Arms:
                 check_ignored(arm.method, settings)
                 # Their names say their units.
                 own_figures(settings)
-                check_parents(settings, parents)
+                check_parts(settings, datasets)
+                check_parents(settings, parents, datasets, head=takes_head(begins))
                 if factors and not settings["split"]["validation"]:
                     raise UserError("split.validation: must be above 0 where arms are tuned.")
                 if factors and not _classifies(settings):
@@ -265,6 +269,11 @@ def _range_test(
         )
     kind = {"linear": "linear", "exponential": "exp_sweep"}[test.sweep]
     sweep = {"kind": kind, "start": test.low, "end": test.high}
+    if settings["init"] and "frozen" in settings:
+        raise UserError(
+            "lr: a range test trains a new network, not one with frozen parts of a parent; give "
+            "numbers."
+        )
     own: ArmSettings = {
         # A sweep measures no probe, so it is the same with one and without.
         **cast(ArmSettings, {key: value for key, value in settings.items() if key != "probes"}),
@@ -275,6 +284,7 @@ def _range_test(
         "init_share": None,
         "sweep": test.sweep,
     }
+    own.pop("init_parts", None)
     try:
         cost = budget(own, datasets)
     except UserError as error:
@@ -289,4 +299,4 @@ def _range_test(
         f"{settings['optimiser']['name']}, {settings['method']['name']}"
     )
     return RangePlan(settings=own, label=label, key=digest([own, seeds]), seeds=seeds,
-                     views=cost["views"])  # fmt: skip
+                     cost=cost)  # fmt: skip
