@@ -14,6 +14,7 @@ import numpy as np
 from cyclery import augment, methods, models, optim, probes, schedules
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.common.settings import plain, read
+from cyclery.config import parts
 from cyclery.config.columns import batches_of, check_columns
 from cyclery.config.components import QUANTITIES, check_layer, names, resolved_probes
 from cyclery.config.settings import Settings
@@ -108,8 +109,7 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
         **_probes(given, model),
         "epoch_images": given.get("epoch_images"),
         "ema_buffers": _ema_buffers(given, method, model, columns),
-        "init": given.get("init"),
-        "init_share": _init_share(given),
+        **parts.resolved(given),
         "draw": given.get("draw"),
     }
     for key in ("epochs", "precision", "compile", "deterministic", "threads", "evaluations"):
@@ -176,13 +176,6 @@ def _ema_buffers(
             "anything; choose shared or average."
         )
     return kind
-
-
-def _init_share(given: dict[str, Any]) -> float | None:
-    share, init = given.get("init_share"), given.get("init")
-    if share is not None and init is None:
-        raise UserError(f"init_share: needs `init`, a parent to start from (found {share}).")
-    return float(share or 1) if init is not None else None
 
 
 def _views(

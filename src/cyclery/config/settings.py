@@ -20,7 +20,7 @@ from pydantic import (
 from cyclery import augment, schedules
 from cyclery.common.errors import HERE, UserError, nearest
 from cyclery.common.strict import Strict
-from cyclery.config import components
+from cyclery.config import components, parts
 from cyclery.data import split_settings
 from cyclery.data.registry import unknown_dataset
 from cyclery.schedules import RANGE_WORDS
@@ -277,11 +277,26 @@ class Settings(Strict):
         None,
         description="evaluations on the way, spread evenly, the last at the end",
     )
-    init: str | None = Field(None, description="name of the parent whose weights start the run")
+    init: Annotated[Any, checked(parts.start), WithJsonSchema(parts.START)] = Field(
+        None,
+        description="the parent whose weights start the run: its name, or `from` (its name) with "
+        "`parts` and `head`, which says whether its head comes along (`keep`) or a new one is "
+        "drawn (`fresh`)",
+    )
     init_share: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
         description="share of the parent's weights and buffers at the start; the rest is fresh, "
         "and batch norm's statistics are then measured again (default 1)",
+    )
+    frozen: Annotated[Any, checked(parts.frozen), WithJsonSchema(parts.PARTS)] = Field(
+        None,
+        description="parts that are not trained, as `[features]`, and are in evaluation mode "
+        "throughout",
+    )
+    rates: Annotated[Any, checked(parts.rates), WithJsonSchema(parts.RATES)] = Field(
+        None,
+        description="factors of the learning rate by part, as `{features: 0.1}`; decay follows, "
+        "and of a part inside another the inner one counts",
     )
     draw: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,

@@ -127,17 +127,18 @@ class Moment:
     def forget(self, parts: Collection[str] = ("",)) -> None:
         """Make the optimiser's state that of a new one, for all parameters.
 
-        Or for those of some ``parts``, such as ``main.head``: then counters of steps go on.
+        Or for those of some parts, such as ``head`` (``cyclery.engine.parts``): then counters of
+        steps go on.
         """
-        flat, fresh = self._run.networks.flat, self._run.new_optimiser().state()
+        nets, fresh = self._run.networks, self._run.new_optimiser().state()
         everything = "" in parts
         for name, value in self._run.optimiser.state().items():
             if everything:
                 value.copy_(fresh[name])
-            elif value.shape == flat.data.shape:
-                new = flat.views(fresh[name])
-                for parameter, own in flat.views(value).items():
-                    if any(_within(parameter, prefix) for prefix in parts):
+            elif value.shape == nets.flat.data.shape:
+                new = nets.flat.views(fresh[name])
+                for parameter, own in nets.flat.views(value).items():
+                    if any(nets.within(parameter, part) for part in parts):
                         own.copy_(new[parameter])
 
     def restart_average(self) -> None:
@@ -201,8 +202,3 @@ def check_measured(method: str, declared: Sequence[str], found: Any) -> dict[str
                 f"{name!r})."
             )
     return {name: float(value) for name, value in found.items()}
-
-
-def _within(name: str, prefix: str) -> bool:
-    """Return whether a parameter is one of a part: all names begin with the empty one."""
-    return not prefix or name == prefix or name.startswith(f"{prefix}.")

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
 from torch import nn
 
-from cyclery import models
+from cyclery import methods, models
 from cyclery.common.errors import UserError
 from cyclery.data import splits
+from cyclery.engine.parts import within
 from cyclery.models import Shape
-from cyclery.records.record import RunSettings
+from cyclery.models._classifier import head_of
+from cyclery.records.record import ArmSettings, Component
 
 
 class Made:
@@ -19,7 +28,7 @@ class Made:
     """
 
     def __init__(
-        self, settings: RunSettings, shape: Shape, classes: int, net: nn.Module, samples: int = 0
+        self, settings: ArmSettings, shape: Shape, classes: int, net: nn.Module, samples: int = 0
     ) -> None:
         self._settings = settings
         self.shape, self.classes, self.net, self.samples = shape, classes, net, samples
@@ -38,7 +47,66 @@ class Made:
         return built(self._settings, self.shape, classes or self.classes)
 
 
-def built(settings: RunSettings, shape: Shape, classes: int) -> nn.Module:
+def built(settings: ArmSettings, shape: Shape, classes: int) -> nn.Module:
     """Return a new network of a run's kind, whose weights torch's global generator draws."""
     kind = settings["model"]
     return models.build(kind["name"], kind["settings"], shape, classes, settings.get("head"))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shapes of a run's parameters and buffers by their names, the module of the run first.
+
+    ``trained`` are those of the parameters that are not frozen by the method itself; ``head`` is
+    the name of the head inside the network.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    trained: Collection[str]
+    head: str
+
+    def within(self, name: str, part: str) -> bool:
+        """Return whether a name lies in a part."""
+        return within(name, part, self.head)
+
+
+def layout(settings: ArmSettings, shape: Shape, classes: int) -> Layout:
+    """Return how a run's networks are made, without making their weights; each is made once."""
+    method = {key: settings["method"][key] for key in ("name", "settings")}
+    chosen = [settings["model"], settings.get("head"), method, settings["split"]]
+    return _layout(json.dumps(chosen, sort_keys=True), shape, classes)
+
+
+@lru_cache(maxsize=256)
+def _layout(chosen: str, shape: Shape, classes: int) -> Layout:
+    model, head, method, split = json.loads(chosen)
+    # The seed decides which group a class is in, but no shape.
+    settings: Any = {"model": model, "method": method, "split": split, "seed": 0,
+                     **({"head": head} if head else {})}  # fmt: skip
+    try:
+        nets = nn.ModuleDict(_networks(settings, shape, classes, "meta"))
+    except (NotImplementedError, RuntimeError):
+        # A module may read a number off a tensor, which there has none.
+        with torch.random.fork_rng(devices=[]):
+            nets = nn.ModuleDict(_networks(settings, shape, classes, "cpu"))
+    return Layout(
+        {name: tuple(tensor.shape) for name, tensor in nets.state_dict().items()},
+        frozenset(name for name, tensor in nets.named_parameters() if tensor.requires_grad),
+        head_name(model, shape, classes),
+    )
+
+
+def _networks(settings: Any, shape: Shape, classes: int, device: str) -> dict[str, nn.Module]:
+    """Return a run's network and the modules that its method adds."""
+    method = methods.load(settings["method"]["name"])
+    with torch.device(device):
+        net = built(settings, shape, classes)
+        made = Made(settings, shape, classes, net)
+        return {"main": net, **method.modules(method.chosen(settings["method"]["settings"]), made)}
+
+
+def head_name(model: Component, shape: Shape, classes: int) -> str:
+    """Return the name of the head inside a network, whatever its kind; empty without one."""
+    with torch.device("meta"):
+        net = models.build(model["name"], model["settings"], shape, classes)
+    return head_of(net, classes) or ""

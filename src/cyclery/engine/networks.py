@@ -8,15 +8,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from cyclery.common.errors import UserError
 from cyclery.engine.globals import CPU, Globals
-from cyclery.engine.made import Made, built
+from cyclery.engine.made import Made, built, head_name
+from cyclery.engine.parts import NOTHING_LEFT, USUAL, factors, holding, within
 from cyclery.engine.stream import Data, derive, origin
-from cyclery.engine.teachers import Trained, load, teacher
+from cyclery.engine.teachers import Trained, load, load_parts, teacher
 from cyclery.methods import REFERENCE, TEACHER, Method
 from cyclery.models.layers import keep_statistics, share_buffers, use_generator
 from cyclery.optim.flat.parameters import Flat
@@ -28,7 +31,8 @@ class Networks:
 
     ``main`` is trained, with the modules that the method adds. Where weights are averaged, the
     average of ``main`` is ``ema`` and that of another trained module ``ema.<name>``; their
-    parameters are frozen. ``teachers`` are the parents that the method or the figures need.
+    parameters are frozen. Frozen parts of the settings are in evaluation mode, and no parameters of
+    ``flat``. ``teachers`` are the parents that the method or the figures need.
     """
 
     def __init__(
@@ -45,15 +49,14 @@ class Networks:
         self._chosen = method.chosen(settings["method"]["settings"])
         with self._drawing("init"):
             net = built(settings, shape, classes)
-            if settings["init"]:
-                [start] = parents[settings["init"]]
-                load(net, start.main, "init", settings["init_share"] or 1.0)
+            left = self._start({"main": net}, parents)
             drawn = Globals(method.name, device)
             added = method.modules(
                 self._chosen, Made(settings, shape, classes, net, len(data.labels))
             )
             # Torch's own on the CPU is seeded here, and put back.
             drawn.check("`modules`", "draw with torch, on the CPU", but=(CPU,))
+            self._start(added, parents, left)
         self.models: dict[str, nn.Module] = {"main": net, **added}
         # Convolutions of several channels are faster with channels last on a GPU.
         on_gpu = device.type == "cuda"
@@ -62,9 +65,11 @@ class Networks:
         trained = nn.ModuleDict(
             {k: m for k, m in self.models.items() if any(p.requires_grad for p in m.parameters())}
         )
+        self._freeze(trained)
         averaged = copy.deepcopy(trained) if "ema_decay" in settings["schedules"] else None
         for module in self.models.values():
             module.to(device).train()
+        self._at_rest(trained)
         self.flat = self._flat(trained, generators["network"])
         self.averaged: Flat | None = None
         self._buffers: list[tuple[Tensor, Tensor]] = []
@@ -72,6 +77,7 @@ class Networks:
         self.evaluated: list[dict[str, nn.Module]] = [dict(self.models)]
         if averaged is not None:
             averaged.to(device).train()
+            self._at_rest(averaged)
             self.averaged = self._flat(averaged, generators["average"], frozen=True)
             self._buffers = _buffers(settings["ema_buffers"], averaged, trained)
             at = 0 if method.averages(self._chosen) else 1
@@ -87,6 +93,60 @@ class Networks:
             torch._dynamo.config.recompile_limit = 64
             for module in (*self.models.values(), *self.teachers.values()):
                 module.compile(dynamic=False)
+
+    def _start(
+        self,
+        nets: Mapping[str, nn.Module],
+        parents: Mapping[str, Sequence[Trained]],
+        parts: Sequence[str] | None = None,
+    ) -> list[str]:
+        """Give networks the weights that a parent hands on; return the parts not found in them.
+
+        Of the whole network, or of some ``parts``: without them, all those of the settings.
+        """
+        if not self._settings["init"]:
+            return []
+        [start] = parents[self._settings["init"]]
+        wanted = self._settings.get("init_parts")
+        if wanted is None:
+            if parts is None:
+                load(nets["main"], start.main, "init", self._settings["init_share"] or 1.0)
+            return []
+        left = load_parts(nets, start, wanted if parts is None else parts, self.within)
+        if parts is not None and left:
+            raise UserError(f"init.parts: nothing in this run is {left[0]!r} or in it.")
+        return left
+
+    @cached_property
+    def _head(self) -> str:
+        """The name of the head inside the network."""
+        manifest = self._data.manifest
+        return head_name(self._settings["model"], tuple(manifest["shape"]), manifest["classes"])
+
+    def within(self, name: str, part: str) -> bool:
+        """Return whether a parameter, a buffer or a module lies in a part, by its full name."""
+        return within(name, part, self._head if part in USUAL else "")
+
+    def _freeze(self, nets: nn.ModuleDict) -> None:
+        """Take the frozen parts out of training."""
+        parts = self._settings.get("frozen", [])
+        trained = {name: p for name, p in nets.named_parameters() if p.requires_grad}
+        for name in holding("frozen", trained, parts, self.within):
+            trained.pop(name).requires_grad_(False)
+        if parts and not trained:
+            raise UserError(NOTHING_LEFT)
+
+    def _at_rest(self, nets: nn.ModuleDict) -> None:
+        """Put frozen parts in evaluation mode: their batch norm keeps its statistics."""
+        frozen = self._settings.get("frozen", [])
+        for name, module in nets.named_modules():
+            if any(self.within(name, part) for part in frozen):
+                module.training = False
+
+    def rates(self) -> dict[str, float]:
+        """Return the factors of learning rates that are not 1, by the names of parameters."""
+        given = self._settings.get("rates", {})
+        return factors(given, self.flat.params, [], self.within) if given else {}
 
     @contextmanager
     def _drawing(self, purpose: str) -> Iterator[None]:

@@ -125,6 +125,7 @@ class Run:
             chosen["settings"],
             decay=bool(self.table.columns["weight_decay"].any()),
             decay_norm=bool(self.table.columns["weight_decay_norm"].any()),
+            rates=self.networks.rates(),
         )
 
     def _pool(self, stream: Stream) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cyclery import methods
 from cyclery.common.errors import UserError
 from cyclery.engine.made import Made, built
+from cyclery.engine.parts import Within
 from cyclery.models import Shape
 from cyclery.records.record import RunSettings
 
@@ -124,7 +125,7 @@ def _member(name: str, run: Trained, shape: Shape) -> Member:
             parts |= {each: made[each] for each in kept}
     for part, module in parts.items():
         weights = run.main if part == "main" else run.of(part)
-        if wrong := _misfit(module, weights):
+        if wrong := _misfit(module.state_dict(), weights):
             raise UserError(
                 f"parents.{name}: the checkpoint has other weights than its "
                 f"{'network' if part == 'main' else part}, {run.settings['model']['name']} (first: "
@@ -140,7 +141,7 @@ def load(net: nn.Module, weights: dict[str, Tensor], key: str, share: float = 1.
     Whole numbers, as counters are, stay its own unless ``share`` is 1. A UserError, which begins
     with ``key``, names what does not fit.
     """
-    if wrong := _misfit(net, weights):
+    if wrong := _misfit(net.state_dict(), weights):
         raise UserError(
             f"{key}: the parent's weights do not fit this network (first: {wrong}); parent and "
             "child need the same network, head, input shape and number of classes."
@@ -153,9 +154,37 @@ def load(net: nn.Module, weights: dict[str, Tensor], key: str, share: float = 1.
     net.load_state_dict(weights)
 
 
-def _misfit(net: nn.Module, weights: dict[str, Tensor]) -> str | None:
+def load_parts(
+    nets: Mapping[str, nn.Module], run: Trained, parts: Sequence[str], within: Within
+) -> list[str]:
+    """Copy the parameters and buffers of parts from a finished run; return the parts not found.
+
+    A UserError names what of a part does not fit.
+    """
+    own = {f"{name}.{key}": v for name, net in nets.items() for key, v in net.state_dict().items()}
+    theirs = {key.replace("/", ".", 1) if "/" in key else f"main.{key}": value
+              for key, value in run.weights.items()}  # fmt: skip
+    left = []
+    for part in parts:
+        mine, taken = (
+            {name: value for name, value in weights.items() if within(name, part)}
+            for weights in (own, theirs)
+        )
+        if not mine:
+            left.append(part)
+            continue
+        if wrong := _misfit(mine, taken):
+            raise UserError(
+                f"init.parts: the parent's {part!r} is not the same as this run's (first: {wrong});"
+                " take parts that both have in the same shape."
+            )
+        for name, value in mine.items():
+            value.copy_(taken[name])
+    return left
+
+
+def _misfit(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> str | None:
     """Return the first name, sorted, that only one of them has or has in another shape."""
-    own = net.state_dict()
     return min(
         (
             name

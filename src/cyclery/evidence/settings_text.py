@@ -10,7 +10,8 @@ from cyclery.plan.model import ArmPlan
 from cyclery.records.record import ArmSettings, Component, SplitChoice, Values
 
 # Said only where an arm has any.
-RARE = ("unlabelled samples", "strong view", "averaged running statistics", "starts from", "draw")
+RARE = ("unlabelled samples", "strong view", "averaged running statistics", "starts from", "frozen",
+        "rates by part", "draw")  # fmt: skip
 # What papers write after a network's name.
 SIZES = ("hidden", "size", "depth", "growth", "width")
 # What says nothing: no validation samples, and a split of its own for every seed.
@@ -31,6 +32,8 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
         "split": lambda a: _split(a.settings["split"]),
         "network": lambda a: _network(a.settings["model"], a.settings.get("head")),
         "starts from": lambda a: _start(a.settings),
+        "frozen": lambda a: ", ".join(a.settings.get("frozen", [])) or "none",
+        "rates by part": lambda a: _words(a.settings.get("rates", {})) or "none",
         "draw": lambda a: a.settings["draw"] or "none",
         "method": lambda a: _component(a.settings["method"]),
         "optimiser": lambda a: _component(a.settings["optimiser"]),
@@ -159,7 +162,9 @@ def _start(settings: ArmSettings) -> str:
     """Return the parent whose weights start the run."""
     if settings["init"] is None:
         return "none"
-    share = settings["init_share"]
+    share, parts = settings["init_share"], settings.get("init_parts")
+    if parts is not None:
+        return f"{', '.join(parts)} of {settings['init']}"
     return str(settings["init"]) if share == 1 else f"{share:g} of {settings['init']}"
 
 

@@ -42,20 +42,32 @@ class Classifier(nn.Module):
         return logits
 
 
-def put_head(net: nn.Module, make: Callable[[int], nn.Module], classes: int, where: str) -> None:
-    """Put what ``make`` returns for a number of features in the place of a network's head.
+def head_of(net: nn.Module, classes: int) -> str | None:
+    """Return the name of a network's own head, or None where it has none.
 
     In a network that is no ``Classifier``, as those of other packages, that is the last linear
-    layer. A UserError, which begins with ``where``, if it has none that gives the logits.
+    layer, if that gives the logits.
+    """
+    if isinstance(net, Classifier):
+        return "head"
+    layers = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear)]
+    path, last = layers[-1] if layers else ("", None)
+    return path if path and last is not None and last.out_features == classes else None
+
+
+def put_head(net: nn.Module, make: Callable[[int], nn.Module], classes: int, where: str) -> None:
+    """Put what ``make`` returns for a number of features in the place of a network's own head.
+
+    A UserError, which begins with ``where``, if it has none.
     """
     if isinstance(net, Classifier):
         net.head = make(net.width)
         return
-    layers = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear)]
-    path, last = layers[-1] if layers else ("", None)
-    if last is None or not path or last.out_features != classes:
+    if (path := head_of(net, classes)) is None:
         raise UserError(
             f"{where}: this network does not end in a linear layer of {classes} outputs, so no "
             "other head can take its place; leave `head` out, or choose another network."
         )
+    last = net.get_submodule(path)
+    assert isinstance(last, nn.Linear)
     net.set_submodule(path, make(last.in_features))

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cyclery import methods, models
+from cyclery import methods
 from cyclery.common.errors import UserError, choices, nearest
+from cyclery.data.dataset import Dataset
 from cyclery.methods import REFERENCE
-from cyclery.models import heads
 from cyclery.plan.model import Parent
+from cyclery.plan.part_checks import check_start, of_other_images
 from cyclery.records.record import ArmSettings, SplitChoice
 
 
-def check_parents(settings: ArmSettings, parents: Mapping[str, Parent]) -> None:
-    """Raise a UserError, which begins with the key, where a parent is missing or does not fit."""
+def check_parents(
+    settings: ArmSettings,
+    parents: Mapping[str, Parent],
+    datasets: Mapping[str, Dataset],
+    head: bool = False,
+) -> None:
+    """Raise a UserError, which begins with the key, where a parent is missing or does not fit.
+
+    ``head`` says that the head of the run to start from is meant to come along.
+    """
     method = settings["method"]
     wanted = methods.parents_of(method)
     for name in wanted:
@@ -33,7 +42,9 @@ def check_parents(settings: ArmSettings, parents: Mapping[str, Parent]) -> None:
                 f", nor does `init`; rename it, or drop it.{nearest(name, known)}"
             )
         if name == start:
-            _check_start(name, settings, parent)
+            check_start(settings, parent, datasets, head)
+            if name not in {*wanted, REFERENCE} and of_other_images(settings, parent, datasets):
+                continue
         _check_data(name, settings, parent)
         _check_labels(name, settings["split"], parent)
     declared = methods.load(method["name"])
@@ -60,42 +71,6 @@ def _check_folds(mine: SplitChoice, judges: Mapping[str, Parent]) -> None:
                 f"{len(judges)}, for it judges that part ({parent.arm.id} has split {found}); set "
                 f"split.folds {len(judges)} and another split.fold there, 0 to {len(judges) - 1}."
             )
-
-
-def _check_start(name: str, child: ArmSettings, parent: Parent) -> None:
-    """Raise a UserError unless the parent is one run of the network that the child starts as.
-
-    Weights that fit are not enough: those of another activation are another function's.
-    """
-    if parent.kind == "members":
-        raise UserError(f"init: {name!r} is several runs (`members`); a run starts from one.")
-    model, theirs = child["model"], parent.arm.settings["model"]
-    if model["name"] != theirs["name"]:
-        raise UserError(
-            f"init: {parent.arm.id} is a {theirs['name']}, this arm a {model['name']}; weights to "
-            "start from are those of the same network."
-        )
-    training_only = models.settings_type(model["name"]).TRAINING_ONLY
-    for key, value in model["settings"].items():
-        if key not in training_only and value != theirs["settings"][key]:
-            raise UserError(
-                f"init: {parent.arm.id} has model.{key} {theirs['settings'][key]}, this arm "
-                f"{value}; weights to start from are those of the same network, so set both alike "
-                f"(only {choices(training_only)} may differ)."
-            )
-    mine, other = (_head(settings) for settings in (child, parent.arm.settings))
-    if mine != other:
-        raise UserError(
-            f"init: {parent.arm.id} has the head {other}, this arm {mine}; a run starts from all "
-            "weights of its parent, so set `head` alike."
-        )
-
-
-def _head(settings: ArmSettings) -> str:
-    """Return the head of resolved settings in words."""
-    head = settings.get("head") or {"name": heads.DEFAULT, "settings": {}}
-    values = ", ".join(f"{key} {value}" for key, value in head["settings"].items())
-    return f"{head['name']} ({values})" if values else str(head["name"])
 
 
 def _check_data(name: str, child: ArmSettings, parent: Parent) -> None:

@@ -15,11 +15,13 @@ from cyclery import methods, schedules
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.config.load import Project
 from cyclery.config.models import Experiment, ParentRef, RangeTest
+from cyclery.config.parts import takes_head
 from cyclery.config.resolve import DEFAULTS, budget, check_ignored, merge, resolve
 from cyclery.config.settings import Settings
 from cyclery.data.registry import Datasets
 from cyclery.plan.model import ArmPlan, Parent, RangePlan, Trial, digest
 from cyclery.plan.parent_checks import check_parents
+from cyclery.plan.part_checks import check_parts
 from cyclery.records import trial_selection
 from cyclery.records.record import ArmSettings
 
@@ -109,16 +111,18 @@ class Arms:
             for key, reference in sorted(arm.parents.items()):
                 parent = self.arm(*self._parent(name, key, reference.arm))
                 parents[key] = _parent(_declared(parent), reference)
-            if merged.get("init") is not None and merged["init"] not in parents:
+            begins = merged.get("init")
+            if begins is not None and (start := begins["from"]) not in parents:
                 raise UserError(
-                    f"init: {merged['init']!r} is not a parent.{nearest(merged['init'], parents)} "
+                    f"init: {start!r} is not a parent.{nearest(start, parents)} "
                     f"Parents: {choices(parents) or 'none'}."
                 )
 
             def plan(factors: dict[str, float]) -> ArmPlan:
                 settings = resolve(_scaled(merged, factors), datasets)
                 check_ignored(arm.method, settings)
-                check_parents(settings, parents)
+                check_parts(settings, datasets)
+                check_parents(settings, parents, datasets, head=takes_head(begins))
                 if factors and not settings["split"]["validation"]:
                     raise UserError("split.validation: must be above 0 where arms are tuned.")
                 return ArmPlan(
@@ -251,6 +255,11 @@ def _range_test(
         )
     kind = {"linear": "linear", "exponential": "exp_sweep"}[test.sweep]
     sweep = {"kind": kind, "start": test.low, "end": test.high}
+    if settings["init"] and "frozen" in settings:
+        raise UserError(
+            "lr: a range test trains a new network, not one with frozen parts of a parent; give "
+            "numbers."
+        )
     own: ArmSettings = {
         **settings,
         "schedules": {**settings["schedules"], "lr": schedules.normalise(sweep)},
@@ -260,6 +269,7 @@ def _range_test(
         "init_share": None,
         "sweep": test.sweep,
     }
+    own.pop("init_parts", None)
     try:
         cost = budget(own, datasets)
     except UserError as error:

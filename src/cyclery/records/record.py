@@ -90,6 +90,12 @@ class ArmSettings(TypedDict):
     init: str | None
     """Name of the parent whose weights start the run."""
     init_share: float | None
+    init_parts: NotRequired[list[str]]
+    """The parts that are the parent's at the start; absent where the whole network is."""
+    frozen: NotRequired[list[str]]
+    """Parts that are not trained; absent where all are."""
+    rates: NotRequired[dict[str, float]]
+    """Factors of the learning rate by part; absent where it is the same for all."""
     draw: str | None
     """Name of other initial weights, order and random numbers on the same split."""
     epochs: int

@@ -1,0 +1,42 @@
+"""Learning rates of their own for some parameters, whatever the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from cyclery.optim.flat.optimiser import Optimiser, Part, Row
+from cyclery.optim.flat.parameters import Flat
+
+
+class Rated(Optimiser):
+    """A rule whose change of each parameter is multiplied by a factor.
+
+    Every rule changes the parameters in proportion to ``lr``, its decay included, and keeps a state
+    that does not depend on ``lr`` or, as the momentum of SimCLR's LARS, is proportional to it. So
+    this is what a learning rate times the factor computes, but for rounding; a factor of 1 changes
+    no bit.
+    """
+
+    def __init__(self, rule: Optimiser, flat: Flat, rates: Mapping[str, float]) -> None:
+        self._rule, self._data = rule, flat.data
+        self._factors = torch.ones_like(flat.data)
+        views = flat.views(self._factors)
+        for name, factor in rates.items():
+            views[name].fill_(factor)
+        self._before = torch.empty_like(flat.data)
+
+    def step(self, row: Row) -> None:
+        """Update the parameters in place."""
+        self._before.copy_(self._data)
+        self._rule.step(row)
+        torch.lerp(self._before, self._data, self._factors, out=self._data)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the live state of the rule."""
+        return self._rule.state()
+
+    def _update(self, part: Part, row: Row, scalars: tuple[Tensor, ...]) -> None:
+        self._rule._update(part, row, scalars)
