@@ -214,8 +214,11 @@ def _watched(run: Run, found: Findings, *given: Any) -> Any:
 def _small(given: ArmSettings) -> RunSettings:
     """Return a run's settings for a few steps; its method, views and network stay as they are."""
     split = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
+    split |= {"test": HELD_OUT, "validation": HELD_OUT if given["split"]["validation"] else 0}
+    if split["unlabelled"] == "rest":
+        split["labels"] = CLASSES * EACH // 3
     own = {
-        "split": {**plain(Split()), **split, "test": HELD_OUT},
+        "split": {**plain(Split()), **split},
         "schedules": {**_constant(given), "batch": BATCH},
         "epoch_images": BATCH * STEPS,
         "epochs": 1,

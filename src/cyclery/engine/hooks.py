@@ -17,6 +17,7 @@ from cyclery.engine.networks import Networks
 from cyclery.engine.stream import Data, Feed, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
+from cyclery.methods._streams import UNLABELLED
 from cyclery.models.layers import evaluating
 from cyclery.optim.flat.optimiser import Optimiser
 from cyclery.records.record import RunSettings, SplitChoice
@@ -54,8 +55,9 @@ class Moment:
 
     @property
     def epoch(self) -> int:
-        """The epoch of the update, counted from 0."""
-        return int(self._run.table.clock.epoch[self.update])
+        """The epoch of the update, counted from 0; at the end of the run their number."""
+        clock = self._run.table.clock
+        return int(clock.epoch[self.update]) if self.update < clock.updates else clock.epochs
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return a generator of the run's own for this moment, on the CPU."""
@@ -70,6 +72,11 @@ class Moment:
     def pool(self, name: str) -> Tensor:
         """Return the ids [N] of a part of the split, or of a pool: train, unlabelled, ..."""
         if name not in self._run.ids:
+            if name == UNLABELLED:
+                raise UserError(
+                    "split.unlabelled: the method looks at unlabelled samples; set it to all or "
+                    "rest."
+                )
             raise UserError(f"method: no samples {name!r}; there are {choices(self._run.ids)}.")
         return self._run.ids[name]
 
@@ -77,11 +84,18 @@ class Moment:
         """Return the labels [N] of samples; those of unlabelled ones are for measuring only."""
         return self._run.data.labels.index_select(0, ids)
 
-    def fill(self, stream: str, ids: Tensor) -> None:
-        """Make ids [N] the pool of a stream whose pool is ``own``, from the next epoch on."""
+    def fill(self, stream: str, ids: Tensor, labels: Tensor | None = None) -> None:
+        """Make ids [N] the pool of a stream whose pool is ``own``, from the next epoch on.
+
+        With ``labels`` [N] the stream has these, such as pseudo-labels, and is balanced by them.
+        """
         if stream not in self._run.feeds:
             raise UserError(f"method: unknown stream {stream!r}; {choices(self._run.feeds)}.")
-        self._run.feeds[stream].fill(ids)
+        self._run.feeds[stream].fill(ids, labels, known=self.ids)
+
+    def images(self, ids: Tensor) -> Tensor:
+        """Return samples [N] as networks see them, float32 [N, C, H, W], not augmented."""
+        return self._run.evaluator.outputs(lambda x: x, ids)
 
     # What networks say of samples.
 

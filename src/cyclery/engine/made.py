@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from cyclery.data import splits
 from cyclery.engine.parts import within
 from cyclery.models import Shape
 from cyclery.models._classifier import head_of
-from cyclery.records.record import ArmSettings, Component
+from cyclery.records.record import ArmSettings, Component, RunSettings
 
 
 class Made:
@@ -32,7 +32,9 @@ class Made:
     ) -> None:
         self._settings = settings
         self.shape, self.classes, self.net, self.samples = shape, classes, net, samples
-        self.levels = splits.levels(settings["split"], settings["seed"])
+        # Of a run, or of a layout, whose settings have a seed too.
+        seed = cast(RunSettings, settings)["seed"]
+        self.levels = splits.levels(settings["split"], seed)
 
     @property
     def width(self) -> int:

@@ -20,7 +20,7 @@ from cyclery import methods, optim
 from cyclery.augment import Pipeline
 from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
-from cyclery.engine.contract import check_step
+from cyclery.engine.contract import check_events, check_step
 from cyclery.engine.cuda import Lookahead, fetch
 from cyclery.engine.evaluation import Evaluation
 from cyclery.engine.failures import Diverged
@@ -111,7 +111,9 @@ class Run:
             self.feeds, self.evaluator, self.optimiser, self._new_optimiser,
         )  # fmt: skip
         self.measuring = Measuring(self._inside, self.method, self._replays)
-        self._events = frozenset(self.method.events(self.method_settings, self.table.clock))
+        self._events = check_events(
+            self.method.name, self.method.events(self.method_settings, self.table.clock), self.updates
+        )
         self._globals = Globals(self.method.name, device)
         self.method.begin(self.models, Moment(self._inside), self.method_settings)
         self._globals.check("`begin`", DRAW_REMEDY)
@@ -255,6 +257,8 @@ class Run:
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             raise Diverged(first + int(bad.argmax()))
+        if self.finished:
+            self._before(self.updates)
         self.curve["epoch"].append(self.epoch)
         for name, value in zip(self.logged, values.mean(axis=0), strict=True):
             self.curve.setdefault(f"train_{name}", []).append(float(value))

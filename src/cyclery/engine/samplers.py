@@ -24,9 +24,13 @@ class Sampler(ABC):
     """Draws the order of an epoch. ``times``: its samples for each one of the batch."""
 
     masks = False
+    by_label = False
 
     def __init__(self, times: int = 1) -> None:
         self.times = times
+
+    def relabel(self, labels: Tensor) -> None:
+        """Take labels [N] of all samples for those that the sampler goes by, if it goes by any."""
 
     def size(self, batch: int, pool: int) -> int:
         """Return how many positions an update takes."""
@@ -66,9 +70,15 @@ class Balanced(Sampler):
     different ones, and of each as many samples, different ones where the class has so many.
     """
 
+    by_label = True
+
     def __init__(self, labels: Tensor, times: int = 1, classes: int | None = None) -> None:
         super().__init__(times)
         self._labels, self._classes = labels.cpu(), classes
+
+    def relabel(self, labels: Tensor) -> None:
+        """Balance these labels [N] of all samples."""
+        self._labels = labels.cpu()
 
     def draw(
         self, ids: Tensor, samples: int, batch: int, generator: torch.Generator

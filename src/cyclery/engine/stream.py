@@ -231,11 +231,31 @@ class Feed(Stream):
         super().__init__(name, ids, purposes(views), sampler, **how)
         self._data, self.pipelines = data, [pipeline for _, pipeline in views]
         self.views = len(views)
+        # Of all samples. Without a pool of its own as yet, one will be filled, perhaps with others.
+        self._labels = data.labels if len(ids) else data.labels.clone()
 
-    def fill(self, ids: Tensor) -> None:
-        """Make ids [N] the pool, from the next epoch on."""
+    def fill(self, ids: Tensor, labels: Tensor | None, known: Tensor) -> None:
+        """Make ids [N] the pool, from the next epoch on, with ``labels`` [N] where there are some.
+
+        ``known`` are the ids of samples that are labelled anyway: without labels, a stream that is
+        balanced has these alone, for it must not look at labels that are hidden.
+        """
         if not len(ids):
             raise UserError(f"streams: {self.name}: the method fills its pool with no sample.")
+        if labels is None:
+            if self._sampler.by_label and not torch.isin(ids, known).all():
+                raise UserError(
+                    f"streams: {self.name}: the method fills its pool with samples whose labels "
+                    "are hidden, by which it would be balanced; give `fill` their labels."
+                )
+        elif len(labels) != len(ids) or labels.is_floating_point():
+            raise UserError(
+                f"streams: {self.name}: the method fills its pool with {len(ids)} samples and "
+                f"labels of shape {list(labels.shape)}, {labels.dtype}; each needs a whole number."
+            )
+        else:
+            self._labels.index_copy_(0, ids, labels.to(self._labels))
+            self._sampler.relabel(self._labels)
         self.ids = ids.detach().cpu()
 
     def samples(self, batch: int, magnitude: Tensor | None, form: torch.memory_format) -> Samples:
@@ -247,7 +267,19 @@ class Feed(Stream):
             pipeline(images, u, magnitude).contiguous(memory_format=form)
             for pipeline, u in zip(self.pipelines, numbers, strict=True)
         )
-        return Samples(views, self._data.labels.index_select(0, ids), ids, mask)
+        return Samples(views, self._labels.index_select(0, ids), ids, mask)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what ``Stream.state`` does, and labels that the method has given."""
+        own = {} if self._labels is self._data.labels else {"labels": self._labels}
+        return {**super().state(), **own}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue where ``state`` was taken."""
+        super().load_state(state)
+        if "labels" in state:
+            self._labels.copy_(state["labels"])
+            self._sampler.relabel(self._labels)
 
 
 def purposes(views: Sequence[tuple[str, Pipeline]]) -> list[str]:
