@@ -46,7 +46,8 @@ def planned(root: Path, arms: Json, comparisons: list[Json] | None = None, **bas
     tier |= {"seeds": 1, "base": {**tier["base"], **copy.deepcopy(BASE), **base}}
     first = next(iter(arms))
     claim = {"statement": "-", "comparisons": comparisons or [
-        {"experiment": "main", "arm": first, "against": {"constant": 0}, "metric": "seconds"}
+        {"experiment": "main", "arm": first, "against": {"constant": 0}, "metric": "seconds",
+         "lower_is_better": True}
     ]}  # fmt: skip
     paper = {"title": "-", "authors": "-", "year": 2026, "summary": "-", "claims": {"C-1": claim},
              "experiments": {"main": {"title": "-", "tiers": {"smoke": {}}, "arms": arms}}}

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import cards_self_supervised, sketches
 from factories import engine as factory
-from factories import sketches
 from factories.threads import one_thread
 
 from cyclery.authoring.try_methods import try_methods
@@ -16,20 +16,9 @@ from cyclery.authoring.try_methods import try_methods
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 Json = dict[str, Any]
-LINEAR: Json = {"name": "linear", "l2": [0.01]}
-HIDDEN: Json = {"test": 200, "validation": 100, "per_class": 10, "unlabelled": "all"}
-
-# Arms of each sketch on digits; the last one is what a claim would be about.
-CARDS: dict[str, Json] = {
-    "simclr": {
-        "encoder": {"method": {"name": "simclr", "pool": "unlabelled"}, "split": HIDDEN,
-                    "epoch_images": 400, "probes": {"h": LINEAR, "z": {**LINEAR, "of": "z"}}},
-    },
-}  # fmt: skip
-CLAIMS: dict[str, list[Json]] = {
-    "simclr": [{"experiment": "main", "arm": "encoder", "against": "encoder",
-                "metric": "test_h_accuracy", "against_metric": "test_z_accuracy"}],
-}  # fmt: skip
+# Arms of each card on digits; the last one is what a claim would be about.
+CARDS: dict[str, Json] = {**cards_self_supervised.CARDS}
+CLAIMS: dict[str, list[Json]] = {**cards_self_supervised.CLAIMS}
 
 
 @pytest.fixture(autouse=True, scope="module")
