@@ -1,4 +1,4 @@
-"""Pools that a method fills, with labels of its own; events at the end; images and pools of hooks."""
+"""Pools that a method fills, with labels of its own; events at the end; images for hooks."""
 
 from __future__ import annotations
 
@@ -96,6 +96,28 @@ def test_given_labels_are_resumed(monkeypatch):
 def test_labels_that_cannot_be_are_refused(labels, message):
     with pytest.raises(UserError, match=message):
         factory.run(settings(labels=labels))
+
+
+def test_labels_given_within_an_epoch_are_had_from_the_next_one_on():
+    run = factory.run(settings())
+    feed, known = run.feeds["own"], run.ids["train"]
+    run.begin_epoch()
+    feed.fill(feed.ids[:9].clone(), torch.full((9,), 2), known)
+    first = feed.samples(50, None, torch.contiguous_format)
+    assert torch.equal(first.y, first.ids * 7 % 3)
+    run.begin_epoch()
+    assert set(feed.samples(50, None, torch.contiguous_format).y.tolist()) == {2}
+    # Labels are those of one filling alone.
+    feed.fill(known, None, known)
+    run.begin_epoch()
+    last = feed.samples(50, None, torch.contiguous_format)
+    assert torch.equal(last.y, run.data.labels[last.ids])
+
+
+def test_a_pool_of_the_split_is_not_filled():
+    run = factory.run(settings())
+    with pytest.raises(UserError, match="streams: hidden: the method fills its pool, which only"):
+        Moment(run._inside).fill("hidden", run.ids["train"])
 
 
 def test_an_event_may_be_at_the_end_of_a_run_before_its_evaluation(monkeypatch):

@@ -10,12 +10,14 @@ Cards = dict[str, Json]
 LINEAR: Json = {"name": "linear", "l2": [0.01]}
 FEW: Json = {"test": 200, "validation": 100, "per_class": 4, "unlabelled": "all"}
 ENCODER: Json = {"method": {"name": "simclr", "pool": "unlabelled"}, "split": FEW,
-                 "epoch_images": 400, "probes": {"h": LINEAR, "z": {**LINEAR, "of": "z"}}}  # fmt: skip
+                 "epoch_images": 400,
+                 "probes": {"h": LINEAR, "z": {**LINEAR, "of": "z"}}}  # fmt: skip
 CHILD: Json = {"parents": {"encoder": "encoder"}, "split": FEW, "epoch_images": 40,
                "init": {"from": "encoder", "parts": ["features"]}}  # fmt: skip
 # Digits 0 to 5 are known; of the pool besides the labelled samples a share is of the others.
 OPEN: Json = {"test": 100, "validation": 50, "per_class": 8, "unlabelled": "all",
-              "open_set": {"classes": [0, 1, 2, 3, 4, 5], "pool": 400, "contamination": 0.5}}  # fmt: skip
+              "open_set": {"classes": [0, 1, 2, 3, 4, 5], "pool": 400,
+                           "contamination": 0.5}}  # fmt: skip
 T: list[Json] = [
     {"op": "random_resized_crop", "area": [0.4, 1.0]},
     {"op": "colour_jitter", "form": "byol"},

@@ -49,8 +49,14 @@ def planned(root: Path, arms: Json, comparisons: list[Json] | None = None, **bas
         {"experiment": "main", "arm": first, "against": {"constant": 0}, "metric": "seconds",
          "lower_is_better": True}
     ]}  # fmt: skip
-    paper = {"title": "-", "authors": "-", "year": 2026, "summary": "-", "claims": {"C-1": claim},
-             "experiments": {"main": {"title": "-", "tiers": {"smoke": {}}, "arms": arms}}}
+    paper = {
+        "title": "-",
+        "authors": "-",
+        "year": 2026,
+        "summary": "-",
+        "claims": {"C-1": claim},
+        "experiments": {"main": {"title": "-", "tiers": {"smoke": {}}, "arms": arms}},
+    }
     write(root, tier, paper, {"tier": "smoke", "device": "cpu"})
     return check(load(root, {}))
 

@@ -111,9 +111,8 @@ class Run:
             self.feeds, self.evaluator, self.optimiser, self._new_optimiser,
         )  # fmt: skip
         self.measuring = Measuring(self._inside, self.method, self._replays)
-        self._events = check_events(
-            self.method.name, self.method.events(self.method_settings, self.table.clock), self.updates
-        )
+        asked = self.method.events(self.method_settings, self.table.clock)
+        self._events = check_events(self.method.name, asked, self.updates)
         self._globals = Globals(self.method.name, device)
         self.method.begin(self.models, Moment(self._inside), self.method_settings)
         self._globals.check("`begin`", DRAW_REMEDY)
@@ -159,6 +158,7 @@ class Run:
                 samples=self.samples,
                 batches=self.table.batches,
                 origin=origin(settings),
+                own=stream.pool == OWN,
             )
         return feeds
 

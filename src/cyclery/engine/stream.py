@@ -217,7 +217,10 @@ class Stream:
 
 
 class Feed(Stream):
-    """A stream of images in several views: each a kind and the pipeline that makes it."""
+    """A stream of images in several views: each a kind and the pipeline that makes it.
+
+    ``own`` says that the method fills its pool, perhaps with labels of its own.
+    """
 
     def __init__(
         self,
@@ -226,13 +229,15 @@ class Feed(Stream):
         data: Data,
         ids: Tensor,
         sampler: Sampler,
+        own: bool = False,
         **how: Any,
     ) -> None:
         super().__init__(name, ids, purposes(views), sampler, **how)
         self._data, self.pipelines = data, [pipeline for _, pipeline in views]
         self.views = len(views)
-        # Of all samples. Without a pool of its own as yet, one will be filled, perhaps with others.
-        self._labels = data.labels if len(ids) else data.labels.clone()
+        # Of all samples, in this epoch and from the next one on.
+        self._labels = self._next = data.labels.clone() if own else data.labels
+        self._own = own
 
     def fill(self, ids: Tensor, labels: Tensor | None, known: Tensor) -> None:
         """Make ids [N] the pool, from the next epoch on, with ``labels`` [N] where there are some.
@@ -240,10 +245,16 @@ class Feed(Stream):
         ``known`` are the ids of samples that are labelled anyway: without labels, a stream that is
         balanced has these alone, for it must not look at labels that are hidden.
         """
+        if not self._own:
+            raise UserError(
+                f"streams: {self.name}: the method fills its pool, which only `own` allows; "
+                "declare it as `own`."
+            )
         if not len(ids):
             raise UserError(f"streams: {self.name}: the method fills its pool with no sample.")
+        self._next = self._data.labels.clone()
         if labels is None:
-            if self._sampler.by_label and not torch.isin(ids, known).all():
+            if self._sampler.labels is not None and not torch.isin(ids, known).all():
                 raise UserError(
                     f"streams: {self.name}: the method fills its pool with samples whose labels "
                     "are hidden, by which it would be balanced; give `fill` their labels."
@@ -254,9 +265,16 @@ class Feed(Stream):
                 f"labels of shape {list(labels.shape)}, {labels.dtype}; each needs a whole number."
             )
         else:
-            self._labels.index_copy_(0, ids, labels.to(self._labels))
-            self._sampler.relabel(self._labels)
+            self._next.index_copy_(0, ids, labels.to(self._next))
         self.ids = ids.detach().cpu()
+
+    def begin_epoch(self, batch: int) -> None:
+        """Draw the order and the numbers of an epoch of what is in the pool now."""
+        if self._own:
+            self._labels.copy_(self._next)
+            if self._sampler.labels is not None:
+                self._sampler.labels = self._next.cpu()
+        super().begin_epoch(batch)
 
     def samples(self, batch: int, magnitude: Tensor | None, form: torch.memory_format) -> Samples:
         """Return the next samples in all their views, laid out as ``form``."""
@@ -271,15 +289,13 @@ class Feed(Stream):
 
     def state(self) -> dict[str, Tensor]:
         """Return what ``Stream.state`` does, and labels that the method has given."""
-        own = {} if self._labels is self._data.labels else {"labels": self._labels}
-        return {**super().state(), **own}
+        return {**super().state(), **({"labels": self._next} if self._own else {})}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue where ``state`` was taken."""
         super().load_state(state)
-        if "labels" in state:
-            self._labels.copy_(state["labels"])
-            self._sampler.relabel(self._labels)
+        if self._own:
+            self._next = state["labels"].to(self._labels.device)
 
 
 def purposes(views: Sequence[tuple[str, Pipeline]]) -> list[str]:

@@ -19,10 +19,10 @@ class Settings:
 
 
 def modules(settings, made):
-    net = made.fresh(made.classes * FINE).requires_grad_(False)
+    net = made.fresh(count := made.classes * FINE).requires_grad_(False)
     net.register_buffer("held", torch.zeros(made.classes, dtype=torch.int64))
     momentum = torch.nn.ParameterList(p * 0 for p in net.parameters()).requires_grad_(False)
-    return {"net": net, "momentum": momentum, "fine": torch.nn.Linear(made.width, made.classes * FINE)}
+    return {"net": net, "momentum": momentum, "fine": torch.nn.Linear(made.width, count)}
 
 
 def begin(models, moment, settings):
