@@ -233,6 +233,12 @@ def test_captured_and_eager_agree(name: str, data: Data, own_stream: None) -> No
         assert (one - other).norm() <= 1e-5 * one.norm()
 
 
+def test_frozen_and_rated_parts_are_captured(data: Data, own_stream: None) -> None:
+    config = settings(frozen=["body.0"], rates={"head": 10.0, "features": 0.1})
+    eager, replayed = trained(config, data, GPU), captured(config, data)
+    assert (eager.flat.data - replayed.flat.data).norm() <= 1e-5 * eager.flat.data.norm()
+
+
 DISTILLED = [
     ("kd", {"mixup": 1.0, "hard": 0.0}),
     ("kd", {"mixup": 0.4, "hard": 0.0, "inputs": "both"}),

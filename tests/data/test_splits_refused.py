@@ -135,6 +135,10 @@ def opened(**settings: Any) -> dict[str, Any]:
             r"all there are, but asks for 210 \(found 0\.7\)",
         ),
         (opened(contamination=0.6), r"contamination: must ask for at most 200 .* asks for 420 \("),
+        (
+            {**opened(contamination=0.5), "labels": None},
+            r"split\.unlabelled: must be all, or fewer rows labelled, .* \(found 'rest'\)",
+        ),
         ({**opened(), "test": 401}, r"split\.test: must be at most 400, the training rows"),
         # Imbalance of the unlabelled samples.
         (

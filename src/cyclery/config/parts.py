@@ -96,9 +96,7 @@ def rates(value: Any) -> dict[str, float]:
 
 def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the resolved keys about parts; those that say nothing are absent."""
-    found: dict[str, Any] = {
-        "init": None, "init_share": None,
-    }  # fmt: skip
+    found: dict[str, Any] = {"init": None, "init_share": None}
     share = given.get("init_share")
     if (begins := given.get("init")) is not None:
         found |= {"init": begins["from"], "init_share": float(share or 1)}
@@ -122,6 +120,9 @@ def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
     for part in factors:
         if part in found.get("frozen", ()):
             raise UserError(f"rates: {part!r} is frozen, so it has no rate; drop one of them.")
+    if factors and given["optimiser"].get("clip"):
+        # LARS then bounds its trust ratio by the rate, so that a change is not proportional to it.
+        raise UserError("rates: are not possible with `clip: true` of the optimiser; drop one.")
     if any(factor != 1 for factor in factors.values()):
         found["rates"] = dict(sorted(factors.items()))
     return found

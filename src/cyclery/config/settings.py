@@ -134,6 +134,11 @@ def _dataset(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
+_Start = Annotated[dict[str, Any], checked(parts.start), WithJsonSchema(parts.START)]
+_Parts = Annotated[list[str], checked(parts.frozen), WithJsonSchema(parts.PARTS)]
+_Rates = Annotated[dict[str, float], checked(parts.rates), WithJsonSchema(parts.RATES)]
+
+
 class Settings(Strict):
     """Settings of a run. Tier, paper, experiment and arm may each set any; the later one holds.
 
@@ -277,7 +282,7 @@ class Settings(Strict):
         None,
         description="evaluations on the way, spread evenly, the last at the end",
     )
-    init: Annotated[Any, checked(parts.start), WithJsonSchema(parts.START)] = Field(
+    init: _Start | None = Field(
         None,
         description="the parent whose weights start the run: its name, or `from` (its name) with "
         "`parts` and `head`, which says whether its head comes along (`keep`) or a new one is "
@@ -288,12 +293,12 @@ class Settings(Strict):
         description="share of the parent's weights and buffers at the start; the rest is fresh, "
         "and batch norm's statistics are then measured again (default 1)",
     )
-    frozen: Annotated[Any, checked(parts.frozen), WithJsonSchema(parts.PARTS)] = Field(
+    frozen: _Parts | None = Field(
         None,
         description="parts that are not trained, as `[features]`, and are in evaluation mode "
         "throughout",
     )
-    rates: Annotated[Any, checked(parts.rates), WithJsonSchema(parts.RATES)] = Field(
+    rates: _Rates | None = Field(
         None,
         description="factors of the learning rate by part, as `{features: 0.1}`; decay follows, "
         "and of a part inside another the inner one counts",

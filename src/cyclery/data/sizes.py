@@ -187,6 +187,11 @@ def _pool(split: Split, left: _Left) -> Pool:
             f"classes, all there are, but asks for {others} (found {share:g}); lower it, or set a "
             "smaller `pool`."
         )
+    if not left.given + known + others:
+        raise UserError(
+            "split.unlabelled: must be all, or fewer rows labelled, for without these no row is "
+            f"left (found {split.unlabelled!r})."
+        )
     return Pool(known, others, targets)
 
 

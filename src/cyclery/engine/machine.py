@@ -15,11 +15,13 @@ from cyclery.records.record import Facts, Inputs, Job, Spent
 
 # What computes, among the files of the package.
 COMPUTING = (
-    "augment/*.py", "data/splits.py", "models/**/*.py", "optim/**/*.py",
+    "augment/*.py", *(f"data/{name}.py" for name in (
+        "resolution", "sizes", "split_parts", "split_settings", "splits",
+    )), "models/**/*.py", "optim/**/*.py",
     "records/range_bounds.py",
     "probes/*.py", "schedules/*.py", *(f"engine/{name}.py" for name in (
         "arithmetic", "cuda", "evaluation", "hooks", "made", "measuring", "metrics", "networks",
-        "replay", "run", "samplers", "stream", "sweep", "table", "teachers",
+        "parts", "replay", "run", "samplers", "stream", "sweep", "table", "teachers",
     )),
 )  # fmt: skip
 

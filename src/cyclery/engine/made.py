@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,13 +28,11 @@ class Made:
     """
 
     def __init__(
-        self, settings: ArmSettings, shape: Shape, classes: int, net: nn.Module, samples: int = 0
+        self, settings: RunSettings, shape: Shape, classes: int, net: nn.Module, samples: int = 0
     ) -> None:
         self._settings = settings
         self.shape, self.classes, self.net, self.samples = shape, classes, net, samples
-        # Of a run, or of a layout, whose settings have a seed too.
-        seed = cast(RunSettings, settings)["seed"]
-        self.levels = splits.levels(settings["split"], seed)
+        self.levels = splits.levels(settings["split"], settings["seed"])
 
     @property
     def width(self) -> int:
@@ -74,17 +72,13 @@ class Layout:
 
 def layout(settings: ArmSettings, shape: Shape, classes: int) -> Layout:
     """Return how a run's networks are made, without making their weights; each is made once."""
-    method = {key: settings["method"][key] for key in ("name", "settings")}
-    chosen = [settings["model"], settings.get("head"), method, settings["split"]]
-    return _layout(json.dumps(chosen, sort_keys=True), shape, classes)
+    used = {key: settings.get(key) for key in ("model", "head", "method", "split")}
+    return _layout(json.dumps({**used, "seed": 0}, sort_keys=True), shape, classes)
 
 
 @lru_cache(maxsize=256)
 def _layout(chosen: str, shape: Shape, classes: int) -> Layout:
-    model, head, method, split = json.loads(chosen)
-    # The seed decides which group a class is in, but no shape.
-    settings: Any = {"model": model, "method": method, "split": split, "seed": 0,
-                     **({"head": head} if head else {})}  # fmt: skip
+    settings = json.loads(chosen)
     try:
         nets = nn.ModuleDict(_networks(settings, shape, classes, "meta"))
     except (NotImplementedError, RuntimeError):
@@ -94,7 +88,7 @@ def _layout(chosen: str, shape: Shape, classes: int) -> Layout:
     return Layout(
         {name: tuple(tensor.shape) for name, tensor in nets.state_dict().items()},
         frozenset(name for name, tensor in nets.named_parameters() if tensor.requires_grad),
-        head_name(model, shape, classes),
+        head_name(settings["model"], shape, classes),
     )
 
 
@@ -109,6 +103,13 @@ def _networks(settings: Any, shape: Shape, classes: int, device: str) -> dict[st
 
 def head_name(model: Component, shape: Shape, classes: int) -> str:
     """Return the name of the head inside a network, whatever its kind; empty without one."""
+    return _head_name(json.dumps(model, sort_keys=True), shape, classes)
+
+
+@lru_cache(maxsize=256)
+def _head_name(model: str, shape: Shape, classes: int) -> str:
+    chosen = json.loads(model)
     with torch.device("meta"):
-        net = models.build(model["name"], model["settings"], shape, classes)
+        # With the head of its own, which is linear, whatever takes its place.
+        net = models.build(chosen["name"], chosen["settings"], shape, classes)
     return head_of(net, classes) or ""

@@ -206,12 +206,11 @@ class Stream:
         return self._order.index_select(0, positions), noise, mask
 
     def state(self) -> dict[str, Tensor]:
-        """Return the generators' states at the end of an epoch, and the pool."""
-        return {"ids": self.ids, **{name: d.get_state() for name, d in self._generators.items()}}
+        """Return the generators' states at the end of an epoch."""
+        return {name: drawn.get_state() for name, drawn in self._generators.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue where ``state`` was taken."""
-        self.ids = state["ids"].cpu()
         for name, drawn in self._generators.items():
             drawn.set_state(state[name].cpu())
 
@@ -288,13 +287,15 @@ class Feed(Stream):
         return Samples(views, self._labels.index_select(0, ids), ids, mask)
 
     def state(self) -> dict[str, Tensor]:
-        """Return what ``Stream.state`` does, and labels that the method has given."""
-        return {**super().state(), **({"labels": self._next} if self._own else {})}
+        """Return what ``Stream.state`` does, and a pool that a hook filled, with its labels."""
+        pool = {"ids": self.ids, "labels": self._next} if self._own else {}
+        return pool | super().state()
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue where ``state`` was taken."""
         super().load_state(state)
         if self._own:
+            self.ids = state["ids"].cpu()
             self._next = state["labels"].to(self._labels.device)
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from cyclery import methods, models
 from cyclery.common.errors import UserError, choices
-from cyclery.data import split_settings
 from cyclery.data.dataset import Dataset
+from cyclery.data.split_settings import resolution
+from cyclery.data.splits import class_count
 from cyclery.engine.parts import HEAD, NOTHING_LEFT, USUAL, factors, holding
-from cyclery.models import heads
+from cyclery.models import Shape, heads
 from cyclery.plan.model import Parent
 from cyclery.records.record import ArmSettings
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from cyclery.engine.made import Layout
 
 # What of a split says which training samples have which label, for who learns from them.
-LABELS = ("labels", "per_class", "choose", "imbalance", "folds", "fold", "noise", "hierarchy",
-          "coarse", "open_set")  # fmt: skip
+# Known classes and the held-out samples are those of its parent anyway.
+LABELS = ("labels", "per_class", "choose", "imbalance", "folds", "fold", "noise", "coarse")
 
 
 def check_parts(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> None:
@@ -57,7 +58,7 @@ def check_start(
         _check_kept(named, parent, own)
     if own is None or _modules_of(own, parts or ()) & {"main"}:
         _check_network(child, parent)
-    if parts is None or HEAD in parts:
+    if _takes_head(child, datasets):
         _check_head(child, parent)
     if own is not None:
         _check_shapes(named, parent, own, _layout(parent.arm.settings, datasets))
@@ -70,11 +71,10 @@ def of_other_images(child: ArmSettings, parent: Parent, datasets: Mapping[str, D
 
     Then there are no samples to compare. A UserError where its images have another shape.
     """
-    parts = child.get("init_parts")
     own, theirs = child["dataset"]["name"], parent.arm.settings["dataset"]["name"]
-    if own == theirs or parts is None or HEAD in parts:
+    if own == theirs or _takes_head(child, datasets):
         return False
-    one, two = (tuple(datasets[name].shape) for name in (theirs, own))
+    one, two = (_shape(settings, datasets) for settings in (parent.arm.settings, child))
     if one != two:
         raise UserError(
             f"init: {parent.arm.id} is trained on images of {_sized(one)} ({theirs}), this arm on "
@@ -83,7 +83,25 @@ def of_other_images(child: ArmSettings, parent: Parent, datasets: Mapping[str, D
     return True
 
 
-def _sized(shape: tuple[int, ...]) -> str:
+def _takes_head(child: ArmSettings, datasets: Mapping[str, Dataset]) -> bool:
+    """Return whether a run takes its parent's head, or anything of it, by whatever name."""
+    parts = child.get("init_parts")
+    if parts is None or HEAD in parts:
+        return True
+    named = [part for part in parts if part not in USUAL]
+    own = _layout(child, datasets) if named else None
+    return own is not None and any(
+        own.within(name, HEAD) and own.within(name, part) for name in own.shapes for part in named
+    )
+
+
+def _shape(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> Shape:
+    """Return the shape of the images that an arm's network sees."""
+    shape = datasets[settings["dataset"]["name"]].shape
+    return resolution(settings["split"], shape)
+
+
+def _sized(shape: Shape) -> str:
     channels, height, width = shape
     return f"{channels} x {height} x {width}"
 
@@ -200,7 +218,5 @@ def _layout(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> Layout:
     # It imports torch.
     from cyclery.engine.made import layout
 
-    dataset = datasets[settings["dataset"]["name"]]
-    split = settings["split"]
-    shape = split_settings.resolution(split, dataset.shape)
-    return layout(settings, shape, split_settings.class_count(split, dataset.classes))
+    classes = class_count(settings["split"], datasets[settings["dataset"]["name"]].classes)
+    return layout(settings, _shape(settings, datasets), classes)
