@@ -74,6 +74,22 @@ def trained(root: Path, plan: Plan, **how: Any) -> dict[str, Json]:
     return dict(zip(names, records, strict=True))
 
 
+def run(plan: Plan, arm: str, done: bool = False) -> Run:
+    """Return a run of an arm, new or done; those that it learns from are trained."""
+    wanted = {job["key"]: job for job in jobs(plan)}
+
+    def made(key: str, done: bool) -> Run:
+        settings = wanted[key]["settings"]
+        parents = {name: [factory.trained(made(each, True)) for each in keys]
+                   for name, keys in settings["parents"].items()}  # fmt: skip
+        found = Run(settings, factory.data(), factory.CPU, parents=parents)
+        if done:
+            factory.finish(found)
+        return found
+
+    return made(plan.arm("one", "main", arm).key(0), done)
+
+
 class Killed(BaseException):
     """Ends a process in a test that must go on."""
 

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from factories import cards_self_supervised, sketches
 from factories import engine as factory
-from factories.threads import one_thread
 
 from cyclery.authoring.try_methods import try_methods
-
-_one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 Json = dict[str, Any]
 # Arms of each card on digits; the last one is what a claim would be about.
 CARDS: dict[str, Json] = {**cards_self_supervised.CARDS}
 CLAIMS: dict[str, list[Json]] = {**cards_self_supervised.CLAIMS}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with sketches.written(tmp_path_factory.mktemp("methods")):
-        yield
 
 
 @pytest.mark.parametrize("name", sketches.NAMES)
