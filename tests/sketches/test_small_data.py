@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -189,6 +190,14 @@ def test_the_parent_stays_and_the_distance_sets_in_after_an_epoch(plan: Any) -> 
     run.train_epoch()
     assert not torch.equal(run.models["connector"].state_dict()["0.weight"], start["0.weight"])
     assert all(torch.equal(v, prior[k]) for k, v in run.models["prior"].state_dict().items())
+
+
+def test_a_head_is_a_function_of_the_angle_alone(plan: Any) -> None:
+    head: Any = sketches.run(plan, "tailed").models["main"].head
+    x = torch.stack([head.weight[0] * 3, -head.weight[0], head.weight[0] * 0.1]).detach()
+    logits = head(x)[:, 0].tolist()
+    scale = 1 + math.log(2)
+    assert logits == pytest.approx([scale, -scale, scale], rel=1e-5)
 
 
 def test_balanced_accuracy_is_a_figure_of_every_arm(plan: Any) -> None:

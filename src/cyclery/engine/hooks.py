@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,17 +19,20 @@ from cyclery.engine.teachers import Trained
 from cyclery.methods._streams import UNLABELLED
 from cyclery.models.layers import evaluating
 from cyclery.optim.flat.optimiser import Optimiser
-from cyclery.records.record import RunSettings, SplitChoice
+from cyclery.records.record import RunSettings
 
 
 @dataclass(frozen=True)
 class Inside:
-    """The pieces of a run that its hooks reach."""
+    """The pieces of a run that its hooks reach.
+
+    ``dataset`` is all of it, ``data`` with the labels and classes that the run trains on.
+    """
 
     settings: RunSettings
     data: Data
     ids: Mapping[str, Tensor]
-    split: Callable[[SplitChoice, int], dict[str, np.ndarray[Any, Any]]]
+    dataset: Data
     table: Table
     networks: Networks
     models: Mapping[str, nn.Module]
@@ -117,7 +119,7 @@ class Moment:
         run, seen = self._run, torch.zeros(len(self._run.data.labels), dtype=torch.bool)
         for trained in run.parents[parent]:
             settings = trained.settings
-            split = run.split(settings["split"], settings["seed"])
+            split = run.dataset.split(settings["split"], settings["seed"])
             seen[torch.from_numpy(split["train"])] = True
         return ~seen.to(self.ids.device).index_select(0, self.ids)
 

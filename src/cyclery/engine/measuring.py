@@ -107,12 +107,15 @@ class Measuring:
         run, wanted = self._run, {part for each in self._probes.values() for part in needs(each)}
         parts = [part for part in ("train", *self._parts, *wanted) if len(run.ids.get(part, ()))]
         vectors = {part: self._features(run.ids[part]) for part in dict.fromkeys(parts)}
-        labels = {part: run.data.labels[run.ids[part]].numpy(force=True) for part in vectors}
+        labels, own = (
+            {part: each[run.ids[part]].numpy(force=True) for part in vectors}
+            for each in (run.data.labels, run.dataset.labels)
+        )
         classes, seed = run.data.manifest["classes"], run.settings["seed"]
         found = {}
         for label, probe in self._probes.items():
             x = {part: each[probe["of"]].numpy(force=True) for part, each in vectors.items()}
-            found[label] = measure_probe(probe, Features(x, labels, classes, seed))
+            found[label] = measure_probe(probe, Features(x, labels, classes, seed, own))
         names = recorded(self._probes).items()
         return {name: found[label].get(figure) for name, (label, figure) in names}
 

@@ -66,8 +66,8 @@ class Run:
     ) -> None:
         self.settings, self.device = settings, device
         set_arithmetic(settings, device)
-        # Of the dataset, for parents have splits of it too: not of this run's classes and labels.
-        self.split, seed = data.split, settings["seed"]
+        # Parents have splits of it too, which are not of this run's classes and labels.
+        dataset, seed = data, settings["seed"]
         chosen = data.split(settings["split"], seed)
         self.data = data = data.trained_on(settings["split"], seed, chosen)
         self.ids = {name: torch.from_numpy(ids).to(device) for name, ids in chosen.items()}
@@ -107,7 +107,7 @@ class Run:
         if (settings["init_share"] or 1) < 1:
             self.evaluator.measure_statistics()
         self._inside = Inside(
-            settings, data, self.ids, self.split, self.table, nets, self.models, self.parents,
+            settings, data, self.ids, dataset, self.table, nets, self.models, self.parents,
             self.feeds, self.evaluator, self.optimiser, self._new_optimiser,
         )  # fmt: skip
         self.measuring = Measuring(self._inside, self.method, self._replays)
