@@ -81,20 +81,21 @@ def trained(root: Path, plan: Plan, **how: Any) -> dict[str, Json]:
     return dict(zip(names, records, strict=True))
 
 
-def run(plan: Plan, arm: str, done: bool = False) -> Run:
+def run(plan: Plan, arm: str, done: bool = False, **how: Any) -> Run:
     """Return a run of an arm, new or done; those that it learns from are trained."""
     wanted = {job["key"]: job for job in jobs(plan)}
 
-    def made(key: str, done: bool) -> Run:
+    def made(key: str, done: bool, **how: Any) -> Run:
         settings = wanted[key]["settings"]
         parents = {name: [factory.trained(made(each, True)) for each in keys]
                    for name, keys in settings["parents"].items()}  # fmt: skip
-        found = Run(settings, factory.data(), factory.CPU, parents=parents)
+        data = factory.data().at(settings["split"].get("resolution"))
+        found = Run(settings, data, factory.CPU, parents=parents, **how)
         if done:
             factory.finish(found)
         return found
 
-    return made(plan.arm("one", "main", arm).key(0), done)
+    return made(plan.arm("one", "main", arm).key(0), done, **how)
 
 
 class Killed(BaseException):

@@ -75,8 +75,14 @@ class Measuring:
         found = yield from self._figures(epoch, update)
         curves = {name: value for name in CURVES if isinstance(value := found.get(name), float)}
         own = self._own(update, last=False)
-        if not all(math.isfinite(value) for value in own.values()):
-            raise Diverged(update - 1)
+        for name, value in own.items():
+            if math.isnan(value) and self._run.networks.flat.data.isfinite().all():
+                raise UserError(
+                    f"method: `evaluate` of {self._method.name!r} returns nan as {name!r}, though "
+                    "all weights are finite; it must leave out what cannot be had."
+                )
+            if not math.isfinite(value):
+                raise Diverged(update - 1)
         return curves | own
 
     def final(self, epoch: int, update: int) -> Task[dict[str, Figure]]:

@@ -37,8 +37,7 @@ def begin(models, moment, settings):
     inside = near.amax(1) > own.amax(1).mean() - 2 * own.amax(1).std()
     models["memory"].weight[ids] = near
     best = near.amax(1).topk(int(inside.sum()) // 10).indices
-    y = torch.cat([y, near[best].argmax(1)])
-    moment.fill("plus", torch.cat([moment.ids, ids[best]]), y)
+    moment.fill("plus", torch.cat([moment.ids, ids[best]]), torch.cat([y, near[best].argmax(1)]))
     moment.fill("inside", ids[inside])
     moment.fill("outside", ids[~inside])
 
@@ -56,4 +55,5 @@ def step(models, batch, row, settings, generator):
 def evaluate(models, measured, settings):
     ids = measured.pool("unlabelled")
     score, known = models["memory"](ids).amax(1), measured.labels(ids) >= 0
-    return {"unlabelled_auroc": float((score[known, None] > score[~known]).float().mean())}
+    right = (score[known, None] > score[~known]).float()
+    return {"unlabelled_auroc": float(right.mean())} if right.numel() else {}
