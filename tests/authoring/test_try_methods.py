@@ -114,6 +114,18 @@ def test_without_a_name_the_methods_of_arms_are_tried(
     assert main(["--root", str(tmp_path), "check"]) == 0
 
 
+def test_schedules_that_count_a_runs_updates_are_tried(tmp_path: Path) -> None:
+    # The tries are shorter than the run of ten updates.
+    late = {"kind": "once", "value": 0.1, "otherwise": 0.01, "at": 9}
+    stages = [{"updates": 4, "schedule": late | {"at": 3}}, {"updates": 6, "schedule": 0.1}]
+    paper = copy.deepcopy(project_factory.PAPER)
+    project_factory.arms(paper)["plain"]["lr"] = late
+    project_factory.arms(paper)["fast"]["lr"] = {"kind": "staged", "stages": stages}
+    project_factory.arms(paper)["student"] = {"method": "kd", "parents": {"teacher": "plain"}}
+    project_factory.write(tmp_path, project_factory.TIER, paper)
+    assert main(["--root", str(tmp_path), "check", "--method"]) == 0
+
+
 def test_an_average_that_happens_to_be_there_must_be_declared(
     write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

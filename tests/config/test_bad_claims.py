@@ -64,6 +64,14 @@ CLAIMS: dict[str, Case] = {
         ONE, f"{PAIR}: the arms see different numbers of samples (fast 1,000, plain 500)",
         ["`unequal_budget`"],
     ),
+    "a budget in another measure": (
+        pair(equal="samples"), ONE, f"{PAIR}.equal: must be",
+        ["images", "updates", "views", "forwards", "'samples'"],
+    ),
+    "ancestors that are none of the three": (
+        pair(ancestors="teachers"), ONE, f"{PAIR}.ancestors: must be",
+        ["started", "all", "none", "'teachers'"],
+    ),
     "a cycle of parents": (
         both(
             fast(parents={"teacher": "plain"}),

@@ -154,6 +154,15 @@ NUMBERS: dict[str, Case] = {
         fast(magnitude={"kind": "piecewise", "value": 9, "drops": [0.5], "by": 2}),
         ONE, f"{FAST}.magnitude: must be", ["at most 10", "(reaches 18 at update 6 of 10)"],
     ),
+    "one value for an update that no run has": (
+        fast(magnitude={"kind": "once", "value": 9, "at": 10}),
+        ONE, f"{FAST}.magnitude.at: must be below 10", ["(found 10)", "`fraction`"],
+    ),
+    "stages that are shorter than the run": (
+        fast(lr={"kind": "staged", "stages": [{"updates": 4, "schedule": 0.1},
+                                              {"updates": 5, "schedule": 0.2}]}),
+        ONE, f"{FAST}.lr.stages: must have 10 updates in all", ["(found 9)"],
+    ),
     "a rate that begins above its peak": (
         fast(ema_decay={"kind": "one_cycle", "peak": 0.9, "start_div": 0.5}),
         ONE, f"{FAST}.ema_decay: must be", ["at most 1", "(reaches 1.8 at update 1 of 10)"],

@@ -12,11 +12,13 @@ import pytest
 from factories import data as factory
 from factories.checkout import ROOT
 from factories.data import DIGITS, FASHION_MNIST, KNOWN
+from safetensors.numpy import load as load_file_from
 from safetensors.numpy import load_file, save_file
 
 from cyclery.common import files
 from cyclery.common.errors import UserError
 from cyclery.common.seals import seal
+from cyclery.data.dataset import Content
 from cyclery.data.prepare import (
     content_sha256,
     load_or_remake,
@@ -63,10 +65,11 @@ def test_digits_are_those_of_scikit_learn(digits):
 
     expected = load_digits()
     manifest, arrays = open_prepared(digits)
-    np.testing.assert_array_equal(arrays["images"][:, 0], expected.images)
-    np.testing.assert_array_equal(arrays["labels"], expected.target)
+    np.testing.assert_array_equal(arrays["images"][:, 0], expected.images[arrays["index"]])
+    np.testing.assert_array_equal(arrays["labels"], expected.target[arrays["index"]])
+    assert sorted(arrays["index"]) == list(range(1797))
     assert arrays["images"].dtype == np.uint8
-    assert arrays["labels"].dtype == np.int64
+    assert arrays["labels"].dtype == arrays["index"].dtype == np.int64
     assert arrays["images"].max() == manifest["max_value"] == 16
     np.testing.assert_allclose(manifest["mean"], [(expected.images / 16).mean()], rtol=1e-12)
     np.testing.assert_allclose(manifest["std"], [(expected.images / 16).std()], rtol=1e-12)
@@ -76,11 +79,13 @@ def test_digits_are_those_of_scikit_learn(digits):
 
 def test_the_manifest_says_what_the_contract_says(digits):
     manifest = json.loads(digits.read_text())
-    assert manifest.pop("mean") and manifest.pop("std") and manifest.pop("sha256")
+    for key in ("mean", "std", "sha256", "content_sha256", "index_sha256"):
+        assert manifest.pop(key)
     assert manifest == {
         "name": "digits",
         "identity": DIGITS.identity,
-        "content_sha256": DIGITS.content_sha256,
+        "content": {"train": DIGITS.content.train, "test": None},
+        "order": "official",
         "file": "../data/digits.safetensors",
         "n_train": 1797,
         "n_test": 0,
@@ -103,12 +108,15 @@ def test_two_preparations_write_the_same_bytes(digits, tmp_path):
 @pytest.mark.skipif(not FASHION_HERE, reason="the package dataset-fashion-mnist is not installed")
 def test_fashion_mnist_is_the_official_one(tmp_path):
     manifest = prepare(FASHION_MNIST, tmp_path, tmp_path / "m.json")
-    assert manifest["content_sha256"] == FASHION_MNIST.content_sha256
+    assert manifest["content"] == FASHION_MNIST.content.model_dump()
     _, arrays = open_prepared(tmp_path / "m.json")
     assert arrays["images"].shape == (70_000, 1, 28, 28)
     assert np.bincount(arrays["labels"][:60_000]).tolist() == [6_000] * 10
     assert np.bincount(arrays["labels"][60_000:]).tolist() == [1_000] * 10
-    assert arrays["labels"][:5].tolist() == [9, 0, 0, 3, 0]
+    # The first training and test images of the official files.
+    official = arrays["labels"][np.argsort(arrays["index"])]
+    assert official[:5].tolist() == [9, 0, 0, 3, 0]
+    assert official[60_000:60_005].tolist() == [9, 2, 1, 1, 6]
     # The moments that are widely used for this set.
     np.testing.assert_allclose(manifest["mean"], [0.2860], atol=5e-5)
     np.testing.assert_allclose(manifest["std"], [0.3530], atol=5e-5)
@@ -121,8 +129,8 @@ def test_moments_are_per_channel_and_of_training_rows_only(tmp_path):
     (tmp_path / dataset.files[0].name).write_bytes(archive)
     manifest = prepare(dataset, tmp_path, tmp_path / "m.json", [tmp_path])
     _, arrays = open_prepared(tmp_path / "m.json")
-    np.testing.assert_array_equal(arrays["images"], images)
-    np.testing.assert_array_equal(arrays["labels"], labels)
+    np.testing.assert_array_equal(arrays["images"], images[arrays["index"]])
+    np.testing.assert_array_equal(arrays["labels"], labels[arrays["index"]])
     train = images[:50] / 255
     np.testing.assert_allclose(manifest["mean"], train.mean(axis=(0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(manifest["std"], train.std(axis=(0, 2, 3)), rtol=1e-12)
@@ -140,7 +148,7 @@ def test_arrays_become_tensors_without_a_copy_or_a_warning(digits):
 
 def test_prepare_keeps_what_is_in_order(digits, monkeypatch):
     before = digits.stat().st_mtime_ns, data_file(digits).stat().st_mtime_ns
-    monkeypatch.setattr("cyclery.data.prepare.open_raw", None)  # nothing is read
+    monkeypatch.setattr("cyclery.data.prepare.find_rows", None)  # nothing is read
     manifest = prepare(DIGITS, data_file(digits).parent, digits)
     assert manifest == read_manifest(digits)
     assert before == (digits.stat().st_mtime_ns, data_file(digits).stat().st_mtime_ns)
@@ -192,7 +200,7 @@ def test_the_large_file_is_remade_where_it_is_absent(digits):
         load_or_remake(digits)
     _, made = load_or_remake(digits, KNOWN.__getitem__)
     assert path.read_bytes() == whole
-    assert content_sha256(made) == DIGITS.content_sha256
+    assert content_sha256(made) == read_manifest(digits)["content_sha256"]
     assert digits.stat().st_mtime_ns == manifest
     _, loaded = load_or_remake(digits)
     np.testing.assert_array_equal(loaded["images"], made["images"])
@@ -225,9 +233,13 @@ def test_a_data_file_that_was_cut_or_changed_is_refused(digits):
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(UserError, match=r"its SHA-256 is .*, the manifest says"):
         load_or_remake(digits)
-    arrays = {"images": np.zeros(3)}
-    save_file(arrays, path)
-    with pytest.raises(UserError, match="where images and labels belong"):
+    arrays = load_file_from(whole)
+    for name in arrays:
+        save_file(arrays | {name: arrays[name][::-1].copy()}, path)
+        with pytest.raises(UserError, match=r"its SHA-256 is .*, the manifest says"):
+            open_prepared(digits)
+    save_file({"images": np.zeros(3)}, path)
+    with pytest.raises(UserError, match="where images, labels and index belong"):
         open_prepared(digits)
 
 
@@ -235,7 +247,7 @@ def test_a_data_file_that_was_cut_or_changed_is_refused(digits):
     ("change", "message"),
     [
         ({"identity": "0" * 64}, "identity 0000"),
-        ({"content_sha256": "0" * 64}, "content_sha256 is not"),
+        ({"content": {"train": "0" * 64, "test": None}}, "content is not"),
         ({"n_train": 3}, "sizes are not those"),
         ({"shape": [8, 8]}, "sizes are not those"),
         ({"mean": None}, "mean is missing or no list"),
@@ -264,7 +276,7 @@ def test_wrong_labels_and_pinned_content_are_refused(small, tmp_path):
     for change, message in (
         ({"classes": 9}, "a label is not in 0 to 8"),
         ({"max_value": 200}, "a pixel is above 200"),
-        ({"content_sha256": "0" * 64}, "expected 0000"),
+        ({"content": Content(train="0" * 64)}, "images and labels have the hash .* expected 0000"),
         ({"shape": (1, 14, 56)}, "belongs"),
     ):
         changed = factory.replace(dataset, **change)
@@ -325,12 +337,12 @@ import sys, time
 from pathlib import Path
 from cyclery.config.load import datasets
 from cyclery.data import prepare as module
-made, make = [], module._make
+made, make = [], module._made
 def slow(*arguments):
     made.append(1)
     time.sleep(0.3)
     return make(*arguments)
-module._make = slow
+module._made = slow
 folder = Path(sys.argv[1])
 while not (folder / "go").exists():
     time.sleep(0.005)
@@ -353,4 +365,4 @@ def test_two_processes_at_once_make_it_once(tmp_path):
 
 def test_what_was_saved_reads_without_this_package(digits):
     arrays = load_file(data_file(digits))
-    assert set(arrays) == {"images", "labels"}
+    assert set(arrays) == {"images", "labels", "index"}

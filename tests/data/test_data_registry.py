@@ -16,6 +16,7 @@ from factories.project import PAPER, TIER, refused, write
 from cyclery.common.errors import UserError
 from cyclery.config.load import datasets
 from cyclery.data import dataset as module
+from cyclery.data.dataset import Content
 from cyclery.data.readers import READERS
 
 Json = dict[str, Any]
@@ -50,26 +51,40 @@ def test_entries_are_complete_and_consistent(name):
     assert all(raw.md5 and raw.bytes for raw in dataset.files if raw.urls)
 
 
-def test_identity_follows_name_checksums_and_preparation(monkeypatch):
+def test_identity_follows_content_and_preparation_whatever_the_archive(monkeypatch):
     digits = KNOWN["digits"]
     identities = {KNOWN[name].identity for name in ARCHIVES}
     assert len(identities) == len(ARCHIVES)
     other = digits.files[0].model_copy(update={"sha256": "0" * 64})
-    assert replace(digits, files=(other,)).identity != digits.identity
-    assert replace(digits, title="other words").identity == digits.identity
-    moved = digits.files[0].model_copy(update={"urls": ("https://example.org/x",)})
-    assert replace(digits, files=(moved,)).identity == digits.identity
+    for same in ({"files": (other,)}, {"title": "other words"}, {"hierarchies": {}}):
+        assert replace(digits, **same).identity == digits.identity
+    for different in (
+        {"content": Content(train="0" * 64)},
+        {"content": Content(train=digits.content.train, test="0" * 64)},
+        {"shape": (1, 4, 16)},
+        {"max_value": 15},
+    ):
+        assert replace(digits, **different).identity != digits.identity
     monkeypatch.setattr(module, "PREPARE_VERSION", module.PREPARE_VERSION + 1)
     assert replace(digits).identity != digits.identity
+
+
+def test_identity_follows_name_and_checksums_where_no_content_is_pinned():
+    unpinned = replace(KNOWN["digits"], content=None)
+    other = unpinned.files[0].model_copy(update={"sha256": "0" * 64})
+    moved = unpinned.files[0].model_copy(update={"urls": ("https://example.org/x",)})
+    assert replace(unpinned, files=(moved,)).identity == unpinned.identity
+    for different in ({"files": (other,)}, {"name": "digit"}, {"shape": (1, 4, 16)}):
+        assert replace(unpinned, **different).identity != unpinned.identity
 
 
 def test_identities_stay_what_run_keys_were_made_of():
     # A change here makes every finished run of the dataset stale: only for another preparation.
     before = {
-        "cifar10": "130311f1d73a902e",
-        "cifar100": "e8fa02151b623c26",
-        "digits": "2907446c745e4711",
-        "fashion-mnist": "07a15a8c7c1e3d04",
+        "cifar10": "9cf82110d1a82add",
+        "cifar100": "d124cbfa115d9dcd",
+        "digits": "ed4dc3e3ac31f8ac",
+        "fashion-mnist": "57590aefb5fdb8e8",
     }
     assert {name: KNOWN[name].identity[:16] for name in before} == before
 
@@ -130,6 +145,14 @@ def first_file(**changes: Any) -> Json:
         ({"shared": "../x"}, "shared: must be a plain name"),
         ({"package": {"install": "a", "module": "os.path", "folder": "x"}}, "package.module: must"),
         ({"folder": "images"}, "class_counts: is not said of a `folder`"),
+        ({"fit": "crop"}, "fit: is said of a `folder` of images alone (found 'crop')"),
+        ({"content": {"test": "0" * 64}}, "content.train: missing"),
+        ({"content": {"train": "0" * 63}}, "content.train: must be 64 hexadecimal digits"),
+        ({"torchvision": "../raw"}, "torchvision: must be a path below a folder"),
+        ({"hierarchies": {"x": [[0, 1]]}}, "hierarchies.x[0]: must have a number for each of 10"),
+        ({"hierarchies": {"x": []}}, "hierarchies.x: must have a level"),
+        ({"hierarchies": {"x": 3}}, "hierarchies.x: must be a list (found 3)"),
+        ({"hierarchies": {"X y": [[0]]}}, "small letters, digits, - and _ (found 'X y')"),
     ],
 )
 def test_a_wrong_file_is_one_message_with_its_name_and_key(tmp_path, capsys, change, message):

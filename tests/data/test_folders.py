@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from PIL import Image
 
 from cyclery.common.errors import UserError
 from cyclery.config.load import datasets
-from cyclery.data import folders
+from cyclery.data import folders, images
 from cyclery.data.dataset import Dataset
 from cyclery.data.prepare import load_or_remake, open_prepared, prepare
 from cyclery.data.sizes import counts
@@ -52,14 +50,21 @@ def grey(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_images_are_rows_by_class_and_name(grey: Path) -> None:
+def in_order(*groups: list[np.ndarray]) -> list[np.ndarray]:
+    """Return images [C, H, W], those of each class and part by the SHA-256 of their pixels."""
+    return [x for group in groups for x in sorted(group, key=lambda x: factory.sha256(x.tobytes()))]
+
+
+def test_images_are_rows_by_class_and_pixels(grey: Path) -> None:
     written = factory.class_folders(grey / "again", GREY, {"cat": 4, "dog": 3})
     dataset = mine(grey)
     assert (dataset.classes, dataset.train, dataset.test) == (2, 7, 0)
     assert dataset.train_class_counts == (4, 3) and dataset.max_value == 255
     manifest = prepare(dataset, grey / "data", grey / "mine.json")
     _, arrays = open_prepared(grey / "mine.json", dataset)
-    np.testing.assert_array_equal(arrays["images"][:, 0], [written[n] for n in sorted(written)])
+    cats, dogs = ([written[n][None] for n in written if c in n] for c in ("cat", "dog"))
+    np.testing.assert_array_equal(arrays["images"], in_order(cats, dogs))
+    assert manifest["order"] == "none" and set(arrays["index"]) == {-1}
     assert arrays["labels"].tolist() == [0, 0, 0, 0, 1, 1, 1]
     # Where the folder lies is nobody else's business.
     assert manifest["source"] == "class folders" and str(grey) not in json.dumps(manifest)
@@ -74,8 +79,18 @@ def test_train_and_test_are_the_official_sets(tmp_path: Path) -> None:
     prepare(dataset, tmp_path / "data", tmp_path / "mine.json")
     _, arrays = open_prepared(tmp_path / "mine.json", dataset)
     assert arrays["labels"].tolist() == [0, 0, 1, 1, 2, 0, 2, 2]
-    pixels = [*(train[n] for n in sorted(train)), *(test[n] for n in sorted(test))]
-    np.testing.assert_array_equal(arrays["images"], np.moveaxis(pixels, -1, 1))
+    groups = [
+        [np.moveaxis(part[n], -1, 0) for n in part if n.startswith(name)]
+        for part in (train, test)
+        for name in ("a", "b", "c")
+    ]
+    np.testing.assert_array_equal(arrays["images"], in_order(*groups))
+    manifest = json.loads((tmp_path / "mine.json").read_text())
+    rows, labels = arrays["images"], arrays["labels"]
+    assert manifest["content"] == {
+        "train": factory.content_hash(rows[:5], labels[:5]),
+        "test": factory.content_hash(rows[5:], labels[5:]),
+    }
 
 
 def test_classes_may_be_called_train_and_something_else(tmp_path: Path) -> None:
@@ -84,28 +99,16 @@ def test_classes_may_be_called_train_and_something_else(tmp_path: Path) -> None:
     assert (mine(tmp_path).classes, mine(tmp_path).train) == (2, 3)
 
 
-def test_other_modes_of_a_file_give_the_same_pixels(tmp_path: Path) -> None:
-    values = np.array([[0, 255], [255, 0]], dtype=np.uint8)
-    colour = np.stack([values, 255 - values, values], axis=-1)
-    folder = tmp_path / "images/one"
-    folder.mkdir(parents=True)
-    for index, mode in enumerate(("RGB", "P")):
-        (folder / f"{index}.png").write_bytes(factory.png(colour, mode))
-    for index, mode in enumerate(("L", "1"), 2):
-        (folder / f"{index}.png").write_bytes(factory.png(values, mode))
-    Image.fromarray(colour).save(folder / "4.BMP")
-    declare(tmp_path, [3, 2, 2])
-    prepare(mine(tmp_path), tmp_path, tmp_path / "m.json")
-    images = open_prepared(tmp_path / "m.json")[1]["images"]
-    grey = np.stack([values] * 3, axis=-1)
-    for image, expected in zip(images, (colour, colour, grey, grey, colour), strict=True):
-        np.testing.assert_array_equal(image, np.moveaxis(expected, -1, 0))
+def test_classes_that_are_numbers_come_in_the_order_of_these(tmp_path: Path) -> None:
+    factory.class_folders(tmp_path / "images", GREY, {"10": 1, "9": 2, "0": 3})
+    declare(tmp_path, [1, *GREY])
+    assert mine(tmp_path).train_class_counts == (3, 2, 1)
 
 
 # Identity.
 
 
-def test_identity_is_of_names_and_contents_wherever_the_folder_lies(
+def test_identity_is_of_pixels_wherever_they_lie_and_whatever_the_files_are_called(
     grey: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     before = mine(grey).identity
@@ -113,30 +116,49 @@ def test_identity_is_of_names_and_contents_wherever_the_folder_lies(
     shutil.copytree(grey / "images", other / "deep/images")  # with other times
     declare(other, [1, *GREY], folder=str(other / "deep/images"), title="Other words")
     assert mine(other).identity == before
-    (other / "deep/images/cat/000.png").rename(other / "deep/images/cat/900.png")
+    moved = other / "deep/images/cat/900.bmp"
+    Image.open(other / "deep/images/cat/000.png").save(moved)
+    (other / "deep/images/cat/000.png").unlink()
+    assert mine(other).identity == before
+    moved.rename(other / "deep/images/dog/900.bmp")
     assert mine(other).identity != before
     declare(other, [3, *GREY], folder=str(grey / "images"))
     assert mine(other).identity != before
+    for fit in ("crop", "stretch"):
+        declare(other, [1, 4, 4], folder=str(grey / "images"), fit=fit)
+        assert mine(other).identity != before
+        before = mine(other).identity
 
 
 def test_planning_reads_no_image_again(grey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = mine(grey).identity
     reads: list[Path] = []
-    read = folders._read
-    monkeypatch.setattr(folders, "_read", lambda path: reads.append(path) or read(path))
+    read = images.read
+    monkeypatch.setattr(images, "read", lambda path: reads.append(path) or read(path))
     assert mine(grey).identity == before and not reads
     (grey / "images/cat/000.png").touch()
     assert mine(grey).identity == before and len(reads) == 7
     (grey / "images/cat/000.png").write_bytes(factory.png(np.zeros(GREY, np.uint8)))
     assert mine(grey).identity != before and len(reads) == 14
     # A memory that is damaged, or cannot be kept, only costs time.
-    for damage in ("{", "[]", '{"looks": 1}'):
+    for damage in ("{", "[]", '{"looks": 1}', '{"content": 1}'):
         folders.memo(grey, "mine").write_text(damage)
         reads.clear()
         assert mine(grey).identity != before and len(reads) == 7
     shutil.rmtree(grey / ".cyclery")
     (grey / ".cyclery").write_text("no folder")
     assert mine(grey).identity != before
+
+
+def test_a_reading_of_many_images_is_announced_once(
+    grey: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "_MANY", 7)
+    mine(grey)
+    said = capsys.readouterr().err
+    assert said == f"cyclery: {grey}/images: reads 7 images, once until one is changed\n"
+    mine(grey)
+    assert not capsys.readouterr().err
 
 
 def test_an_edit_that_planning_cannot_see_is_refused_and_seen_from_then_on(grey: Path) -> None:
@@ -155,6 +177,15 @@ def test_an_edit_that_planning_cannot_see_is_refused_and_seen_from_then_on(grey:
     assert not (grey / "mine.safetensors").exists()
     assert mine(grey).identity != before
     prepare(mine(grey), grey, grey / "m.json")
+
+
+def test_a_hierarchy_of_other_classes_is_named(grey: Path) -> None:
+    path = declare(grey, [1, *GREY], hierarchies={"kind": [[0, 0]]})
+    assert mine(grey).hierarchies == {"kind": ((0, 0),)}
+    declare(grey, [1, *GREY], hierarchies={"kind": [[0, 0, 1]]})
+    with pytest.raises(UserError) as error:
+        mine(grey)
+    assert str(error.value).startswith(f"{path}: hierarchies.kind[0]: must have a number for each")
 
 
 def test_what_is_prepared_needs_the_folder_no_more(grey: Path) -> None:
@@ -196,9 +227,15 @@ LISTED = {
     ],
     "link.png: is a link, which could lead out": _link,
     "bird: is a link": lambda folder: (folder / "bird").symlink_to("/etc"),
-    "a.jpg: a class has nothing but images in formats that lose": lambda folder: (
-        folder / "cat/a.jpg"
+    "a.txt: a class has nothing but images (.bmp, .gif, .jpeg": lambda folder: (
+        folder / "cat/a.txt"
     ).write_bytes(b""),
+    "its classes 'DOG' and 'dog' differ in small and capital letters alone": lambda folder: (
+        shutil.copytree(folder / "dog", folder / "DOG")
+    ),
+    "train: holds folders, as a training set does, but lies beside others": lambda folder: (
+        folder / "train/cat"
+    ).mkdir(parents=True),
     "cat/deeper: a class has nothing but": lambda folder: (folder / "cat/deeper").mkdir(),
     "large.png: has 64,000,001 bytes": _large,
     "x.png: lies in no folder of a class": lambda folder: (folder / "x.png").write_bytes(b""),
@@ -223,7 +260,15 @@ def test_a_test_folder_with_an_unknown_class_is_named(tmp_path: Path) -> None:
     factory.class_folders(tmp_path / "images/train", GREY, {"cat": 1})
     factory.class_folders(tmp_path / "images/test", GREY, {"cat": 1, "Cat": 1})
     declare(tmp_path, [1, *GREY])
-    with pytest.raises(UserError, match=r"test/Cat: no class of the training set, which has cat"):
+    with pytest.raises(UserError, match=r"test/Cat: no class of the training set\. Did you mean"):
+        mine(tmp_path)
+
+
+def test_a_test_folder_without_an_image_is_named(tmp_path: Path) -> None:
+    factory.class_folders(tmp_path / "images/train", GREY, {"cat": 1})
+    (tmp_path / "images/test/cat").mkdir(parents=True)
+    declare(tmp_path, [1, *GREY])
+    with pytest.raises(UserError, match=r"images/test: holds no image; add some"):
         mine(tmp_path)
 
 
@@ -235,45 +280,29 @@ def test_hidden_files_and_notes_are_passed_over(grey: Path) -> None:
     assert mine(grey).identity == before
 
 
-def _rgb(mode: str | None = None) -> bytes:
-    return factory.png(np.zeros((6, 5, 3), np.uint8), mode)
+def test_wrong_images_are_named_before_any_job(
+    grey: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = grey / "images/cat/002.png"
+    path.write_bytes(b"GIF89a")
+    (grey / "images/dog/001.png").write_bytes(factory.png(np.zeros((5, 6), np.uint8)))
+    (grey / "images/dog/002.png").write_bytes(b"")
+    tier = copy.deepcopy(TIER)
+    tier["base"]["dataset"] = "mine"
+    write(grey, tier, PAPER)
+    said = refused(grey, capsys)
+    assert f"mine.yaml: folder: {path}: cannot be read as an image" in said
+    assert " 2 more are refused, as dog/001.png is. (arm" in said
+    assert not folders.memo(grey, "mine").exists()
 
 
-def _animated() -> bytes:
-    stream = io.BytesIO()
-    frames = [Image.new("L", (5, 6), value) for value in (0, 99)]
-    frames[0].save(stream, "PNG", save_all=True, append_images=frames[1:])
-    return stream.getvalue()
-
-
-def _huge_header() -> bytes:
-    content = bytearray(factory.png(np.zeros(GREY, np.uint8)))
-    content[16:24] = (40_000).to_bytes(4, "big") * 2
-    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
-    return bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (_rgb(), "is no plain grey image of 8 bits (Pillow calls it RGB)"),
-        (_rgb("LA"), "is no plain grey image of 8 bits (Pillow calls it LA)"),
-        (factory.png(np.zeros(GREY, np.uint16)), "is no plain grey image of 8 bits"),
-        (factory.png(np.zeros((5, 6), np.uint8)), "has 5 x 6 pixels where the dataset's shape"),
-        (factory.png(np.zeros(GREY, np.uint8))[:-30], "cannot be read as an image"),
-        (b"GIF89a", "cannot be read as an image (it is no PNG or BMP)."),
-        (b"", "cannot be read as an image"),
-        (_animated(), "is no plain grey image"),
-        (_huge_header(), "cannot be read as an image"),
-    ],
-)
-def test_a_wrong_image_is_named(grey: Path, content: bytes, words: str) -> None:
-    path = grey / "images/dog/zzz.png"
-    path.write_bytes(content)
-    with pytest.raises(UserError) as error:
-        prepare(mine(grey), grey / "data", grey / "m.json")
-    assert str(error.value).startswith(f"{path}: ") and words in str(error.value)
-    assert not (grey / "data/mine.safetensors").exists() and not (grey / "m.json").exists()
+def test_images_of_mixed_sizes_need_a_fit(grey: Path) -> None:
+    (grey / "images/dog/001.png").write_bytes(factory.png(np.zeros((9, 7), np.uint8)))
+    with pytest.raises(UserError, match=r"001\.png: has 9 x 7 pixels where .* 6 x 5; say how"):
+        mine(grey)
+    declare(grey, [1, *GREY], fit="pad")
+    prepare(mine(grey), grey / "data", grey / "m.json")
+    assert open_prepared(grey / "m.json")[1]["images"].shape == (7, 1, 6, 5)
 
 
 # The whole way.
@@ -319,7 +348,8 @@ def run_job(graph: Graph) -> None:
     lookup.inputs(shard_jobs(graph.plan.shard("one/L0-0000"))[0])
 
 
-def test_planning_a_folder_loads_no_image_library(grey: Path) -> None:
+def test_planning_a_known_folder_loads_no_image_library(grey: Path) -> None:
+    mine(grey)
     code = (
         "import sys\nfrom pathlib import Path\nfrom cyclery.config.load import datasets\n"
         f"datasets(Path({str(grey)!r}))['mine'].identity\n"

@@ -185,15 +185,15 @@ def test_budgets_of_an_interaction_are_those_of_each_difference() -> None:
     }
     declared = {"experiment": "e", "arm": "b", "against": "a", "interaction": {"experiment": "f"}}
     found = contrasts.collect(declared, experiments, filed)
-    assert contrasts.unequal_images(declared, found, filed) is None
+    assert contrasts.unequal_budgets(declared, found, filed) is None
     filed[key("f", "b", 1)]["images"] = 50
-    text = contrasts.unequal_images(declared, found, filed)
+    text = contrasts.unequal_budgets(declared, found, filed)
     assert text == "'b' saw 50 samples and its comparator 100 in the same seed"
     trend = {"experiment": "e", "trend": {"values": {"a": 1, "b": 2}}}
     filed[key("e", "b", 0)]["images"] = 1
     found = contrasts.collect(trend, experiments, filed)
-    assert "one of a, b saw" not in (contrasts.unequal_images(trend, found, filed) or "")
-    assert contrasts.unequal_images(trend, found, filed) is not None
+    assert "one of a, b saw" not in (contrasts.unequal_budgets(trend, found, filed) or "")
+    assert contrasts.unequal_budgets(trend, found, filed) is not None
 
 
 @pytest.mark.parametrize("n", [3, 5, 10, 15])

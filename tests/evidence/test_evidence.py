@@ -151,7 +151,8 @@ def test_tidy_has_a_row_per_run_and_csv_is_stable(tmp_path: Path) -> None:
     frame = evidence.tidy(exps, records, ["minority_accuracy", "seconds"])
     assert list(frame.columns) == [
         "experiment", "arm", "seed", "key", "status", "minority_accuracy", "test_accuracy",
-        "test_nll", "val_accuracy", "images", "views", "updates", "seconds", "device", "commit",
+        "test_nll", "val_accuracy", "images", "views", "forwards", "updates", "seconds", "device",
+        "commit",
     ]  # fmt: skip
     assert len(frame) == 10 and list(frame["seed"]) == [*range(5)] * 2
     assert list(frame["status"]) == ["done", "diverged", *["done"] * 6, "missing", "invalid"]

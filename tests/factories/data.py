@@ -36,6 +36,12 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
+def content_hash(images: np.ndarray, labels: np.ndarray) -> str:
+    """Return the content hash of a part, images [N, C, H, W], by its definition."""
+    rows = [bytes([y]) + x.tobytes() for x, y in zip(images, labels.tolist(), strict=True)]
+    return sha256(b"".join(sorted(hashlib.sha256(row).digest() for row in rows)))
+
+
 def pixels(rows: int, *shape: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     return generator.integers(0, 256, (rows, *shape), dtype=np.uint8)
@@ -73,7 +79,7 @@ def small_fashion(train: int = 30, test: int = 10) -> tuple[Dataset, dict[str, b
         test=test,
         files=tuple(files),
         class_counts=None,
-        content_sha256=None,
+        content=None,
         shared=None,
     )
     return dataset, contents
@@ -109,7 +115,7 @@ def small_cifar10() -> tuple[Dataset, list[tuple[str, bytes]], np.ndarray, np.nd
         for name, (image, label) in zip(names, parts, strict=True)
     ]
     members.insert(0, ("cifar-10-batches-bin/batches.meta.txt", b"airplane\n"))
-    dataset = replace(CIFAR10, train=50, test=10, shared=None)
+    dataset = replace(CIFAR10, train=50, test=10, shared=None, content=None)
     return dataset, members, images, labels
 
 
@@ -121,7 +127,8 @@ def small_cifar100() -> tuple[Dataset, list[tuple[str, bytes]], np.ndarray, np.n
         ("cifar-100-binary/train.bin", cifar_records(images[:20], coarse[:20], fine[:20])),
         ("cifar-100-binary/test.bin", cifar_records(images[20:], coarse[20:], fine[20:])),
     ]
-    return replace(CIFAR100, train=20, test=10, shared=None), members, images, fine
+    dataset = replace(CIFAR100, train=20, test=10, shared=None, content=None)
+    return dataset, members, images, fine
 
 
 def with_archive(dataset: Dataset, archive: bytes, *urls: str) -> Dataset:

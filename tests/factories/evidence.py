@@ -252,7 +252,8 @@ def experiment_of(paper: str, number: int, title: str, arms: int, seeds: list[in
             "own_definition": "The order is ours." if a == 1 else None,
             "method": "cycle (frequency 2)" if a < 2 else "constant", "data": DATA,
             "network": "bn_mlp 128-128", "n": len(seeds),
-            "units": None, "ancestors_images": 0.0,
+            "units": None, "ancestors_images": 0.0, "ancestors_views": 0.0,
+            "ancestors_forwards": 0.0,
             "diverged": [{"seed": 3, "step": 118}] if (a, number) == (5, 2) else [],
             "metrics": {
                 "test_accuracy": metric(values, seeds),
@@ -264,7 +265,7 @@ def experiment_of(paper: str, number: int, title: str, arms: int, seeds: list[in
                 "test_accuracy@0.5": metric([v - 0.01 for v in values], seeds),
                 "test_accuracy@1.0": metric(values, seeds),
             },
-            "images": 41 * 997, "views": 41 * 997, "updates": 41 * 15,
+            "images": 41 * 997, "views": 41 * 997, "forwards": 41 * 997, "updates": 41 * 15,
             "seconds": 2.8 + rng.random(),
             "keys": [key(paper, number, name, s) for s in seeds],
             "tuned": {"metric": "val_accuracy",

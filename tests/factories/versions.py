@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from cyclery import engine, methods
+from cyclery.engine.stream import Data
 from cyclery.engine.teachers import Trained
 from cyclery.records import range_bounds
 from factories import engine as factory
@@ -29,7 +34,7 @@ RANGE = "reading of a range test"
 ENGINE: dict[str, Json] = {
     **{f"optimiser {name}": {"optimiser": name, "lr": lr} for name, lr in {
         "sgd": 0.1, "adam": 0.002, "adamw": 0.002, "rmsprop": 0.001, "adagrad": 0.01,
-        "adadelta": 1.0,
+        "adadelta": 1.0, "lars": 1.0,
     }.items()},
     **{f"network {name}": {"model": name, "lr": 0.02} for name in (
         "small_cnn", "wrn", "stochastic_depth",
@@ -83,10 +88,32 @@ CHAINS: dict[str, tuple[str, Json, dict[str, list[int]]]] = {
 }
 
 
+@cache
+def official() -> Data:
+    """Return the digits in their official order, in which what is recorded was computed."""
+    found = factory.data()
+    assert found.order is not None and len(found.order) == len(found.labels)
+    order = torch.from_numpy(np.argsort(found.order))
+    return replace(found, images=found.images[order], labels=found.labels[order],
+                   order=np.arange(len(order)))  # fmt: skip
+
+
+@contextmanager
+def in_official_order() -> Iterator[None]:
+    """Inside, runs are trained on the digits in their official order."""
+    data = official()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(factory, "data", lambda: data)
+        factory.untrained.cache_clear()
+        yield
+    factory.untrained.cache_clear()
+
+
 def losses(given: Json) -> list[float]:
     """Return the losses of a short run on real data."""
-    run = factory.train(given)
-    return [*run.curve["train_loss"], run.final()["test_nll"]]
+    with in_official_order():
+        run = factory.train(given)
+        return [*run.curve["train_loss"], run.final()["test_nll"]]
 
 
 def method_values(name: str) -> list[float]:
@@ -107,9 +134,10 @@ def variant_values(name: str, variant: str) -> list[float]:
 def chain_values(name: str) -> list[float]:
     method, changes, parents = CHAINS[name]
     given = factory.settings(method, model="small_cnn", epochs=2, lr=0.02) | changes
-    taken = {key: [parent(seed) for seed in seeds] for key, seeds in parents.items()}
-    run = factory.train(given, parents=taken)
-    final = run.final()
+    with in_official_order():
+        taken = {key: [parent(seed) for seed in seeds] for key, seeds in parents.items()}
+        run = factory.train(given, parents=taken)
+        final = run.final()
     figures = [f"{part}_kl" for part in ("test", "val", "train") if f"{part}_kl" in final]
     return [*run.curve["train_loss"], final["test_nll"], *(final[figure] for figure in figures)]
 

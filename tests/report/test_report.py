@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from factories import evidence as factory
@@ -20,8 +20,10 @@ from factories.page import Page, files, sound
 
 from cyclery.common.errors import UserError
 from cyclery.evidence.comparison import empty_row
+from cyclery.records.claims import Row
 from cyclery.report import build as build_report
 from cyclery.report import (
+    claims,
     intervals,
     leaders,
     model,
@@ -228,6 +230,24 @@ def test_what_a_comparison_hides_is_said(page: Page) -> None:
         "Random-effects mean of 2 experiments.", ", pooled", "The paper tests this on ImageNet.",
     ):  # fmt: skip
         assert said in text, said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, ""),
+        ({"equal": "updates"}, "Equal budgets: updates."),
+        ({"equal": "views", "ancestors": "all"},
+         "Equal budgets: images of all views, all ancestors counted."),
+        ({"ancestors": "none"}, "Equal budgets: samples, ancestors not counted."),
+        ({"unequal_budget": "one is longer"}, "Unequal budgets: one is longer."),
+        ({"equal": "forwards", "unequal_budget": "two networks"},
+         "Unequal budgets (forward passes): two networks."),
+    ],
+)  # fmt: skip
+def test_a_claim_says_what_is_held_equal(given: dict[str, Any], said: str) -> None:
+    row = {**empty_row("", "test_accuracy", "pp", "superiority"), **given}
+    assert claims.budgets(cast(Row, row)) == said
 
 
 def test_same_evidence_gives_the_same_bytes_and_stale_files_go(made: Path, tmp_path: Path) -> None:

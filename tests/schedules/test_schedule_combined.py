@@ -35,6 +35,54 @@ def test_stages_restart_the_clock() -> None:
     np.testing.assert_allclose(values[10:], column(inner, clock(40, 2))[:30])
 
 
+def test_stages_may_be_counted_in_updates() -> None:
+    inner = {"kind": "linear", "start": 0, "end": 1}
+
+    def staged(*stages: dict[str, object], updates: int = 20) -> list[float]:
+        given = [{"schedule": inner} | stage for stage in stages]
+        return column({"kind": "staged", "stages": given}, clock(updates)).tolist()
+
+    lines = [t / 5 for t in range(5)] + [t / 15 for t in range(15)]
+    assert staged({"updates": 5}, {"updates": 15}) == lines
+    assert staged({"updates": 5}, {}) == staged({"updates": 5}, {"fraction": 0.75}) == lines
+    assert staged({"fraction": 0.25}, {}) == staged({"fraction": 0.25}, {"updates": 15}) == lines
+    # The fixed part stays as long in a longer run; a fraction is one of the whole run.
+    assert staged({"updates": 5}, {}, updates=40)[:5] == lines[:5]
+    assert staged({"updates": 2}, {"fraction": 0.5}, {}) == [
+        *(t / 2 for t in range(2)), *(t / 10 for t in range(10)), *(t / 8 for t in range(8)),
+    ]  # fmt: skip
+    for stages, said in (
+        ([{"updates": 5}, {"updates": 14}], "must have 20 updates in all, as many as there are"),
+        ([{"updates": 5}, {"fraction": 0.8}], "must have 20 updates in all"),
+        ([{"updates": 20}, {}], "the last stage takes the rest of the 20 updates, but those bef"),
+    ):
+        with pytest.raises(UserError, match=f"^stages: {said}"):
+            staged(*stages)
+
+
+@pytest.mark.parametrize("at", [0, 3, 7])
+def test_one_value_for_one_update(at: int) -> None:
+    expected = np.full(8, 0.5)
+    expected[at] = 2
+    spec = {"kind": "once", "value": 2, "otherwise": 0.5}
+    for place in ({"at": at}, {"fraction": at / 8}):
+        np.testing.assert_array_equal(column(spec | place, clock(8, 2)), expected)
+    assert column({"kind": "once", "value": 1, "at": at}, clock(8)).sum() == 1
+    # The last update is what a fraction near 1 comes to.
+    assert column(spec | {"fraction": 0.99}, clock(8)).argmax() == 7
+    held = column(spec | {"at": at, "clock": "epoch"}, clock(8, 2))
+    assert held.tolist() == ([2] * 4 + [0.5] * 4 if at == 0 else [0.5] * 8)
+
+
+def test_an_update_that_a_run_does_not_have() -> None:
+    spec = {"kind": "once", "value": 1, "at": 8}
+    with pytest.raises(UserError, match=r"^at: must be below 8, .* \(found 8\)"):
+        column(spec, clock(8))
+    stages = [{"updates": 2, "schedule": 1}, {"schedule": spec}]
+    with pytest.raises(UserError, match=r"^stages\[1\]\.schedule\.at: must be below 6, "):
+        column({"kind": "staged", "stages": stages}, clock(8))
+
+
 def test_combinations() -> None:
     cycle = {"kind": "cycle", "easy": 0.5, "hard": 2.0}
     lr = {"kind": "cosine", "peak": 0.1}

@@ -36,7 +36,16 @@ def test_equal_settings_normalise_equally() -> None:
     assert normalise({"kind": "linear", "start": 0, "end": 1, "clock": "epoch"})["clock"] == "epoch"
     for by_epoch in ({"kind": "mean_rate"}, {"kind": "epoch_ramp", "end": 1}):
         assert normalise(by_epoch) == normalise(by_epoch | {"clock": "epoch"})
-    for spec in (full, product, one_way):
+    # What a stage or `once` does not say has no key, so runs of before keep theirs.
+    stages = [{"fraction": 0.5, "schedule": 1}, {"fraction": 0.5, "schedule": 2}]
+    staged = normalise({"kind": "staged", "stages": stages})
+    assert staged == {"kind": "staged", "stages": [s | {"schedule": normalise(s["schedule"])}
+                                                   for s in stages]}  # fmt: skip
+    rest = normalise({"kind": "staged", "stages": [{"updates": 9, "schedule": 1}, {"schedule": 2}]})
+    assert [sorted(stage) for stage in rest["stages"]] == [["schedule", "updates"], ["schedule"]]
+    once = normalise({"kind": "once", "at": 3, "value": 1})
+    assert once == {"kind": "once", "at": 3, "value": 1.0, "otherwise": 0.0}
+    for spec in (full, product, one_way, staged, rest, once):
         assert normalise(normalise(spec)) == normalise(spec)
 
 
@@ -125,6 +134,27 @@ def test_equal_settings_normalise_equally() -> None:
             {"kind": "staged", "stages": [{"fraction": 1, "schedule": {"kind": "x"}}]},
             "lr.stages[0].schedule.kind: unknown schedule 'x'",
         ),
+        (
+            {"kind": "staged", "stages": [{"fraction": 1, "updates": 3, "schedule": 1}]},
+            "lr.stages[0]: give either `fraction` or `updates` (found both).",
+        ),
+        (
+            {"kind": "staged", "stages": [{"schedule": 1}, {"updates": 3, "schedule": 1}]},
+            "lr.stages[0]: give either `fraction` or `updates` (found neither); only the last",
+        ),
+        (
+            {"kind": "staged", "stages": [{"fraction": 1, "schedule": 1}, {"schedule": 1}]},
+            "lr.stages: the fractions must add up to less than 1",
+        ),
+        (
+            {"kind": "staged", "stages": [{"updates": 0, "schedule": 1}]},
+            "lr.stages[0].updates: must be at least 1 (found 0).",
+        ),
+        ({"kind": "once", "value": 1}, "lr.at: give either `at` or `fraction` (found neither)."),
+        ({"kind": "once", "value": 1, "at": 1, "fraction": 0.5}, "lr.at: give either `at` or"),
+        ({"kind": "once", "value": 1, "at": -1}, "lr.at: must be at least 0 (found -1)."),
+        ({"kind": "once", "value": 1, "at": 0.5}, "lr.at: must be a whole number"),
+        ({"kind": "once", "value": 1, "fraction": 1}, "lr.fraction: must be at least 0 and below"),
         ({"kind": "constant", "value": 1, "clock": "day"}, "lr.clock: must be one of epoch, up"),
     ],
 )
@@ -165,3 +195,5 @@ def test_the_amounts_are_those_that_are_written() -> None:
     assert list(amounts({"kind": "cosine", "peak": 1}, "lr")) == [("lr.peak", 1.0)]
     assert list(amounts(staged, "lr")) == [("lr.stages[0].schedule.low", 0.0)]
     assert list(amounts({"kind": "reciprocal", "of": 2}, "lr")) == []
+    once = {"kind": "once", "value": 2, "otherwise": 1, "at": 0}
+    assert list(amounts(once, "lr")) == [("lr.value", 2.0), ("lr.otherwise", 1.0)]

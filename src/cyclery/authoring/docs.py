@@ -43,7 +43,7 @@ from cyclery.config.resolve import DEFAULTS, REQUIRED
 from cyclery.config.schema import schema
 from cyclery.config.settings import Settings
 from cyclery.config.tables import BenchmarkTable, Line
-from cyclery.data.dataset import DatasetFile, Package, RawFile
+from cyclery.data.dataset import Content, DatasetFile, Package, RawFile
 from cyclery.data.registry import Datasets
 from cyclery.data.split_parts import Asymmetric, OpenSet, Resolution, Symmetric
 from cyclery.data.split_settings import LongTail, Split, TwoLevel
@@ -65,6 +65,7 @@ MODELS: dict[str, type] = {
     "config/datasets/*.yaml": DatasetFile,
     "Raw file": RawFile,
     "Python package": Package,
+    "Content": Content,
     "Experiment": Experiment,
     "Arm": Arm,
     "Parent": ParentRef,
@@ -95,6 +96,7 @@ LINKS = {
     ("Tier", "base"): "Settings",
     ("DatasetFile", "files"): "Raw file",
     ("DatasetFile", "package"): "Python package",
+    ("DatasetFile", "content"): "Content",
     ("Paper", "base"): "Settings",
     ("Paper", "experiments"): "Experiment",
     ("Paper", "claims"): "Claim",

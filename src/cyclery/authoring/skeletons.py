@@ -54,18 +54,30 @@ KINDS = {
         _CONFIG_SAYS,
         "Put its images into images/{name}, a folder for each class, or name another folder; say "
         "their shape, check that with `cyclery check`, and read them with `cyclery prepare "
-        "{name}`. Then an experiment may name it, beside a `split` of its own: `dataset: {name}`. "
-        "config/README.md has an example.",
+        "{name}`. `cyclery new paper NAME --dataset {name}` writes a comparison on it; any "
+        "experiment may name it, beside a `split` of its own. config/README.md has more.",
     ),
 }
 
 
-def write(root: Path, kind: str, name: str) -> str:
+def write(
+    root: Path, kind: str, name: str, *, folder: Path | None = None, dataset: str | None = None
+) -> str:
     """Write a skeleton below ``root``; return its path and what comes next.
+
+    Args:
+        root: the project's root.
+        kind: of ``KINDS``.
+        name: what it is called.
+        folder: of a dataset, the images that it is to have, which are looked at.
+        dataset: of a paper, the dataset that its arms are to be compared on.
 
     Raises a UserError for a name that such a file cannot have, and for a file that is there.
     """
     found = KINDS[kind]
+    for option, given, its in (("--folder", folder, "dataset"), ("--dataset", dataset, "paper")):
+        if given is not None and kind != its:
+            raise UserError(f"new {kind}: {option} is for `new {its}`; leave it out.")
     if not re.fullmatch(found.pattern, name) or name in _taken(kind):
         raise UserError(f"new {kind}: a name must be {found.allowed} (found {name!r:.80}).")
     path = root / found.path.format(name=name)
@@ -74,15 +86,29 @@ def write(root: Path, kind: str, name: str) -> str:
             f"{path.parent}: there is no such folder. Run in the folder of the project, or name it "
             "with --root."
         )
-    text = _render(root, kind, name)
+    if path.exists():
+        raise _is_there(path)
+    text = _render(root, kind, name, folder, dataset)
     try:
         with path.open("x", encoding="utf-8") as stream:
             stream.write(text)
     except FileExistsError:
-        raise UserError(f"{path}: is there already; choose another name, or edit it.") from None
+        raise _is_there(path) from None
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}).") from None
-    return f"{path}: written. {found.next.format(name=name)}"
+    follows = found.next if folder is None else _WITH_FOLDER
+    return f"{path}: written. {follows.format(name=name)}"
+
+
+_WITH_FOLDER = (
+    "See whether its shape suits you, and check it with `cyclery check`. `cyclery new paper NAME "
+    "--dataset {name}` writes a comparison on it, and `make reproduce PAPER=NAME` makes the report "
+    "of that."
+)
+
+
+def _is_there(path: Path) -> UserError:
+    return UserError(f"{path}: is there already; choose another name, or edit it.")
 
 
 def _taken(kind: str) -> tuple[str, ...]:
@@ -93,18 +119,20 @@ def _taken(kind: str) -> tuple[str, ...]:
     return tuple(keyword.kwlist)
 
 
-def _render(root: Path, kind: str, name: str) -> str:
+def _render(root: Path, kind: str, name: str, folder: Path | None, dataset: str | None) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from cyclery.config.load import load_config
+    from cyclery.authoring import own_images
+    from cyclery.config.load import datasets, load_config
 
     environment = Environment(
         loader=PackageLoader("cyclery.authoring"), undefined=StrictUndefined,
-        keep_trailing_newline=True, autoescape=False,
+        keep_trailing_newline=True, autoescape=False, trim_blocks=True,
     )  # fmt: skip
     tier = load_config(root)[0].tier if kind == "paper" else ""
     words = name.replace("_", " ").replace("-", " ")
     return environment.get_template(f"{kind}.j2").render(
         name=name, title=words[0].upper() + words[1:], claim=name.upper().replace("_", "-"),
-        tier=tier,
+        tier=tier, look=folder and own_images.look(root, folder),
+        comparison=dataset and own_images.comparison(datasets(root)[dataset]),
     )  # fmt: skip

@@ -52,6 +52,8 @@ class Choice:
     parents: Mapping[str, ArmSettings]
     dataset: Dataset
     arm: str = ""
+    # Of an epoch of the arm's own run; of a method by default as many as a batch.
+    samples: int | None = None
 
 
 def try_methods(plan: Plan, name: str = "") -> str:
@@ -95,6 +97,7 @@ def _arms(plan: Plan, name: str) -> list[Choice]:
             {key: parent.arm.settings for key, parent in arm.parents.items()},
             plan.project.datasets[arm.settings["dataset"]["name"]],
             arm.id,
+            arm.cost["samples"],
         )
         for arm in arms
         if name in ("", arm.settings["method"]["name"])
@@ -150,7 +153,7 @@ def tried(choice: Choice) -> list[str]:
 
 def _steps(choice: Choice, found: Findings) -> torch.Tensor:
     """Return the weights after a few steps, or none where a mistake ended them."""
-    settings = _small(choice.settings)
+    settings = _small(choice.settings, _constant(choice))
     method = methods.load(settings["method"]["name"])
     try:
         data = _images(choice.dataset)
@@ -211,15 +214,18 @@ def _watched(run: Run, found: Findings, *given: Any) -> Any:
     return result
 
 
-def _small(given: ArmSettings) -> RunSettings:
-    """Return a run's settings for a few steps; its method, views and network stay as they are."""
+def _small(given: ArmSettings, values: Mapping[str, float]) -> RunSettings:
+    """Return a run's settings for a few steps; its method, views and network stay as they are.
+
+    ``values`` are those of its quantities.
+    """
     split = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
     split |= {"test": HELD_OUT, "validation": HELD_OUT if given["split"]["validation"] else 0}
     if split["unlabelled"] == "rest":
         split["labels"] = CLASSES * EACH // 3
     own = {
         "split": {**plain(Split()), **split},
-        "schedules": {**_constant(given), "batch": BATCH},
+        "schedules": {**values, "batch": BATCH},
         "epoch_images": BATCH * STEPS,
         "epochs": 1,
         "evaluations": 1,
@@ -229,11 +235,11 @@ def _small(given: ArmSettings) -> RunSettings:
     return cast(RunSettings, {**given, **own})
 
 
-def _constant(given: ArmSettings) -> dict[str, float]:
+def _constant(choice: Choice) -> dict[str, float]:
     """Return every quantity as it is half way through the arm's own run."""
-    specs = dict(given["schedules"])
-    batches = schedules.epoch_batches(specs.pop("batch"), given["epochs"])
-    clock, _ = schedules.clock_for(batches, int(batches.max()))
+    specs = dict(choice.settings["schedules"])
+    batches = schedules.epoch_batches(specs.pop("batch"), choice.settings["epochs"])
+    clock, _ = schedules.clock_for(batches, choice.samples or int(batches.max()))
     return {
         # A range test may have to find its values first.
         name: 0.01
@@ -260,7 +266,9 @@ def _untrained(settings: ArmSettings, data: Data) -> Trained:
     """Return a parent's network as it is drawn, the same in every try."""
     shape, classes = tuple(data.manifest["shape"]), data.manifest["classes"]
     method = methods.load(settings["method"]["name"])
-    chosen, small = method.chosen(settings["method"]["settings"]), _small(settings)
+    chosen = method.chosen(settings["method"]["settings"])
+    # It is not trained, so any values do.
+    small = _small(settings, dict.fromkeys(settings["schedules"], 0.01))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = built(small, shape, classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from cyclery.authoring.skeletons import KINDS
 from cyclery.cli.commands import Commands
@@ -24,13 +25,21 @@ def register(commands: Commands) -> None:
     )
     command.add_argument("kind", choices=KINDS)
     command.add_argument("name")
+    command.add_argument(
+        "--folder", type=Path,
+        help="of a dataset: images, in one folder for each class; they are counted and looked at",
+    )  # fmt: skip
+    command.add_argument(
+        "--dataset", metavar="NAME", help="of a paper: the dataset that its arms are compared on"
+    )
 
 
 def new(options: argparse.Namespace) -> None:
     """Write a skeleton and say what to do next."""
     from cyclery.authoring.skeletons import write
 
-    print(write(options.root, options.kind, options.name))
+    given = {"folder": options.folder, "dataset": options.dataset}
+    print(write(options.root, options.kind, options.name, **given))
 
 
 def check(options: argparse.Namespace) -> None:

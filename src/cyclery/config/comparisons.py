@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from cyclery.common.errors import HERE
 from cyclery.common.strict import Strict, Text
+from cyclery.records.budgets import Ancestors, Measure
 from cyclery.records.metrics import smaller_is_better
 
 Kind = Literal["difference", "interaction", "trend", "ordering", "rank correlation"]
@@ -196,8 +197,18 @@ class Comparison(Strict):
         None, description="the effect that the paper prints; shown beside ours, never tested"
     )
     label: Text | None = Field(None, description="how the report calls it")
+    equal: Measure = Field(
+        "images",
+        description="what the arms must have equal: samples of the first stream, the labelled ones "
+        "(`images`), `updates`, images of all `views`, or images that pass a network `forwards`",
+    )
+    ancestors: Ancestors = Field(
+        "started",
+        description="whose share counts besides the arm's own: the runs that its weights have "
+        "`started` from, `all` its ancestors, teachers too, or `none`",
+    )
     unequal_budget: Text | None = Field(
-        None, description="why the arms may see different numbers of samples"
+        None, description="why the arms may have different amounts of what `equal` names"
     )
 
     @property

@@ -133,6 +133,7 @@ _WORDS = {
     "bool_type": "must be true or false",
     "string_type": "must be text",
     "list_type": "must be a list",
+    "tuple_type": "must be a list",
     "dict_type": "must be keys and values",
     "model_type": "must be keys and values",
     "greater_than": "must be above {gt}",

@@ -1,8 +1,9 @@
 """Types of a dataset's declaration, one YAML file each in ``config/datasets``.
 
 A dataset comes from raw files that are pinned by checksums, or from a folder of images with one
-folder for each class. Its ``identity`` enters the run keys, so it follows from what the images are
-made of alone: it is known before any download.
+folder for each class. Its ``identity`` enters the run keys, so it follows from its labelled pixels
+(`cyclery.data.content`), which its file pins: it is known before any download, and the same from
+whatever source.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -21,8 +22,8 @@ from cyclery.common.errors import HERE
 from cyclery.common.strict import Strict, Text
 from cyclery.data.hierarchies import check_hierarchy
 
-PREPARE_VERSION = 1
-"""Raise it when preparation would write other numbers from the same raw files."""
+PREPARE_VERSION = 2
+"""Raise it when preparation would write other numbers from the same content."""
 
 Count = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Side = Annotated[int, Field(ge=1, le=4096)]
@@ -53,6 +54,10 @@ Md5 = Annotated[str, _Matching("[0-9a-f]{32}", "32 hexadecimal digits in small l
 FileName = Annotated[
     str, _Matching("[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,199}", "a plain name, without a folder")
 ]
+RelativePath = Annotated[
+    str,
+    _Matching("[A-Za-z0-9_-]{1,99}(/[A-Za-z0-9_-]{1,99}){0,9}", "a path below a folder, as in a/b"),
+]
 Url = Annotated[str, _Matching(r"https?://\S{1,999}", "an address that begins with https://")]
 Key = Annotated[str, _Matching("[a-z][a-z0-9_-]{0,63}", "small letters, digits, - and _")]
 Module = Annotated[str, _Matching("[A-Za-z_][A-Za-z0-9_]*", "the name of a module, without dots")]
@@ -60,7 +65,7 @@ Module = Annotated[str, _Matching("[A-Za-z_][A-Za-z0-9_]*", "the name of a modul
 
 Levels = Annotated[
     tuple[Annotated[tuple[Count, ...], Field(strict=False)], ...],
-    Field(strict=False, min_length=1, max_length=20),
+    Field(strict=False, max_length=20),
 ]
 
 
@@ -88,9 +93,18 @@ class Package(Strict):
     folder: Text = Field(description="where in it the files lie")
 
 
+class Content(Strict):
+    """Hashes of labelled pixels, see `cyclery.data.content`."""
+
+    train: Sha256 = Field(description="content hash of the training images")
+    test: Sha256 | None = Field(
+        None, description="content hash of the test images; null where there are none"
+    )
+
+
 # Keys of a dataset that comes from raw files: those that it needs, and all that a folder has not.
 _NEEDED = ("reader", "files", "classes", "train", "test")
-_OF_FILES = (*_NEEDED, "class_counts", "content_sha256", "package", "shared")
+_OF_FILES = (*_NEEDED, "class_counts", "content", "package", "shared", "torchvision")
 
 
 class DatasetFile(Strict):
@@ -111,6 +125,11 @@ class DatasetFile(Strict):
     folder: Text | None = Field(
         None, description="folder of images; a relative path begins at the project's root"
     )
+    fit: Literal["crop", "pad", "stretch"] | None = Field(
+        None, description="how images of a `folder` get the shape: `crop` cuts the middle out in "
+        "the shape's aspect, `pad` repeats the edges around the whole image, `stretch` changes the "
+        "aspect; resized with Pillow's bicubic filter, antialiased. null refuses other sizes",
+    )  # fmt: skip
     reader: str | None = Field(
         None, description="format of the raw files: a file of `src/cyclery/data/readers`"
     )
@@ -133,9 +152,10 @@ class DatasetFile(Strict):
     max_value: Annotated[int, Field(ge=1, le=255)] = Field(
         255, description="the value of a raw pixel that means 1.0"
     )
-    content_sha256: Sha256 | None = Field(
-        None, description="checksum of the prepared arrays, where it has been measured"
-    )
+    content: Content | None = Field(
+        None, description="hashes of the labelled pixels, by which other sources than the raw "
+        "files are known to hold the same; null where they have not been measured",
+    )  # fmt: skip
     package: Package | None = Field(None, description="a Python package that carries the raw files")
     shared: FileName | None = Field(
         None,
@@ -143,10 +163,14 @@ class DatasetFile(Strict):
         "raw files",
     )
     hierarchies: dict[Key, Levels] = Field(
-        {},
-        description="coarser labels by name, such as superclasses: levels, finest first, each a "
-        "list with the group of every class, numbered from 0; a coarser level merges whole groups",
-    )
+        {}, description="coarser labels by name, such as superclasses: levels, finest first, each "
+        "a list with the group of every class, numbered from 0; a level merges whole groups of the "
+        "finer one",
+    )  # fmt: skip
+    torchvision: RelativePath | None = Field(
+        None, description="folder below torchvision's `root` where that keeps the raw files, "
+        "unpacked or not",
+    )  # fmt: skip
     licence: Text = Field("not stated", description="terms of use")
     citation: str = Field("", description="what to cite")
 
@@ -166,6 +190,10 @@ class DatasetFile(Strict):
                 )
             if self.max_value != 255:
                 raise ValueError("max_value: is 255 for images of a folder; leave it out.")
+        elif self.fit is not None:
+            raise ValueError(
+                f"fit: is said of a `folder` of images alone (found {self.fit!r}); leave it out."
+            )
         elif missing := [key for key in _NEEDED if key not in given]:
             raise ValueError(
                 f"{missing[0]}: missing; a dataset has `folder`, or {', '.join(_NEEDED)}."
@@ -201,8 +229,8 @@ class DatasetFile(Strict):
 class Dataset(DatasetFile):
     """A dataset as the program uses it: what its file says, its name, and all numbers.
 
-    Of a folder, ``place`` is its path, ``images_sha256`` the hash of the names and contents of its
-    images, and ``memo`` the file that remembers that.
+    Of a folder, ``place`` is its path, ``content`` was measured, and ``memo`` is the file that
+    remembers that.
     """
 
     name: str
@@ -210,7 +238,6 @@ class Dataset(DatasetFile):
     train: int
     test: int
     place: Path | None = None
-    images_sha256: str | None = None
     memo: Path | None = None
 
     @model_validator(mode="after")
@@ -230,9 +257,15 @@ class Dataset(DatasetFile):
 
     @cached_property
     def identity(self) -> str:
-        """SHA-256 (hex) over name, raw checksums and the version of the preparation."""
-        raw: list[Any] = [[file.name, file.sha256] for file in self.files]
-        if self.images_sha256 is not None:
-            raw = ["folder", self.shape, self.images_sha256]
-        text = json.dumps([self.name, raw, PREPARE_VERSION], separators=(",", ":"))
+        """SHA-256 (hex) over content, shape, largest value and the version of the preparation.
+
+        Where the content is not pinned, over name and raw checksums in its place.
+        """
+        what: list[Any]
+        if self.content is None:
+            what = ["files", self.name, [[file.name, file.sha256] for file in self.files]]
+        else:
+            what = ["content", self.content.train, self.content.test]
+        whole = [what, self.shape, self.max_value, PREPARE_VERSION]
+        text = json.dumps(whole, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

@@ -1,45 +1,43 @@
 """Datasets from folders of images: one folder per class, with or without train and test.
 
-Classes are numbered in the order of their names, and images of a class come in the order of theirs.
-What such a dataset is follows from the names and contents of its images (`Listing.sha256`).
-Planning needs that hash every time and reads no image for it: it compares names, sizes and times of
-modification with those in a cache file and, where they are equal, takes the cached hash.
-Preparation reads every image and refuses another hash, so prepared data match their hash. An edit
-that keeps size and time is missed by planning and found by the next preparation.
+Classes are numbered in the order of their names (of numbers, in that of these). What such a dataset
+is follows from its decoded images (`cyclery.data.content`), whatever their files are called and how
+they are packed. Planning needs that every time, and decodes no image for it: it compares names,
+sizes and times of modification with those in a cache file and, where they are equal, takes the
+cached content. Preparation decodes every image and refuses another content, so prepared data match
+it. An edit that keeps size and time is missed by planning and found by the next preparation.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import warnings
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclery.common.errors import UserError, choices
+from cyclery.common.errors import UserError, choices, nearest
 from cyclery.common.files import parse_json, read_regular, write_atomic
+from cyclery.data import images
+from cyclery.data.content import part_hash, row_digest
+from cyclery.data.dataset import Content, Dataset, DatasetFile
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from PIL.ImageFile import ImageFile
 
-    from cyclery.data.dataset import Dataset
-
-# Pillow's formats that lose nothing, by the endings of their files.
-FORMATS = {".png": "PNG", ".bmp": "BMP"}
 # Folders that are no classes, where there are no others next to them.
 TRAIN, TEST = "train", "test"
 # No image of the largest shape that a dataset may have is larger as a file.
 MOST_BYTES = 64_000_000
-# Pillow's modes of pixels that become grey (1 channel) or colour (3) without a loss.
-MODES = {1: ("L", "1"), 3: ("RGB", "L", "P", "1")}
+# Images that cannot be taken before the others are not tried any more.
+_MOST_REFUSED = 20
+# Images whose decoding is announced, for it takes a second or more.
+_MANY = 1000
 
 
 @dataclass(frozen=True)
@@ -68,21 +66,17 @@ class Listing:
             found[image.label] += image.test == test
         return tuple(found)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) of names, sizes and times of modification."""
-        lines = (f"{image.name}\0{image.size}\0{image.time}\n" for image in self.images)
-        return sha256("".join(lines).encode()).hexdigest()
+    @property
+    def tested(self) -> bool:
+        """Whether there is a test set."""
+        return any(image.test for image in self.images)
 
-    def sha256(self) -> str:
-        """Return the hash of names and contents (`content`); it reads every image."""
-        return content({each.name: _hash(_read(self.place / each.name)) for each in self.images})
-
-
-def content(images: Mapping[str, str]) -> str:
-    """Return the SHA-256 (hex) of images, given by name with the SHA-256 of the file of each."""
-    lines = (f"{found}  {name}\n" for name, found in sorted(images.items()))
-    return _hash("".join(lines).encode())
+    def fingerprint(self, declared: DatasetFile) -> str:
+        """SHA-256 (hex) of names, sizes and times, and of what shapes the decoded images."""
+        total = sha256(json.dumps([declared.shape, declared.fit]).encode())
+        for image in self.images:
+            total.update(f"\n{image.name}\0{image.size}\0{image.time}".encode())
+        return total.hexdigest()
 
 
 def list_images(place: Path) -> Listing:
@@ -95,13 +89,14 @@ def list_images(place: Path) -> Listing:
         if not place.is_dir():
             raise UserError(f"{place}: there is no such folder.")
         top = dict(_folders(place))
-        if set(top) in ({TRAIN}, {TRAIN, TEST}):
+        parts = set(top) in ({TRAIN}, {TRAIN, TEST})
+        if parts:
             train, test = (dict(_folders(top.get(each))) for each in (TRAIN, TEST))
         else:
             train, test = top, {}
         _check_classes(place, train, test)
-        classes = tuple(sorted(train))
-        images = [
+        classes = _in_order(train)
+        found = [
             image
             for is_test, folders in ((False, train), (True, test))
             for label, name in enumerate(classes)
@@ -110,7 +105,15 @@ def list_images(place: Path) -> Listing:
         ]
     except OSError as error:
         raise UserError(f"{error.filename}: cannot be read ({error.strerror}).") from None
-    return Listing(place, classes, tuple(images))
+    if parts and TEST in top and not any(image.test for image in found):
+        raise UserError(f"{top[TEST]}: holds no image; add some or delete the folder.")
+    return Listing(place, classes, tuple(found))
+
+
+def _in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of classes in order: by number where all are numbers, else by name."""
+    numbers = all(name.isascii() and name.isdecimal() for name in names)
+    return tuple(sorted(names, key=(lambda name: (int(name), name)) if numbers else None))
 
 
 def _check_classes(place: Path, train: Mapping[str, Path], test: Mapping[str, Path]) -> None:
@@ -119,9 +122,18 @@ def _check_classes(place: Path, train: Mapping[str, Path], test: Mapping[str, Pa
             f"{place}: holds no folder of a class; put the images into one folder for each class, "
             f"or into {TRAIN}/<class> and {TEST}/<class>."
         )
+    seen: dict[str, str] = {}
+    for name in sorted(train):
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            raise UserError(
+                f"{place}: its classes {other!r} and {name!r} differ in small and capital letters "
+                "alone; put their images together, or rename one."
+            )
     if unknown := sorted(test.keys() - train.keys()):
         raise UserError(
-            f"{test[unknown[0]]}: no class of the training set, which has {choices(train)}."
+            f"{test[unknown[0]]}: no class of the training set.{nearest(unknown[0], train)} That "
+            f"has {choices(train)}."
         )
 
 
@@ -147,7 +159,7 @@ def _folders(folder: Path | None) -> Iterator[tuple[str, Path]]:
     for entry in _entries(folder) if folder else ():
         if entry.is_dir():
             yield entry.name, Path(entry.path)
-        elif _is_image(entry.name):
+        elif images.is_image(entry.name):
             raise UserError(f"{entry.path}: lies in no folder of a class; move or delete it.")
 
 
@@ -155,10 +167,15 @@ def _images(place: Path, folder: Path, test: bool, label: int) -> Iterator[Image
     """Yield the images of a class; a UserError names what is none, or that there is none."""
     empty, below = True, folder.relative_to(place).as_posix()
     for entry in _entries(folder):
-        if not entry.is_file() or not _is_image(entry.name):
+        if folder.name == TRAIN and entry.is_dir():
             raise UserError(
-                f"{entry.path}: a class has nothing but images in formats that lose nothing, "
-                f"{choices(FORMATS)}; convert, move or delete it."
+                f"{folder}: holds folders, as a training set does, but lies beside others than "
+                f"{TEST}; there are {TRAIN} and {TEST} alone, or classes alone."
+            )
+        if not entry.is_file() or not images.is_image(entry.name):
+            raise UserError(
+                f"{entry.path}: a class has nothing but images ({choices(images.FORMATS)}); "
+                "convert, move or delete it."
             )
         found = entry.stat()
         if found.st_size > MOST_BYTES:
@@ -171,103 +188,68 @@ def _images(place: Path, folder: Path, test: bool, label: int) -> Iterator[Image
         raise UserError(f"{folder}: holds no image, so its class has none; add some or delete it.")
 
 
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in FORMATS  # noqa: PTH122, a Path is slow by thousands
-
-
 def memo(root: Path, name: str) -> Path:
-    """Return the cache file of a dataset's folder: its hash, and the fingerprint it belongs to."""
+    """Return the cache file of a folder's content, and of the fingerprint it belongs to."""
     return root / ".cyclery" / f"{name}.folder.json"
 
 
-def cached_sha256(listing: Listing, file: Path) -> str:
-    """Return the hash of a folder, from the cache where its fingerprint is unchanged."""
+def cached_content(listing: Listing, declared: DatasetFile, file: Path) -> Content:
+    """Return the content of a folder, from the cache where its fingerprint is unchanged.
+
+    Raises:
+        UserError: an image cannot be taken.
+    """
+    fingerprint = listing.fingerprint(declared)
     with suppress(OSError, ValueError, KeyError, TypeError):
         entry = parse_json(read_regular(file))
-        if entry["looks"] == listing.fingerprint and len(entry["sha256"]) == 64:
-            return str(entry["sha256"])
-    found = listing.sha256()
+        if entry["looks"] == fingerprint:
+            return Content.model_validate(entry["content"])
+    if len(listing.images) >= _MANY:
+        print(
+            f"cyclery: {listing.place}: reads {len(listing.images):,} images, once until one is "
+            "changed",
+            file=sys.stderr,
+        )
+    digests: dict[bool, list[bytes]] = {False: [], True: []}
+    for image, pixels in _decoded(listing, declared):
+        row = row_digest(image.label, pixels.tobytes(), len(listing.classes))
+        digests[image.test].append(row)
+    test = part_hash(digests[True]) if digests[True] else None
+    found = Content(train=part_hash(digests[False]), test=test)
     # Where the cache cannot be written, every planning reads the images again.
     with suppress(UserError, OSError):
-        write_atomic(file, json.dumps({"looks": listing.fingerprint, "sha256": found}) + "\n")
+        entry = {"looks": fingerprint, "content": found.model_dump()}
+        write_atomic(file, json.dumps(entry) + "\n")
     return found
 
 
-def read(dataset: Dataset) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the images [N, C, H, W] and labels [N] of a dataset's folder, training images first.
+def read(listing: Listing, dataset: Dataset) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the images [N, C, H, W] and labels [N] in a dataset's folder, training images first.
 
     Raises:
-        UserError: an image is damaged or of another shape, or the folder has changed since the
-            dataset was looked up.
+        UserError: an image is damaged or of another shape.
     """
     import numpy as np
 
-    assert dataset.place is not None and dataset.memo is not None
-    listing = list_images(dataset.place)
-    images = np.empty((len(listing.images), *dataset.shape), dtype=np.uint8)
-    hashes = {}
-    for index, each in enumerate(listing.images):
-        path = dataset.place / each.name
-        data = _read(path)
-        hashes[each.name] = _hash(data)
-        images[index] = _decoded(data, path, dataset.shape)
-    if content(hashes) != dataset.images_sha256:
-        # The next planning then reads every image.
-        dataset.memo.unlink(missing_ok=True)
-        raise UserError(
-            f"{dataset.place}: its images have changed since the job was planned; run the same "
-            "command again."
-        )
-    return images, np.array([each.label for each in listing.images], dtype=np.int64)
+    found = np.empty((len(listing.images), *dataset.shape), dtype=np.uint8)
+    for row, (_, pixels) in enumerate(_decoded(listing, dataset)):
+        found[row] = pixels
+    return found, np.array([each.label for each in listing.images], dtype=np.int64)
 
 
-def _decoded(data: bytes, path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return the pixels [C, H, W] of an image file; a UserError where it is none of that shape."""
-    import numpy as np
-    from PIL import Image as PILImage
-    from PIL import UnidentifiedImageError
-
-    channels, height, width = shape
-    try:
-        with warnings.catch_warnings():
-            # Of an image with a very large header, whose size is compared before it is unpacked.
-            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)
-            opened = PILImage.open(io.BytesIO(data), formats=[*FORMATS.values()])
-        with opened as image:
-            if image.size != (width, height):
-                raise UserError(
-                    f"{path}: has {image.height} x {image.width} pixels where the dataset's shape "
-                    f"says {height} x {width}; scale it, or change `shape`."
-                )
-            if image.mode not in MODES[channels] or _loses(image):
-                kind = "colour" if channels == 3 else "grey"
-                raise UserError(
-                    f"{path}: is no plain {kind} image of 8 bits (Pillow calls it {image.mode}"
-                    f"{', with transparency' if 'transparency' in image.info else ''}); convert "
-                    "it, or change `shape`."
-                )
-            pixels = np.asarray(image.convert("RGB" if channels == 3 else "L"), dtype=np.uint8)
-    except UnidentifiedImageError:
-        # Pillow's own words name a place in memory.
-        kinds = " or ".join(FORMATS.values())
-        raise UserError(f"{path}: cannot be read as an image (it is no {kinds}).") from None
-    except (OSError, SyntaxError, ValueError, PILImage.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be read as an image ({error}).") from None
-    return np.moveaxis(pixels.reshape(height, width, channels), -1, 0)
-
-
-def _loses(image: ImageFile) -> bool:
-    """Return whether 8-bit pixels would lose something: frames, transparency, or 16 bits."""
-    wide = any("16" in str(tile[3]) for tile in image.tile)
-    return getattr(image, "n_frames", 1) > 1 or "transparency" in image.info or wide
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_regular(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None
-
-
-def _hash(data: bytes) -> str:
-    return sha256(data).hexdigest()
+def _decoded(listing: Listing, declared: DatasetFile) -> Iterator[tuple[Image, NDArray[np.uint8]]]:
+    """Yield every image with its pixels [C, H, W]; at the end a UserError for those refused."""
+    refused: list[str] = []
+    for image in listing.images:
+        try:
+            pixels = images.decode(listing.place / image.name, declared.shape, declared.fit)
+        except UserError as error:
+            refused.append(image.name if refused else str(error))
+            if len(refused) == _MOST_REFUSED:
+                break
+        else:
+            yield image, pixels
+    if refused:
+        first, *others = refused
+        more = f" {len(others)} more are refused, as {others[0]} is." if others else ""
+        raise UserError(f"{first}{more}")

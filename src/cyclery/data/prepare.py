@@ -1,8 +1,11 @@
-"""Preparation: raw files to one safetensors file and a manifest with its checksums.
+"""Preparation: a dataset's source to one safetensors file and a manifest with its checksums.
 
 The large file holds ``images`` (uint8 [N, C, H, W]) and ``labels`` (int64 [N]); a row's position is
-its id for ever: official training rows first, then official test rows, in file order. The manifest
-is what a workflow declares; the large file can be remade from it at any time.
+its id for ever: training rows first, then test rows, each in canonical order (class, then SHA-256
+of the pixels), so that it is the same whatever the source. ``index`` (int64 [N]) holds each row's
+position in the official order, training rows from 0, test rows from ``n_train``; -1 where the
+source has none, which the manifest's ``order`` says. The manifest is what a workflow declares; the
+large file can be remade from it at any time.
 """
 
 from __future__ import annotations
@@ -21,10 +24,10 @@ from numpy.typing import NDArray
 from cyclery.common.errors import UserError
 from cyclery.common.files import lock, parse_json, read_regular, require_regular, write_atomic
 from cyclery.common.seals import is_altered, seal
-from cyclery.data import folders
+from cyclery.data.content import canonical_order
 from cyclery.data.dataset import Dataset
-from cyclery.data.raw import open_raw
-from cyclery.data.readers import READERS
+from cyclery.data.sources import Rows
+from cyclery.data.sources import find as find_rows
 
 Arrays = dict[str, NDArray[Any]]
 Manifest = dict[str, Any]
@@ -32,7 +35,10 @@ Manifest = dict[str, Any]
 _FIELDS: dict[str, type] = {
     "name": str,
     "identity": str,
+    "content": dict,
     "content_sha256": str,
+    "index_sha256": str,
+    "order": str,
     "file": str,
     "n_train": int,
     "n_test": int,
@@ -60,9 +66,11 @@ def prepare(
         search: Folders that may hold the raw files already.
 
     Returns:
-        The manifest: name, identity, content_sha256, file (relative to the manifest's folder),
-        n_train, n_test, classes, shape [C, H, W], max_value, source, mean [C] and std [C] of
-        the official training rows after division by max_value, and a sha256 of all these.
+        The manifest: name, identity, content (hashes of `cyclery.data.content`), content_sha256 of
+        the arrays ``images`` and ``labels``, index_sha256 of ``index``, order (``official`` or
+        ``none``), file (relative to the manifest's folder), n_train, n_test, classes, shape
+        [C, H, W], max_value, source, mean [C] and std [C] of the training rows after division by
+        max_value, and a sha256 of all these.
 
     Raises:
         UserError: a raw file or an image that is missing or wrong, or a disk that is full.
@@ -74,8 +82,9 @@ def prepare(
             if _data_path(manifest_path, manifest).resolve() == path.resolve():
                 _open(manifest_path, manifest)
                 return manifest
-        arrays, source = _make(dataset, path, search)
-        manifest = _describe(dataset, arrays, source)
+        rows, arrays = _made(dataset, path, search)
+        write_atomic(path, _saved(arrays))
+        manifest = _describe(dataset, rows, arrays)
         manifest["file"] = os.path.relpath(path, manifest_path.parent)
         manifest = seal(manifest)
         write_atomic(manifest_path, (json.dumps(manifest, indent=2) + "\n").encode())
@@ -83,7 +92,7 @@ def prepare(
 
 
 def open_prepared(manifest_path: Path, dataset: Dataset | None = None) -> tuple[Manifest, Arrays]:
-    """Return the manifest and the arrays ``images`` and ``labels``, verified; remake nothing.
+    """Return the manifest and the arrays of the large file, verified; remake nothing.
 
     Where ``dataset`` is given, they must be its own.
 
@@ -112,9 +121,7 @@ def load_or_remake(
     if find is not None and not path.exists():
         with lock(_lock_path(path)):
             if not path.exists():  # nobody made it while this process waited
-                dataset = find(manifest["name"])
-                arrays, _ = _make(dataset, path, search, manifest["content_sha256"])
-                return manifest, arrays
+                return manifest, _remade(find(manifest["name"]), manifest, path, search)
     return manifest, _open(manifest_path, manifest)
 
 
@@ -150,14 +157,14 @@ def _check_manifest(path: Path, manifest: Manifest, dataset: Dataset) -> None:
     expected_sizes = (dataset.train, dataset.test, dataset.classes, dataset.max_value)
     if (*sizes, *manifest["shape"]) != (*expected_sizes, *dataset.shape):
         raise _damaged(path, "its sizes are not those of the dataset")
-    if dataset.content_sha256 not in (None, manifest["content_sha256"]):
-        raise _damaged(path, f"content_sha256 is not {dataset.content_sha256}")
+    if dataset.content is not None and dataset.content.model_dump() != manifest["content"]:
+        raise _damaged(path, f"content is not {dataset.content.model_dump()}")
 
 
-def content_sha256(arrays: Arrays) -> str:
+def content_sha256(arrays: Arrays, names: Sequence[str] = ("images", "labels")) -> str:
     """Return the SHA-256 (hex) of names, types, shapes and values, whatever the file format."""
     total = hashlib.sha256()
-    for name in ("images", "labels"):
+    for name in names:
         array = arrays[name]
         kind = array.dtype.newbyteorder("<")
         total.update(f"{name} {kind.str} {list(array.shape)}\n".encode())
@@ -165,54 +172,54 @@ def content_sha256(arrays: Arrays) -> str:
     return total.hexdigest()
 
 
-def _make(
-    dataset: Dataset, path: Path, search: Sequence[Path], expected: str | None = None
-) -> tuple[Arrays, str]:
-    """Write the large file from the raw files; return its arrays and where they came from."""
-    from safetensors.numpy import save
-
+def _made(dataset: Dataset, path: Path, search: Sequence[Path]) -> tuple[Rows, Arrays]:
+    """Return a dataset's rows as its source has them, and as arrays in canonical order."""
     for stale in path.parent.glob(f".{path.name}.*.part"):
         stale.unlink(missing_ok=True)  # left by a killed process: this one holds the lock
-    if dataset.place is not None:
-        (images, labels), source = folders.read(dataset), "class folders"
-    else:
-        with open_raw(dataset, path.parent / "raw" / dataset.name, search) as (streams, source):
-            images, labels = READERS.load(str(dataset.reader)).read(dataset, streams)
-    _check(dataset, images, labels)
-    arrays: Arrays = {"images": images, "labels": labels}
+    rows = find_rows(dataset, path.parent / "raw" / dataset.name, search)
+    order = canonical_order(rows.images, rows.labels, dataset.train)
+    index = order if rows.ordered else np.full(len(order), -1, dtype=np.int64)
+    arrays: Arrays = {"images": rows.images[order], "labels": rows.labels[order], "index": index}
+    return rows, arrays
+
+
+def _remade(dataset: Dataset, manifest: Manifest, path: Path, search: Sequence[Path]) -> Arrays:
+    """Write the large file of a manifest again, from whichever source; return its arrays."""
+    rows, arrays = _made(dataset, path, search)
+    if manifest["order"] == "none":
+        # As before: the source of now may say more than that of then.
+        arrays["index"] = np.full(len(arrays["index"]), -1, dtype=np.int64)
+    elif not rows.ordered:
+        raise UserError(
+            f"{dataset.name}: was prepared in its official order, which {rows.source} have not. "
+            "Bring the official files back, or remove the dataset's manifest and prepare it again."
+        )
     content = content_sha256(arrays)
-    for pinned in (dataset.content_sha256, expected):
-        if pinned not in (None, content):
-            raise UserError(
-                f"{dataset.name}: the prepared data has SHA-256 {content}, expected {pinned}. "
-                "Remove the dataset's manifest and prepare it again."
-            )
-    write_atomic(path, save(arrays))
-    return arrays, source
-
-
-def _check(dataset: Dataset, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-    """Refuse arrays that do not match the dataset's declaration."""
-    rows = dataset.train + dataset.test
-    if images.shape != (rows, *dataset.shape) or labels.shape != (rows,):
+    if content != manifest["content_sha256"]:
         raise UserError(
-            f"{dataset.name}: read images {images.shape} and labels {labels.shape} where "
-            f"{rows} rows of {dataset.shape} belong."
+            f"{dataset.name}: the prepared data has SHA-256 {content}, expected "
+            f"{manifest['content_sha256']}. Remove the dataset's manifest and prepare it again."
         )
-    if labels.min() < 0 or labels.max() >= dataset.classes or images.max() > dataset.max_value:
-        raise UserError(
-            f"{dataset.name}: a label is not in 0 to {dataset.classes - 1}, or a pixel is above "
-            f"{dataset.max_value}."
-        )
+    write_atomic(path, _saved(arrays))
+    return arrays
 
 
-def _describe(dataset: Dataset, arrays: Arrays, source: str) -> Manifest:
+def _saved(arrays: Arrays) -> bytes:
+    from safetensors.numpy import save
+
+    return save(arrays)
+
+
+def _describe(dataset: Dataset, rows: Rows, arrays: Arrays) -> Manifest:
     """Return the manifest, its ``file`` still empty."""
     mean, std = _moments(arrays["images"][: dataset.train], dataset.max_value)
     return {
         "name": dataset.name,
         "identity": dataset.identity,
+        "content": rows.content.model_dump(),
         "content_sha256": content_sha256(arrays),
+        "index_sha256": content_sha256(arrays, ("index",)),
+        "order": "official" if rows.ordered else "none",
         "file": "",
         "n_train": dataset.train,
         "n_test": dataset.test,
@@ -221,7 +228,7 @@ def _describe(dataset: Dataset, arrays: Arrays, source: str) -> Manifest:
         "max_value": dataset.max_value,
         "mean": mean,
         "std": std,
-        "source": source,
+        "source": rows.source,
     }
 
 
@@ -257,12 +264,12 @@ def _open(manifest_path: Path, manifest: Manifest) -> Arrays:
         raise UserError(f"{path} is missing; prepare {manifest['name']} again.") from None
     except (OSError, SafetensorError, ValueError, KeyError) as error:
         raise _damaged(path, str(error)) from error
-    if set(arrays) != {"images", "labels"}:
-        raise _damaged(path, f"it holds {sorted(arrays)} where images and labels belong")
-    content = content_sha256(arrays)
-    if content != manifest["content_sha256"]:
-        expected = manifest["content_sha256"]
-        raise _damaged(path, f"its SHA-256 is {content}, the manifest says {expected}")
+    if set(arrays) != {"images", "labels", "index"}:
+        raise _damaged(path, f"it holds {sorted(arrays)} where images, labels and index belong")
+    for key, names in (("content_sha256", ("images", "labels")), ("index_sha256", ("index",))):
+        found, expected = content_sha256(arrays, names), manifest[key]
+        if found != expected:
+            raise _damaged(path, f"its SHA-256 is {found}, the manifest says {expected}")
     return arrays
 
 

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import io
 import logging
+import os
 import shutil
 import socket
 import ssl
@@ -58,34 +59,47 @@ def system_folders(dataset: Dataset) -> list[Path]:
     return [Path(prefix) / "share" / "datasets" / dataset.shared for prefix in prefixes]
 
 
+class NotHere(UserError):
+    """A raw file is nowhere on this machine."""
+
+
+def environment_folders() -> list[Path]:
+    """Return the folders of data sets that CYCLERY_DATA names, separated as those of PATH are.
+
+    Where data lies is no setting of a run: whatever is found is verified.
+    """
+    given = os.environ.get("CYCLERY_DATA", "").split(os.pathsep)
+    return [Path(folder).expanduser() for folder in given if folder]
+
+
 @contextmanager
 def open_raw(
-    dataset: Dataset, kept: Path, search: Sequence[Path] = ()
+    dataset: Dataset, kept: Path, search: Sequence[Path] = (), download: bool = True
 ) -> Iterator[tuple[list[BinaryIO], str]]:
     """Open every raw file of a dataset, verified, and say where they came from.
 
-    Looked at in turn: the folders of `search` (and a folder of the dataset's name in them), the
-    Python package that carries the files, `kept` (earlier downloads), the system's shared data.
-    What none of them has is downloaded into `kept`. The caller holds the lock of the dataset.
+    Looked at in turn are the folders of `candidates`. What none of them has is downloaded into
+    `kept`. The caller holds the lock of the dataset.
 
     Raises:
+        NotHere: a file is in none of the folders, and must not be downloaded.
         UserError: a file is nowhere and cannot be downloaded, or no copy has the right checksum.
     """
     with ExitStack() as stack:
         streams, sources = [], []
         for raw in dataset.files:
-            stream, source = _open_one(dataset, raw, kept, search)
+            stream, source = _open_one(dataset, raw, kept, search, download)
             streams.append(stack.enter_context(stream))
             sources.append(source)
         yield streams, ", ".join(dict.fromkeys(sources))
 
 
 def _open_one(
-    dataset: Dataset, raw: RawFile, kept: Path, search: Sequence[Path]
+    dataset: Dataset, raw: RawFile, kept: Path, search: Sequence[Path], download: bool
 ) -> tuple[BinaryIO, str]:
     """Open one verified raw file and say in words where it came from."""
     complaints = []
-    for folder, source in _candidates(dataset, kept, search):
+    for folder, source in _raw_folders(dataset, kept, search):
         # A gzipped file may have been unpacked by whoever put it there.
         for name in dict.fromkeys([raw.name, raw.name.removesuffix(".gz")]):
             path = folder / name
@@ -95,22 +109,42 @@ def _open_one(
                 return _open_verified(path, raw), source
             except (_Bad, OSError) as error:
                 complaints.append(f"{path} was passed over: {error}.")
+    if not download:
+        raise NotHere(_missing(dataset, raw, complaints))
     if not raw.urls:
         raise UserError(_missing(dataset, raw, complaints))
     return _download(raw, kept, complaints)
 
 
-def _candidates(dataset: Dataset, kept: Path, search: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Yield the folders to look in, each with its name in the manifest."""
-    for folder in search:
-        yield folder, "local files"
-        yield folder / dataset.name, "local files"
+def candidates(
+    dataset: Dataset, kept: Path, search: Sequence[Path] = ()
+) -> Iterator[tuple[Path, str, bool]]:
+    """Yield the folders to look for a dataset in, each with its name in the manifest.
+
+    They are, in turn, the folders of `search` and of `environment_folders`, and one of the
+    dataset's name in each; the Python package that carries the raw files; `kept` (earlier
+    downloads); the system's shared data. The last value says whether a folder is of this dataset
+    alone.
+    """
+    for folder in (*search, *environment_folders()):
+        yield folder / dataset.name, "local files", True
+        yield folder, "local files", False
     package = package_folder(dataset)
     if package is not None and dataset.package is not None:
-        yield package, f"Python package {dataset.package.install}"
-    yield kept, "download"
+        yield package, f"Python package {dataset.package.install}", False
+    yield kept, "download", True
     for folder in system_folders(dataset):
-        yield folder, "system package"
+        yield folder, "system package", True
+
+
+def _raw_folders(
+    dataset: Dataset, kept: Path, search: Sequence[Path]
+) -> Iterator[tuple[Path, str]]:
+    """Yield the folders to look for raw files in, torchvision's among them."""
+    for folder, source, _ in candidates(dataset, kept, search):
+        yield folder, source
+        if dataset.torchvision is not None:
+            yield folder / dataset.torchvision, source
 
 
 def _missing(dataset: Dataset, raw: RawFile, complaints: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.data import folders
 from cyclery.data.dataset import Dataset, DatasetFile
+from cyclery.data.hierarchies import check_hierarchy
 from cyclery.data.readers import READERS
 
 # Below a project's root.
@@ -70,16 +71,21 @@ class Datasets(Mapping[str, Dataset]):
         memo = folders.memo(self._root, name)
         try:
             listing = folders.list_images(place)
-            found = folders.cached_sha256(listing, memo)
+            content = folders.cached_content(listing, declared, memo)
         except UserError as error:
             raise UserError(f"{self._files[name]}: folder: {error}") from None
+        for key, levels in declared.hierarchies.items():
+            try:
+                check_hierarchy(levels, len(listing.classes), f"hierarchies.{key}")
+            except ValueError as error:
+                raise UserError(f"{self._files[name]}: {error}") from None
         counted = {
             "classes": len(listing.classes),
             "train": sum(listing.counts(test=False)),
             "test": sum(listing.counts(test=True)),
             "class_counts": listing.counts(test=False),
             "place": place,
-            "images_sha256": found,
+            "content": content,
             "memo": memo,
         }
         return Dataset(name=name, **{**dict(declared), **counted})

@@ -72,6 +72,17 @@ def save_state(run: Run, path: Path, stamp: str, seconds: float) -> None:
     write_atomic(path, safetensors.torch.save(state, metadata=head))
 
 
+def keep_state(run: Run, path: Path, stamp: str, seconds: float, needed: bool, label: str) -> None:
+    """Do `save_state`; where it cannot be written, training goes on unless it is ``needed``."""
+    try:
+        save_state(run, path, stamp, seconds)
+    except UserError as error:
+        # Only time can be lost by going on; the last one that was saved stays.
+        if needed:
+            raise
+        log.warning("%s: no resume point was saved (%s); training goes on", label, error.__cause__)
+
+
 def read_state(path: Path, stamp: str, store: Store) -> ResumePoint | None:
     """Return the resume point at ``path`` if there is one that fits.
 

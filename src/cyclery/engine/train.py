@@ -289,7 +289,7 @@ class Trainer:
         return {**found, "status": "done", "seconds": time.monotonic() - began}
 
     def _run(self, job: Job, data: Data, device: torch.device, inputs: Inputs) -> Task[RunOutcome]:
-        from cyclery.engine.checkpoint import read_state, save_state, save_weights
+        from cyclery.engine.checkpoint import keep_state, read_state, save_weights
         from cyclery.engine.run import Run
 
         settings, bounds = job["settings"], None
@@ -338,22 +338,17 @@ class Trainer:
                 )
                 due = now - saved >= self.execution.resume_seconds
                 if asked_to_stop() or (due and not run.finished):
-                    try:
-                        save_state(run, resume, stamp, spent + now - began)
-                    except UserError as error:
-                        # Only time can be lost by going on; the last one that was saved stays.
-                        if asked_to_stop():
-                            raise
-                        log.warning("%s: no resume point was saved (%s); training goes on",
-                                    job["label"], error.__cause__)  # fmt: skip
+                    keep_state(
+                        run, resume, stamp, spent + now - began, asked_to_stop(), job["label"]
+                    )
                     saved = now
                 stop_if_asked()
             with naming(job):
                 outcome["final"] = yield from run.final_steps()
-                if settings.get("probes"):
-                    trained = time.monotonic()
+                took = time.monotonic()
+                if "probes" in settings:
                     outcome["final"] |= run.measuring.probes()
-                    outcome["probing_seconds"] = time.monotonic() - trained
+                    outcome["probing_seconds"] = time.monotonic() - took
         except Diverged as diverged:
             outcome |= {"status": "diverged", "diverged_step": diverged.update}
             log.warning("%s: diverged at update %d", job["label"], diverged.update)
@@ -394,6 +389,7 @@ class Trainer:
 
             manifest, arrays = load_or_remake(self.manifests[name], self.dataset)
             images, labels = (torch.as_tensor(arrays[key]) for key in ("images", "labels"))
-            order = arrays["index"][: manifest["n_train"]] if "index" in arrays else None
+            official = manifest["order"] == "official"
+            order = arrays["index"][: manifest["n_train"]] if official else None
             self._data[key] = Data(images, labels.long(), manifest, order).to(device).at(sides)
         return self._data[key]

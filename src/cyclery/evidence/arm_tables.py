@@ -13,7 +13,7 @@ import pandas as pd
 
 from cyclery.evidence.contracts import ExperimentRuns, Record, Records
 from cyclery.evidence.stats import paired_tests
-from cyclery.evidence.stats.lineage import ancestors_images
+from cyclery.evidence.stats.lineage import ancestors_spent
 from cyclery.evidence.stats.pairing import (
     by_unit,
     dataset_content,
@@ -22,6 +22,7 @@ from cyclery.evidence.stats.pairing import (
     runs_of,
     units,
 )
+from cyclery.records.budgets import Measure, spent
 from cyclery.records.claims import Interval
 from cyclery.records.evidence import Arm, Curve, Metric, Schedule
 from cyclery.records.metrics import OWN, THIRDS, curve, value
@@ -30,7 +31,8 @@ from cyclery.records.record import SplitChoice
 Cells = dict[str, str | int | float | None]
 
 HEAD = ("experiment", "arm", "seed", "key", "status")
-COSTS = ("images", "views", "updates", "seconds")
+COUNTS: tuple[Measure, ...] = ("images", "views", "forwards", "updates")
+COSTS = (*COUNTS, "seconds")
 TAIL = (*COSTS, "device", "commit")
 
 
@@ -43,7 +45,8 @@ def tidy(
     ``invalid`` where the record is of another run), every scalar of the finals and the derived
     ``metrics`` as fractions (NaN where there is none; on a long tail also the accuracy of common,
     medium and rare classes), images (labelled samples), views (images of all views that the network
-    was trained on), updates, seconds, device, commit.
+    was trained on), forwards (images that passed a network forwards), updates, seconds, device,
+    commit.
     """
     rows: list[Cells] = []
     finals: set[str] = set(metrics) - set(OWN)
@@ -70,7 +73,8 @@ def _cells(
         return {"status": "invalid"}
     cells: Cells = {"status": record["status"], "device": record["device"],
                     "commit": record["commit"]}  # fmt: skip
-    cells |= {name: value(record, name) for name in COSTS}
+    cells |= {"seconds": value(record, "seconds")}
+    cells |= {name: spent(record, name) for name in COUNTS}
     if record["status"] == "done":
         scalars = [name for name, x in record["final"].items()
                    if x is None or isinstance(x, int | float)]  # fmt: skip
@@ -108,17 +112,19 @@ def arms(experiment: ExperimentRuns, frame: pd.DataFrame, records: Records) -> l
             "diverged": [{"seed": int(seed), "step": diverged_at(records[key])}
                          for seed, key in zip(broken["seed"], broken["key"], strict=True)],
             "metrics": {name: figure for name, figure in figures.items() if figure},
-            "images": means["images"], "views": means["views"], "updates": means["updates"],
-            "seconds": means["seconds"],
-            "ancestors_images": _before(keys, records),
+            "images": means["images"], "views": means["views"], "forwards": means["forwards"],
+            "updates": means["updates"], "seconds": means["seconds"],
+            "ancestors_images": _before(keys, records, "images"),
+            "ancestors_views": _before(keys, records, "views"),
+            "ancestors_forwards": _before(keys, records, "forwards"),
             "keys": [*rows["key"][rows["status"] != "missing"]], "tuned": arm["tuned"],
         })  # fmt: skip
     return out
 
 
-def _before(keys: Mapping[int, Sequence[str]], records: Records) -> float | None:
-    """Return the mean over seeds of the samples that a run's ancestors were trained on."""
-    counts = [ancestors_images(key, records) for [key] in keys.values()]
+def _before(keys: Mapping[int, Sequence[str]], records: Records, measure: Measure) -> float | None:
+    """Return the mean over seeds of what all ancestors of a run took."""
+    counts = [ancestors_spent(key, records, measure) for [key] in keys.values()]
     known = [count for count in counts if count is not None]
     return fmean(known) if known else None
 

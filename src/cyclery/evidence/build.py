@@ -106,13 +106,13 @@ def _derived(claims: Sequence[Claim], tier: str) -> list[str]:
 def _budgets(
     claims: Sequence[Claim], tier: str, experiments: Sequence[ExperimentRuns], records: Records
 ) -> dict[str, list[str]]:
-    """Return, by experiment, the comparisons whose arms saw different numbers of samples."""
+    """Return, by experiment, the comparisons whose arms have unequal budgets."""
     index = {experiment["id"]: experiment for experiment in experiments}
     out: dict[str, list[str]] = {}
     for claim in claims:
         for comparison in [] if not_tested(claim, tier) else claim["comparisons"]:
             pairs = contrasts.collect(comparison, index, records)
-            odd = contrasts.unequal_images(comparison, pairs, records)
+            odd = contrasts.unequal_budgets(comparison, pairs, records)
             if odd:
                 out.setdefault(comparison["experiment"], []).append(f"{claim['id']}: {odd}.")
     return out

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NotRequired, Required, TypeAlias, TypedDict, final
 
+from cyclery.records.budgets import Ancestors, Measure
 from cyclery.records.claims import PrintedEffect, Test
 from cyclery.records.evidence import ChainNode, ScheduleLine, Tuned
 from cyclery.records.record import Figure, RangeRecord, RunRecord
@@ -127,6 +128,8 @@ class Comparison(TypedDict, total=False):
     spread: float | None
     printed: PrintedEffect | None
     label: str | None
+    equal: Measure
+    ancestors: Ancestors
     unequal_budget: str | None
 
 

@@ -159,18 +159,21 @@ def _datasets(plan: Plan) -> list[str]:
 
 def _raw(plan: Plan, name: str) -> str:
     """Say where the raw files of a dataset will come from."""
-    from cyclery.data.raw import package_folder, system_folders
+    from cyclery.data.raw import candidates
+    from cyclery.data.sources import unverified
 
     dataset = plan.project.datasets[name]
     if dataset.place is not None:
         return f"from {dataset.place}"
-    package, kept = package_folder(dataset), plan.project.data / "raw" / name
-    for folder in [*([package] if package else []), kept, *system_folders(dataset)]:
+    kept = plan.project.data / "raw" / name
+    for folder, _, _ in candidates(dataset, kept):
         if all(
             any((folder / each).is_file() for each in (raw.name, raw.name.removesuffix(".gz")))
             for raw in dataset.files
         ):
             return f"from {folder}"
+    if (other := unverified(dataset, kept)) is not None:
+        return f"from {other}"
     size = sum(raw.bytes or 0 for raw in dataset.files) / 1e6
     return f"by a download of {size:.0f} MB; without a network, put its files into {kept}"
 

@@ -13,6 +13,7 @@ from hashlib import sha256
 from math import lcm
 from typing import Any, cast
 
+from cyclery.records.budgets import Ancestors, Measure
 from cyclery.records.record import ArmSettings, RunSettings
 
 
@@ -30,8 +31,13 @@ class RangePlan:
     label: str
     key: str
     seeds: tuple[int, ...]
-    # Images that pass the network in one sweep.
-    views: int
+    # What one sweep takes; see ``config.resolve.budget``.
+    cost: dict[str, int]
+
+    @property
+    def views(self) -> int:
+        """Images of all views that the network is trained on in one sweep."""
+        return self.cost["views"]
 
     def run(self, seed: int) -> RunSettings:
         """Return the resolved settings of one sweep."""
@@ -138,15 +144,52 @@ class ArmPlan:
         """Return the hash and the seeds of every trial of tuning."""
         return [[trial.arm.digest, list(trial.at)] for trial in self.trials]
 
-    @cached_property
-    def budget(self) -> int:
-        """Return the labelled samples behind a run's weights, in which arms are compared.
+    @property
+    def start(self) -> Parent | None:
+        """The parent whose weights a run starts from; None where they are drawn."""
+        return self.parents.get(self.settings["init"] or "")
 
-        Its own, and those of the run that they start from, and so on. Those of its teachers are a
-        cost (``ancestors_images`` of the evidence), no part of the budget.
+    def ancestors(self, seed: int, which: Ancestors = "all") -> dict[str, ArmPlan]:
+        """Return the runs that the run of a seed descends from, by their keys: each once.
+
+        ``started`` are the run that its weights start from, the one that this started from, and so
+        on; ``all`` are those of all parents, with every member of an ensemble.
         """
-        start = self.parents.get(self.settings["init"] or "")
-        return self.cost["images"] + (start.arm.budget if start else 0)
+        found: dict[str, ArmPlan] = {}
+
+        def visit(arm: ArmPlan, seed: int) -> None:
+            parents = arm.parents.values() if which == "all" else filter(None, [arm.start])
+            for parent in parents if which != "none" else ():
+                for each in parent.seeds(seed):
+                    key = parent.arm.key(each)
+                    if key not in found:
+                        found[key] = parent.arm
+                        visit(parent.arm, each)
+
+        visit(self, seed)
+        return found
+
+    def spent(self, measure: Measure, ancestors: Ancestors = "started", seed: int = 0) -> int:
+        """Return what the run of a seed takes of a measure, with what its ``ancestors`` took.
+
+        Arms are compared at equal ones. With ``started`` a budget is what is behind a run's
+        weights: what its teachers took is a cost of the method besides.
+        """
+        before = self.ancestors(seed, ancestors).values()
+        return self.cost[measure] + sum(arm.cost[measure] for arm in before)
+
+    def searched(self, measure: Measure, seed: int = 0) -> int:
+        """Return what range tests and trials of tuning took, the run's own and its ancestors'.
+
+        What a trial descends from is counted with it; each run and each sweep counts once.
+        """
+        arms = {arm.digest: arm for arm in with_ancestors([self])}
+        needed = needed_seeds([(self, [seed])])
+        runs = {arms[each].key(s): arms[each] for each, seeds in needed.items() for s in seeds}
+        apart = runs.keys() - self.ancestors(seed).keys() - {self.key(seed)}
+        return sum(runs[key].cost[measure] for key in apart) + sum(
+            len(test.seeds) * test.cost[measure] for test in range_tests(arms.values())
+        )
 
     @property
     def sources(self) -> Iterator[Parent | Trial]:

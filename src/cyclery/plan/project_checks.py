@@ -12,6 +12,7 @@ from cyclery.config.margins import check_scales
 from cyclery.config.models import Claim, Experiment, Paper
 from cyclery.methods import REFERENCE, TEACHER
 from cyclery.plan import table_checks
+from cyclery.plan.budget_checks import check_equal
 from cyclery.plan.checked_names import unknown, unusable_metric
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.own_figures import own_figures, possible_figures
@@ -215,24 +216,17 @@ def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
             for group in comparison.groups():
                 if group.experiment in experiments:
                     where = f"claims.{name}.comparisons[{index}]"
-                    unequal = bool(comparison.unequal_budget)
-                    yield from _fair(plan, paper, group, unequal, where)
+                    arms = plan.arm_names(paper, group.experiment)
+                    sides = {arm: plan.arm(paper, group.experiment, arm)
+                             for arm in group.arms if arm in arms}  # fmt: skip
+                    yield from check_equal(comparison, sides, plan.project.seeds, where)
+                    yield from _fair(plan, paper, group, where)
 
 
-def _fair(plan: Plan, paper: str, group: Group, unequal: bool, where: str) -> Iterator[str]:
+def _fair(plan: Plan, paper: str, group: Group, where: str) -> Iterator[str]:
     exp = group.experiment
     running = {arm: plan.arm(paper, exp, arm) for arm in plan.arm_names(paper, exp)}
     sides = [arm for arm in group.arms if arm in running]
-    images = {arm: running[arm].budget for arm in sides}
-    if len(set(images.values())) > 1 and not unequal:
-        # A budget is samples seen: an arm that starts from a trained one says why it has more.
-        shown = ", ".join(f"{arm} {count:,}" for arm, count in images.items())
-        started = any(running[arm].settings["init"] for arm in sides)
-        yield (
-            f"{where}: the arms see different numbers of samples ({shown}"
-            f"{', with those of the runs that they start from' if started else ''}); make them "
-            "equal or give the reason as `unequal_budget`."
-        )
     known = {arm: running[arm].settings["split"].get("open_set") for arm in sides}
     classes = {arm: each["classes"] if each else "all" for arm, each in known.items()}
     if len({str(each) for each in classes.values()}) > 1:

@@ -284,4 +284,4 @@ def _range_test(
         f"{settings['optimiser']['name']}, {settings['method']['name']}"
     )
     return RangePlan(settings=own, label=label, key=digest([own, seeds]), seeds=seeds,
-                     views=cost["views"])  # fmt: skip
+                     cost=cost)  # fmt: skip

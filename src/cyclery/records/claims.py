@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias
 # pydantic, which makes the JSON Schemas, takes typing's own from Python 3.12 on.
 from typing_extensions import TypedDict
 
+from cyclery.records.budgets import Ancestors, Measure
+
 Verdict: TypeAlias = Literal["reproduced", "contradicted", "partly", "inconclusive", "not run"]
 Test: TypeAlias = Literal["superiority", "equivalence", "non-inferiority"]
 Interval: TypeAlias = tuple[float, float]
@@ -140,8 +142,12 @@ class Row(TypedDict):
     units: list[list[int]] | None
     """Seeds by independent unit, where some share one."""
     left_out: list[str]
+    equal: Measure
+    """What the arms have equal, unless a reason says why they have not."""
+    ancestors: Ancestors
+    """Whose share of it counts besides an arm's own."""
     unequal_budget: str | None
-    """Why the arms may see different numbers of samples."""
+    """Why the arms may have different amounts of it."""
     printed: PrintedEffect | None
     pooled: Pooled | None
     seeds_to_settle: int | None

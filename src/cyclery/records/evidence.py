@@ -82,12 +82,16 @@ class Arm(TypedDict):
     diverged: list[DivergedRun]
     metrics: dict[str, Metric]
     images: float | None
-    """Mean over runs, as are views, updates and seconds; null without a finished one."""
+    """Mean over runs, as are the next four; null without a finished one."""
     views: float | None
+    forwards: float | None
+    """Images that passed a network forwards; those of all views for records without a count."""
     updates: float | None
     seconds: float | None
     ancestors_images: float | None
-    """Labelled samples that the runs' ancestors were trained on."""
+    """Samples (as ``images``) that all ancestors of the runs were trained on, each run once."""
+    ancestors_views: float | None
+    ancestors_forwards: float | None
     keys: list[str]
     tuned: Tuned | None
 

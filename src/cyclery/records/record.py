@@ -205,7 +205,7 @@ class Trained(TypedDict):
     """Samples and updates of the training."""
 
     images: int
-    """Labelled samples trained on, with repetition."""
+    """Samples of the first stream, the labelled ones where there are any, with repetition."""
     views: int
     """Images of all views, unlabelled ones too."""
     forwards: NotRequired[int]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cyclery.evidence import verdict_text
+from cyclery.records.budgets import MEASURES
 from cyclery.records.claims import Row
 from cyclery.report.contents import settling
 from cyclery.report.intervals import (
@@ -22,6 +23,8 @@ from cyclery.report.tables import Cell, Column, Table
 from cyclery.report.view_types import AxisGroup, ClaimView, ComparisonView, PlacedClaim
 
 Labels = Mapping[tuple[str, str], str]
+# What arms have equal where a comparison says nothing.
+USUAL = MEASURES["images"].noun
 
 
 def _test_text(item: Row) -> str:
@@ -95,13 +98,24 @@ def _asides(item: Row) -> list[str]:
         said.append(f"Random-effects mean of {item['pooled']['k']} experiments.")
     if item["units"]:
         said.append(f"Seeds that share a parent count once: {len(item['units'])} units.")
-    if item["unequal_budget"]:
-        said.append(f"Unequal budgets: {item['unequal_budget']}.")
+    said.append(budgets(item))
     if item["diverged"]:
         said.append(f"Diverged: {'; '.join(item['diverged'])}.")
     if item["left_out"]:
         said.append(f"Left out: {'; '.join(item['left_out'])}.")
     return [text for text in said if text]
+
+
+def budgets(item: Row) -> str:
+    """Say what the arms have equal where it is not the usual, or why it is not equal."""
+    what = MEASURES[item["equal"]].noun
+    what += {"all": ", all ancestors counted", "none": ", ancestors not counted"}.get(
+        item["ancestors"], ""
+    )
+    if item["unequal_budget"]:
+        named = "" if what == USUAL else f" ({what})"
+        return f"Unequal budgets{named}: {item['unequal_budget']}."
+    return "" if what == USUAL else f"Equal budgets: {what}."
 
 
 def sensitivity(item: Row) -> str:

@@ -7,11 +7,10 @@ import re
 from cyclery.evidence import verdict_text
 from cyclery.records.claims import ClaimFacts, Row
 from cyclery.records.evidence import Arm, Experiment, Metric, RangeTest
+from cyclery.report import costs
 from cyclery.report.intervals import digits_for, interval_text, of_printed_text, printed_text
 from cyclery.report.model import (
-    BEFORE,
     amount,
-    before,
     compact,
     duration,
     is_share,
@@ -145,7 +144,8 @@ def arms(slug: str, experiment: Experiment, extra: list[str], notes: list[str]) 
     extra = [m for m in extra if m not in metrics and m.partition("@")[2] not in ("1", "1.0")]
     columns = [Column("", "key"), Column("Arm", weight=2.4), Column("Role", weight=0.9)]
     columns += [Column("n", "number", 0), *_metric_columns(metrics, bool(extra))]
-    columns += [Column("Images", "right"), Column("Ancestors", "right")]
+    spent = costs.columns(experiment["arms"])
+    columns += [Column("Images", "right"), *(Column(cost.head, "right") for cost in spent)]
     columns += [Column("Time/run", "right"), *_metric_columns(extra)]
     seen = {arm["views"] for arm in experiment["arms"] if arm["views"] is not None}
     rows: list[list[Cell]] = []
@@ -153,15 +153,16 @@ def arms(slug: str, experiment: Experiment, extra: list[str], notes: list[str]) 
         label = arm["label"] + (" †" if arm["own_definition"] else "")
         row: list[Cell] = [place, label, arm["role"], arm["n"]]
         row += _figures(arm, metrics, columns[len(row) :])
-        row += [amount(arm["views"]) if len(seen) > 1 else None, before(arm)]
+        row.append(amount(arm["views"]) if len(seen) > 1 else None)
+        row += [cost.cells[place] for cost in spent]
         row.append(duration(arm["seconds"]))
         row += _figures(arm, extra, columns[len(row) :])
         rows.append([None if c == "\u2013" else c for c in row])
     budget = ["Images: all views that the network was trained on, unlabelled ones too."]
     if len(seen) == 1:
         budget = [f"Every arm saw {amount(max(seen))} images a run."]
-    if any(before(arm) for arm in experiment["arms"]):
-        budget.append(BEFORE)
+    budget += filter(None, [costs.everywhere(experiment["arms"])])
+    budget += [cost.note for cost in spent]
     title = experiment["title"]
     all_notes = [*notes, *(budget if seen else []), *_arm_notes(experiment["arms"])]
     return Table(

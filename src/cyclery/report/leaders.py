@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cyclery.records.evidence import Arm, Evidence, Metric
+from cyclery.report import costs
 from cyclery.report.chart import INK, Chart, Page, colour, log_ticks, span
-from cyclery.report.model import BEFORE, Slugs, amount, before, compact, cut, seed_list, trials
+from cyclery.report.model import Slugs, amount, compact, cut, seed_list, trials
 from cyclery.report.tables import Cell, Column, Estimate, Table
 
 VARIES = "differs by arm"
@@ -105,6 +106,7 @@ def frontier(group: Group) -> list[int]:
 def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
     """Return the ranked table of a group."""
     front = set(frontier(group))
+    spent = costs.columns([entry.arm for entry in _ranked(group)])
     rows: list[list[Cell]] = []
     for place, entry in enumerate(_ranked(group)):
         arm = entry.arm
@@ -114,13 +116,15 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
             f"{place + 1}{' ‡' if place in front else ''}", cut(arm["label"], 160),
             cut(entry.paper, 60), cut("; ".join(dict.fromkeys(entry.experiments)), 160),
             cut(network, 60), cut(arm["role"], 60), arm["n"], _estimate(entry), time,
-            amount(arm["views"]) if arm["views"] else None, before(arm),
+            amount(arm["views"]) if arm["views"] else None,
+            *(cost.cells[place] for cost in spent),
         ])  # fmt: skip
     columns = [
         Column("Rank", "right"), Column("Arm", weight=2.0), Column("Paper", weight=1.3),
         Column("Experiment", weight=2.0), Column("Network", weight=0.9), Column("Role", weight=0.8),
         Column("n", "number", 0), Column("Test accuracy (%)", "estimate"),
-        Column("Seconds/run", "right"), Column("Images", "right"), Column("Ancestors", "right"),
+        Column("Seconds/run", "right"), Column("Images", "right"),
+        *(Column(cost.head, "right") for cost in spent),
     ]  # fmt: skip
     return Table(
         slug, f"Every arm on {group.title}", columns, rows, [*_notes(group), *notes], lead=2,
@@ -137,8 +141,8 @@ def _notes(group: Group) -> list[str]:
     said = [f"{arms} arms with {count} trials each" for count, arms in sorted(tuned.items())]
     tuning = f"Tuning: {none} arms as declared, untuned" if none else "Tuning: every arm"
     budget = "Budgets differ between experiments: images and time stand in the row."
-    if any(before(entry.arm) for entry in group.entries.values()):
-        budget = f"{budget} {BEFORE}"
+    spent = costs.columns([entry.arm for entry in group.entries.values()])
+    budget = " ".join([budget, *(cost.note for cost in spent)])
     return [
         f"Selection: {', '.join(sorted(rules))}. "
         f"Seeds: {seed_list(seeds)}. Mean ± half of the 95 % interval over seeds. "
@@ -190,11 +194,12 @@ def scatter(slug: str, group: Group) -> Chart | None:
     )
     text += f" Below the axis: {below} arm{'s' if below > 1 else ''}." if below else ""
     head = ["rank", "paper", "experiment", "arm", "role", "n", "seconds", "images"]
+    head += costs.FIGURES[1:]
     data: list[list[Any]] = [[*head, "test_accuracy", "low95", "high95"]]
     for place, entry in enumerate(_ranked(group)):
         arm, ends = entry.arm, _ends(entry)
         name, where = arm["label"], "; ".join(entry.experiments)
-        cost = (arm["n"], arm["seconds"], arm["views"])
+        cost = (arm["n"], arm["seconds"], *costs.figures(arm))
         row = (place + 1, entry.paper, where, name, arm["role"], *cost)
         data.append([*row, 100 * entry.accuracy["mean"], *ends])
     return Chart(

@@ -9,7 +9,7 @@ from math import floor, log10
 from typing import Any, NamedTuple
 
 from cyclery.records.evidence import Arm, Evidence, Metric
-from cyclery.report import download
+from cyclery.report import costs, download
 from cyclery.report.benchmark_cells import Figure, cell, shown
 from cyclery.report.model import Slugs, amount, cut, letter, number, seed_list, trials
 from cyclery.report.rounding import decimals
@@ -23,6 +23,7 @@ LONGEST, LONG, SHORT = 240, 120, 60
 OF_PAPERS = ("method", "baseline")
 ANCESTORS = "descends from runs that were trained, too"
 VIEWS = "trained on further views, as of unlabelled images"
+PASSES = "passes more images forwards than it is trained on, as those of a second network"
 
 
 class Split(NamedTuple):
@@ -79,6 +80,7 @@ class Entry:
         """Return why the arm had more than the budget of its column; empty where it had not."""
         found = [ANCESTORS] if self.arm["ancestors_images"] else []
         found += [VIEWS] if (self.arm["views"] or 0) > (self.arm["images"] or 0) else []
+        found += [PASSES] if (self.arm["forwards"] or 0) > (self.arm["views"] or 0) else []
         return "; ".join(found)
 
 
@@ -284,10 +286,11 @@ def _title(entry: Entry) -> str:
     said += [plural(arm["units"], "independent unit")] if arm["units"] else []
     said += [f"{len(arm['diverged'])} diverged"] if arm["diverged"] else []
     said += [plural(len(trials(arm)), "trial")] if trials(arm) else []
-    if arm["ancestors_images"]:
-        said.append(f"ancestors {amount(arm['ancestors_images'])} images")
+    said += filter(None, [costs.ancestors(arm)])
     if VIEWS in entry.aside:
         said.append(f"{amount(arm['views'])} views")
+    if PASSES in entry.aside:
+        said.append(f"{amount(arm['forwards'])} forward passes")
     said += [] if name.title in entry.label else [cut(name.title, SHORT)]
     others = _others(entry)
     text = "; ".join([*said, f"also {others}"] if others else said)
@@ -338,8 +341,8 @@ def _notes(chosen: Chosen) -> list[str]:
 def _figures(chosen: Chosen) -> download.Rows:
     """Return all figures of the table, one row a cell."""
     head = ["tier", "data", "network", "images", "paper", "arm", "method", "role", "experiment"]
-    head += ["n", "diverged", "test_accuracy", "sd", "low95", "high95", "seconds", "views"]
-    out: download.Rows = [[*head, "ancestors_images", "trials", "also"]]
+    head += ["n", "diverged", "test_accuracy", "sd", "low95", "high95", "seconds"]
+    out: download.Rows = [[*head, *costs.FIGURES, "trials", "also"]]
     for split, rows in chosen.splits.items():
         for entry in rows.values():
             arm, name = entry.arm, entry.name
@@ -348,6 +351,6 @@ def _figures(chosen: Chosen) -> download.Rows:
             out.append([
                 *split, name.paper, entry.label, arm["method"], name.role, name.title, arm["n"],
                 len(arm["diverged"]), mean, sd, low, high, arm["seconds"],
-                arm["views"], arm["ancestors_images"], len(trials(arm)), _others(entry),
+                *costs.figures(arm), len(trials(arm)), _others(entry),
             ])  # fmt: skip
     return out

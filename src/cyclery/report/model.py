@@ -29,11 +29,6 @@ MINUS = "\u2212"
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
 _INTERVALS = ("ci95", "ci90", "naive95", "bca95")
 
-# Under a table with a column of them.
-BEFORE = (
-    "Ancestors: samples that the runs which an arm descends from were trained on, each run once."
-)
-
 
 def scrub(value: Any) -> Any:
     """Return a JSON value without NaN, lone surrogates, control or reordering characters.
@@ -114,11 +109,6 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
 def readable(value: float, digits: int, sign: bool = False) -> str:
     """Return a fixed-point number; one too long to be read as a power of ten."""
     return number(value, digits, sign) if abs(value) < _LONG else compact(value)
-
-
-def before(arm: Arm) -> str | None:
-    """Return the samples that an arm's ancestors were trained on; None where it has none."""
-    return amount(arm["ancestors_images"]) if arm["ancestors_images"] else None
 
 
 def compact(value: float | None) -> str:

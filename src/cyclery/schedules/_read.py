@@ -87,12 +87,12 @@ def _plain(value: Any) -> Any:
     if not is_dataclass(value):
         return value
     found = {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+    found = {key: entry for key, entry in found.items() if entry is not None}
     if not isinstance(value, Schedule):
         return found
     if value.BY_EPOCH or value.clock == "update":
         del found["clock"]
-    kind = type(value).__module__.rpartition(".")[2]
-    return {"kind": kind, **{key: entry for key, entry in found.items() if entry is not None}}
+    return {"kind": type(value).__module__.rpartition(".")[2], **found}
 
 
 def words(spec: Any) -> bool:

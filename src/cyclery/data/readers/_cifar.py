@@ -1,31 +1,53 @@
-"""Reader of the binary archives of CIFAR.
+"""Readers of CIFAR: of the binary archives, and of the folders that these and torchvision unpack.
 
-Not the Python ones: those are pickles, and unpickling a download runs whatever it contains. The
-pixels and their order are the same.
+The Python archives hold the same pixels in the same order, in pickles: those are never unpickled
+(`cyclery.data.readers._pickled`).
 """
 
 from __future__ import annotations
 
 import math
 import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from cyclery.common.errors import UserError
+from cyclery.common.files import read_regular
 from cyclery.data.dataset import Dataset
 from cyclery.data.readers._format import Images, Labels, bad
+from cyclery.data.readers._pickled import pixels_and_labels
 
 
-def cifar(
-    dataset: Dataset, stream: BinaryIO, members: dict[str, int], label_bytes: int
-) -> tuple[Images, Labels]:
-    """Read the named members (each with its number of records) out of a tar.gz stream."""
-    width = label_bytes + math.prod(dataset.shape)
-    sizes = {name: rows * width for name, rows in members.items()}
+@dataclass(frozen=True)
+class Layout:
+    """The files of a member of the CIFAR family, training files first, each with its records.
+
+    Args:
+        binary: binary files below the folder that holds the archive's.
+        label_bytes: bytes before the pixels of a record; the last is the label.
+        pickled: pickles below the folder that holds torchvision's.
+        key: the labels' name in a pickle.
+    """
+
+    binary: Mapping[str, int]
+    label_bytes: int
+    pickled: Mapping[str, int]
+    key: str
+
+
+def archive(dataset: Dataset, stream: BinaryIO, layout: Layout) -> tuple[Images, Labels]:
+    """Read the binary files out of a tar.gz stream."""
+    width = layout.label_bytes + math.prod(dataset.shape)
+    sizes = {name: rows * width for name, rows in layout.binary.items()}
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(fileobj=stream, mode="r|gz") as archive:
-            for member in archive:
+        with tarfile.open(fileobj=stream, mode="r|gz") as opened:
+            for member in opened:
                 # Only a plain file of an expected name is ever read, and none is unpacked: a path
                 # that climbs out of the folder, a link or a device cannot do anything here.
                 if member.name not in sizes or member.name in found or not member.isreg():
@@ -36,7 +58,7 @@ def cifar(
                         0,
                         f"{member.name} has {member.size} bytes where {sizes[member.name]} belong",
                     )
-                content = archive.extractfile(member)
+                content = opened.extractfile(member)
                 found[member.name] = b"" if content is None else content.read()
                 if len(found) == len(sizes):
                     break
@@ -45,6 +67,53 @@ def cifar(
     for name in sizes:
         if len(found.get(name, b"")) != sizes[name]:
             raise bad(dataset, 0, f"it holds no whole file {name}")
-    records = np.frombuffer(b"".join(found[name] for name in sizes), np.uint8).reshape(-1, width)
-    images = np.ascontiguousarray(records[:, label_bytes:]).reshape(-1, *dataset.shape)
-    return images, records[:, label_bytes - 1].astype(np.int64)
+    return _records(dataset, b"".join(found[name] for name in sizes), layout)
+
+
+def unpacked(
+    dataset: Dataset, folder: Path, layout: Layout
+) -> Callable[[], tuple[Images, Labels]] | None:
+    """Return what reads the binary files, or torchvision's pickles, below a folder, if any are."""
+    for read, files in ((_binaries, layout.binary), (_pickles, layout.pickled)):
+        if all((folder / name).is_file() for name in files):
+            return partial(read, dataset, folder, layout)
+    return None
+
+
+def _binaries(dataset: Dataset, folder: Path, layout: Layout) -> tuple[Images, Labels]:
+    width = layout.label_bytes + math.prod(dataset.shape)
+    parts = [_read(folder / name, rows * width) for name, rows in layout.binary.items()]
+    return _records(dataset, b"".join(parts), layout)
+
+
+def _records(dataset: Dataset, content: bytes, layout: Layout) -> tuple[Images, Labels]:
+    """Return the images and labels of records: label bytes, then the pixels, C x H x W."""
+    records = np.frombuffer(content, np.uint8)
+    records = records.reshape(-1, layout.label_bytes + math.prod(dataset.shape))
+    images = np.ascontiguousarray(records[:, layout.label_bytes :]).reshape(-1, *dataset.shape)
+    return images, records[:, layout.label_bytes - 1].astype(np.int64)
+
+
+def _pickles(dataset: Dataset, folder: Path, layout: Layout) -> tuple[Images, Labels]:
+    pixels, labels = [], []
+    for name, rows in layout.pickled.items():
+        size = rows * math.prod(dataset.shape)
+        content = _read(folder / name)
+        part, found = pixels_and_labels(content, layout.key, size, str(folder / name))
+        if len(found) != rows:
+            raise UserError(f"{folder / name}: holds {len(found)} labels where {rows} belong.")
+        pixels.append(part)
+        labels += found
+    images = np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, *dataset.shape)
+    return images, np.array(labels, dtype=np.int64)
+
+
+def _read(path: Path, size: int | None = None) -> bytes:
+    """Return the content of a file, which has this size where one is given."""
+    try:
+        found = path.stat().st_size
+        if size is not None and found != size:
+            raise UserError(f"{path}: has {found:,} bytes where {size:,} belong.")
+        return read_regular(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None

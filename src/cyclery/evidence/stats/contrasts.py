@@ -37,6 +37,7 @@ from cyclery.evidence.stats.paired_tests import Estimate, Floats, Source, estima
 from cyclery.evidence.stats.pairing import Pairs, sides
 from cyclery.evidence.stats.rank_and_order_tests import Coefficient, Steps
 from cyclery.records import metrics as metrics_derived
+from cyclery.records.budgets import ANCESTORS, MEASURES
 
 # Contrasts by unit (its first seed): one sample, or several for a mean or an order of them.
 Samples: TypeAlias = list[dict[int, float]]
@@ -322,22 +323,28 @@ def detail(comparison: Comparison, found: Pairs, labels: Labels) -> str | None:
     return f"Effect and differences are those of the smallest step, {better} against {worse}."
 
 
-def unequal_images(comparison: Comparison, found: Pairs, records: Records) -> str | None:
+def unequal_budgets(comparison: Comparison, found: Pairs, records: Records) -> str | None:
     """Say by how much the budgets of arms differ, if they do and it is not declared."""
     if comparison.get("unequal_budget") or comparison.get("against_metric"):
         return None
+    measure = comparison.get("equal") or "images"
+    which = comparison.get("ancestors") or "started"
     # Each difference of an interaction has a budget of its own.
     half = len(found.columns) // 2
     groups = [slice(0, half), slice(half, None)] if comparison.get("interaction") else [slice(None)]
     for part in groups:
         for keys in found.keys:
-            images = [lineage.budget(key, records) for key in keys[part] if key]
-            known = [count for count in images if count]
-            if len(known) == len(images) > 1 and max(known) - min(known) > 0.01 * max(known):
+            spent = [lineage.budget(key, records, measure, which) for key in keys[part] if key]
+            known = [count for count in spent if count]
+            if len(known) == len(spent) > 1 and max(known) - min(known) > 0.01 * max(known):
                 arms = [arm for _, arm, _ in found.columns[part]]
                 first, others = f"'{arms[0]}'", "its comparator"
                 if len(known) > 2:
                     first, others = f"one of {', '.join(arms)}", "another"
                 a, b = (known[0], known[1]) if len(known) == 2 else (max(known), min(known))
-                return f"{first} saw {a:.0f} samples and {others} {b:.0f} in the same seed"
+                words = MEASURES[measure]
+                said = f"{first} {words.did} {a:.0f} {words.noun} and {others} {b:.0f}"
+                return f"{said} in the same seed" + (
+                    f", {ANCESTORS[which]} counted" if which == "all" else ""
+                )
     return None

@@ -1,33 +1,39 @@
-"""Training samples behind a run's weights (its budget), and those of all its ancestors."""
+"""What is behind a run's weights (its budget), and what all its ancestors took."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cyclery.evidence.contracts import Records
-from cyclery.records.metrics import value
+from cyclery.records import budgets
+from cyclery.records.budgets import Ancestors, Measure
 
 
-def _parents(key: str, records: Records) -> dict[str, list[str]]:
-    return records[key]["settings"].get("parents", {})
+def _parents(key: str, records: Records, which: Ancestors) -> Iterable[str]:
+    """Return the runs that a run descends from directly, as far as they count."""
+    settings = records[key]["settings"]
+    parents: dict[str, list[str]] = settings.get("parents", {})
+    if which == "started":
+        return parents.get(settings["init"] or "", [])
+    return [each for keys in parents.values() for each in keys] if which == "all" else []
 
 
-def budget(key: str, records: Records) -> float | None:
-    """Return the labelled samples behind a run's weights; None where a record is not there.
+def budget(
+    key: str, records: Records, measure: Measure = "images", ancestors: Ancestors = "started"
+) -> float | None:
+    """Return what a run took of a measure, with its ancestors; None where a record is not there.
 
-    Its own, and those of the run that they start from, and so on; not those of its teachers.
+    As ``cyclery.plan.model.ArmPlan.spent``, from the records.
     """
-    if key not in records:
-        return None
-    images = value(records[key], "images")
-    starts = _parents(key, records).get(records[key]["settings"]["init"] or "", [])
-    if images is None or not starts:
-        return images
-    before = [budget(start, records) for start in starts]
-    known = [count for count in before if count is not None]
-    return images + sum(known) if len(known) == len(before) else None
+    own = budgets.spent(records[key], measure) if key in records else None
+    before = ancestors_spent(key, records, measure, ancestors)
+    return None if own is None or before is None else own + before
 
 
-def ancestors_images(key: str, records: Records) -> float | None:
-    """Return the labelled samples that all ancestors of a run were trained on, each run once.
+def ancestors_spent(
+    key: str, records: Records, measure: Measure, which: Ancestors = "all"
+) -> float | None:
+    """Return what the ancestors of a run took of a measure, each run once.
 
     Of a run without any 0; None where the record of one is not there.
     """
@@ -36,8 +42,8 @@ def ancestors_images(key: str, records: Records) -> float | None:
     while left:
         if (each := left.pop()) not in records:
             return None
-        fresh = {p for keys in _parents(each, records).values() for p in keys} - seen
+        fresh = set(_parents(each, records, which)) - seen
         seen |= fresh
         left += sorted(fresh)
-    counts = [value(records[each], "images") for each in seen]
+    counts = [budgets.spent(records[each], measure) for each in seen]
     return None if None in counts else float(sum(count or 0 for count in counts))

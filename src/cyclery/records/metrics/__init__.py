@@ -53,7 +53,7 @@ METRICS = Components(
     (("UNIT", "what it is measured in"), ("BETTER", '"larger", "smaller" or None')),
 )
 # Numbers that a record has besides its figures.
-OWN = ("seconds", "images", "views", "updates", "images_per_second")
+OWN = ("seconds", "images", "views", "forwards", "updates", "images_per_second")
 
 
 @dataclass(frozen=True)
