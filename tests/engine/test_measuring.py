@@ -93,7 +93,7 @@ def test_what_evaluate_returns_wrongly_is_one_message(
 def test_a_figure_that_is_not_finite_ends_a_run_on_its_way_and_is_none_at_the_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    measuring(monkeypatch, lambda models, measured, settings: {"test_own_accuracy": math.nan})
+    measuring(monkeypatch, lambda models, measured, settings: {"test_own_accuracy": math.inf})
     with pytest.raises(Diverged) as diverged:
         factory.train(factory.settings(epochs=2, evaluations=2))
     assert diverged.value.update == 3

@@ -227,11 +227,12 @@ def _small(given: ArmSettings, values: Mapping[str, float]) -> RunSettings:
         split["hierarchy"] = [[each >> step for each in range(CLASSES)] for step in steps]
         if asked > 1 or given["split"].get("coarse"):
             split["coarse"] = [EACH for _ in steps]
+    split |= {"test": HELD_OUT, "validation": HELD_OUT if given["split"]["validation"] else 0}
     if split["unlabelled"] == "rest" or "coarse" in split:
         # So that others are left.
         split["labels"] = CLASSES * EACH // 3
     own = {
-        "split": {**plain(Split()), **split, "test": HELD_OUT},
+        "split": {**plain(Split()), **split},
         "schedules": {**values, "batch": BATCH},
         "epoch_images": BATCH * STEPS,
         "epochs": 1,

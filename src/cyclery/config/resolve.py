@@ -93,6 +93,7 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
     # What the network sees, not what the dataset has.
     shape = split_settings.resolution(split, dataset.shape)
     model = _model(given["model"], shape)
+    probed = _probes(given, model)
     settings = {
         "engine": ENGINE_VERSION,
         "method": method,
@@ -105,8 +106,8 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
             **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
             "batch": schedules.normalise(given["batch"], "batch"),
         },
-        **_views(given, split, method, columns, shape),
-        **_probes(given, model),
+        **_views(given, split, method, columns, shape, probed.get("probes", {})),
+        **probed,
         "epoch_images": given.get("epoch_images"),
         "ema_buffers": _ema_buffers(given, method, model, columns),
         **parts.resolved(given),
@@ -184,20 +185,24 @@ def _views(
     method: dict[str, Any],
     columns: dict[str, Any],
     shape: tuple[int, int, int],
+    probed: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what the method's views are made with; what it asks for none of is left out.
 
-    So a supervised run has the same key whatever its experiment says of unlabelled samples.
+    So a supervised run has the same key whatever its experiment says of unlabelled samples, as long
+    as no probe measures them.
     """
     declared = methods.load(method["name"])
     chosen = declared.chosen(method["settings"])
     streams = declared.streams(chosen)
     kinds = {kind for stream in streams.values() for kind in stream.views}
     name = f"the method {method['name']!r}"
-    hidden = any(each.pool.partition(".")[0] == UNLABELLED for each in streams.values())
-    if not hidden:
+    pools = {each.pool.partition(".")[0] for each in streams.values()}
+    measured = {part for probe in probed.values() for part in probes.needs(probe)}
+    # A pool of the method's own may be filled with any sample.
+    if not (pools | measured) & {UNLABELLED, OWN}:
         split_settings.without_unlabelled(split)
-    elif split["unlabelled"] is None:
+    elif UNLABELLED in pools and split["unlabelled"] is None:
         raise UserError(
             f"split.unlabelled: {name} trains on unlabelled samples; set it to all or rest."
         )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,19 +17,23 @@ from cyclery.engine.parts import holding
 from cyclery.engine.stream import Data, Feed, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
+from cyclery.methods._streams import UNLABELLED
 from cyclery.models.layers import evaluating
 from cyclery.optim.flat.optimiser import Optimiser
-from cyclery.records.record import RunSettings, SplitChoice
+from cyclery.records.record import RunSettings
 
 
 @dataclass(frozen=True)
 class Inside:
-    """The pieces of a run that its hooks reach."""
+    """The pieces of a run that its hooks reach.
+
+    ``dataset`` is all of it, ``data`` with the labels and classes that the run trains on.
+    """
 
     settings: RunSettings
     data: Data
     ids: Mapping[str, Tensor]
-    split: Callable[[SplitChoice, int], dict[str, np.ndarray[Any, Any]]]
+    dataset: Data
     table: Table
     networks: Networks
     models: Mapping[str, nn.Module]
@@ -55,8 +58,9 @@ class Moment:
 
     @property
     def epoch(self) -> int:
-        """The epoch of the update, counted from 0."""
-        return int(self._run.table.clock.epoch[self.update])
+        """The epoch of the update, counted from 0; at the end of the run their number."""
+        clock = self._run.table.clock
+        return int(clock.epoch[self.update]) if self.update < clock.updates else clock.epochs
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return a generator of the run's own for this moment, on the CPU."""
@@ -78,22 +82,24 @@ class Moment:
         """Return the labels [N] of samples; those of unlabelled ones are for measuring only."""
         return self._run.data.labels.index_select(0, ids)
 
-    def fill(self, stream: str, ids: Tensor) -> None:
-        """Make ids [N] the pool of a stream whose pool is ``own``, from the next epoch on."""
+    def fill(self, stream: str, ids: Tensor, labels: Tensor | None = None) -> None:
+        """Make ids [N] the pool of a stream whose pool is ``own``, from the next epoch on.
+
+        With ``labels`` [N] the stream has these, such as pseudo-labels, and is balanced by them.
+        """
         if stream not in self._run.feeds:
             raise UserError(f"method: unknown stream {stream!r}; {choices(self._run.feeds)}.")
-        if not self._run.feeds[stream].own:
-            raise UserError(
-                f"streams: {stream}: only a stream whose pool is `own` can be filled; declare "
-                'it with `pool="own"`.'
-            )
         for part in ("test", "validation"):
             if torch.isin(ids.to(self.ids), self._run.ids[part]).any():
                 raise UserError(
                     f"streams: {stream}: the method fills its pool with samples of the part "
                     f"{part}, which nothing may be trained on."
                 )
-        self._run.feeds[stream].fill(ids)
+        self._run.feeds[stream].fill(ids, labels, known=self.ids)
+
+    def images(self, ids: Tensor) -> Tensor:
+        """Return samples [N] as networks see them, float32 [N, C, H, W], not augmented."""
+        return self._run.evaluator.outputs(lambda x: x, ids)
 
     # What networks say of samples.
 
@@ -115,7 +121,7 @@ class Moment:
         run, seen = self._run, torch.zeros(len(self._run.data.labels), dtype=torch.bool)
         for trained in run.parents[parent]:
             settings = trained.settings
-            split = run.split(settings["split"], settings["seed"])
+            split = run.dataset.split(settings["split"], settings["seed"])
             seen[torch.from_numpy(split["train"])] = True
         return ~seen.to(self.ids.device).index_select(0, self.ids)
 
@@ -211,6 +217,10 @@ class Measured:
 def _pool(run: Inside, name: str) -> Tensor:
     """Return the ids [N] of a part of the split, or of a pool."""
     if name not in run.ids:
+        if name == UNLABELLED:
+            raise UserError(
+                "split.unlabelled: the method looks at unlabelled samples; set it to all or rest."
+            )
         raise UserError(f"method: no samples {name!r}; there are {choices(run.ids)}.")
     return run.ids[name]
 

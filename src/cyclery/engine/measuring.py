@@ -85,8 +85,14 @@ class Measuring:
         found = yield from self._figures(epoch, update)
         curves = {name: value for name in CURVES if isinstance(value := found.get(name), float)}
         own = self._own(update, last=False)
-        if not all(math.isfinite(value) for value in own.values()):
-            raise Diverged(update - 1)
+        for name, value in own.items():
+            if math.isnan(value) and self._run.networks.flat.data.isfinite().all():
+                raise UserError(
+                    f"method: `evaluate` of {self._method.name!r} returns nan as {name!r}, though "
+                    "all weights are finite; it must leave out what cannot be had."
+                )
+            if not math.isfinite(value):
+                raise Diverged(update - 1)
         yield from self._check_weights(update)
         if own.keys() != (self._on_way or own).keys():
             [name, *_] = sorted(own.keys() ^ (self._on_way or own).keys())
@@ -126,14 +132,17 @@ class Measuring:
         run, wanted = self._run, {part for each in self._probes.values() for part in needs(each)}
         parts = [part for part in ("train", *self._parts, *wanted) if len(run.ids.get(part, ()))]
         vectors = {part: self._features(run.ids[part]) for part in dict.fromkeys(parts)}
-        labels = {part: run.data.labels[run.ids[part]].numpy(force=True) for part in vectors}
+        labels, own = (
+            {part: each[run.ids[part]].numpy(force=True) for part in vectors}
+            for each in (run.data.labels, run.dataset.labels)
+        )
         if not all(x.isfinite().all() for each in vectors.values() for x in each.values()):
             raise Diverged(run.table.clock.updates - 1)
         classes, seed = run.data.manifest["classes"], run.settings["seed"]
         found = {}
         for label, probe in self._probes.items():
             x = {part: each[probe["of"]].numpy(force=True) for part, each in vectors.items()}
-            found[label] = measure_probe(probe, Features(x, labels, classes, seed))
+            found[label] = measure_probe(probe, Features(x, labels, classes, seed, own))
         names = recorded(self._probes).items()
         figures = {name: found[label].get(figure) for name, (label, figure) in names}
         return {name: _finite(value) for name, value in figures.items()}

@@ -20,7 +20,7 @@ from cyclery import methods, optim
 from cyclery.augment import Pipeline
 from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
-from cyclery.engine.contract import check_step
+from cyclery.engine.contract import check_events, check_step
 from cyclery.engine.cuda import Lookahead, fetch
 from cyclery.engine.evaluation import Evaluation
 from cyclery.engine.failures import Diverged
@@ -66,8 +66,8 @@ class Run:
     ) -> None:
         self.settings, self.device = settings, device
         set_arithmetic(settings, device)
-        # Of the dataset, for parents have splits of it too: not of this run's classes and labels.
-        self.split, seed = data.split, settings["seed"]
+        # Parents have splits of it too, which are not of this run's classes and labels.
+        dataset, seed = data, settings["seed"]
         chosen = data.split(settings["split"], seed)
         self.data = data = data.trained_on(settings["split"], seed, chosen)
         self.ids = {name: torch.from_numpy(ids).to(device) for name, ids in chosen.items()}
@@ -106,11 +106,12 @@ class Run:
         if (settings["init_share"] or 1) < 1:
             self.evaluator.measure_statistics()
         self._inside = Inside(
-            settings, data, self.ids, self.split, self.table, nets, self.models, self.parents,
+            settings, data, self.ids, dataset, self.table, nets, self.models, self.parents,
             self.feeds, self.evaluator, self.optimiser, self._new_optimiser,
         )  # fmt: skip
         self.measuring = Measuring(self._inside, self.method, self._replays)
-        self._events = frozenset(self.method.events(self.method_settings, self.table.clock))
+        asked = self.method.events(self.method_settings, self.table.clock)
+        self._events = check_events(self.method.name, asked, self.updates)
         self._globals = Globals(self.method.name, device)
         self.method.begin(self.models, Moment(self._inside), self.method_settings)
         self._globals.check("`begin`", DRAW_REMEDY)
@@ -156,6 +157,7 @@ class Run:
                 samples=self.samples,
                 batches=self.table.batches,
                 origin=origin(settings),
+                own=stream.pool == OWN,
             )
         return feeds
 
@@ -254,6 +256,8 @@ class Run:
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             raise Diverged(first + int(bad.argmax()))
+        if self.finished:
+            self._before(self.updates)
         self.curve["epoch"].append(self.epoch)
         for name, value in zip(self.logged, values.mean(axis=0), strict=True):
             self.curve.setdefault(f"train_{name}", []).append(float(value))

@@ -35,8 +35,9 @@ What happens between steps; both get a ``cyclery.engine.hooks.Moment``, and neit
 - ``begin(models, moment, settings)``: what is done once before training, such as filling a memory
   from what parents say of the training samples;
 - ``events(settings, clock)``: the updates (counted from 0; ``clock.starts`` has the first one of
-  every epoch) before which ``event(models, moment, settings)`` is called, such as to draw weights
-  anew, to label samples again or to begin another stage.
+  every epoch, and ``clock.updates`` is the end of the run) before which
+  ``event(models, moment, settings)`` is called, such as to draw weights anew, to label samples
+  again or to begin another stage.
 
 What comes of a run:
 
