@@ -65,6 +65,7 @@ def test_the_streams_of_every_method_are_known_ones(name: str) -> None:
         ),
         (f'{{"views": {STREAM}, times=0)}}', "views: times must be a whole number from 1, or 'mu'"),
         (f'{{"views": {STREAM}, sampler="fair")}}', "views: sampler must be balanced, poisson, s"),
+        (f'{{"views": {STREAM}, "own", sampler="poisson")}}', "views: the sampler poisson needs a"),
         (f'{{"views": {STREAM}, classes=2)}}', "views: classes belongs to the sampler balanced"),
         ('{"labelled": methods.Stream(())}', "labelled: views must be a tuple of names, one at le"),
     ],

@@ -56,10 +56,10 @@ def test_what_looks_like_the_newcomers_chain_is_refused(tmp_path: Path) -> None:
         {**ARMS, "all": ALL,
          "tuned": {**CHILD, "parents": {"encoder": "all"}, "init": "encoder"}}
     )  # fmt: skip
-    # Images of pretraining: 3 epochs of 400 before 3 of 40.
-    assert "(tuned 1,320, scratch 120, with those of the runs that they start from)" in said(
-        ARMS, TUNED
-    )
+    # Images of pretraining: 3 epochs of 400, in two views each, before 3 of 40.
+    counted = "of which {} by the runs that it starts from, scratch 120)"
+    assert f"(tuned 1,320, {counted.format('1,200')}" in said(ARMS, TUNED)
+    assert f"(tuned 2,520, {counted.format('2,400')}" in said(ARMS, {**TUNED, "equal": "views"})
     # Figures that there are not.
     wrong = {"experiment": "main", "arm": "encoder", "against": "untrained"}
     assert "its method, simclr, trains no head; measure its features by `probes`" in said(

@@ -181,6 +181,34 @@ def test_the_generator_moves_at_events_alone_and_held_samples_never_train(plan: 
     assert any(p.any() for p in run.models["momentum"].parameters())
 
 
+def test_keys_are_a_queue_and_the_negatives(plan: Any) -> None:
+    run = sketches.run(plan, "prior")
+    queue: Any = run.models["queue"]
+    run.begin_epoch()
+    made, keys = [], queue.keys.clone()
+    for _ in range(4):
+        batch = run._batch(20, None)
+        nets = copy.deepcopy({n: m for n, m in run.models.items() if n != "queue"})
+        loss, _ = sketch("moco").step(run.models, batch, {}, run.method_settings, None)
+        q, k = (
+            F.normalize(nets[projector](nets[net].features(x))).detach()  # type: ignore[operator]
+            for net, projector, x in zip(
+                ("main", "ema"), ("projector", "ema.projector"), batch["pairs"].views, strict=True
+            )
+        )
+        expected = []
+        for i in range(20):
+            wrong = [float(q[i] @ key) for key in keys]
+            z = torch.tensor([float(q[i] @ k[i]) - 0.6, *wrong]) / 0.07
+            expected.append(-float(z.log_softmax(0)[0]))
+        assert float(loss.detach()) == pytest.approx(sum(expected) / 20, rel=1e-4)
+        loss.backward()
+        made += list(k)
+        keys = queue.keys.clone()
+    # Of 80 keys the last 64, the 17th in the place of the first one after the end.
+    torch.testing.assert_close(keys, torch.stack([*made[64:], *made[16:64]]))
+
+
 def test_the_parent_stays_and_the_distance_sets_in_after_an_epoch(plan: Any) -> None:
     run = sketches.run(plan, "distilled")
     prior = copy.deepcopy(run.models["prior"].state_dict())

@@ -104,6 +104,9 @@ def _wrong(stream: Stream) -> Iterator[str]:
         yield f"times must be a whole number from 1, or 'mu' (found {stream.times!r:.80})."
     if stream.sampler not in get_args(Sampler):
         yield f"sampler must be {choices(get_args(Sampler))} (found {stream.sampler!r:.80})."
+    if stream.sampler == "poisson" and stream.pool == OWN:
+        # Its room is reserved at the start, for the size of a pool that is not known then.
+        yield "the sampler poisson needs a pool of the split (found 'own')."
     if stream.classes is not None and stream.sampler != "balanced":
         yield f"classes belongs to the sampler balanced (found {stream.sampler!r})."
     if stream.classes is not None and not _counts(stream.classes):
