@@ -116,11 +116,6 @@ def _wrong(stream: Stream) -> Iterator[str]:
             f"sampler balanced looks at labels, which the pool {stream.pool} hides; take the pool "
             f"{TRAIN}, or {OWN}."
         )
-    if stream.sampler == "poisson" and stream.pool == OWN:
-        yield (
-            "sampler poisson needs a pool whose size is known before training, for that decides "
-            f"how large its tensors are (found {OWN!r})."
-        )
 
 
 def _counts(value: Any) -> bool:
