@@ -13,6 +13,7 @@ import pytest
 from cyclery import methods
 from cyclery.config.load import load
 from cyclery.engine.run import Run
+from cyclery.models import heads
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 from factories import component
@@ -23,6 +24,7 @@ from factories.project import TIER, write
 Json = dict[str, Any]
 
 FILES = Path(__file__).parents[1] / "sketches/methods"
+HEADS = Path(__file__).parents[1] / "sketches/heads"
 NAMES = sorted(path.stem for path in FILES.glob("[a-z]*.py"))
 WEAK: list[Json] = [{"op": "shift", "size": 1}]
 STRONG: list[Json] = [{"op": "cutout", "size": 3}]
@@ -33,8 +35,13 @@ BASE: Json = {"augment": WEAK, "strong": STRONG, "epochs": 3, "evaluations": 3, 
 
 @contextmanager
 def written(folder: Path) -> Iterator[component.Write]:
-    """Add the sketches to the methods; after it they are gone."""
-    with component.written(methods, folder) as write_method:
+    """Add the sketches to the methods, and their heads; after it they are gone."""
+    with (
+        component.written(methods, folder) as write_method,
+        component.written(heads, folder / "heads") as write_head,
+    ):
+        for path in HEADS.glob("[a-z]*.py"):
+            write_head(path.stem, path.read_text())
         for name in NAMES:
             write_method(name, (FILES / f"{name}.py").read_text())
         yield write_method
@@ -72,6 +79,23 @@ def trained(root: Path, plan: Plan, **how: Any) -> dict[str, Json]:
     records = factory.trainer(root, **how).train(wanted)
     names = [job["label"].rpartition("/")[2].partition(" ")[0] for job in wanted]
     return dict(zip(names, records, strict=True))
+
+
+def run(plan: Plan, arm: str, done: bool = False, **how: Any) -> Run:
+    """Return a run of an arm, new or done; those that it learns from are trained."""
+    wanted = {job["key"]: job for job in jobs(plan)}
+
+    def made(key: str, done: bool, **how: Any) -> Run:
+        settings = wanted[key]["settings"]
+        parents = {name: [factory.trained(made(each, True)) for each in keys]
+                   for name, keys in settings["parents"].items()}  # fmt: skip
+        data = factory.data().at(settings["split"].get("resolution"))
+        found = Run(settings, data, factory.CPU, parents=parents, **how)
+        if done:
+            factory.finish(found)
+        return found
+
+    return made(plan.arm("one", "main", arm).key(0), done, **how)
 
 
 class Killed(BaseException):

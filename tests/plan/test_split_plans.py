@@ -85,6 +85,16 @@ def test_arms_without_unlabelled_samples_share_a_run_whatever_the_pool(tmp_path:
     assert len({tuple(each["one/main/fast"]) for each in found}) == 3
 
 
+def test_a_probe_keeps_the_pool_that_a_method_leaves_alone(tmp_path: Path) -> None:
+    """Such as to find unknown classes by the features of a supervised network."""
+    probe = fast(probes={"open": {"name": "detection"}})
+    plan = planned(tmp_path, both(split(unlabelled="rest", open_set=OPEN), probe))
+    arms = {name: plan.arm("one", "main", name).settings for name in ("plain", "fast")}
+    assert {name: each["split"]["unlabelled"] for name, each in arms.items()} == {
+        "plain": None, "fast": "rest",
+    }  # fmt: skip
+
+
 def test_views_and_networks_suit_what_the_network_sees(tmp_path: Path) -> None:
     cut = [{"op": "cutout", "size": 12}]
     plan = planned(tmp_path, both(split(resolution=SIDES), fast(augment=cut)))

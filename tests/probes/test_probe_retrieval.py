@@ -53,6 +53,20 @@ def test_classes_need_not_be_those_of_training() -> None:
     assert measured("retrieval", other, nmi=True) == measured("retrieval", given, nmi=True)
 
 
+def test_unseen_classes_are_told_apart_by_their_own_labels() -> None:
+    given = features()
+    x, y = given.x["test"], given.y["test"]
+    pool = np.where(y >= 2, -1, y)
+    known = replace(given, x={**given.x, "unlabelled": x}, y={**given.y, "unlabelled": pool},
+                    own={"unlabelled": y})  # fmt: skip
+    found = measured("retrieval", known, unseen=True)
+    assert found.keys() == {f"{part}_recall_at_1" for part in ("test", "val", "unlabelled")}
+    rows = y >= 2
+    assert found["unlabelled_recall_at_1"] == by_search(x[rows].astype(float), y[rows], 1)
+    nobody = replace(known, y={**given.y, "unlabelled": y})
+    assert measured("retrieval", nobody, unseen=True) == measured("retrieval", given)
+
+
 @pytest.mark.parametrize("held", [1, 500])
 def test_how_much_is_held_changes_nothing(held: int, monkeypatch: pytest.MonkeyPatch) -> None:
     given = features()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -19,6 +19,22 @@ def check_step(method: str, found: Any, parameters: Mapping[str, Tensor]) -> Non
     problem = _problem(found, parameters)
     if problem:
         raise UserError(f"method: the step of {method!r} must return (loss, logs): {problem}.")
+
+
+def check_events(method: str, found: Iterable[int], updates: int) -> frozenset[int]:
+    """Return the updates before which `event` is called; a UserError where there is none such.
+
+    ``updates`` stands for the end of the run, after the last one.
+    """
+    events = tuple(found)
+    for each in events:
+        # numpy's whole numbers are fine, too.
+        if isinstance(each, bool) or not hasattr(each, "__index__") or not 0 <= each <= updates:
+            raise UserError(
+                f"method: `events` of {method!r} must return updates, whole numbers from 0 to "
+                f"{updates}, which is the end of the run (found {each!r:.80})."
+            )
+    return frozenset(int(each) for each in events)
 
 
 def _problem(found: Any, parameters: Mapping[str, Tensor]) -> str | None:

@@ -80,8 +80,8 @@ class Networks:
             self._at_rest(averaged)
             self.averaged = self._flat(averaged, generators["average"], frozen=True)
             self._buffers = _buffers(settings["ema_buffers"], averaged, trained)
-            at = 0 if method.averages(self._chosen) else 1
-            self.evaluated.insert(at, {**self.models, **averaged})
+            if method.averages(self._chosen):
+                self.evaluated.insert(0, {**self.models, **averaged})
             for name, module in averaged.items():
                 self.models["ema" if name == "main" else f"ema.{name}"] = module
         wanted = {*method.parents(self._chosen), *({REFERENCE} & parents.keys())}

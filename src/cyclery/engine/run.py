@@ -20,7 +20,7 @@ from cyclery import methods, optim
 from cyclery.augment import Pipeline
 from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
-from cyclery.engine.contract import check_step
+from cyclery.engine.contract import check_events, check_step
 from cyclery.engine.cuda import Lookahead, fetch
 from cyclery.engine.evaluation import Evaluation
 from cyclery.engine.failures import Diverged
@@ -35,7 +35,7 @@ from cyclery.engine.stream import Batch, Data, Feed, Samples, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
 from cyclery.methods import Gradients, Stream
-from cyclery.methods._streams import OWN, TRAIN
+from cyclery.methods._streams import FINEST, OWN, TRAIN
 from cyclery.optim.flat.optimiser import Optimiser
 from cyclery.optim.flat.parameters import clip_
 from cyclery.records.record import Figure, RunSettings
@@ -66,17 +66,16 @@ class Run:
     ) -> None:
         self.settings, self.device = settings, device
         set_arithmetic(settings, device)
-        # Of the dataset, for parents have splits of it too: not of this run's classes and labels.
-        self.split, seed = data.split, settings["seed"]
+        # Parents have splits of it too, which are not of this run's classes and labels.
+        dataset, seed = data, settings["seed"]
         chosen = data.split(settings["split"], seed)
         self.data = data = data.trained_on(settings["split"], seed, chosen)
         self.ids = {name: torch.from_numpy(ids).to(device) for name, ids in chosen.items()}
         self.method = methods.load(settings["method"]["name"])
         self.method_settings = self.method.chosen(settings["method"]["settings"])
         self.streams = self.method.streams(self.method_settings)
-        self.samples = settings["epoch_images"] or len(
-            self._pool(next(iter(self.streams.values())))
-        )
+        first = next(iter(self.streams.values()))
+        self.samples = settings["epoch_images"] or len(self._pool(first))
         self.table = Table(settings, self.samples, bounds, device)
 
         # Extra draws of the method, and dropout inside networks, never touch the streams'.
@@ -107,11 +106,12 @@ class Run:
         if (settings["init_share"] or 1) < 1:
             self.evaluator.measure_statistics()
         self._inside = Inside(
-            settings, data, self.ids, self.split, self.table, nets, self.models, self.parents,
+            settings, data, self.ids, dataset, self.table, nets, self.models, self.parents,
             self.feeds, self.evaluator, self.optimiser, self._new_optimiser,
         )  # fmt: skip
         self.measuring = Measuring(self._inside, self.method, self._replays)
-        self._events = frozenset(self.method.events(self.method_settings, self.table.clock))
+        asked = self.method.events(self.method_settings, self.table.clock)
+        self._events = check_events(self.method.name, asked, self.updates)
         self._globals = Globals(self.method.name, device)
         self.method.begin(self.models, Moment(self._inside), self.method_settings)
         self._globals.check("`begin`", DRAW_REMEDY)
@@ -132,7 +132,7 @@ class Run:
         """Return the ids of a stream's pool; none yet where a hook fills it."""
         if stream.pool == OWN:
             return self.ids[TRAIN].new_empty(0)
-        return self.ids[TRAIN if stream.pool == "labelled.1" else stream.pool]
+        return self.ids[TRAIN if stream.pool == FINEST else stream.pool]
 
     def _feeds(self) -> dict[str, Feed]:
         """Return the streams that the method declares, each with its views."""
@@ -158,6 +158,7 @@ class Run:
                 samples=self.samples,
                 batches=self.table.batches,
                 origin=origin(settings),
+                own=stream.pool == OWN,
             )
         return feeds
 
@@ -256,6 +257,8 @@ class Run:
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
             raise Diverged(first + int(bad.argmax()))
+        if self.finished:
+            self._before(self.updates)
         self.curve["epoch"].append(self.epoch)
         for name, value in zip(self.logged, values.mean(axis=0), strict=True):
             self.curve.setdefault(f"train_{name}", []).append(float(value))
@@ -269,6 +272,9 @@ class Run:
     def _before(self, update: int) -> None:
         """Do what the method wants before an update; never part of a captured step."""
         if update in self._events:
+            if self.device.type == "cpu" and update > self._done:
+                # What steps of this epoch drew, before it is forgotten.
+                self._globals.check("`step`", STEP_REMEDY)
             self._globals.mark()
             moment = Moment(self._inside, update, began=True)
             self.method.event(self.models, moment, self.method_settings)
@@ -321,8 +327,7 @@ class Run:
 
         Where weights are averaged it is the averaged network, and the trained one is ``raw_``.
         """
-        found = yield from self.measuring.evaluation(part, self._done)
-        return found
+        return (yield from self.measuring.evaluation(part, self._done))
 
     def evaluate_on_the_way(self) -> None:
         """Do ``evaluation_steps`` without pausing."""
@@ -343,8 +348,7 @@ class Run:
 
     def final_steps(self) -> Task[dict[str, Figure]]:
         """Return the figures of the last state: the selection rule is the last checkpoint."""
-        found = yield from self.measuring.final(self.epoch, self._done)
-        return found
+        return (yield from self.measuring.final(self.epoch, self._done))
 
     @property
     def _done(self) -> int:

@@ -21,9 +21,13 @@ DEVIATIONS = 8
 
 
 class Sampler(ABC):
-    """Draws the order of an epoch. ``times``: its samples for each one of the batch."""
+    """Draws the order of an epoch. ``times``: its samples for each one of the batch.
+
+    ``labels`` [N] are those of all samples, by their ids, where it goes by any.
+    """
 
     masks = False
+    labels: Tensor | None = None
 
     def __init__(self, times: int = 1) -> None:
         self.times = times
@@ -62,21 +66,27 @@ class Shuffled(Sampler):
 class Balanced(Sampler):
     """Each class as likely, with replacement; or of a few classes at each update as many samples.
 
-    ``labels`` [N] are those of all samples, by their ids. With ``classes`` an update has so many
-    different ones, and of each as many samples, different ones where the class has so many.
+    With ``classes`` an update has so many different ones, and of each as many samples, different
+    ones where the class has so many.
     """
 
     def __init__(self, labels: Tensor, times: int = 1, classes: int | None = None) -> None:
         super().__init__(times)
-        self._labels, self._classes = labels.cpu(), classes
+        self.labels: Tensor = labels.cpu()
+        self._classes = classes
 
     def draw(
         self, ids: Tensor, samples: int, batch: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return the samples of an epoch, those of one class after another in an update."""
-        labels = self._labels[ids]
+        labels = self.labels[ids]
         pools = [ids[labels == label] for label in labels.unique()]
         if self._classes is not None:
+            if len(pools) < self._classes:
+                raise UserError(
+                    f"streams: a balanced stream takes samples of {self._classes} classes at each "
+                    f"update, and its pool has {len(pools)}; take fewer, or let the pool have more."
+                )
             updates, each = samples // batch, self.size(batch, len(ids)) // self._classes
             rows = [
                 _some(pools[chosen], each, generator)

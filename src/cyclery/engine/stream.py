@@ -191,7 +191,7 @@ class Stream:
     ) -> None:
         device = ids.device
         self.name, self._sampler, self._samples = name, sampler, samples
-        self.ids, self._filled = ids.cpu(), False
+        self.ids = ids.cpu()
         # The order is drawn on the CPU, where it is the same for every device.
         self._generators = {"order": generator(origin, f"{name}/order")}
         self._generators |= {n: generator(origin, f"{name}/{n}", device) for n in numbers}
@@ -226,27 +226,21 @@ class Stream:
         mask = None if self._mask is None else self._mask.index_select(0, positions)
         return self._order.index_select(0, positions), noise, mask
 
-    def fill(self, ids: Tensor) -> None:
-        """Make ids [N] the pool, from the next epoch on."""
-        if not len(ids):
-            raise UserError(f"streams: {self.name}: the method fills its pool with no sample.")
-        self.ids, self._filled = ids.detach().cpu(), True
-
     def state(self) -> dict[str, Tensor]:
-        """Return the generators' states at the end of an epoch, and a pool that a hook filled."""
-        pool = {"ids": self.ids} if self._filled else {}
-        return pool | {name: drawn.get_state() for name, drawn in self._generators.items()}
+        """Return the generators' states at the end of an epoch."""
+        return {name: drawn.get_state() for name, drawn in self._generators.items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue where ``state`` was taken."""
-        if "ids" in state:
-            self.fill(state["ids"])
         for name, drawn in self._generators.items():
             drawn.set_state(state[name].cpu())
 
 
 class Feed(Stream):
-    """A stream of images in several views: each a kind and the pipeline that makes it."""
+    """A stream of images in several views: each a kind and the pipeline that makes it.
+
+    ``own`` says that the method fills its pool, perhaps with labels of its own.
+    """
 
     def __init__(
         self,
@@ -255,11 +249,52 @@ class Feed(Stream):
         data: Data,
         ids: Tensor,
         sampler: Sampler,
+        own: bool = False,
         **how: Any,
     ) -> None:
         super().__init__(name, ids, purposes(views), sampler, **how)
         self._data, self.pipelines = data, [pipeline for _, pipeline in views]
         self.views = len(views)
+        # Of all samples, in this epoch and from the next one on.
+        self._labels = self._next = data.labels.clone() if own else data.labels
+        self._own = own
+
+    def fill(self, ids: Tensor, labels: Tensor | None, known: Tensor) -> None:
+        """Make ids [N] the pool, from the next epoch on, with ``labels`` [N] where there are some.
+
+        ``known`` are the ids of samples that are labelled anyway: without labels, a stream that is
+        balanced has these alone, for it must not look at labels that are hidden.
+        """
+        if not self._own:
+            raise UserError(
+                f"streams: {self.name}: the method fills its pool, which only `own` allows; "
+                "declare it as `own`."
+            )
+        if not len(ids):
+            raise UserError(f"streams: {self.name}: the method fills its pool with no sample.")
+        self._next = self._data.labels.clone()
+        if labels is None:
+            if self._sampler.labels is not None and not torch.isin(ids, known).all():
+                raise UserError(
+                    f"streams: {self.name}: the method fills its pool with samples whose labels "
+                    "are hidden, by which it would be balanced; give `fill` their labels."
+                )
+        elif len(labels) != len(ids) or labels.is_floating_point():
+            raise UserError(
+                f"streams: {self.name}: the method fills its pool with {len(ids)} samples and "
+                f"labels of shape {list(labels.shape)}, {labels.dtype}; each needs a whole number."
+            )
+        else:
+            self._next.index_copy_(0, ids, labels.to(self._next))
+        self.ids = ids.detach().cpu()
+
+    def begin_epoch(self, batch: int) -> None:
+        """Draw the order and the numbers of an epoch of what is in the pool now."""
+        if self._own:
+            self._labels.copy_(self._next)
+            if self._sampler.labels is not None:
+                self._sampler.labels = self._next.cpu()
+        super().begin_epoch(batch)
 
     def samples(self, batch: int, magnitude: Tensor | None, form: torch.memory_format) -> Samples:
         """Return the next samples in all their views, laid out as ``form``."""
@@ -270,8 +305,20 @@ class Feed(Stream):
             pipeline(images, u, magnitude).contiguous(memory_format=form)
             for pipeline, u in zip(self.pipelines, numbers, strict=True)
         )
-        labels = self._data.labels.index_select(0, ids)
+        labels = self._labels.index_select(0, ids)
         return Samples(views, labels, ids, mask, batch * self._sampler.times)
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what ``Stream.state`` does, and a pool that a hook filled, with its labels."""
+        pool = {"ids": self.ids, "labels": self._next} if self._own else {}
+        return pool | super().state()
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue where ``state`` was taken."""
+        super().load_state(state)
+        if self._own:
+            self.ids = state["ids"].cpu()
+            self._next = state["labels"].to(self._labels.device)
 
 
 def purposes(views: Sequence[tuple[str, Pipeline]]) -> list[str]:

@@ -35,8 +35,9 @@ What happens between steps; both get a ``cyclery.engine.hooks.Moment``, and neit
 - ``begin(models, moment, settings)``: what is done once before training, such as filling a memory
   from what parents say of the training samples;
 - ``events(settings, clock)``: the updates (counted from 0; ``clock.starts`` has the first one of
-  every epoch) before which ``event(models, moment, settings)`` is called, such as to draw weights
-  anew, to label samples again or to begin another stage.
+  every epoch, and ``clock.updates`` is the end of the run) before which
+  ``event(models, moment, settings)`` is called, such as to draw weights anew, to label samples
+  again or to begin another stage.
 
 What comes of a run:
 
@@ -171,6 +172,9 @@ def load(name: str) -> Method:
     A UserError names the methods there are, or what is wrong with the file of this one.
     """
     module, hints = _file.read(name)
+    file = _file.FILES.path(name)
+    hooks = {hook: getattr(module, hook, usual) for hook, usual in USUAL.items()}
+    hooks |= {hook: _file.naming(hook, hooks[hook], file) for hook in _file.NAMES}
     return Method(
         name=name,
         version=module.VERSION,
@@ -181,9 +185,9 @@ def load(name: str) -> Method:
         quantities=tuple(f.name for f in fields(module.Settings) if hints[f.name] == Quantity),
         streams=checked(
             getattr(module, "streams", lambda settings: {"labelled": ("weak",)}),
-            _file.FILES.path(name),
+            file,
         ),
-        **{hook: getattr(module, hook, usual) for hook, usual in USUAL.items()},
+        **hooks,
         capture=getattr(module, "CAPTURE", True),
     )
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -61,12 +61,14 @@ class Features:
             none of the known ones.
         classes: how many classes are known.
         seed: of the run.
+        own: as ``y``, but the classes are the dataset's own, the unknown ones among them.
     """
 
     x: Mapping[str, NDArray[np.float32]]
     y: Mapping[str, NDArray[np.int64]]
     classes: int
     seed: int
+    own: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 @cache

@@ -4,7 +4,8 @@ ProxyNCA++ (E. W. Teh et al., arXiv 2004.01113, and its program): Recall at k is
 samples with one of their own class among the k nearest others, in Euclidean distance between
 features as they are, not normalised. Of equal distances the first sample is nearer. With ``nmi``,
 the normalised mutual information of classes and k-means clusters, as many as there are classes. The
-classes need not be those of training.
+classes need not be those of training: with ``unseen`` the same is measured among the unlabelled
+samples of an open set's unknown classes, which nothing was trained on.
 """
 
 from __future__ import annotations
@@ -38,18 +39,26 @@ class Settings:
         default=False,
         metadata={"doc": "whether k-means clusters are compared with the classes, too"},
     )
+    unseen: bool = field(
+        default=False,
+        metadata={
+            "doc": "whether retrieval is measured among the unlabelled samples of unknown classes, "
+            "too, as `unlabelled_recall_at_1`"
+        },
+    )
 
 
 def needs(settings: Settings) -> tuple[str, ...]:
-    """Return test."""
-    return ("test",)
+    """Return test, and the unlabelled pool where unknown classes are in it."""
+    return ("test", "unlabelled") if settings.unseen else ("test",)
 
 
 def figures(settings: Settings) -> tuple[str, ...]:
     """Return Recall at every k, and NMI where it is asked for."""
     recall = tuple(f"recall_at_{k}" for k in dict.fromkeys(settings.k))
     own = (*recall, "nmi") if settings.nmi else recall
-    return tuple(f"{part}_{name}" for part in ("test", "val") for name in own)
+    parts = ("test", "val", *(["unlabelled"] if settings.unseen else []))
+    return tuple(f"{part}_{name}" for part in parts for name in own)
 
 
 def check(settings: Settings, rows: Mapping[str, int], classes: int) -> None:
@@ -63,11 +72,18 @@ def check(settings: Settings, rows: Mapping[str, int], classes: int) -> None:
 
 
 def measure(settings: Settings, features: Features) -> dict[str, float]:
-    """Return the figures of test, and of validation where there is some."""
+    """Return the figures of test, and of validation and unknown classes where there are some."""
     found = {}
-    for part, name in (("validation", "val"), ("test", "test")):
-        if len(features.x.get(part, ())):
-            x, y = features.x[part].astype("float64"), features.y[part]
+    parts = {name: (features.x[part], features.y[part])
+             for part, name in (("validation", "val"), ("test", "test"))
+             if part in features.x}  # fmt: skip
+    if settings.unseen:
+        unknown = features.y["unlabelled"] < 0
+        own = features.own["unlabelled"][unknown]
+        parts["unlabelled"] = features.x["unlabelled"][unknown], own
+    for name, (given, y) in parts.items():
+        if len(given):
+            x = given.astype("float64")
             before = _nearer(x, y)
             for k in settings.k:
                 found[f"{name}_recall_at_{k}"] = float((before < k).mean())

@@ -1,0 +1,82 @@
+"""SimCLR's chain: what a child takes, what stays frozen, and the ways in which it could cheat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from factories import sketches
+from factories.cards_self_supervised import CARDS, CHILD, CLAIMS, FEW, Json
+
+from cyclery.common.errors import UserError
+
+ARMS = CARDS["simclr"]
+TUNED = {"experiment": "main", "arm": "tuned", "against": "scratch"}
+ALL = {"split": {**FEW, "per_class": 30}, "epoch_images": 40}
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return sketches.planned(tmp_path_factory.mktemp("simclr"), ARMS, CLAIMS["simclr"])
+
+
+def test_linear_evaluation_trains_the_head_alone(plan: Any) -> None:
+    encoder = sketches.run(plan, "encoder", done=True).models["main"].state_dict()
+    linear = sketches.run(plan, "linear")
+    head = linear.models["main"].head.weight.detach().clone()  # type: ignore[union-attr]
+    for _ in range(3):
+        linear.train_epoch()
+    for name, value in linear.models["main"].state_dict().items():
+        if not name.startswith("head"):
+            assert torch.equal(value, encoder[name]), name
+    assert not torch.equal(linear.models["main"].head.weight, head)  # type: ignore[union-attr]
+
+
+def test_tuning_begins_with_the_features_and_a_head_of_its_own(plan: Any) -> None:
+    encoder = sketches.run(plan, "encoder", done=True).models["main"].state_dict()
+    scratch, tuned = (sketches.run(plan, arm).models["main"] for arm in ("scratch", "tuned"))
+    for name, value in tuned.state_dict().items():
+        source = scratch.state_dict() if name.startswith("head") else encoder
+        assert torch.equal(value, source[name]), name
+
+
+def test_what_looks_like_the_newcomers_chain_is_refused(tmp_path: Path) -> None:
+    def said(arms: Json, *claims: Json) -> str:
+        with pytest.raises(UserError) as refused:
+            sketches.planned(tmp_path, arms, list(claims) or None)
+        return str(refused.value)
+
+    # A head that nothing has trained, or that has seen labels which the child has not.
+    assert "arms.tuned.init: one/main/encoder trains no head" in said(
+        {**ARMS, "tuned": {**CHILD, "init": "encoder"}}
+    )
+    assert "one/main/all learnt from other labels (split.per_class 30, this arm 4)" in said(
+        {**ARMS, "all": ALL,
+         "tuned": {**CHILD, "parents": {"encoder": "all"}, "init": "encoder"}}
+    )  # fmt: skip
+    # Images of pretraining: 3 epochs of 400, in two views each, before 3 of 40.
+    counted = "of which {} by the runs that it starts from, scratch 120)"
+    assert f"(tuned 1,320, {counted.format('1,200')}" in said(ARMS, TUNED)
+    assert f"(tuned 2,520, {counted.format('2,400')}" in said(ARMS, {**TUNED, "equal": "views"})
+    # Figures that there are not.
+    wrong = {"experiment": "main", "arm": "encoder", "against": "untrained"}
+    assert "its method, simclr, trains no head; measure its features by `probes`" in said(
+        ARMS, wrong
+    )
+    assert "test_h_accuracy" in said(ARMS, {**wrong, "metric": "test_q_accuracy"})
+    assert sketches.planned(tmp_path, ARMS, [{**TUNED, "unequal_budget": "pretraining is free"}])
+
+
+def test_four_labels_of_a_class_go_further_with_learnt_features(tmp_path: Path) -> None:
+    """The probe that the card trusts on digits, with the untrained network as a floor."""
+    encoder = {**ARMS["encoder"], "epoch_images": 1200, "batch": 200, "epochs": 12,
+               "evaluations": 1, "model": {"name": "small_cnn", "width": 16}, "augment": [],
+               "strong": [{"op": "random_resized_crop", "area": [0.3, 1.0]}],
+               "lr": {"kind": "cosine", "peak": 0.3}}  # fmt: skip
+    arms = {"encoder": encoder, "untrained": {**encoder, "lr": 0, "epochs": 1}}
+    plan = sketches.planned(tmp_path, arms, None)
+    found = sketches.trained(tmp_path / "runs", plan)
+    few, floor = (found[name]["final"]["test_h_accuracy"] for name in ("encoder", "untrained"))
+    assert few > floor + 0.05, (few, floor)
