@@ -100,6 +100,10 @@ PARTS: dict[str, Case] = {
         begun({"parts": ["body..0"]}), ONE, f"{FAST}.init.parts: a part is features, head, or",
         ["(found 'body..0')"],
     ),
+    "the whole network as a part": (
+        begun({"parts": ["main.main"]}), ONE, f"{FAST}.init.parts: a part is features, head, or",
+        ["(found 'main.main')"],
+    ),
     "a part twice": (
         begun({"parts": ["body.0", "main.body.0"]}),
         ONE, f"{FAST}.init.parts: names 'body.0' twice", [],

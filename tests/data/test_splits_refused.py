@@ -44,6 +44,7 @@ def opened(**settings: Any) -> dict[str, Any]:
         (noise(rate=float("nan")), r"split\.noise\.rate: must be a finite number \(found nan"),
         ({"test": 9, "noise": {"kind": "symmetric"}}, r"split\.noise\.rate: missing"),
         (noise(kind="flat"), r"split\.noise: must be keys .* `kind`: asymmetric or symmetric"),
+        (asymmetric(map={"9" * 5000: 2}), r"split\.noise\.map: must give classes for classes"),
         (noise(map={1: 2}), r"split\.noise: unknown key 'map'"),
         ({"test": 9, "noise": 0.4}, r"split\.noise: must be keys and values with `kind`"),
         (

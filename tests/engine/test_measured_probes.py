@@ -132,6 +132,18 @@ def test_features_of_a_probe_that_are_not_there_are_named_before_training(
         probing(monkeypatch, of="z").prepare()
 
 
+def test_too_few_labels_of_a_class_are_named_before_training() -> None:
+    from cyclery.probes import resolve
+
+    probe = {**resolve("nearest", {"k": 1, "per_class": 5}), "of": "features"}
+    settings = factory.settings(epochs=1)
+    rare: Json = {"kind": "long_tail", "ratio": 0.1}
+    split = {**settings["split"], "labels": None, "per_class": 30, "imbalance": rare}
+    run = factory.run({**settings, "split": split, "probes": {"h": probe}})
+    with pytest.raises(UserError, match=r"^probes\.h\.per_class: must be at most 3, for the trai"):
+        run.prepare()
+
+
 def test_features_that_are_not_finite_are_a_run_that_diverged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

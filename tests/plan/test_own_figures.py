@@ -301,3 +301,11 @@ def test_figures_of_probes_and_methods_reach_verdicts_and_tables(tmp_path: Path)
     assert first["effect"] == pytest.approx(100 * by_arm["encoder"]["test_h_accuracy"]["mean"] - 1)
     cells = evidence["tables"][0]["cells"]
     assert [cell["empty"] for cell in cells] == ["", "its runs have no test_accuracy"]
+
+
+def test_an_average_that_is_an_aid_has_no_raw_figures(write: Write, tmp_path: Path) -> None:
+    write("aided", text(more="\n    def averages(settings):\n        return False\n"))
+    aided: Json = {"method": "aided", "ema_decay": 0.9, "split": SPLIT}
+    sketches.planned(tmp_path / "fine", {"aided": aided}, [compared("aided", "test_accuracy")])
+    said = refused(tmp_path, compared("aided", "raw_test_accuracy"), {"aided": aided})
+    assert "needs averaged weights (`ema_decay`) that are evaluated; 'aided' has none." in said

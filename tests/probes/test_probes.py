@@ -159,6 +159,7 @@ def test_the_label_comes_after_the_part() -> None:
     [
         (["Few"], "p: a label must be a small letter, then small letters, digits and _"),
         (["a b"], "(found 'a b')"),
+        ([1], "(found 1)"),
         (
             ["balanced"],
             "p.balanced: 'test_balanced_accuracy' is a figure of every run already; choose another",

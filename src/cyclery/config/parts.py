@@ -151,7 +151,7 @@ def _parts(value: Any, where: str) -> list[str]:
         raise UserError(f"{where}: must be a list of parts, as [features] (found {value!r:.80}).")
     found: list[str] = []
     for part in value:
-        if not isinstance(part, str) or not re.fullmatch(_NAME, part) or part == "main":
+        if not isinstance(part, str) or not re.fullmatch(_NAME, part) or _own(part) == "main":
             raise UserError(
                 f"{where}: a part is features, head, or the name of a module, as stem or blocks.0 "
                 f"(found {part!r:.80})."

@@ -23,7 +23,8 @@ def _class_map(value: Any, where: str) -> dict[str, int]:
         int(key): to
         for key, to in pairs
         if isinstance(key, int | str) and not isinstance(key, bool) and str(key).isascii()
-        and str(key).isdecimal() and isinstance(to, int) and not isinstance(to, bool) and to >= 0
+        and str(key).isdecimal() and len(str(key)) < 10
+        and isinstance(to, int) and not isinstance(to, bool) and to >= 0
     }  # fmt: skip
     if not found or len(found) != len(value):
         raise UserError(

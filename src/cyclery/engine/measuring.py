@@ -18,7 +18,7 @@ from cyclery.engine.metrics import Figures, named, prefixed
 from cyclery.engine.replay import Replays
 from cyclery.methods import Method
 from cyclery.models.layers import evaluating
-from cyclery.probes import Features, needs, recorded
+from cyclery.probes import Features, check_labels, needs, recorded
 from cyclery.probes import measure as measure_probe
 from cyclery.records.record import Figure
 
@@ -61,7 +61,11 @@ class Measuring:
         """Capture the evaluations, where anything is captured; try what probes are measured on."""
         if self._probes:
             # At the start: it would be too late at the end of a long run.
-            self._features(self._run.ids["train"][:2])
+            ids = self._run.ids["train"]
+            self._features(ids[:2])
+            labels = self._run.data.labels.index_select(0, ids).numpy(force=True)
+            for label, probe in self._probes.items():
+                check_labels(probe, labels, self._run.settings["seed"], f"probes.{label}")
         for part in self._parts if self._classifies else ():
             # An evaluation changes nothing: once is enough for libraries to choose.
             self._replays.record(part, partial(self._run.evaluator.figures, part), times=1)

@@ -236,8 +236,11 @@ def _fair(plan: Plan, paper: str, group: Group, where: str) -> Iterator[str]:
         settings = running[arm].settings
         for metric in group.metrics:
             base = metric.removeprefix("log:")
-            if base.startswith("raw_") and "ema_decay" not in settings["schedules"]:
-                yield f"{where}: {metric!r} needs averaged weights (`ema_decay`); {arm!r} has none."
+            if base.startswith("raw_") and not _averaged(settings):
+                yield (
+                    f"{where}: {metric!r} needs averaged weights (`ema_decay`) that are evaluated; "
+                    f"{arm!r} has none."
+                )
                 return
             if lacking := _lacks(settings, base):
                 yield f"{where}: {metric!r} is no figure of {arm!r}: {lacking}"
@@ -259,6 +262,13 @@ def _fair(plan: Plan, paper: str, group: Group, where: str) -> Iterator[str]:
     everything = len(running) == len(plan.project.papers[paper].experiments[exp].arms)
     if asked and everything and not any(arm.range for arm in running.values()):
         yield f"{where}: no arm of {exp!r} asks for its range test, as `lr: range` does."
+
+
+def _averaged(settings: ArmSettings) -> bool:
+    """Return whether an average is evaluated, so that the trained network's figures are `raw_`."""
+    method = methods.load(settings["method"]["name"])
+    chosen = method.chosen(settings["method"]["settings"])
+    return "ema_decay" in settings["schedules"] and method.averages(chosen)
 
 
 def _lacks(settings: ArmSettings, metric: str) -> str | None:

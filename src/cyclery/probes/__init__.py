@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 from cyclery.common.components import Components, takes
 from cyclery.common.errors import UserError
 from cyclery.common.settings import plain, read
+from cyclery.probes._labels import labelled
 from cyclery.records import metrics
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def recorded(
     """
     found: dict[str, tuple[str, str]] = {}
     for label, probe in probes.items():
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", label):
+        if not isinstance(label, str) or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", label):
             raise UserError(
                 f"{where}: a label must be a small letter, then small letters, digits and _, at "
                 f"most 64 (found {label!r:.80})."
@@ -170,6 +171,18 @@ def check(
         )
     with _within(where):
         getattr(module, "check", _anything)(settings, rows, classes)
+
+
+def check_labels(
+    probe: Mapping[str, Any], y: NDArray[np.int64], seed: int, where: str = "probe"
+) -> None:
+    """Raise a UserError where a class has fewer training labels than a probe takes of each.
+
+    ``y`` [N] are the labels of training, which noise and imbalance leave few of some classes.
+    """
+    _, settings = _opened(probe)
+    with _within(where):
+        labelled(y, getattr(settings, "per_class", None), seed)
 
 
 def measure(probe: Mapping[str, Any], features: Features) -> dict[str, float]:
