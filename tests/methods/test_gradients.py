@@ -17,6 +17,7 @@ from cyclery.common.errors import UserError
 from cyclery.engine.contract import check_step
 from cyclery.methods import Gradients
 from cyclery.methods._gradients import per_example
+from cyclery.models.layers import Dropout, use_generator
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
@@ -84,6 +85,21 @@ def test_the_mean_over_examples_is_the_gradient_of_the_batch(
         if parameter.requires_grad:
             torch.testing.assert_close(found[name].mean(0), parameter.grad, rtol=1e-6, atol=1e-14)
     assert losses.mean().item() == pytest.approx(F.cross_entropy(network(x), y).item())
+
+
+def test_dropout_draws_for_every_example_from_its_own_generator() -> None:
+    net = nn.Sequential(nn.Flatten(), Dropout(0.5), nn.Linear(36, 3, bias=False))
+    x, y = torch.ones(5, 1, 6, 6), torch.zeros(5, dtype=torch.long)
+
+    def drawn(chunk: int | None) -> Tensor:
+        use_generator(net, torch.Generator().manual_seed(1))
+        return per_example(net, cross_entropy, x, y, chunk=chunk)[0]["2.weight"]
+
+    first = drawn(None)
+    # A weight has a gradient where its input was not dropped, of a share that each drew.
+    kept = first[:, 0] != 0
+    assert len({tuple(each.tolist()) for each in kept}) == 5 and kept.float().mean() > 0.2
+    torch.testing.assert_close(first, drawn(2))
 
 
 # In a run.

@@ -54,5 +54,7 @@ def per_example(
 
     each = torch.func.grad_and_value(loss)
     dims = (None, *[0] * len(given))
-    gradients, values = torch.vmap(each, in_dims=dims, chunk_size=chunk)(trained, *given)
+    # Dropout draws for every example anew, from the generator that it has.
+    mapped = torch.vmap(each, dims, randomness="different", chunk_size=chunk)
+    gradients, values = mapped(trained, *given)
     return gradients, values.detach()
