@@ -125,6 +125,11 @@ NOTHING = "neither its method nor its `probes` measure it ("
             compared("plain", "test_accuracy", {"best_of": ["measuring", "encoder"]}),
             "'test_accuracy' is no figure of 'encoder'",
         ),
+        # What chooses is a figure of validation: those of a pool know hidden labels.
+        (
+            compared("plain", "test_accuracy", {"best_of": ["encoder"], "by": "h_l2"}),
+            "unknown metric 'h_l2'. There are: val_",
+        ),
     ],
 )  # fmt: skip
 def test_a_figure_that_an_arm_has_not_is_one_message(

@@ -31,11 +31,12 @@ def unusable_metric(
             f"{name}{next(iter(metrics.RULES))}."
         )
         return
+    own = () if of_range else [each for each in own if each.startswith(prefix)]
     if of_range:
         known: Collection[str] = metrics.names("range_names")
     else:
         every = metrics.names("curve_names" if at else "finals")
-        known = [name for name in (*every, *own) if name.startswith(prefix)]
+        known = [*(each for each in every if each.startswith(prefix)), *own]
     if base not in known and name not in own:
         kind = "curve" if at else "metric"
         hint = "" if at or of_range else " Or a curve, as in test_accuracy@0.5."
