@@ -12,6 +12,7 @@ from factories.component import Write
 from factories.method import text
 
 from cyclery.authoring.try_methods import try_methods
+from cyclery.common.errors import UserError
 
 Json = dict[str, Any]
 
@@ -57,3 +58,23 @@ def test_a_method_is_tried_on_the_pools_that_its_streams_take(
     del given["one"]
     plan = sketches.planned(tmp_path, given, [{**claim, "arm": "plain"}])
     assert "all are good" in try_methods(plan, name)
+
+
+WRONG: dict[str, tuple[str, str]] = {
+    "short": ("def predict(models, x, settings):\n    return models['main'](x)[:, :3]\n",
+              "`predict` of 'short' must return logits"),
+    "nothing": ("def measures(settings):\n    return ('own_accuracy',)\n\n\n"
+                "def evaluate(models, measured, settings):\n    return None\n",
+                "`evaluate` of 'nothing' must return a dict"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_method_on_trial_is_evaluated(name: str, write: Write, tmp_path: Path) -> None:
+    more, said = WRONG[name]
+    write(name, text(more=more))
+    claim = {"experiment": "main", "arm": "one", "against": {"constant": 1}}
+    plan = sketches.planned(tmp_path, {"one": {"method": name, "split": BASE}}, [claim])
+    with pytest.raises(UserError, match=said) as error:
+        try_methods(plan, name)
+    assert f"{name}.py:" in str(error.value) and str(error.value).count("\n") == 0

@@ -210,6 +210,44 @@ def test_what_a_parent_has_not_is_named() -> None:
             asked()
 
 
+@pytest.mark.parametrize(
+    ("modules", "found"),
+    [
+        (None, "dict of torch modules by name .found None"),
+        ({"a": 1}, r"dict of torch modules by name .found \{'a': 1\}"),
+        ({"main": nn.Linear(2, 2)}, "other than ema, features, head, main .found 'main'"),
+        ({"a/b": nn.Linear(2, 2)}, "names as Python has them, .* .found 'a/b'"),
+    ],
+)
+def test_modules_have_names_of_their_own(
+    modules: Any, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory.use_method(monkeypatch, modules=lambda settings, made: modules)
+    with pytest.raises(UserError, match=f"^method: `modules` of 'supervised' must .*{found}"):
+        factory.run(factory.settings())
+
+
+@pytest.mark.parametrize(
+    ("predict", "found"),
+    [
+        (lambda models, x, settings: None, "NoneType"),
+        (lambda models, x, settings: models["main"](x)[:, :3], r"\[\d+, 3\]"),
+    ],
+)
+def test_what_predict_returns_are_logits_of_every_class(
+    predict: Any, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory.use_method(monkeypatch, predict=predict)
+    with pytest.raises(UserError, match=rf"`predict` of .* logits \[\d+, 10\], .*found {found}"):
+        factory.run(factory.settings()).evaluate("validation")
+
+
+def test_forward_passes_are_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    factory.use_method(monkeypatch, forwards=lambda settings, images: None)
+    with pytest.raises(UserError, match=r"`forwards` of 'supervised' must return a number of"):
+        factory.train(factory.settings(epochs=1)).spent()
+
+
 def test_modules_that_are_kept_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     two_heads(monkeypatch, keeps=lambda settings: ("projector",))
     with pytest.raises(UserError, match="`keeps` of 'supervised' has 'projector', which `modules`"):

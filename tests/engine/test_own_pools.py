@@ -98,6 +98,21 @@ def test_labels_that_cannot_be_are_refused(labels, message):
         factory.run(settings(labels=labels))
 
 
+@pytest.mark.parametrize(
+    ("ids", "found"),
+    [
+        ([1, 2], r"\[1, 2\]"),
+        (torch.tensor([True, False]), r"\[2\], torch.bool"),
+        (torch.tensor([0, 1797]), r"\[2\], torch.int64"),
+        (torch.tensor(3), r"\[\], torch.int64"),
+    ],
+)
+def test_a_pool_is_filled_by_ids_of_samples(ids, found):
+    run = factory.run(settings())
+    with pytest.raises(UserError, match=rf"own: .* int64 from 0 to 1796 .found {found}\)"):
+        Moment(run._inside).fill("own", ids)
+
+
 def test_labels_given_within_an_epoch_are_had_from_the_next_one_on():
     run = factory.run(settings())
     feed, known = run.feeds["own"], run.ids["train"]
@@ -133,6 +148,12 @@ def test_an_event_after_the_end_is_refused(at):
     message = f"whole numbers from 0 to 60, which is the end of the run .found {at}."
     with pytest.raises(UserError, match=message):
         factory.run(settings(at=at))
+
+
+def test_events_that_are_no_list_are_refused(monkeypatch):
+    factory.use_method(monkeypatch, events=lambda settings, clock: 3)
+    with pytest.raises(UserError, match="`events` of 'supervised' must return updates, as a list"):
+        factory.run(factory.settings())
 
 
 def test_images_are_the_normalised_pixels():

@@ -10,7 +10,7 @@ import json
 import traceback
 import warnings
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -27,7 +27,8 @@ from cyclery.config.resolve import VIEWS, merge, resolve
 from cyclery.data.dataset import Dataset
 from cyclery.data.split_settings import Split
 from cyclery.engine.contract import check_step
-from cyclery.engine.made import Made, built
+from cyclery.engine.failures import Diverged
+from cyclery.engine.made import Made, added, built
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
 from cyclery.methods._streams import UNLABELLED
@@ -40,6 +41,8 @@ BATCH, STEPS = 8, 2
 CLASSES, EACH, HELD_OUT = 10, 6, 10
 # Where the generators of the whole process stand in the first and the second try.
 DISTURBED = (1, 2)
+# Functions of a method that the engine names in what it says of them.
+HOOKS = ("begin", "modules", "events", "event", "predict", "evaluate", "step")
 # What a run has where the tier's base leaves it out.
 BASE: Json = {"dataset": "digits", "model": "bn_mlp", "lr": 0.1, "batch": BATCH, "epochs": 1}
 
@@ -161,19 +164,24 @@ def _steps(choice: Choice, found: Findings) -> torch.Tensor:
         run = Run(settings, data, torch.device("cpu"), parents=taken)
         run.method = replace(method, step=partial(_watched, run, found))
         run.train_epoch()
+        weights = run.flat.data.clone()
+        # Weights of random images may diverge, which is no mistake.
+        with suppress(Diverged):
+            run.evaluate_on_the_way()
+            run.final()
     except Exception as error:
         text = f"{error}".strip().partition("\n")[0]
         place = watching.place(traceback.extract_tb(error.__traceback__))
         if isinstance(error, UserError):
             # What the engine says of a hook names it.
-            hooks = [hook for hook in ("begin", "modules", "step") if f"`{hook}`" in text]
+            hooks = [hook for hook in HOOKS if f"`{hook}`" in text]
             if not watching.in_a_method(place):
                 place = _function(method, hooks[0] if hooks else "step")
         else:
             text = f"{type(error).__name__}: {text}"
         found.add(place, text)
         return torch.empty(0)
-    return run.flat.data.clone()
+    return weights
 
 
 def _function(method: methods.Method, name: str) -> str:
@@ -293,7 +301,7 @@ def _untrained(settings: ArmSettings, data: Data) -> Trained:
         net = built(small, shape, classes)
         weights = dict(net.state_dict())
         if kept := method.keeps(chosen):
-            made = method.modules(chosen, Made(small, shape, classes, net, len(data.labels)))
+            made = added(method, chosen, Made(small, shape, classes, net, len(data.labels)))
             for name in kept:
                 weights |= {f"{name}/{key}": v for key, v in made[name].state_dict().items()}
     return Trained(small, weights, classes)

@@ -21,11 +21,15 @@ def check_step(method: str, found: Any, parameters: Mapping[str, Tensor]) -> Non
         raise UserError(f"method: the step of {method!r} must return (loss, logs): {problem}.")
 
 
-def check_events(method: str, found: Iterable[int], updates: int) -> frozenset[int]:
+def check_events(method: str, found: Any, updates: int) -> frozenset[int]:
     """Return the updates before which `event` is called; a UserError where there is none such.
 
     ``updates`` stands for the end of the run, after the last one.
     """
+    if not isinstance(found, Iterable):
+        raise UserError(
+            f"method: `events` of {method!r} must return updates, as a list (found {found!r:.80})."
+        )
     events = tuple(found)
     for each in events:
         # numpy's whole numbers are fine, too.

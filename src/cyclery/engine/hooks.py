@@ -96,13 +96,26 @@ class Moment:
         """
         if stream not in self._run.feeds:
             raise UserError(f"method: unknown stream {stream!r}; {choices(self._run.feeds)}.")
+        ids = self._checked(stream, ids)
         for part in ("test", "validation"):
-            if torch.isin(ids.to(self.ids), self._run.ids[part]).any():
+            if torch.isin(ids, self._run.ids[part]).any():
                 raise UserError(
                     f"streams: {stream}: the method fills its pool with samples of the part "
                     f"{part}, which nothing may be trained on."
                 )
         self._run.feeds[stream].fill(ids, labels, known=self.ids)
+
+    def _checked(self, stream: str, ids: Any) -> Tensor:
+        """Return ids [N] on the run's device; a UserError where they are no ids of samples."""
+        count = len(self._run.data.labels)
+        whole = isinstance(ids, Tensor) and ids.ndim == 1 and ids.dtype == torch.int64
+        if not whole or (len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < count):
+            shown = f"{list(ids.shape)}, {ids.dtype}" if isinstance(ids, Tensor) else repr(ids)[:80]
+            raise UserError(
+                f"streams: {stream}: the method fills its pool by ids [N] of samples, int64 from 0 "
+                f"to {count - 1} (found {shown})."
+            )
+        return ids.to(self.ids.device)
 
     def images(self, ids: Tensor) -> Tensor:
         """Return samples [N] as networks see them, float32 [N, C, H, W], not augmented."""

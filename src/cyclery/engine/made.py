@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from cyclery import methods, models
-from cyclery.common.errors import UserError
+from cyclery.common.errors import UserError, choices
 from cyclery.data import splits
-from cyclery.engine.parts import within
+from cyclery.engine.parts import USUAL, within
 from cyclery.models import Shape
 from cyclery.models._classifier import head_of
 from cyclery.records.record import ArmSettings, Component, RunSettings
@@ -51,6 +51,27 @@ def built(settings: ArmSettings, shape: Shape, classes: int) -> nn.Module:
     """Return a new network of a run's kind, whose weights torch's global generator draws."""
     kind = settings["model"]
     return models.build(kind["name"], kind["settings"], shape, classes, settings.get("head"))
+
+
+def added(method: methods.Method, chosen: Any, made: Made) -> dict[str, nn.Module]:
+    """Return the modules that a method adds; a UserError where they are none, or a name is taken.
+
+    What is there already, and parts of every network, cannot be called the same.
+    """
+    found: Any = method.modules(chosen, made)
+    if not isinstance(found, dict) or not all(isinstance(x, nn.Module) for x in found.values()):
+        raise UserError(
+            f"method: `modules` of {method.name!r} must return a dict of torch modules by name "
+            f"(found {found!r:.80})."
+        )
+    taken = ("main", "ema", *USUAL, *method.parents(chosen))
+    for name in found:
+        if not isinstance(name, str) or not name.isidentifier() or name in taken:
+            raise UserError(
+                f"method: `modules` of {method.name!r} must have names as Python has them, other "
+                f"than {choices(taken)} (found {name!r:.80})."
+            )
+    return found
 
 
 @dataclass(frozen=True)
@@ -98,7 +119,7 @@ def _networks(settings: Any, shape: Shape, classes: int, device: str) -> dict[st
     with torch.device(device):
         net = built(settings, shape, classes)
         made = Made(settings, shape, classes, net)
-        return {"main": net, **method.modules(method.chosen(settings["method"]["settings"]), made)}
+        return {"main": net, **added(method, method.chosen(settings["method"]["settings"]), made)}
 
 
 def head_name(model: Component, shape: Shape, classes: int) -> str:

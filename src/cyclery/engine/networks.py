@@ -9,6 +9,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from cyclery.common.errors import UserError
 from cyclery.engine.globals import CPU, Globals
-from cyclery.engine.made import Made, built, head_name
+from cyclery.engine.made import Made, added, built, head_name
 from cyclery.engine.parts import NOTHING_LEFT, USUAL, factors, holding, within
 from cyclery.engine.stream import Data, derive, origin
 from cyclery.engine.teachers import Trained, load, load_parts, teacher
@@ -51,13 +52,12 @@ class Networks:
             net = built(settings, shape, classes)
             left = self._start({"main": net}, parents)
             drawn = Globals(method.name, device)
-            added = method.modules(
-                self._chosen, Made(settings, shape, classes, net, len(data.labels))
-            )
+            made = Made(settings, shape, classes, net, len(data.labels))
+            own = added(method, self._chosen, made)
             # Torch's own on the CPU is seeded here, and put back.
             drawn.check("`modules`", "draw with torch, on the CPU", but=(CPU,))
-            self._start(added, parents, left)
-        self.models: dict[str, nn.Module] = {"main": net, **added}
+            self._start(own, parents, left)
+        self.models: dict[str, nn.Module] = {"main": net, **own}
         # Convolutions of several channels are faster with channels last on a GPU.
         on_gpu = device.type == "cuda"
         self.format = torch.channels_last if on_gpu else torch.contiguous_format
@@ -163,14 +163,19 @@ class Networks:
         shape, classes = tuple(self._data.manifest["shape"]), self._data.manifest["classes"]
         with self._drawing(purpose):
             net = built(self._settings, shape, classes)
-            added = self._method.modules(
-                self._chosen, Made(self._settings, shape, classes, net, len(self._data.labels))
-            )
-        return {"main": net, **added}
+            made = Made(self._settings, shape, classes, net, len(self._data.labels))
+            return {"main": net, **added(self._method, self._chosen, made)}
 
     def predict(self, nets: Mapping[str, nn.Module], x: Tensor) -> Tensor:
         """Return the logits [B, K] of networks that are evaluated."""
-        logits: Tensor = self._method.predict(nets, x, self._chosen)
+        logits: Any = self._method.predict(nets, x, self._chosen)
+        shape = (len(x), self._data.manifest["classes"])
+        if not isinstance(logits, Tensor) or logits.shape != shape:
+            found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise UserError(
+                f"method: `predict` of {self._method.name!r} must return logits {list(shape)}, one "
+                f"for each class (found {found})."
+            )
         return logits
 
     def features(self, nets: Mapping[str, nn.Module], x: Tensor) -> dict[str, Tensor]:

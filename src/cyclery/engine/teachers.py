@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cyclery import methods
 from cyclery.common.errors import UserError, choices
-from cyclery.engine.made import Made, built
+from cyclery.engine.made import Made, added, built
 from cyclery.engine.parts import Within
 from cyclery.models import Shape
 from cyclery.records.record import RunSettings
@@ -136,7 +136,7 @@ def _member(name: str, run: Trained, shape: Shape) -> Member:
         net = built(run.settings, shape, run.classes)
         parts = {"main": net}
         if kept := method.keeps(chosen):
-            made = method.modules(chosen, Made(run.settings, shape, run.classes, net))
+            made = added(method, chosen, Made(run.settings, shape, run.classes, net))
             parts |= {each: made[each] for each in kept}
     for part, module in parts.items():
         weights = run.main if part == "main" else run.of(part)

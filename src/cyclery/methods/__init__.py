@@ -72,6 +72,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
+from cyclery.common.errors import UserError
 from cyclery.methods import _file
 from cyclery.methods._chosen import guarded
 from cyclery.methods._gradients import Gradients
@@ -130,7 +131,13 @@ class Method:
         """
         streams = self.streams(settings).items()
         images = {name: len(each.views) * each.size(batch, mu) for name, each in streams}
-        return sum(images.values()), int(self.forwards(settings, images))
+        passed: Any = self.forwards(settings, images)
+        if not isinstance(passed, int | float) or not 0 <= passed < float("inf"):
+            raise UserError(
+                f"method: `forwards` of {self.name!r} must return a number of images (found "
+                f"{passed!r:.80})."
+            )
+        return sum(images.values()), int(passed)
 
     def limits(self, quantity: str) -> dict[str, Any]:
         """Return the documentation and limits of a quantity, as its field declares them."""
