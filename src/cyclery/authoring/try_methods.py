@@ -236,6 +236,9 @@ def _small(given: ArmSettings, values: Mapping[str, float]) -> RunSettings:
         if asked > 1 or given["split"].get("coarse"):
             split["coarse"] = [EACH for _ in steps]
     split |= {"test": HELD_OUT, "validation": HELD_OUT if given["split"]["validation"] else 0}
+    if given["split"].get("noise"):
+        # Whatever its kind: classes are others here.
+        split["noise"] = {"kind": "symmetric", "rate": 0.5}
     if split["unlabelled"] == "rest" or "coarse" in split:
         # So that others are left.
         split["labels"] = CLASSES * EACH // 3

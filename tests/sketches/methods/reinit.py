@@ -55,4 +55,4 @@ def evaluate(models, measured, settings):
     ids = measured.pool("train")
     ids = ids[measured.labels(ids) != measured.true_labels(ids)]
     right = measured.outputs(models["main"], ids).argmax(1) == measured.labels(ids)
-    return {"train_wrong_accuracy": right.float().mean().item()}
+    return {"train_wrong_accuracy": right.float().mean().item()} if len(ids) else {}
