@@ -106,6 +106,23 @@ def test_running_mean_averages_all_weights_so_far() -> None:
         assert average == pytest.approx(weights[: t + 2].mean())
 
 
+def test_a_delayed_running_mean_is_the_warm_up_of_de_et_al() -> None:
+    values = column({"kind": "running_mean", "end": 0.99, "delay": 9}, clock(1000))
+    assert values[0] == pytest.approx(1 / 10)
+    # min(0.99, (1 + t) / (10 + t)) reaches 0.99 after update 890.
+    np.testing.assert_allclose(values, [min(0.99, (1 + t) / (10 + t)) for t in range(1000)])
+    assert (values < 0.99).sum() == 890
+
+
+def test_an_exponential_towards_a_value_has_the_forms_of_signal_annealing() -> None:
+    # UDA (arXiv 1904.12848), section 3.3, with t = k / K: 1 - exp(-5 t), exp(5 (t - 1)).
+    t = np.arange(100) / 100
+    log = {"kind": "exponential", "start": 0, "towards": 1, "end": math.exp(-5)}
+    np.testing.assert_allclose(column(log, clock(100)), 1 - np.exp(-5 * t), atol=1e-12)
+    exp = {"kind": "exponential", "start": math.exp(-5), "end": math.exp(5)}
+    np.testing.assert_allclose(column(exp, clock(100)), np.exp(5 * (t - 1)), rtol=1e-12)
+
+
 @pytest.mark.parametrize("per_epoch", [1, 3])
 @pytest.mark.parametrize(
     ("shape", "wait", "weight"),

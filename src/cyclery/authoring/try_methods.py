@@ -210,7 +210,7 @@ def _watched(run: Run, found: Findings, *given: Any) -> Any:
             watching.Settings(settings, method.settings_type(), method.quantities, found),
             generator,
         )
-    check_step(method.name, result)
+    check_step(method.name, result, run.flat.params)
     return result
 
 
@@ -219,10 +219,17 @@ def _small(given: ArmSettings, values: Mapping[str, float]) -> RunSettings:
 
     ``values`` are those of its quantities.
     """
-    split = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
+    split: Json = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
     split |= {"test": HELD_OUT, "validation": HELD_OUT if given["split"]["validation"] else 0}
     if split["unlabelled"] == "rest":
         split["labels"] = CLASSES * EACH // 3
+    if levels := given["split"].get("hierarchy"):
+        # As many levels above the classes that there are here, and a few samples for each.
+        split["hierarchy"] = [
+            [max(0, c - n) for c in range(CLASSES)] for n in range(1, len(levels) + 1)
+        ]
+        split["coarse"] = [2] * len(levels) if given["split"].get("coarse") else None
+        split["labels"] = BATCH
     own = {
         "split": {**plain(Split()), **split},
         "schedules": {**values, "batch": BATCH},

@@ -108,8 +108,9 @@ def host_reads(found: Findings) -> Iterator[None]:
 
 def _global_states() -> dict[str, Any]:
     kind, words, position, *_ = np.random.get_state()
-    # It is no read of the method's, which others may be watching for.
-    with torch._C.DisableTorchFunction():
+    # It is no read of the method's, which others may be watching for, nor one of a function that
+    # torch.func is transforming.
+    with torch._C.DisableTorchFunction(), torch._C._DisableFuncTorch():
         state = torch.default_generator.get_state().numpy().tobytes()
     return {
         "torch's": state,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from cyclery.methods._streams import UNLABELLED
 from cyclery.models.layers import evaluating
 from cyclery.optim.flat.optimiser import Optimiser
 from cyclery.records.record import RunSettings
+from cyclery.schedules import Clock
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,13 @@ class Moment:
     @property
     def epoch(self) -> int:
         """The epoch of the update, counted from 0; at the end of the run their number."""
-        clock = self._run.table.clock
-        return int(clock.epoch[self.update]) if self.update < clock.updates else clock.epochs
+        at_end = self.update == self.clock.updates
+        return self.clock.epochs if at_end else int(self.clock.epoch[self.update])
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the run, as `events` gets it."""
+        return self._run.table.clock
 
     def generator(self, purpose: str) -> torch.Generator:
         """Return a generator of the run's own for this moment, on the CPU."""
@@ -179,6 +186,18 @@ class Measured:
     def __init__(self, run: Inside, update: int, last: bool) -> None:
         self._run, self.update, self.last = run, update, last
 
+    def history(self, name: str) -> np.ndarray[Any, Any]:
+        """Return the value of a quantity at every update that is done, float64 [update].
+
+        ``name`` is that of a row's entry, or ``batch``.
+        """
+        table = self._run.table
+        sizes = np.repeat(np.asarray(table.batches, np.float64), table.steps)
+        columns = {"batch": sizes, **table.columns}
+        if name not in columns:
+            raise UserError(f"method: no quantity {name!r}; there are {choices(columns)}.")
+        return columns[name][: self.update]
+
     def pool(self, name: str) -> Tensor:
         """Return the ids [N] of a part of the split: train, validation, test, unlabelled, ..."""
         return Moment(self._run).pool(name)
@@ -186,6 +205,11 @@ class Measured:
     def labels(self, ids: Tensor) -> Tensor:
         """Return the labels [N] of samples."""
         return Moment(self._run).labels(ids)
+
+    def true_labels(self, ids: Tensor) -> Tensor:
+        """Return the labels [N] of samples without the noise that the split has."""
+        data = self._run.data
+        return (data.labels if data.true is None else data.true).index_select(0, ids)
 
     def outputs(self, function: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
         """Return what a network or a function makes of samples [N], float32, not augmented.

@@ -149,12 +149,13 @@ class Run:
         self.plain = pipelines["plain"].to(self.device)
         feeds = {}
         for name, stream in self.streams.items():
+            data = self.data.labelled_as(stream.pool, settings["split"], settings["seed"])
             feeds[name] = Feed(
                 name,
                 [(kind, pipelines[kind].to(self.device)) for kind in stream.views],
-                self.data,
+                data,
                 self._pool(stream),
-                sampler(stream, self.data.labels, settings["mu"] or 1),
+                sampler(stream, data.labels, settings["mu"] or 1),
                 samples=self.samples,
                 batches=self.table.batches,
                 origin=origin(settings),
@@ -215,7 +216,7 @@ class Run:
                 self.models, batch, row, self.method_settings, self.generators["method"]
             )
         if self._trace is None:
-            check_step(self.method.name, found)
+            check_step(self.method.name, found, self.flat.params)
         loss, logs = found
         if isinstance(loss, Gradients):
             self.flat.put(loss.of)

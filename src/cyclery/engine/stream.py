@@ -29,13 +29,15 @@ from cyclery.records.record import RunSettings, SplitChoice
 class Data:
     """A prepared dataset on a device: images uint8 [N, C, H, W], labels int64 [N].
 
-    ``order`` [N_train] is the official position of each training row, where its source has one.
+    ``order`` [N_train] is the official position of each training row, where its source has one;
+    ``true`` [N] the labels without noise, where a split has added some.
     """
 
     images: Tensor
     labels: Tensor
     manifest: dict[str, Any]
     order: np.ndarray[Any, Any] | None = None
+    true: Tensor | None = None
 
     def to(self, device: torch.device) -> Data:
         """Return the dataset on ``device``."""
@@ -56,12 +58,29 @@ class Data:
     def trained_on(self, settings: SplitChoice, seed: int, ids: Mapping[str, Any]) -> Data:
         """Return the dataset with the labels and the number of classes that a split trains on."""
         labels = splits.training_labels(*self._rows, settings, seed, ids)
+        true = None
+        if settings.get("noise"):
+            plain = splits.training_labels(*self._rows, {**settings, "noise": None}, seed, ids)
+            true = torch.from_numpy(plain).to(self.labels.device)
         classes = splits.class_count(settings, self.manifest["classes"])
         return replace(
             self,
             labels=torch.from_numpy(labels).to(self.labels.device),
+            true=true,
             manifest={**self.manifest, "classes": classes},
         )
+
+    def labelled_as(self, pool: str, settings: SplitChoice, seed: int) -> Data:
+        """Return the dataset with the labels that a pool has: `labelled.2` those of level 2.
+
+        So a class that is hidden below a coarse label is in no batch.
+        """
+        level = int(pool.partition(".")[2] or 1)
+        if level == 1:
+            return self
+        # The last one is of samples whose class is not known, -1.
+        groups = [*splits.levels(settings, seed)[level - 2], -1]
+        return replace(self, labels=torch.tensor(groups, device=self.labels.device)[self.labels])
 
     @property
     def _rows(self) -> tuple[np.ndarray[Any, Any], int, int]:
@@ -73,13 +92,15 @@ class Samples:
     """A batch of a stream: views float [B, C, H, W], y int64 [B], ids int64 [B].
 
     The labels of an unlabelled stream are for measuring only, never for training. ``mask`` float
-    [B] is 0 where a Poisson stream has filled up its tensors, None in other streams.
+    [B] is 0 where a Poisson stream has filled up its tensors, None in other streams. ``expected``
+    is B, or of a Poisson stream what it is on average: the divisor of a sum.
     """
 
     views: tuple[Tensor, ...]
     y: Tensor
     ids: Tensor
     mask: Tensor | None = None
+    expected: int = 0
 
     @property
     def x(self) -> Tensor:
@@ -284,7 +305,8 @@ class Feed(Stream):
             pipeline(images, u, magnitude).contiguous(memory_format=form)
             for pipeline, u in zip(self.pipelines, numbers, strict=True)
         )
-        return Samples(views, self._labels.index_select(0, ids), ids, mask)
+        labels = self._labels.index_select(0, ids)
+        return Samples(views, labels, ids, mask, batch * self._sampler.times)
 
     def state(self) -> dict[str, Tensor]:
         """Return what ``Stream.state`` does, and a pool that a hook filled, with its labels."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cyclery.common.errors import UserError
 from cyclery.common.lazy import torch
 
 
@@ -32,8 +33,15 @@ def per_example(
     ``losses(call, *one)`` gets a function that calls the network, and one entry of each tensor of
     ``given`` [B, ...]; it returns that example's loss []. ``chunk`` examples are taken at a time,
     all where it is None. Frozen parameters have no gradient. The network must treat examples one by
-    one: with batch norm, torch refuses.
+    one: a UserError where it has batch norm.
     """
+    from cyclery.models.layers import batch_norms
+
+    if batch_norms(net):
+        raise UserError(
+            "model: has batch norm, which mixes the samples of a batch, so no gradient is that of "
+            "one sample; choose a network with another norm, such as `norm: group`."
+        )
     state = {name: value.detach() for name, value in net.named_parameters()}
     trained = {n: state[n] for n, p in net.named_parameters() if p.requires_grad}
     fixed = {name: value for name, value in state.items() if name not in trained}
