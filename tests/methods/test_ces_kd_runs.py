@@ -193,3 +193,15 @@ def test_it_says_that_it_is_the_projects_own():
         temperature=4.0, soft=0.9, experts=3, difficulty="cv_loss", assignment="curriculum",
         unlocking="gradual", rho=0.5,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [{"experts": 3}, {"experts": 3, "assignment": "single"}], ids=str)
+def test_forward_passes_are_counted_as_they_are_made(given):
+    run = factory.run(settings(given, epochs=1), parents=parents())
+    passed: list[int] = []
+    for name in ("main", *methods.parents_of(run.settings["method"])):
+        run.models[name].register_forward_hook(
+            lambda module, inputs, output: passed.append(len(inputs[0]))
+        )
+    run.train_epoch()
+    assert run.spent()[1] == sum(passed)

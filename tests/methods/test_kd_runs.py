@@ -190,3 +190,18 @@ def test_a_student_without_labels_copies_its_teacher():
     plain, more, permuted = (run.final()["test_agreement"] for run in runs)
     assert plain > 0.8 and more > plain - 0.02
     assert permuted < plain
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"hard": 0.0}, {"inputs": "unlabelled"}, {"inputs": "unlabelled", "hard": 0.0},
+     {"inputs": "both"}, {"inputs": "both", "hard": 0.0, "mixup": 1.0}],
+    ids=str,
+)  # fmt: skip
+def test_forward_passes_are_counted_as_they_are_made(given):
+    run = factory.run(factory.settings("kd", method_settings=given, epochs=1, mu=3))
+    passed: list[int] = []
+    for net in (run.models["main"], run.models["teacher"]):
+        net.register_forward_hook(lambda module, inputs, output: passed.append(len(inputs[0])))
+    run.train_epoch()
+    assert run.spent() == (run.spent()[0], sum(passed))

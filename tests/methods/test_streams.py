@@ -66,6 +66,15 @@ def test_the_streams_of_every_method_are_known_ones(name: str) -> None:
         (f'{{"views": {STREAM}, times=0)}}', "views: times must be a whole number from 1, or 'mu'"),
         (f'{{"views": {STREAM}, sampler="fair")}}', "views: sampler must be balanced, poisson, s"),
         (f'{{"views": {STREAM}, "own", sampler="poisson")}}', "views: the sampler poisson needs a"),
+        ('{"unlabelled": ("weak",)}', "the first one is what an epoch counts, so it has `times` 1"),
+        (
+            f'{{"views": {STREAM}, sampler="balanced", classes=0)}}',
+            "views: classes must be a whole number from 1 (found 0).",
+        ),
+        (
+            f'{{"views": {STREAM}, pool="unlabelled", sampler="balanced")}}',
+            "views: sampler balanced looks at labels, which the pool unlabelled hides; take the po",
+        ),
         (f'{{"views": {STREAM}, classes=2)}}', "views: classes belongs to the sampler balanced"),
         ('{"labelled": methods.Stream(())}', "labelled: views must be a tuple of names, one at le"),
     ],

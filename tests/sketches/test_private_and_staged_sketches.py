@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from factories import engine as factory
 from factories import sketches
-from factories.threads import one_thread
-from sketches.cards_semi_supervised import CARDS, CLAIMS
+from factories.cards_semi_supervised import CARDS, CLAIMS
 
 from cyclery import methods
 from cyclery.common.errors import UserError
@@ -25,14 +23,7 @@ from cyclery.engine.hooks import Measured
 from cyclery.engine.run import Run
 from cyclery.engine.stream import Batch, Samples
 
-_one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 Json = dict[str, Any]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with sketches.written(tmp_path_factory.mktemp("methods")):
-        yield
 
 
 def begun(root: Path, card: str, arm: str, **changes: Any) -> Run:

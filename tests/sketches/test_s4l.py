@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from factories import engine as factory
 from factories import sketches
-from sketches.cards_self_supervised import CARDS, CLAIMS
+from factories.cards_self_supervised import CARDS, CLAIMS
 
 from cyclery.engine.stream import Data
 

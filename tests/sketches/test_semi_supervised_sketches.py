@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from factories import batches, sketches
 from factories import engine as factory
+from factories.cards_semi_supervised import CARDS, FEW
 from factories.schedules import clock
-from factories.threads import one_thread
-from sketches.cards_semi_supervised import CARDS, FEW
 from torch import Tensor, nn
 
 from cyclery import methods
@@ -25,14 +23,7 @@ from cyclery.engine.run import Run
 from cyclery.engine.stream import Batch, Samples
 from cyclery.schedules import column
 
-_one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 Json = dict[str, Any]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with sketches.written(tmp_path_factory.mktemp("methods")):
-        yield
 
 
 def begun(root: Path, card: str, arm: str, **changes: Any) -> Run:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from factories import sketches
-from sketches.cards_self_supervised import CARDS, CHILD, CLAIMS, FEW, Json
+from factories.cards_self_supervised import CARDS, CHILD, CLAIMS, FEW, Json
 
 from cyclery.common.errors import UserError
 

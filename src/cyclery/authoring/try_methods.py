@@ -110,7 +110,7 @@ def _by_default(plan: Plan, name: str) -> Choice:
     chosen = method.chosen({})
     given = BASE | merge([plan.project.tier.base]) | {"method": {"name": name}}
     streams = method.streams(chosen)
-    if any(each.pool == UNLABELLED for each in streams.values()):
+    if any(each.pool.partition(".")[0] == UNLABELLED for each in streams.values()):
         given["split"] = {**given.get("split", {}), "unlabelled": "all"}
     kinds = {kind for each in streams.values() for kind in each.views}
     if "strong" in kinds:
@@ -219,17 +219,18 @@ def _small(given: ArmSettings, values: Mapping[str, float]) -> RunSettings:
 
     ``values`` are those of its quantities.
     """
-    split: Json = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
+    split = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
+    asked = max(_level(stream.pool) for stream in _streams(given).values())
+    if depth := max(asked - 1, len(given["split"].get("hierarchy") or ())):
+        # As many levels as there, of pairs of classes, of pairs of these and so on.
+        steps = range(1, depth + 1)
+        split["hierarchy"] = [[each >> step for each in range(CLASSES)] for step in steps]
+        if asked > 1 or given["split"].get("coarse"):
+            split["coarse"] = [EACH for _ in steps]
     split |= {"test": HELD_OUT, "validation": HELD_OUT if given["split"]["validation"] else 0}
-    if split["unlabelled"] == "rest":
+    if split["unlabelled"] == "rest" or "coarse" in split:
+        # So that others are left.
         split["labels"] = CLASSES * EACH // 3
-    if levels := given["split"].get("hierarchy"):
-        # As many levels above the classes that there are here, and a few samples for each.
-        split["hierarchy"] = [
-            [max(0, c - n) for c in range(CLASSES)] for n in range(1, len(levels) + 1)
-        ]
-        split["coarse"] = [2] * len(levels) if given["split"].get("coarse") else None
-        split["labels"] = BATCH
     own = {
         "split": {**plain(Split()), **split},
         "schedules": {**values, "batch": BATCH},
@@ -240,6 +241,17 @@ def _small(given: ArmSettings, values: Mapping[str, float]) -> RunSettings:
         "seed": 0,
     }
     return cast(RunSettings, {**given, **own})
+
+
+def _streams(given: ArmSettings) -> dict[str, methods.Stream]:
+    """Return the streams of an arm's method."""
+    method = methods.load(given["method"]["name"])
+    return method.streams(method.chosen(given["method"]["settings"]))
+
+
+def _level(pool: str) -> int:
+    """Return the level of a hierarchy that a pool is of, 1 where it is of none."""
+    return int(pool.partition(".")[2] or 1)
 
 
 def _constant(choice: Choice) -> dict[str, float]:

@@ -6,7 +6,7 @@ of writing the same thing give the same dict.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +22,7 @@ from cyclery.data import sizes, split_settings
 from cyclery.data.dataset import Dataset
 from cyclery.engine import ENGINE_VERSION
 from cyclery.methods import Stream
-from cyclery.methods._streams import MU, OWN, TRAIN, UNLABELLED
+from cyclery.methods._streams import FINEST, MU, OWN, TRAIN, UNLABELLED
 from cyclery.models import heads
 from cyclery.records.record import ArmSettings
 
@@ -253,6 +253,7 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
     more than the run has.
     """
     counts = sizes.counts(datasets[settings["dataset"]["name"]], settings["split"])
+    counts[FINEST] = counts[TRAIN]
     method, mu = settings["method"], settings["mu"]
     declared = methods.load(method["name"])
     chosen = declared.chosen(method["settings"])
@@ -263,6 +264,7 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
             f"epoch_images: the method {method['name']!r} chooses its samples itself; set how many "
             "make an epoch."
         )
+    _check_there(streams, counts)
     samples = settings["epoch_images"] or counts[TRAIN if first.pool == OWN else first.pool]
     batches = batches_of(settings)
     largest = int(batches.max())
@@ -271,11 +273,12 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
             f"batch: must be at most {samples}, the labelled samples of an epoch "
             f"(found {largest}); lower `batch` or raise `split.labels` or `epoch_images`."
         )
-    _check_pools(streams, counts, largest, mu)
+    sizes_of = sorted(set(batches.tolist()))
+    classes = split_settings.class_count(
+        settings["split"], datasets[settings["dataset"]["name"]].classes
+    )
+    _check_pools(streams, counts, sizes_of, mu, classes)
     for label, probe in settings.get("probes", {}).items():
-        classes = split_settings.class_count(
-            settings["split"], datasets[settings["dataset"]["name"]].classes
-        )
         probes.check(probe, counts, classes, f"probes.{label}")
     steps = samples // batches
     if (updates := int(steps.sum())) > MOST_UPDATES:
@@ -285,7 +288,7 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
             f"(found {updates:,}); train for fewer epochs of fewer samples, or raise `batch`."
         )
     check_columns(settings, samples, batches)
-    spent = {int(size): declared.spent(chosen, int(size), mu) for size in set(batches.tolist())}
+    spent = {int(size): declared.spent(chosen, int(size), mu) for size in sizes_of}
     each = np.array([spent[size] for size in batches.tolist()])
     views, forwards = (steps[:, None] * each).sum(0).tolist()
     return {
@@ -297,10 +300,8 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
     }
 
 
-def _check_pools(
-    streams: Mapping[str, Stream], counts: Mapping[str, int], batch: int, mu: int | None
-) -> None:
-    """Raise a UserError where a pool cannot give the ``batch`` that a stream asks of it."""
+def _check_there(streams: Mapping[str, Stream], counts: Mapping[str, int]) -> None:
+    """Raise a UserError where a split does not have the pool of a stream, or no sample in it."""
     for name, stream in streams.items():
         if stream.pool == OWN:
             continue
@@ -309,19 +310,37 @@ def _check_pools(
                 f"split.hierarchy: the stream {name!r} takes the pool {stream.pool}, which this "
                 f"split does not have (it has {choices(counts)})."
             )
-        if not (there := counts[stream.pool]):
+        if not counts[stream.pool]:
             raise UserError(f"split: the pool {stream.pool} of the stream {name!r} is empty.")
-        size = stream.size(batch, mu)
-        if stream.sampler == "poisson" and size > there:
+
+
+def _check_pools(
+    streams: Mapping[str, Stream],
+    counts: Mapping[str, int],
+    batches: Sequence[int],
+    mu: int | None,
+    classes: int,
+) -> None:
+    """Raise a UserError where a pool cannot give what a stream asks of it at each batch size."""
+    for name, stream in streams.items():
+        if stream.classes and stream.classes > classes:
             raise UserError(
-                f"batch: a Poisson stream takes each sample with the probability batch / samples, "
-                f"which must be at most 1 (found {size} / {there} for {name!r}); lower `batch`."
+                f"method: the stream {name!r} takes samples of {stream.classes} classes at each "
+                f"update, where there are {classes}; choose fewer."
             )
-        if stream.classes and size % stream.classes:
-            raise UserError(
-                f"batch: the stream {name!r} takes as many samples of each of {stream.classes} "
-                f"classes, so it must be a multiple of that (found {size})."
-            )
+        for batch in batches:
+            size = stream.size(batch, mu)
+            if stream.sampler == "poisson" and size > counts[stream.pool]:
+                raise UserError(
+                    "batch: a Poisson stream takes each sample with the probability batch / "
+                    f"samples, which must be at most 1 (found {size} / {counts[stream.pool]} for "
+                    f"{name!r}); lower `batch`."
+                )
+            if stream.classes and size % stream.classes:
+                raise UserError(
+                    f"batch: the stream {name!r} takes as many samples of each of {stream.classes} "
+                    f"classes, so it must be a multiple of that (found {size})."
+                )
 
 
 def _settings(kind: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:

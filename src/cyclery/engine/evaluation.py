@@ -34,6 +34,11 @@ class Evaluation:
         self._settings, self._networks, self._data = settings, networks, data
         self._ids, self._plain = ids, plain
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._data.images.device
+
     @torch.no_grad()
     def figures(self, part: str) -> Tensor:
         """Return the figures of all that is evaluated, a row each: ``metrics.measure``."""

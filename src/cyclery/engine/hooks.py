@@ -14,6 +14,7 @@ from cyclery.common.errors import UserError, choices
 from cyclery.engine.evaluation import Evaluation
 from cyclery.engine.metrics import named
 from cyclery.engine.networks import Networks
+from cyclery.engine.parts import holding
 from cyclery.engine.stream import Data, Feed, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
@@ -60,8 +61,8 @@ class Moment:
     @property
     def epoch(self) -> int:
         """The epoch of the update, counted from 0; at the end of the run their number."""
-        at_end = self.update == self.clock.updates
-        return self.clock.epochs if at_end else int(self.clock.epoch[self.update])
+        clock = self.clock
+        return int(clock.epoch[self.update]) if self.update < clock.updates else clock.epochs
 
     @property
     def clock(self) -> Clock:
@@ -80,14 +81,9 @@ class Moment:
 
     def pool(self, name: str) -> Tensor:
         """Return the ids [N] of a part of the split, or of a pool: train, unlabelled, ..."""
-        if name not in self._run.ids:
-            if name == UNLABELLED:
-                raise UserError(
-                    "split.unlabelled: the method looks at unlabelled samples; set it to all or "
-                    "rest."
-                )
-            raise UserError(f"method: no samples {name!r}; there are {choices(self._run.ids)}.")
-        return self._run.ids[name]
+        if name == "test":
+            raise UserError("method: a hook must not see the test set; use validation.")
+        return _pool(self._run, name)
 
     def labels(self, ids: Tensor) -> Tensor:
         """Return the labels [N] of samples; those of unlabelled ones are for measuring only."""
@@ -100,6 +96,12 @@ class Moment:
         """
         if stream not in self._run.feeds:
             raise UserError(f"method: unknown stream {stream!r}; {choices(self._run.feeds)}.")
+        for part in ("test", "validation"):
+            if torch.isin(ids.to(self.ids), self._run.ids[part]).any():
+                raise UserError(
+                    f"streams: {stream}: the method fills its pool with samples of the part "
+                    f"{part}, which nothing may be trained on."
+                )
         self._run.feeds[stream].fill(ids, labels, known=self.ids)
 
     def images(self, ids: Tensor) -> Tensor:
@@ -111,10 +113,10 @@ class Moment:
     def outputs(self, function: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
         """Return what a network or a function makes of samples [N], float32, not augmented.
 
-        A network is in evaluation mode, and a function's networks are in theirs.
+        All networks are in evaluation mode meanwhile, those that a function calls, too.
         """
-        nets = [function] if isinstance(function, nn.Module) else []
-        with evaluating(*nets):
+        own = [function] if isinstance(function, nn.Module) else []
+        with evaluating(*self._run.models.values(), *own):
             return self._run.evaluator.outputs(function, ids)
 
     def answers(self, parent: str, ids: Tensor | None = None) -> Tensor:
@@ -134,6 +136,11 @@ class Moment:
         """Return the accuracy of what is evaluated, such as to choose between stages."""
         if part == "test":
             raise UserError("method: a hook must not choose by the test set; use validation.")
+        if part not in ("validation", "train"):
+            raise UserError(
+                f"method: `moment.accuracy` is of validation or train, whose labels are known "
+                f"(found {part!r:.80})."
+            )
         if not len(self.pool(part)):
             raise UserError(f"split.{part}: must be above 0, for the method measures on it.")
         return named(self._run.evaluator.figures(part)[0].numpy(force=True))["accuracy"]
@@ -154,15 +161,19 @@ class Moment:
         steps go on.
         """
         nets, fresh = self._run.networks, self._run.new_optimiser().state()
-        everything = "" in parts
+        if isinstance(parts, str):
+            raise UserError(
+                "method: `moment.forget` takes a tuple of parts, as ('head',) "
+                f"(found {parts!r:.80})."
+            )
+        held = holding("method: `moment.forget`", nets.flat.params, parts, nets.within)
         for name, value in self._run.optimiser.state().items():
-            if everything:
+            if "" in parts:
                 value.copy_(fresh[name])
             elif value.shape == nets.flat.data.shape:
-                new = nets.flat.views(fresh[name])
-                for parameter, own in nets.flat.views(value).items():
-                    if any(nets.within(parameter, part) for part in parts):
-                        own.copy_(new[parameter])
+                new, own = nets.flat.views(fresh[name]), nets.flat.views(value)
+                for parameter in held:
+                    own[parameter].copy_(new[parameter])
 
     def restart_average(self) -> None:
         """Make the averaged weights, and their buffers, those of the trained networks."""
@@ -200,11 +211,11 @@ class Measured:
 
     def pool(self, name: str) -> Tensor:
         """Return the ids [N] of a part of the split: train, validation, test, unlabelled, ..."""
-        return Moment(self._run).pool(name)
+        return _pool(self._run, name)
 
     def labels(self, ids: Tensor) -> Tensor:
         """Return the labels [N] of samples."""
-        return Moment(self._run).labels(ids)
+        return self._run.data.labels.index_select(0, ids)
 
     def true_labels(self, ids: Tensor) -> Tensor:
         """Return the labels [N] of samples without the noise that the split has."""
@@ -221,7 +232,21 @@ class Measured:
 
     def features(self, part: str, name: str = "features") -> Tensor:
         """Return the feature vectors [N, D] of a part's samples."""
-        return self._run.evaluator.features(self.pool(part))[name]
+        found = self._run.evaluator.features(self.pool(part))
+        if name not in found:
+            raise UserError(f"method: no features {name!r}; there are {choices(found)}.")
+        return found[name]
+
+
+def _pool(run: Inside, name: str) -> Tensor:
+    """Return the ids [N] of a part of the split, or of a pool."""
+    if name not in run.ids:
+        if name == UNLABELLED:
+            raise UserError(
+                "split.unlabelled: the method looks at unlabelled samples; set it to all or rest."
+            )
+        raise UserError(f"method: no samples {name!r}; there are {choices(run.ids)}.")
+    return run.ids[name]
 
 
 def check_measured(method: str, declared: Sequence[str], found: Any) -> dict[str, float]:

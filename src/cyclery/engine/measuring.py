@@ -12,10 +12,12 @@ from cyclery.common.errors import UserError, choices
 from cyclery.engine.cohort import Task
 from cyclery.engine.cuda import fetch
 from cyclery.engine.failures import Diverged
+from cyclery.engine.globals import Globals
 from cyclery.engine.hooks import Inside, Measured, check_measured
 from cyclery.engine.metrics import Figures, named, prefixed
 from cyclery.engine.replay import Replays
 from cyclery.methods import Method
+from cyclery.models.layers import evaluating
 from cyclery.probes import Features, needs, recorded
 from cyclery.probes import measure as measure_probe
 from cyclery.records.record import Figure
@@ -33,10 +35,18 @@ class Measuring:
         self._run, self._method, self._replays = run, method, replays
         self._chosen = method.chosen(run.settings["method"]["settings"])
         self._classifies = method.classifies(self._chosen)
+        for name in method.keeps(self._chosen):
+            if name not in run.networks.evaluated[0]:
+                raise UserError(
+                    f"method: `keeps` of {method.name!r} has {name!r}, which `modules` does not "
+                    f"make (it makes {choices(run.networks.evaluated[0])})."
+                )
         self._probes = run.settings.get("probes", {})
         self._parts = {part: end for part, end in PARTS.items() if len(run.ids[part])}
+        self._globals = Globals(method.name, run.evaluator.device)
         # The figures after an epoch: the last evaluation on the way is the final one too.
         self._seen: tuple[int, dict[str, Figure]] | None = None
+        self._on_way: dict[str, float] | None = None
 
     @property
     def any(self) -> bool:
@@ -83,11 +93,21 @@ class Measuring:
                 )
             if not math.isfinite(value):
                 raise Diverged(update - 1)
+        yield from self._check_weights(update)
+        if own.keys() != (self._on_way or own).keys():
+            [name, *_] = sorted(own.keys() ^ (self._on_way or own).keys())
+            raise UserError(
+                f"method: `evaluate` of {self._method.name!r} returns {name!r} at some evaluations "
+                "on the way and not at others, which is no curve; return it at each of them, or at "
+                "none (`measured.last`)."
+            )
+        self._on_way = own
         return curves | own
 
     def final(self, epoch: int, update: int) -> Task[dict[str, Figure]]:
         """Return the figures of the last state: the selection rule is the last checkpoint."""
         run, found = self._run, dict((yield from self._figures(epoch, update)))
+        yield from self._check_weights(update)
         if self._classifies:
             vectors = yield from fetch(run.evaluator.figures("train"))
             fitted = named(vectors[0])
@@ -101,14 +121,13 @@ class Measuring:
         labels = run.data.labels.index_select(0, run.ids["train"]).cpu()
         count = torch.bincount(labels, minlength=run.data.manifest["classes"])
         # A figure that is not finite is none; those on the way have ended the run.
-        finite = {k: v if not isinstance(v, float) or math.isfinite(v) else None
-                  for k, v in found.items()}  # fmt: skip
+        finite = {k: _finite(v) if isinstance(v, float) else v for k, v in found.items()}
         return {**finite, "train_class_count": count.tolist()}
 
     def probes(self) -> dict[str, float | None]:
         """Return what probes measure of the final features, by the names of a record.
 
-        Features are extracted once for all of them.
+        Features are extracted once for all of them. Diverged where one is not finite.
         """
         run, wanted = self._run, {part for each in self._probes.values() for part in needs(each)}
         parts = [part for part in ("train", *self._parts, *wanted) if len(run.ids.get(part, ()))]
@@ -117,13 +136,23 @@ class Measuring:
             {part: each[run.ids[part]].numpy(force=True) for part in vectors}
             for each in (run.data.labels, run.dataset.labels)
         )
+        if not all(x.isfinite().all() for each in vectors.values() for x in each.values()):
+            raise Diverged(run.table.clock.updates - 1)
         classes, seed = run.data.manifest["classes"], run.settings["seed"]
         found = {}
         for label, probe in self._probes.items():
             x = {part: each[probe["of"]].numpy(force=True) for part, each in vectors.items()}
             found[label] = measure_probe(probe, Features(x, labels, classes, seed, own))
         names = recorded(self._probes).items()
-        return {name: found[label].get(figure) for name, (label, figure) in names}
+        figures = {name: found[label].get(figure) for name, (label, figure) in names}
+        return {name: _finite(value) for name, value in figures.items()}
+
+    def _check_weights(self, update: int) -> Task[None]:
+        """Raise Diverged where weights are not finite: without a head no figure would show it."""
+        if not self._classifies:
+            finite = yield from fetch(self._run.networks.flat.data.isfinite().all()[None])
+            if not finite.all():
+                raise Diverged(update - 1)
 
     def _features(self, ids: Tensor) -> dict[str, Tensor]:
         """Return the features [N, D] of samples [N]; a UserError where a probe's are not there."""
@@ -148,7 +177,12 @@ class Measuring:
             return {}
         measured = Measured(self._run, update, last)
         nets = self._run.networks.evaluated[0]
-        found = self._method.evaluate({**self._run.models, **nets}, measured, self._chosen)
+        models = {**self._run.models, **nets}
+        self._globals.mark()
+        # It may call a network itself, which must not change batch norm's statistics.
+        with torch.no_grad(), evaluating(*models.values()):
+            found = self._method.evaluate(models, measured, self._chosen)
+        self._globals.check("`evaluate`", "take numbers from a generator with a seed of its own")
         return check_measured(self._method.name, declared, found)
 
     def _figures(self, epoch: int, update: int) -> Task[dict[str, Figure]]:
@@ -161,3 +195,8 @@ class Measuring:
                     result |= prefixed(figures, f"{raw}{prefix}_")
             self._seen = (epoch, result)
         return self._seen[1]
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number, None where it is not finite, which JSON does not have."""
+    return value if value is not None and math.isfinite(value) else None

@@ -35,7 +35,7 @@ from cyclery.engine.stream import Batch, Data, Feed, Samples, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
 from cyclery.methods import Gradients, Stream
-from cyclery.methods._streams import OWN, TRAIN
+from cyclery.methods._streams import FINEST, OWN, TRAIN
 from cyclery.optim.flat.optimiser import Optimiser
 from cyclery.optim.flat.parameters import clip_
 from cyclery.records.record import Figure, RunSettings
@@ -74,9 +74,8 @@ class Run:
         self.method = methods.load(settings["method"]["name"])
         self.method_settings = self.method.chosen(settings["method"]["settings"])
         self.streams = self.method.streams(self.method_settings)
-        self.samples = settings["epoch_images"] or len(
-            self._pool(next(iter(self.streams.values())))
-        )
+        first = next(iter(self.streams.values()))
+        self.samples = settings["epoch_images"] or len(self._pool(first))
         self.table = Table(settings, self.samples, bounds, device)
 
         # Extra draws of the method, and dropout inside networks, never touch the streams'.
@@ -133,7 +132,7 @@ class Run:
         """Return the ids of a stream's pool; none yet where a hook fills it."""
         if stream.pool == OWN:
             return self.ids[TRAIN].new_empty(0)
-        return self.ids[TRAIN if stream.pool == "labelled.1" else stream.pool]
+        return self.ids[TRAIN if stream.pool == FINEST else stream.pool]
 
     def _feeds(self) -> dict[str, Feed]:
         """Return the streams that the method declares, each with its views."""
@@ -273,6 +272,9 @@ class Run:
     def _before(self, update: int) -> None:
         """Do what the method wants before an update; never part of a captured step."""
         if update in self._events:
+            if self.device.type == "cpu" and update > self._done:
+                # What steps of this epoch drew, before it is forgotten.
+                self._globals.check("`step`", STEP_REMEDY)
             self._globals.mark()
             moment = Moment(self._inside, update, began=True)
             self.method.event(self.models, moment, self.method_settings)
@@ -325,8 +327,7 @@ class Run:
 
         Where weights are averaged it is the averaged network, and the trained one is ``raw_``.
         """
-        found = yield from self.measuring.evaluation(part, self._done)
-        return found
+        return (yield from self.measuring.evaluation(part, self._done))
 
     def evaluate_on_the_way(self) -> None:
         """Do ``evaluation_steps`` without pausing."""
@@ -347,8 +348,7 @@ class Run:
 
     def final_steps(self) -> Task[dict[str, Figure]]:
         """Return the figures of the last state: the selection rule is the last checkpoint."""
-        found = yield from self.measuring.final(self.epoch, self._done)
-        return found
+        return (yield from self.measuring.final(self.epoch, self._done))
 
     @property
     def _done(self) -> int:

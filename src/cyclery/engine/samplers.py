@@ -82,6 +82,11 @@ class Balanced(Sampler):
         labels = self.labels[ids]
         pools = [ids[labels == label] for label in labels.unique()]
         if self._classes is not None:
+            if len(pools) < self._classes:
+                raise UserError(
+                    f"streams: a balanced stream takes samples of {self._classes} classes at each "
+                    f"update, and its pool has {len(pools)}; take fewer, or let the pool have more."
+                )
             updates, each = samples // batch, self.size(batch, len(ids)) // self._classes
             rows = [
                 _some(pools[chosen], each, generator)

@@ -46,6 +46,10 @@ def sweep(
     loss: list[float] = []
     for update, size in enumerate(sizes):
         if update in per_epoch:
+            # Samplers may draw otherwise for another batch.
+            run.epoch = int(run.table.clock.epoch[update])
+        run._before(update)
+        if update in per_epoch:
             run.begin_epoch()
         yield from run.launch(size)
         done = update + 1

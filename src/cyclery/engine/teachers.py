@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cyclery import methods
-from cyclery.common.errors import UserError
+from cyclery.common.errors import UserError, choices
 from cyclery.engine.made import Made, built
 from cyclery.engine.parts import Within
 from cyclery.models import Shape
@@ -51,18 +52,23 @@ class Member(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [B, K] that were evaluated."""
-        try:
-            logits: Tensor = self._method.predict(self.parts, x, self._chosen)
-        except KeyError as missing:
-            raise UserError(
-                f"method: `predict` of {self._method.name!r} takes the module {missing}, which it "
-                "does not hand on to children; name it in `keeps`."
-            ) from None
+        logits: Tensor = self._of("predict", x)
         return logits
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """Return the feature vectors [B, D] by name."""
-        return self._method.features(self.parts, x, self._chosen)
+        found: dict[str, Tensor] = self._of("features", x)
+        return found
+
+    def _of(self, hook: str, x: Tensor) -> Any:
+        """Return what a hook of the run's method makes of images; it has what was kept alone."""
+        try:
+            return getattr(self._method, hook)(dict(self.parts), x, self._chosen)
+        except KeyError as missing:
+            raise UserError(
+                f"method: `{hook}` of {self._method.name!r} takes the module {missing}, which it "
+                "does not hand on to children; name it in `keeps`."
+            ) from None
 
 
 class Teacher(nn.Module):
@@ -94,15 +100,24 @@ class Teacher(nn.Module):
     @property
     def parts(self) -> nn.ModuleDict:
         """The network of a single run, ``main``, and the modules that it kept, by name."""
-        [member] = self.members
-        return member.parts
+        return self._single.parts
 
     @torch.no_grad()
     def features(self, x: Tensor, name: str = "features") -> Tensor:
         """Return a single run's feature vectors [B, D] of images, those before the head."""
-        [member] = self.members
-        found: Tensor = member.features(x)[name].float()
-        return found
+        found = self._single.features(x)
+        if name not in found:
+            raise UserError(f"method: a parent has no features {name!r}; it has {choices(found)}.")
+        return found[name].float()
+
+    @property
+    def _single(self) -> Member:
+        if len(self.members) != 1:
+            raise UserError(
+                f"method: a parent of {len(self.members)} runs has no features or parts of one; "
+                "take its answers, or let it be a single run (`seeds: same`)."
+            )
+        return self.members[0]
 
 
 def teacher(name: str, runs: Sequence[Trained], shape: Shape) -> Teacher:

@@ -344,26 +344,25 @@ class Trainer:
                     saved = now
                 stop_if_asked()
             with naming(job):
-                outcome["final"] = yield from run.final_steps()
+                final = yield from run.final_steps()
                 took = time.monotonic()
                 if "probes" in settings:
-                    outcome["final"] |= run.measuring.probes()
+                    final |= run.measuring.probes()
                     outcome["probing_seconds"] = time.monotonic() - took
+                outcome["final"] = final
         except Diverged as diverged:
             outcome |= {"status": "diverged", "diverged_step": diverged.update}
             log.warning("%s: diverged at update %d", job["label"], diverged.update)
-        outcome["seconds"] = spent + time.monotonic() - began
-        outcome["seconds"] -= outcome.get("probing_seconds", 0.0)
+        probing = outcome.get("probing_seconds", 0.0)
+        outcome["seconds"] = spent + time.monotonic() - began - probing
         if job.get("keep") and outcome["status"] == "done":
             path = self.store.checkpoint(job["key"])
             save_weights(run.weights(), path)
             outcome["checkpoint_sha256"] = file_sha256(path)
         log.debug("%s: %s in %.1f s", job["label"], outcome["status"], outcome["seconds"])
-        outcome["curve"] = run.curve
         outcome["images"] = run.images
         outcome["views"], outcome["forwards"] = run.spent()
-        outcome["updates"] = int(run.update)
-        return outcome
+        return {**outcome, "updates": int(run.update)}
 
     def _trained(self, member: ParentInput) -> Trained:
         """Return a finished run as its children take it."""

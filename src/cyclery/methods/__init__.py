@@ -172,6 +172,9 @@ def load(name: str) -> Method:
     A UserError names the methods there are, or what is wrong with the file of this one.
     """
     module, hints = _file.read(name)
+    file = _file.FILES.path(name)
+    hooks = {hook: getattr(module, hook, usual) for hook, usual in USUAL.items()}
+    hooks |= {hook: _file.naming(hook, hooks[hook], file) for hook in _file.NAMES}
     return Method(
         name=name,
         version=module.VERSION,
@@ -182,9 +185,9 @@ def load(name: str) -> Method:
         quantities=tuple(f.name for f in fields(module.Settings) if hints[f.name] == Quantity),
         streams=checked(
             getattr(module, "streams", lambda settings: {"labelled": ("weak",)}),
-            _file.FILES.path(name),
+            file,
         ),
-        **{hook: getattr(module, hook, usual) for hook, usual in USUAL.items()},
+        **hooks,
         capture=getattr(module, "CAPTURE", True),
     )
 

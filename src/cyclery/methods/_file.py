@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -36,8 +37,30 @@ ARGUMENTS = {
 }
 ALONE = ("streams", "uses_ema", "trains_ema", "parents", "judges", "measures", "averages",
          "classifies", "keeps", "ignored")  # fmt: skip
+# Those that return names.
+NAMES = ("parents", "judges", "measures", "keeps")
 # Functions that do nothing without one another.
 PAIRS = (("events", "event"), ("measures", "evaluate"))
+
+
+def naming(
+    hook: str, function: Callable[[Any], Any], file: Path
+) -> Callable[[Any], tuple[str, ...]]:
+    """Return a function of a method's file that returns names, checked.
+
+    A text is iterable as well, so that ``("teacher")`` would be seven names.
+    """
+
+    def names(settings: Any) -> tuple[str, ...]:
+        found = function(settings)
+        if not isinstance(found, tuple | list) or not all(isinstance(x, str) for x in found):
+            raise UserError(
+                f"method: {file}: {hook} must return a tuple of names, as ('one',) "
+                f"(found {found!r:.80})."
+            )
+        return tuple(found)
+
+    return names
 
 
 def read(name: str) -> tuple[ModuleType, dict[str, Any]]:

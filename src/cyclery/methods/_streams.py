@@ -14,6 +14,8 @@ Sampler = Literal["shuffled", "poisson", "balanced"]
 # Pools by name: the labelled training samples, those whose labels are hidden, and what a hook sets.
 # With a label hierarchy `labelled.h` has labels at level h or finer, `unlabelled.h` has not.
 TRAIN, UNLABELLED, OWN = "train", "unlabelled", "own"
+# The labels of a hierarchy's finest level are those of all labelled samples.
+FINEST = "labelled.1"
 LEVELS = re.compile(r"(labelled|unlabelled)\.[1-9]")
 # Samples of `unlabelled` for each one of the batch: the setting `mu` of the run.
 MU: Final = "mu"
@@ -84,9 +86,10 @@ def _problems(found: Any) -> Iterator[str]:
             )
         elif not _are_views(each):
             yield f"{name}: must be a tuple of views, one at least (found {each!r:.80})."
-    first = next(iter(found.values()))
-    if isinstance(first, Stream) and first.times != 1:
-        yield f"the first one is what an epoch counts, so it has `times` 1 (found {first.times!r})."
+    name, first = next(iter(found.items()))
+    times = first.times if isinstance(first, Stream) else SHORT.get(name, Stream(())).times
+    if times != 1:
+        yield f"the first one is what an epoch counts, so it has `times` 1 (found {times!r})."
 
 
 def _wrong(stream: Stream) -> Iterator[str]:
@@ -97,7 +100,7 @@ def _wrong(stream: Stream) -> Iterator[str]:
             f"unknown pool {stream.pool!r:.80}. Pools: {choices((TRAIN, UNLABELLED, OWN))}, or "
             "with a hierarchy labelled.2, unlabelled.2 and so on."
         )
-    if stream.times != MU and not (isinstance(stream.times, int) and stream.times > 0):
+    if stream.times != MU and not _counts(stream.times):
         yield f"times must be a whole number from 1, or 'mu' (found {stream.times!r:.80})."
     if stream.sampler not in get_args(Sampler):
         yield f"sampler must be {choices(get_args(Sampler))} (found {stream.sampler!r:.80})."
@@ -106,6 +109,17 @@ def _wrong(stream: Stream) -> Iterator[str]:
         yield "the sampler poisson needs a pool of the split (found 'own')."
     if stream.classes is not None and stream.sampler != "balanced":
         yield f"classes belongs to the sampler balanced (found {stream.sampler!r})."
+    if stream.classes is not None and not _counts(stream.classes):
+        yield f"classes must be a whole number from 1 (found {stream.classes!r:.80})."
+    if stream.sampler == "balanced" and stream.pool not in (TRAIN, FINEST, OWN):
+        yield (
+            f"sampler balanced looks at labels, which the pool {stream.pool} hides; take the pool "
+            f"{TRAIN}, or {OWN}."
+        )
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _are_views(views: Any) -> bool:

@@ -139,6 +139,12 @@ def judges(settings: Settings) -> tuple[str, ...]:
     return tuple(f"fold-{fold}" for fold in range(FOLDS))
 
 
+def forwards(settings: Settings, images: dict[str, int]) -> int:
+    """Return the images of an update that pass the student and the experts that are asked."""
+    asked = 1 if settings.assignment == "single" else settings.experts
+    return (1 + asked) * images["labelled"]
+
+
 def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
     """Return the memory of every sample's stratum, by its id."""
     if not settings.by_stratum:

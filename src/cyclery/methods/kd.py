@@ -110,6 +110,13 @@ def parents(settings: Settings) -> tuple[str, ...]:
     return ("teacher",)
 
 
+def forwards(settings: Settings, images: dict[str, int]) -> int:
+    """Return the images of an update that pass the student, and those that pass the teacher."""
+    taught = sum(images.values()) if settings.inputs == "both" else images[settings.inputs]
+    hard = settings.inputs == "unlabelled" and settings.hard != 0
+    return 2 * taught + (images["labelled"] if hard else 0)
+
+
 def soft_losses(
     student: torch.Tensor, target: torch.Tensor, temperature: torch.Tensor, settings: Settings
 ) -> torch.Tensor:

@@ -16,9 +16,17 @@ from cyclery.records.record import ArmSettings, Component
 def own_figures(settings: ArmSettings) -> frozenset[str]:
     """Return the names of the figures of an arm's probes, and of those that its method measures.
 
-    A UserError, which begins with the key, where such a name does not say its unit.
+    A UserError, which begins with the key, where such a name does not say its unit, or is both.
     """
-    return frozenset({*probes.recorded(settings.get("probes", {})), *measured(settings["method"])})
+    own = measured(settings["method"])
+    found = probes.recorded(settings.get("probes", {}))
+    for name in own:
+        if name in found:
+            raise UserError(
+                f"probes.{found[name][0]}: {name!r} is a figure that the method measures already; "
+                "choose another label."
+            )
+    return frozenset({*found, *own})
 
 
 def measured(choice: Component) -> tuple[str, ...]:

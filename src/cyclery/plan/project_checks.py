@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from cyclery import methods
+from cyclery import methods, probes
 from cyclery.common.errors import UserError, choices
 from cyclery.config.comparisons import BestOf, Comparison, Group, comparison_arms
 from cyclery.config.load import Project, tier_names
@@ -20,9 +20,6 @@ from cyclery.plan.resolve_arms import ArmError
 from cyclery.records import metrics
 from cyclery.records.readers import read_printed
 from cyclery.records.record import ArmSettings
-
-# Figures of the training samples that need a head, as those of held-out samples do.
-OF_FIT = ("train_accuracy", "train_nll", "train_ece", "train_agreement", "train_kl")
 
 
 def check(project: Project) -> Plan:
@@ -242,8 +239,7 @@ def _fair(plan: Plan, paper: str, group: Group, where: str) -> Iterator[str]:
             if base.startswith("raw_") and "ema_decay" not in settings["schedules"]:
                 yield f"{where}: {metric!r} needs averaged weights (`ema_decay`); {arm!r} has none."
                 return
-            name = metrics.selection(base.partition("@")[0])[0]
-            if lacking := _lacks(settings, name):
+            if lacking := _lacks(settings, base):
                 yield f"{where}: {metric!r} is no figure of {arm!r}: {lacking}"
                 return
             found = metrics.find(base)
@@ -265,8 +261,12 @@ def _fair(plan: Plan, paper: str, group: Group, where: str) -> Iterator[str]:
         yield f"{where}: no arm of {exp!r} asks for its range test, as `lr: range` does."
 
 
-def _lacks(settings: ArmSettings, figure: str) -> str | None:
-    """Return why the runs of an arm do not have a figure; None where they do."""
+def _lacks(settings: ArmSettings, metric: str) -> str | None:
+    """Return why the runs of an arm do not have a metric; None where they do."""
+    name, at, _ = metric.partition("@")
+    figure, rule = metrics.selection(name)
+    if (at or rule) and figure in probes.recorded(settings.get("probes", {})):
+        return f"a probe is measured at the end of a run alone; take {figure}."
     own = own_figures(settings)
     if figure in own:
         return None
@@ -274,7 +274,8 @@ def _lacks(settings: ArmSettings, figure: str) -> str | None:
         there = f"they measure {choices(own)}" if own else "they measure nothing of their own"
         return f"neither its method nor its `probes` measure it ({there})."
     method = methods.load(settings["method"]["name"])
-    of_head = figure.removeprefix("raw_").startswith(("test_", "val_")) or figure in OF_FIT
+    # Of what every run has at its end, all but its costs is an answer of its head.
+    of_head = figure in metrics.names("finals") and figure not in metrics.OWN
     if of_head and not method.classifies(method.chosen(settings["method"]["settings"])):
         return f"its method, {method.name}, trains no head; measure its features by `probes`."
     return None

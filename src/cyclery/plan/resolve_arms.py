@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from cyclery import methods, schedules
 from cyclery.common.errors import UserError, choices, nearest
@@ -20,6 +20,7 @@ from cyclery.config.resolve import DEFAULTS, budget, check_ignored, merge, resol
 from cyclery.config.settings import Settings
 from cyclery.data.registry import Datasets
 from cyclery.plan.model import ArmPlan, Parent, RangePlan, Trial, digest
+from cyclery.plan.own_figures import own_figures
 from cyclery.plan.parent_checks import check_parents
 from cyclery.plan.part_checks import check_parts
 from cyclery.records import trial_selection
@@ -34,6 +35,7 @@ class ArmError(UserError):
         self.text, self.arm = text, arm
 
 
+NO_HEAD = "the method of this arm trains no head"
 # Paper, experiment and arm.
 Name = tuple[str, str, str]
 # A file of configuration and the key in it, before a layer of settings.
@@ -121,10 +123,14 @@ class Arms:
             def plan(factors: dict[str, float]) -> ArmPlan:
                 settings = resolve(_scaled(merged, factors), datasets)
                 check_ignored(arm.method, settings)
+                # Their names say their units.
+                own_figures(settings)
                 check_parts(settings, datasets)
                 check_parents(settings, parents, datasets, head=takes_head(begins))
                 if factors and not settings["split"]["validation"]:
                     raise UserError("split.validation: must be above 0 where arms are tuned.")
+                if factors and not _classifies(settings):
+                    raise UserError(f"tune: chooses by validation accuracy, but {NO_HEAD}.")
                 return ArmPlan(
                     paper=paper_name,
                     experiment=experiment_name,
@@ -203,6 +209,12 @@ class Arms:
         return paper, experiment, arm
 
 
+def _classifies(settings: ArmSettings) -> bool:
+    """Return whether an arm's method trains a head, so that its accuracy says something."""
+    method = methods.load(settings["method"]["name"])
+    return method.classifies(method.chosen(settings["method"]["settings"]))
+
+
 def _declared(arm: ArmPlan) -> ArmPlan:
     """Return an arm with its values as declared, which students take whatever its tuning says."""
     trials = (trial.arm for trial in arm.trials)
@@ -244,6 +256,8 @@ def _range_test(
         return None
     if methods.parents_of(settings["method"]):
         raise UserError("lr: a method that learns from parents has no range test; give numbers.")
+    if not _classifies(settings):
+        raise UserError(f"lr: a range test reads held-out accuracy, but {NO_HEAD}; give numbers.")
     if test is None:
         raise UserError(
             "lr: takes its bounds from a range test, but the experiment declares none; "
@@ -261,7 +275,8 @@ def _range_test(
             "numbers."
         )
     own: ArmSettings = {
-        **settings,
+        # A sweep measures no probe, so it is the same with one and without.
+        **cast(ArmSettings, {key: value for key, value in settings.items() if key != "probes"}),
         "schedules": {**settings["schedules"], "lr": schedules.normalise(sweep)},
         "epochs": test.epochs,
         "evaluations": test.points,

@@ -183,7 +183,8 @@ def _trace(slug: str, item: ComparisonView) -> Table | None:
     for place, seed in enumerate(item["seeds"]):
         difference = item["differences"][place] if place < len(item["differences"]) else None
         keys = item["keys"][place] if place < len(item["keys"]) else []
-        texts = [str(key)[:12] for key in keys]
+        # A constant is no run.
+        texts = ["" if key is None else str(key)[:12] for key in keys]
         padded = [*texts, *[""] * len(heads)][: len(heads)]
         rows.append([str(seed), difference, *padded])
     unit = f" ({item['unit']})" if item["unit"] else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
 
 from cyclery import __version__
 from cyclery.records.evidence import Evidence, Experiment, PaperFacts, RangeTest
@@ -88,7 +87,9 @@ def experiment(
         for one in claims for c in one["comparisons"]
         if c["experiment"] == raw["id"] and one["part"] == part["part"]
     ]  # fmt: skip
-    seeds = chain.from_iterable(m["seeds"] for a in raw["arms"] for m in a["metrics"].values())
+    measured = {s for a in raw["arms"] for m in a["metrics"].values() for s in m["seeds"]}
+    # Arms may have costs and curves, and no figure.
+    seeds = measured or part["provenance"]["seeds"]
     notes = [f"Selection: {raw['selection_rule']}. Seeds: {seed_list(seeds)}."]
     notes += ["Mean ± half of the 95 % interval over seeds.", *words.provenance_notes(part)]
     notes = [" ".join(notes)]

@@ -42,7 +42,7 @@ def features(models, x, settings):
     net, memory = models["main"], models["memory"]
     for g, block in enumerate(blocks(net)):
         if g:
-            moments, due, h = memory.moments[g], memory.due[g], x.detach()
+            moments, due, h = memory.moments[g], memory.due[g], x.detach().float()
             if net.training:
                 moments.lerp_(torch.stack([h.mean(0), h.std(0).clamp_min(1e-5)]), due)
                 due.zero_()

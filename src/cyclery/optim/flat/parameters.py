@@ -90,7 +90,8 @@ class Flat:
         views = {name: view for (_, view), name in zip(self._pairs, self.params, strict=True)}
         if len(gradients) < len(views):
             self.grad.zero_()
-        found = [(views[name], value) for name, value in gradients.items()]
+        # A second derivative leaves the graph of the first behind.
+        found = [(views[name], value.detach()) for name, value in gradients.items()]
         torch._foreach_copy_([view for view, _ in found], [value for _, value in found])
 
 

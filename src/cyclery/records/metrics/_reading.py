@@ -21,11 +21,12 @@ def stored_curve(record: Record, name: str) -> Curve:
     """Return the epochs and values of a curve that a record holds, empty lists without it."""
     curves = record.get("curve") or {}
     values = list(curves.get(name) or [])
-    epochs = list(curves.get("eval_epoch") or [])
-    # Only what the steps log is there for every epoch.
-    if len(epochs) != len(values) or name.startswith("train_"):
-        epochs = list(curves.get("epoch") or [])
-    return (epochs, values) if len(epochs) == len(values) else ([], [])
+    at = [list(curves.get(key) or []) for key in ("eval_epoch", "epoch")]
+    # What the steps log is there for every epoch; a method may measure of the training samples too.
+    for epochs in reversed(at) if name.startswith("train_") else at:
+        if len(epochs) == len(values):
+            return epochs, values
+    return [], []
 
 
 def on_curve(record: Record, curve: Curve, fraction: float) -> float | None:
