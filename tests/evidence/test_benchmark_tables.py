@@ -129,7 +129,7 @@ def test_arms_say_their_method_data_and_network(project: Path) -> None:
     assert arm(data, "main", "range-test")["data"] == ""
 
 
-@pytest.mark.parametrize(("metric", "decided"), [("test_accuracy", False), ("test_nll", True)])
+@pytest.mark.parametrize(("metric", "decided"), [("val_accuracy", False), ("test_nll", True)])
 def test_the_best_beats_the_next_by_more_than_the_interval(
     project: Path, metric: str, decided: bool
 ) -> None:

@@ -50,7 +50,10 @@ FORWARDS = 3 * VIEWS
 def paper(**said: Any) -> dict[str, Any]:
     """Return a paper whose arm `fast` starts from `pretrained` and is compared with `plain`."""
     found = copy.deepcopy(PAPER)
-    arms(found)["fast"] = {"parents": {"start": "before/pretrained"}, "init": "start"}
+    arms(found)["fast"] = {
+        "parents": {"start": "before/pretrained"},
+        "init": {"from": "start", "head": "fresh"},
+    }
     own = {"method": NAME, "epochs": 3, "split": {"unlabelled": "all"}}
     found["experiments"]["before"] = {
         "title": "before", "tiers": {"smoke": {}}, "arms": {"pretrained": own},

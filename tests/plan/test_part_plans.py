@@ -66,7 +66,7 @@ def test_a_key_is_that_of_what_is_computed(tmp_path: Path) -> None:
         for n, more in enumerate((None, {}, {"head": "keep"}, {"head": "fresh"}))
     )
     assert whole.digest == long.digest == kept.digest != fresh.digest
-    assert whole.budget == fresh.budget == 2 * whole.cost["images"]
+    assert whole.spent("images") == fresh.spent("images") == 2 * whole.cost["images"]
     rated = child(tmp_path / "rated", "start", rates={"head": 2})
     frozen = child(tmp_path / "frozen", "start", frozen=["features"])
     assert len({each.digest for each in (whole, fresh, rated, frozen)}) == 4

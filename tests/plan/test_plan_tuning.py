@@ -50,6 +50,18 @@ def test_students_take_a_tuned_teacher_as_declared(tmp_path: Path) -> None:
     assert "one/main/fast~lrx1 s0" in labels and "one/students/small s0" in labels
 
 
+def test_trials_are_not_probed(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        tier.update(tuning=True)
+        paper["experiments"]["main"]["tune"] = {"lr": [0.5, 1, 2]}
+        arms(paper)["fast"]["probes"] = {"near": {"name": "nearest", "k": 5}}
+
+    tuned = planned(tmp_path, change).arm("one", "main", "fast")
+    assert "probes" in tuned.settings
+    assert not any("probes" in trial.arm.settings for trial in tuned.trials)
+    assert tuned.trials[1].arm.digest == planned(tmp_path).arm("one", "main", "fast").digest
+
+
 def test_two_quantities_are_tuned_together(tmp_path: Path) -> None:
     def change(tier: Json, paper: Json) -> None:
         tier.update(tuning=True)

@@ -127,6 +127,9 @@ class Arms:
                 own_figures(settings)
                 check_parts(settings, datasets)
                 check_parents(settings, parents, datasets, head=takes_head(begins))
+                if factors:
+                    # Trials are chosen by validation accuracy, and nothing reads their features.
+                    settings.pop("probes", None)
                 if factors and not settings["split"]["validation"]:
                     raise UserError("split.validation: must be above 0 where arms are tuned.")
                 if factors and not _classifies(settings):
