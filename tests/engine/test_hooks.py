@@ -233,3 +233,23 @@ def test_the_average_begins_again_from_the_trained_networks(
 
     acting(monkeypatch, act, 5)
     factory.train(factory.settings(epochs=2, ema_decay=0.9, ema_buffers=buffers))
+
+
+def test_frozen_weights_that_an_event_changes_are_averaged_and_resumed_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def act(models: dict[str, nn.Module], moment: Moment) -> None:
+        with torch.no_grad():
+            models["main"].get_parameter("head.weight").mul_(2)
+        moment.restart_average()
+
+    acting(monkeypatch, act, 1)
+    settings: Any = {**factory.settings(epochs=2, ema_decay=0.9), "frozen": ["head"]}
+    run = factory.run(settings)
+    first = run.models["main"].get_parameter("head.weight").clone()
+    run.train_epoch()
+    state, again = run.state(), factory.run(settings)
+    again.load_state(state, 1, run.curve)
+    for name in ("main", "ema"):
+        for each in (run, again):
+            assert torch.equal(each.models[name].get_parameter("head.weight"), 2 * first)

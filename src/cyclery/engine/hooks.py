@@ -190,15 +190,12 @@ class Moment:
 
     def restart_average(self) -> None:
         """Make the averaged weights, and their buffers, those of the trained networks."""
-        nets = self._run.networks
-        if nets.averaged is None:
-            return
-        nets.averaged.data.copy_(nets.flat.data)
         for name, module in self._run.models.items():
             if name == "ema" or name.startswith("ema."):
-                source = self._run.models[name.partition(".")[2] or "main"]
-                for own, other in zip(module.buffers(), source.buffers(), strict=True):
-                    own.copy_(other)
+                # In place, frozen ones too, which `event` may have changed.
+                module.load_state_dict(
+                    self._run.models[name.partition(".")[2] or "main"].state_dict()
+                )
 
 
 class Measured:

@@ -217,10 +217,13 @@ class Networks:
                 if id(buffer) not in seen:
                     seen.add(id(buffer))
                     tensors[f"buffer.{name}.{key}"] = buffer
-            if name != "ema" and not name.startswith("ema."):
-                # Those of a frozen network, which `event` may change.
-                frozen = ((k, p) for k, p in model.named_parameters() if not p.requires_grad)
-                tensors |= {f"frozen.{name}.{key}": parameter.data for key, parameter in frozen}
+            # Those that are frozen, and their copies in an average, which `event` may change.
+            source = "main" if name == "ema" else name.removeprefix("ema.")
+            tensors |= {
+                f"frozen.{name}.{key}": parameter.data
+                for key, parameter in model.named_parameters()
+                if f"{source}.{key}" not in self.flat.params
+            }
         return tensors
 
     def _flat(self, nets: nn.Module, noise: torch.Generator, frozen: bool = False) -> Flat:
