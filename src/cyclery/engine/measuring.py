@@ -11,6 +11,7 @@ from torch import Tensor
 from cyclery.common.errors import UserError, choices
 from cyclery.engine.cohort import Task
 from cyclery.engine.cuda import fetch
+from cyclery.engine.evaluation import BATCH
 from cyclery.engine.failures import Diverged
 from cyclery.engine.globals import Globals
 from cyclery.engine.hooks import Inside, Measured, check_measured
@@ -62,7 +63,8 @@ class Measuring:
         if self._probes:
             # At the start: it would be too late at the end of a long run.
             ids = self._run.ids["train"]
-            self._features(ids[:2])
+            # Where runs share a GPU, with as many as a pass has at the end, for its memory.
+            self._features(ids[: BATCH if self._replays.on else 2])
             labels = self._run.data.labels.index_select(0, ids).numpy(force=True)
             for label, probe in self._probes.items():
                 check_labels(probe, labels, self._run.settings["seed"], f"probes.{label}")
@@ -135,7 +137,12 @@ class Measuring:
         """
         run, wanted = self._run, {part for each in self._probes.values() for part in needs(each)}
         parts = [part for part in ("train", *self._parts, *wanted) if len(run.ids.get(part, ()))]
-        vectors = {part: self._features(run.ids[part]) for part in dict.fromkeys(parts)}
+        used = {each["of"] for each in self._probes.values()}
+        vectors = {}
+        for part in dict.fromkeys(parts):
+            found = self._features(run.ids[part])
+            # Off the device at once, for other runs may need its memory.
+            vectors[part] = {name: found[name].cpu() for name in used}
         labels, own = (
             {part: each[run.ids[part]].numpy(force=True) for part in vectors}
             for each in (run.data.labels, run.dataset.labels)
@@ -143,12 +150,12 @@ class Measuring:
         if not all(x.isfinite().all() for each in vectors.values() for x in each.values()):
             raise Diverged(run.table.clock.updates - 1)
         classes, seed = run.data.manifest["classes"], run.settings["seed"]
-        found = {}
+        measured = {}
         for label, probe in self._probes.items():
             x = {part: each[probe["of"]].numpy(force=True) for part, each in vectors.items()}
-            found[label] = measure_probe(probe, Features(x, labels, classes, seed, own))
+            measured[label] = measure_probe(probe, Features(x, labels, classes, seed, own))
         names = recorded(self._probes).items()
-        figures = {name: found[label].get(figure) for name, (label, figure) in names}
+        figures = {name: measured[label].get(figure) for name, (label, figure) in names}
         return {name: _finite(value) for name, value in figures.items()}
 
     def _check_weights(self, update: int) -> Task[None]:
