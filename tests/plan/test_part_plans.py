@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories.checkout import ROOT
 from factories.parents import TEACHER, arm, planned
 from factories.plan import planned as planned_main
 from factories.project import arms
 from factories.threads import one_thread
 
+from cyclery.common.errors import UserError
 from cyclery.config.parts import resolved
 from cyclery.config.settings import Settings
 from cyclery.engine import made
@@ -98,6 +100,16 @@ def test_features_may_be_those_of_another_dataset(tmp_path: Path) -> None:
     found = arm(plan, "small")
     assert found.settings["init_parts"] == ["features"]
     assert found.parents["start"].arm.settings["dataset"]["name"] == "cifar100"
+
+
+def test_the_same_images_under_another_name_are_no_other_dataset(tmp_path: Path) -> None:
+    """It may have been trained on what this one is tested on."""
+    twin = tmp_path / "config/datasets/twin.yaml"
+    twin.parent.mkdir(parents=True)
+    twin.write_text((ROOT / "config/datasets/digits.yaml").read_text())
+    small = {"parents": {"start": "pretrained"}, "init": {"from": "start", "head": "fresh"}}
+    with pytest.raises(UserError, match=r"parents\.start: .* is trained on twin, this arm on dig"):
+        planned(tmp_path, {"pretrained": {"dataset": "twin"}, "small": small})
 
 
 def test_words_of_settings(tmp_path: Path) -> None:

@@ -74,6 +74,10 @@ def of_other_images(child: ArmSettings, parent: Parent, datasets: Mapping[str, D
     own, theirs = child["dataset"]["name"], parent.arm.settings["dataset"]["name"]
     if own == theirs or _takes_head(child, datasets):
         return False
+    mine, other = datasets[own].content, datasets[theirs].content
+    if mine is not None and other is not None and mine.train == other.train:
+        # The same images under another name, of which it may have seen what the child is tested on.
+        return False
     one, two = (_shape(settings, datasets) for settings in (parent.arm.settings, child))
     if one != two:
         raise UserError(
