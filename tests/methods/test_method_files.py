@@ -241,3 +241,22 @@ def test_what_a_method_takes_from_another_is_its_code_too(write: Write) -> None:
     first = _file.digest("taking")
     write("taken", method_factory.text(before="z = 2 * z"))
     assert _file.digest("taking") != first
+
+
+@pytest.mark.parametrize("hook", ["streams", "parents", "classifies", "measures"])
+def test_what_fails_in_planning_is_one_message(write: Write, hook: str) -> None:
+    more = f"""
+        def {hook}(settings):
+            return 1 / 0
+
+        def evaluate(models, measured, settings):
+            return {{}}
+        """
+    if hook != "measures":
+        more = more.partition("def evaluate")[0]
+    file = write("failing", method_factory.text(more=more))
+    found = methods.load("failing")
+    with pytest.raises(UserError) as error:
+        getattr(found, hook)(found.settings_type())
+    line = next(n for n, text in enumerate(file.read_text().splitlines(), 1) if "1 / 0" in text)
+    assert str(error.value).startswith(f"method: {file}:{line}: {hook} failed: ZeroDivisionError")

@@ -314,3 +314,13 @@ def test_an_average_that_is_an_aid_has_no_raw_figures(write: Write, tmp_path: Pa
     sketches.planned(tmp_path / "fine", {"aided": aided}, [compared("aided", "test_accuracy")])
     said = refused(tmp_path, compared("aided", "raw_test_accuracy"), {"aided": aided})
     assert "needs averaged weights (`ema_decay`) that are evaluated; 'aided' has none." in said
+
+
+@pytest.mark.parametrize("known", [None, {"classes": [0, 1, 2]}], ids=["closed", "no pool"])
+def test_unknown_classes_are_looked_for_where_there_are_some(tmp_path: Path, known: Json) -> None:
+    split = {**SPLIT, "unlabelled": "all", "open_set": known}
+    arm = {"split": split, "probes": {"open": {"name": "detection"}}}
+    with pytest.raises(UserError, match=r"probes\.open: the probe detection, .*contamination"):
+        sketches.planned(tmp_path, {"one": arm})
+    split["open_set"] = {"classes": [0, 1, 2], "contamination": 0.5}
+    sketches.planned(tmp_path, {"one": arm})

@@ -102,6 +102,19 @@ def test_features_may_be_those_of_another_dataset(tmp_path: Path) -> None:
     assert found.parents["start"].arm.settings["dataset"]["name"] == "cifar100"
 
 
+def test_no_ancestor_may_have_seen_what_is_held_out_here(tmp_path: Path) -> None:
+    cifar = {"dataset": "cifar10", "split": {"test": None, "validation": 0, "labels": 100}}
+    other = {"dataset": "cifar100", "split": {"test": None, "validation": 50, "labels": 500}}
+    fresh = {"from": "start", "head": "fresh"}
+    arms = {
+        "first": {**cifar, "split": {**cifar["split"], "validation": 10}},
+        "second": {**other, "parents": {"start": "first"}, "init": fresh},
+        "small": {**cifar, "parents": {"start": "second"}, "init": fresh},
+    }
+    with pytest.raises(UserError, match=r"second descends from .*first, .* cifar10 as this arm is"):
+        planned(tmp_path, arms)
+
+
 def test_the_same_images_under_another_name_are_no_other_dataset(tmp_path: Path) -> None:
     """It may have been trained on what this one is tested on."""
     twin = tmp_path / "config/datasets/twin.yaml"

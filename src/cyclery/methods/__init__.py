@@ -181,7 +181,9 @@ def load(name: str) -> Method:
     module, hints = _file.read(name)
     file = _file.FILES.path(name)
     hooks = {hook: getattr(module, hook, usual) for hook, usual in USUAL.items()}
-    hooks |= {hook: _file.naming(hook, hooks[hook], file) for hook in _file.NAMES}
+    own = [hook for hook in _file.PLANNED if hasattr(module, hook)]
+    hooks |= {hook: _file.telling(hook, hooks[hook], file) for hook in own}
+    hooks |= {hook: _file.naming(hook, hooks[hook], file) for hook in _file.NAMES if hook in own}
     return Method(
         name=name,
         version=module.VERSION,
@@ -191,7 +193,11 @@ def load(name: str) -> Method:
         step=module.step,
         quantities=tuple(f.name for f in fields(module.Settings) if hints[f.name] == Quantity),
         streams=checked(
-            getattr(module, "streams", lambda settings: {"labelled": ("weak",)}),
+            _file.telling(
+                "streams",
+                getattr(module, "streams", lambda settings: {"labelled": ("weak",)}),
+                file,
+            ),
             file,
         ),
         **hooks,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -39,8 +40,29 @@ ALONE = ("streams", "uses_ema", "trains_ema", "parents", "judges", "measures", "
          "classifies", "keeps", "ignored")  # fmt: skip
 # Those that return names.
 NAMES = ("parents", "judges", "measures", "keeps")
+# Those that planning calls.
+PLANNED = (*ALONE[1:], "forwards")
 # Functions that do nothing without one another.
 PAIRS = (("events", "event"), ("measures", "evaluate"))
+
+
+def telling(hook: str, function: Callable[..., Any], file: Path) -> Callable[..., Any]:
+    """Return a function that planning calls, so that whatever it raises is one message."""
+
+    @wraps(function)
+    def told(*given: Any) -> Any:
+        try:
+            return function(*given)
+        except UserError:
+            raise
+        except Exception as error:
+            lines = [f.lineno for f in extract_tb(error.__traceback__) if f.filename == str(file)]
+            place = f"{file}:{lines[-1]}" if lines else str(file)
+            raise UserError(
+                f"method: {place}: {hook} failed: {type(error).__name__}: {error}"
+            ) from error
+
+    return told
 
 
 def naming(

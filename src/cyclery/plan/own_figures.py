@@ -9,6 +9,7 @@ from cyclery.common.errors import UserError
 from cyclery.config.components import resolved_probes
 from cyclery.config.models import Paper, Tier
 from cyclery.config.resolve import DEFAULTS, merge
+from cyclery.config.settings import Settings
 from cyclery.records import metrics
 from cyclery.records.record import ArmSettings, Component
 
@@ -54,6 +55,9 @@ def possible_figures(paper: Paper, tier: Tier) -> Collection[str]:
     ``tier`` is the present one. Arms that are wrong have none here: that is said elsewhere.
     """
     found: set[str] = set()
+    if not _measuring(paper, tier):
+        # Nearly all papers: thousands of merged layers are saved.
+        return found
     for experiment in paper.experiments.values():
         for own in experiment.tiers.values():
             for arm in experiment.arms.values():
@@ -70,3 +74,17 @@ def possible_figures(paper: Paper, tier: Tier) -> Collection[str]:
                 except (UserError, TypeError):
                     continue
     return found
+
+
+def _measuring(paper: Paper, tier: Tier) -> bool:
+    """Return whether any layer of a paper asks for a probe, or for a method that measures."""
+    layers: list[Settings] = [tier.base, paper.base]
+    for each in paper.experiments.values():
+        layers += [each.base, *(own.base for own in each.tiers.values()), *each.arms.values()]
+    names = {(layer.method or {}).get("name", DEFAULTS["method"]["name"]) for layer in layers}
+    return any(layer.probes for layer in layers) or any(map(_measures, names))
+
+
+def _measures(name: str) -> bool:
+    """Return whether a method's file has figures of its own."""
+    return methods.load(name).measures is not methods.USUAL["measures"]

@@ -44,12 +44,31 @@ def check_parents(
         if name == start:
             check_start(settings, parent, datasets, head)
             if name not in {*wanted, REFERENCE} and of_other_images(settings, parent, datasets):
+                _check_descent(name, settings, parent, datasets)
                 continue
         _check_data(name, settings, parent)
         _check_labels(name, settings["split"], parent)
     declared = methods.load(method["name"])
     judges = declared.judges(declared.chosen(method["settings"]))
     _check_folds(settings["split"], {name: parents[name] for name in judges})
+
+
+def _check_descent(
+    name: str, child: ArmSettings, parent: Parent, datasets: Mapping[str, Dataset]
+) -> None:
+    """Raise a UserError where a parent on other images descends from a run on the child's own.
+
+    That run may have been trained on what the child is tested on.
+    """
+    own = child["dataset"]
+    for arm in parent.arm.ancestors(0).values():
+        theirs = arm.settings["dataset"]
+        if theirs["name"] == own["name"] or theirs["identity"] == own["identity"]:
+            raise UserError(
+                f"parents.{name}: {parent.arm.id} descends from {arm.id}, which is trained on "
+                f"{theirs['name']} as this arm is, and may have seen what this arm is tested on; "
+                "start from a run without that ancestor."
+            )
 
 
 def _check_folds(mine: SplitChoice, judges: Mapping[str, Parent]) -> None:

@@ -10,8 +10,10 @@ A file declares
 - ``measure(settings, features)``, which returns them as numbers. A figure that cannot be had, of a
   part that is absent or because it is not defined there, is left out.
 
-It may declare ``check(settings, rows, classes)``, which raises a UserError that begins with a key
-where the sizes of the parts do not allow what the settings ask for. Whatever is drawn comes from
+It may declare ``unknown(settings)``, whether it is about unknown classes of the unlabelled pool,
+which an open set must then have, and ``check(settings, rows, classes)``, which raises a UserError
+that begins with a key where the sizes of the parts do not allow what the settings ask for.
+Whatever is drawn comes from
 ``features.seed``. Arrays are numpy's, on the CPU; scikit-learn is imported inside functions, for
 planning reads these files too. Files are found by their names, so adding one edits no list.
 """
@@ -105,6 +107,12 @@ def needs(probe: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the parts that a probe cannot do without; ``probe`` is as ``resolve`` gives it."""
     module, settings = _opened(probe)
     return tuple(module.needs(settings))
+
+
+def looks_for_unknown(probe: Mapping[str, Any]) -> bool:
+    """Return whether a probe is about unknown classes of the unlabelled pool."""
+    module, settings = _opened(probe)
+    return bool(getattr(module, "unknown", lambda settings: False)(settings))
 
 
 def figures(probe: Mapping[str, Any]) -> tuple[str, ...]:

@@ -48,6 +48,11 @@ def needs(settings: Settings) -> tuple[str, ...]:
     return ("train", "unlabelled")
 
 
+def unknown(settings: Settings) -> bool:
+    """Return True: it detects unknown classes."""
+    return True
+
+
 def figures(settings: Settings) -> tuple[str, ...]:
     """Return AUROC, the share of unknown samples above a threshold, and rates at the threshold."""
     rates = ("tpr", "tnr", "left_out_tpr", "left_out_tnr")

@@ -53,6 +53,11 @@ def needs(settings: Settings) -> tuple[str, ...]:
     return ("test", "unlabelled") if settings.unseen else ("test",)
 
 
+def unknown(settings: Settings) -> bool:
+    """Return whether it is measured among unknown classes, too."""
+    return settings.unseen
+
+
 def figures(settings: Settings) -> tuple[str, ...]:
     """Return Recall at every k, and NMI where it is asked for."""
     recall = tuple(f"recall_at_{k}" for k in dict.fromkeys(settings.k))
