@@ -226,7 +226,11 @@ class _Rows:
     def pool(self, size: Pool) -> Ids:
         """Take the rows of known classes that are drawn for the unlabelled pool."""
         if size.targets is None:
-            return self.draw("unlabelled", size.known)
+            ids = np.flatnonzero(self.free)
+            if size.known < len(ids):
+                return self.draw("unlabelled", size.known)
+            self.free[ids] = False
+            return ids
         # As in the labelled rows, so that the same classes are rare in both.
         per_class = self._by_class(self._class_order("imbalance"), size.targets)
         return self._take(per_class, self._ranks("unlabelled"))

@@ -23,8 +23,7 @@ from cyclery.records.record import ArmSettings, Component, RunSettings
 class Made:
     """What a method's ``modules`` may use: the network of a run, and what it was made for.
 
-    ``net``; ``shape`` [C, H, W] of images; the number of ``classes``; ``samples``, above all ids;
-    ``levels``: the group of every class [K] at each coarser level of a hierarchy, finer ones first.
+    ``net``; ``shape`` [C, H, W] of images; the number of ``classes``; ``samples``, above all ids.
     """
 
     def __init__(
@@ -32,7 +31,11 @@ class Made:
     ) -> None:
         self._settings = settings
         self.shape, self.classes, self.net, self.samples = shape, classes, net, samples
-        self.levels = splits.levels(settings["split"], settings["seed"])
+
+    @property
+    def levels(self) -> list[list[int]]:
+        """The group of every class [K] at each coarser level of a hierarchy, finer ones first."""
+        return splits.levels(self._settings["split"], self._settings["seed"])
 
     @property
     def width(self) -> int:

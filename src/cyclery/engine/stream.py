@@ -57,6 +57,8 @@ class Data:
 
     def trained_on(self, settings: SplitChoice, seed: int, ids: Mapping[str, Any]) -> Data:
         """Return the dataset with the labels and the number of classes that a split trains on."""
+        if not (settings.get("noise") or settings.get("open_set")):
+            return self
         labels = splits.training_labels(*self._rows, settings, seed, ids)
         true = None
         if settings.get("noise"):
