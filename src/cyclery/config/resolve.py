@@ -280,7 +280,8 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
     _check_pools(streams, counts, sizes_of, mu, classes)
     for label, probe in settings.get("probes", {}).items():
         probes.check(probe, counts, classes, f"probes.{label}")
-        if probes.looks_for_unknown(probe) and not _has_unknown(settings):
+        open_set = settings["split"].get("open_set") or {}
+        if probes.looks_for_unknown(probe) and not open_set.get("contamination"):
             raise UserError(
                 f"probes.{label}: the probe {probe['name']}, as set here, is about unknown classes "
                 "of the unlabelled pool, which has none; set `split.open_set` with a "
@@ -318,12 +319,6 @@ def _check_there(streams: Mapping[str, Stream], counts: Mapping[str, int]) -> No
             )
         if not counts[stream.pool]:
             raise UserError(f"split: the pool {stream.pool} of the stream {name!r} is empty.")
-
-
-def _has_unknown(settings: ArmSettings) -> bool:
-    """Return whether samples of unknown classes are in the unlabelled pool."""
-    open_set = settings["split"].get("open_set") or {}
-    return bool(open_set.get("contamination"))
 
 
 def _check_pools(
