@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 import torch
@@ -107,6 +109,25 @@ def test_a_process_that_waits_can_be_stopped(tmp_path, workers):
         process.terminate()
         process.join(10)
         assert process.exitcode == 143
+
+
+def test_a_signal_that_comes_while_workers_start_stops_them(tmp_path):
+    jobs = [factory.job(factory.settings(seed=s, epochs=10**5, evaluations=1)) for s in (0, 1)]
+    process = factory.forked(stopped_at_the_start, tmp_path, jobs)
+    process.join(30)
+    assert process.exitcode == 143
+
+
+def stopped_at_the_start(root, jobs):
+    submit = ProcessPoolExecutor.submit
+
+    def signalled(self, *given):
+        future = submit(self, *given)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return future
+
+    ProcessPoolExecutor.submit = signalled
+    train_or_143(root, jobs, 2)
 
 
 def train_or_143(root, jobs, workers):
