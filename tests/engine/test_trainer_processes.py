@@ -102,8 +102,11 @@ def test_a_locked_run_comes_last_and_is_waited_for(tmp_path, trained):
 def test_a_process_that_waits_can_be_stopped(tmp_path, workers):
     waited, done = (factory.job(factory.settings(seed=s)) for s in (0, 1))
     store = factory.trainer(tmp_path).store
-    with factory.locked(store, waited["key"]):
-        process = factory.forked(train_or_143, tmp_path, [waited, done], workers)
+    given = (tmp_path, [waited, done], workers)
+    with (
+        factory.locked(store, waited["key"]),
+        factory.forked_until_the_end(train_or_143, *given) as process,
+    ):
         factory.wait_for(lambda: store.read(done["key"]))
         time.sleep(0.3)
         process.terminate()
@@ -113,9 +116,9 @@ def test_a_process_that_waits_can_be_stopped(tmp_path, workers):
 
 def test_a_signal_that_comes_while_workers_start_stops_them(tmp_path):
     jobs = [factory.job(factory.settings(seed=s, epochs=10**5, evaluations=1)) for s in (0, 1)]
-    process = factory.forked(stopped_at_the_start, tmp_path, jobs)
-    process.join(30)
-    assert process.exitcode == 143
+    with factory.forked_until_the_end(stopped_at_the_start, tmp_path, jobs) as process:
+        process.join(30)
+        assert process.exitcode == 143
 
 
 def stopped_at_the_start(root, jobs):
