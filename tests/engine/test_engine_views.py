@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from factories import engine as factory
+from factories.batches import seen
 from factories.data import KNOWN
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -17,26 +18,11 @@ from cyclery.config.resolve import budget, merge, resolve
 from cyclery.config.settings import Settings
 from cyclery.data import splits
 from cyclery.engine.cohort import drain
-from cyclery.engine.run import Run
 from cyclery.engine.samplers import Shuffled
-from cyclery.engine.stream import Batch, Stream
+from cyclery.engine.stream import Stream
 
 Json = dict[str, Any]
 SHIFT, CUTOUT = {"op": "shift", "size": 1}, {"op": "cutout", "size": 3}
-
-
-def batches(run: Run) -> list[Batch]:
-    """Train a run to its end; return every batch that its method saw."""
-    seen: list[Batch] = []
-    make = run._batch
-
-    def keep(size: int, magnitude: Tensor | None) -> Batch:
-        seen.append(make(size, magnitude))
-        return seen[-1]
-
-    run._batch = keep  # type: ignore[method-assign]
-    factory.finish(run)
-    return seen
 
 
 # Pools.
@@ -99,9 +85,9 @@ def test_numbers_are_drawn_by_purpose_and_not_by_place() -> None:
 def test_arms_see_the_same_labelled_and_unlabelled_views() -> None:
     common: Json = {"split": {"labels": 40, "unlabelled": "all"}, "batch": 20, "epochs": 2,
                     "epoch_images": 60, "ema_decay": 0.9}  # fmt: skip
-    supervised = batches(factory.run(factory.settings(**common)))
-    matched = batches(factory.run(factory.settings("fixmatch", mu=3, **common)))
-    pseudo = batches(factory.run(factory.settings("pseudo_label", mu=3, **common)))
+    supervised = seen(factory.run(factory.settings(**common)))
+    matched = seen(factory.run(factory.settings("fixmatch", mu=3, **common)))
+    pseudo = seen(factory.run(factory.settings("pseudo_label", mu=3, **common)))
     assert len(supervised) == len(matched) == len(pseudo) == 6
     for plain, one, other in zip(supervised, matched, pseudo, strict=True):
         assert torch.equal(plain.x, one.x) and torch.equal(plain.x, other.x)
@@ -115,7 +101,7 @@ def test_the_weak_draw_of_a_strong_view_is_its_own() -> None:
     run = factory.run(
         factory.settings("fixmatch", ema_decay=0.9, epochs=1, strong=({"op": "flip", "p": 0.001},))
     )
-    for batch in batches(run):
+    for batch in seen(run):
         weak, strong = batch.unlabelled.views  # type: ignore[union-attr]
         # All but the shift is the same: one in 25 shifts agree by chance.
         assert 0.5 < (weak != strong).flatten(1).any(1).float().mean() < 1
@@ -123,7 +109,7 @@ def test_the_weak_draw_of_a_strong_view_is_its_own() -> None:
 
 def test_unlabelled_samples_carry_their_hidden_labels_for_measuring() -> None:
     run = factory.run(factory.settings("fixmatch", ema_decay=0.9, epochs=1))
-    for batch in batches(run):
+    for batch in seen(run):
         assert torch.equal(batch.unlabelled.y, run.data.labels[batch.unlabelled.ids])  # type: ignore[union-attr]
 
 

@@ -116,6 +116,19 @@ def test_a_curve_with_gaps_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         factory.train(factory.settings(epochs=3, evaluations=3))
 
 
+def test_a_run_that_goes_on_has_no_gap_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = factory.settings(epochs=2, evaluations=2)
+    measuring(monkeypatch, lambda models, measured, settings: {"test_own_accuracy": 0.5})
+    half = factory.run(settings)
+    half.train_epoch()
+    half.evaluate_on_the_way()
+    measuring(monkeypatch, lambda models, measured, settings: {})
+    rest = factory.run(settings)
+    rest.load_state(half.state(), half.epoch, half.curve)
+    with pytest.raises(UserError, match="returns 'test_own_accuracy' at some evaluations on the"):
+        factory.finish(rest)
+
+
 def test_to_evaluate_draws_from_no_global_generator(monkeypatch: pytest.MonkeyPatch) -> None:
     def evaluate(models: Any, measured: Measured, settings: Any) -> dict[str, float]:
         return {"test_own_accuracy": float(np.random.rand())}

@@ -7,43 +7,24 @@ from typing import Any
 import pytest
 import torch
 from factories import engine as factory
+from factories.batches import seen
 from factories.data import KNOWN
-from torch import Tensor
 
 from cyclery.common.errors import UserError
 from cyclery.config.resolve import budget, merge, resolve
 from cyclery.config.settings import Settings
 from cyclery.engine.cohort import drain
-from cyclery.engine.run import Batch, Run
 from cyclery.engine.sweep import sweep
 from cyclery.methods import Stream
 
 Json = dict[str, Any]
 
 
-def declared(monkeypatch: pytest.MonkeyPatch, **hooks: Any) -> None:
-    factory.use_method(monkeypatch, **hooks)
-
-
-def seen(run: Run) -> list[Batch]:
-    """Train a run; return every batch that its method saw."""
-    found: list[Batch] = []
-    make = run._batch
-
-    def keep(size: int, magnitude: Tensor | None) -> Batch:
-        found.append(make(size, magnitude))
-        return found[-1]
-
-    run._batch = keep  # type: ignore[method-assign]
-    factory.finish(run)
-    return found
-
-
 def test_samples_of_unknown_classes_have_the_label_minus_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     two = {"labelled": Stream(("weak",)), "unlabelled": Stream(("weak",), "unlabelled", 3)}
-    declared(monkeypatch, streams=lambda settings: two)
+    factory.use_method(monkeypatch, streams=lambda settings: two)
     split = {"labels": 60, "unlabelled": "all", "open_set": {"classes": [1, 4, 7]}}
     run = factory.run(factory.settings(split=split, batch=20, epochs=4))
     batches = seen(run)
@@ -70,7 +51,7 @@ def test_pools_of_levels_are_streams_of_their_own(monkeypatch: pytest.MonkeyPatc
         "rest": Stream(("plain", "weak"), pool="unlabelled.2", times=3),
     }
     levels: list[Any] = []
-    declared(
+    factory.use_method(
         monkeypatch,
         streams=lambda settings: four,
         modules=lambda settings, made: levels.append(made.levels) or {},
@@ -104,7 +85,7 @@ def resolved(**changes: Any) -> Json:
 
 
 def test_a_view_by_name_is_a_list_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    declared(
+    factory.use_method(
         monkeypatch,
         streams=lambda settings: {"labelled": Stream(("weak", "holes", "plain", "holes"))},
     )
@@ -137,7 +118,7 @@ def test_a_view_by_name_is_a_list_of_its_own(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_view_that_is_not_there_is_named(
     streams: Any, views: Any, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    declared(monkeypatch, streams=lambda settings: {"labelled": Stream(streams)})
+    factory.use_method(monkeypatch, streams=lambda settings: {"labelled": Stream(streams)})
     with pytest.raises((UserError, ValueError), match=said):
         resolved(views=views)
 
@@ -159,7 +140,7 @@ def test_a_range_test_calls_events_and_draws_for_the_batch_of_each_epoch(
         told.append(moment.update)
         moment.fill("mine", moment.ids[:20])
 
-    declared(
+    factory.use_method(
         monkeypatch,
         streams=lambda settings: {"labelled": Stream(("weak",), sampler="poisson"),
                                   "mine": Stream(("weak",), pool="own")},

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from factories import engine as factory
+from factories.batches import seen
 from factories.data import KNOWN
 from scipy import stats
 from torch import Tensor
@@ -15,7 +16,6 @@ from torch import Tensor
 from cyclery.common.errors import UserError
 from cyclery.config.resolve import budget, merge, resolve
 from cyclery.config.settings import Settings
-from cyclery.engine.run import Batch, Run
 from cyclery.engine.samplers import Balanced, Poisson, Sampler, Shuffled, sampler
 from cyclery.engine.stream import Stream as Samples
 from cyclery.engine.stream import derive
@@ -207,19 +207,6 @@ def test_an_empty_pool_is_named_when_an_epoch_begins() -> None:
 def declared(monkeypatch: pytest.MonkeyPatch, **streams: Stream) -> None:
     """Let the supervised method have these streams, and learn from the labelled one."""
     factory.use_method(monkeypatch, streams=lambda settings: streams)
-
-
-def seen(run: Run) -> list[Batch]:
-    found: list[Batch] = []
-    make = run._batch
-
-    def keep(size: int, magnitude: Tensor | None) -> Batch:
-        found.append(make(size, magnitude))
-        return found[-1]
-
-    run._batch = keep  # type: ignore[method-assign]
-    factory.finish(run)
-    return found
 
 
 VARIED = {

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclery.engine.made import Made
+from cyclery.engine.run import Run
 from cyclery.engine.stream import Batch, Samples
 from factories import engine as factory
 
@@ -25,6 +26,20 @@ def batch(
 def made(net: nn.Module, classes: int, samples: int = 0) -> Made:
     """Return what `modules` of a method gets."""
     return Made(factory.settings(), (1, 8, 8), classes, net, samples)
+
+
+def seen(run: Run) -> list[Batch]:
+    """Train a run to its end; return every batch that its method saw."""
+    found: list[Batch] = []
+    make = run._batch
+
+    def keep(size: int, magnitude: Tensor | None) -> Batch:
+        found.append(make(size, magnitude))
+        return found[-1]
+
+    run._batch = keep  # type: ignore[method-assign]
+    factory.finish(run)
+    return found
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, extra: Callable[[torch.Generator], None]) -> list[Any]:

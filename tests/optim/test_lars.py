@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from factories.optim import network
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,14 +28,6 @@ CASES: dict[str, Json] = {
        for variant in VARIANTS},
     "clipped": {"variant": "bolts", "eta": 0.02, "clip": True},
 }  # fmt: skip
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 7, 1),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, 4),
-    )  # fmt: skip
 
 
 def gradients(net: nn.Module, step: int) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from factories.optim import changing
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -37,16 +38,6 @@ def batch(step: int = 0) -> tuple[Tensor, Tensor]:
 def row(**values: float) -> dict[str, Tensor]:
     full = {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.0, "weight_decay_norm": 0.0} | values
     return {name: torch.tensor(value) for name, value in full.items()}
-
-
-def changing(step: int) -> dict[str, float]:
-    """Return hyper-parameters that change with every step."""
-    return {
-        "lr": 0.01 * (1 + step % 5),
-        "momentum": 0.95 - 0.01 * (step % 7),
-        "weight_decay": 0.01 * (step % 3),
-        "weight_decay_norm": 0.002 * (step % 2),
-    }
 
 
 def torch_step(other: torch.optim.Optimizer, now: dict[str, float]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from factories.optim import changing, network
 from torch import nn
 
 from cyclery.optim import build, names
@@ -35,24 +36,6 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 7, 1),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, 4),
-    )  # fmt: skip
-
-
-def changing(step: int) -> dict[str, float]:
-    """Return hyper-parameters that change with every step."""
-    return {
-        "lr": 0.002 * (1 + step % 5),
-        "momentum": 0.95 - 0.01 * (step % 7),
-        "weight_decay": 0.01 * (step % 3),
-        "weight_decay_norm": 0.002 * (step % 2),
-    }
-
-
 def row(now: dict[str, float], factor: float = 1.0) -> dict[str, torch.Tensor]:
     return {name: torch.tensor(v) for name, v in {**now, "lr": now["lr"] * factor}.items()}
 
@@ -76,7 +59,7 @@ def test_rates_are_those_of_parameter_groups(case: str) -> None:
     groups = [{"params": [p], "name": key} for key, p in theirs.items()]
     other = make(groups)
     for step in range(STEPS):
-        now, gradients = changing(step), give(step, flat)
+        now, gradients = changing(step, lr=0.002), give(step, flat)
         for group in other.param_groups:
             key = group["name"]
             theirs[key].grad = gradients[key].clone()
@@ -107,7 +90,7 @@ def test_every_rule_treats_a_part_as_one_of_its_own_with_another_rate(case: str)
         own = Flat(single)
         alone[key] = (single, own, build(name, own, settings))
     for step in range(STEPS):
-        now = changing(step)
+        now = changing(step, lr=0.002)
         give(step, flat)
         rule.step(row(now))
         for key, (_, own, theirs) in alone.items():
@@ -127,7 +110,7 @@ def test_parameters_of_the_usual_rate_are_the_same_to_the_bit(case: str) -> None
     for step in range(STEPS):
         for flat, rule in zip(flats, rules, strict=True):
             give(step, flat)
-            rule.step(row(changing(step)))
+            rule.step(row(changing(step, lr=0.002)))
     found, expected = (flat.views(flat.data) for flat in flats)
     for key, value in found.items():
         assert torch.equal(value, expected[key]) == (key not in RATES), key
@@ -139,5 +122,5 @@ def test_what_has_no_rates_costs_nothing_and_the_state_is_the_rules_own() -> Non
     rated = build("adam", flat, rates=RATES)
     assert rated.state().keys() == build("adam", flat).state().keys()
     give(0, flat)
-    rated.step(row(changing(0)))
+    rated.step(row(changing(0, lr=0.002)))
     assert rated.state()["mean"].any() and rated.state()["t"] == 1

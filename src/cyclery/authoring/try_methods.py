@@ -28,9 +28,9 @@ from cyclery.data.dataset import Dataset
 from cyclery.data.split_settings import Split
 from cyclery.engine.contract import check_step
 from cyclery.engine.failures import Diverged
-from cyclery.engine.made import Made, added, built
+from cyclery.engine.made import networks
 from cyclery.engine.run import Data, Run
-from cyclery.engine.teachers import Trained
+from cyclery.engine.teachers import Trained, handed_on
 from cyclery.methods._streams import UNLABELLED
 from cyclery.plan.graph import Plan
 from cyclery.records.record import ArmSettings, RunSettings
@@ -294,17 +294,11 @@ def _images(dataset: Dataset) -> Data:
 
 def _untrained(settings: ArmSettings, data: Data) -> Trained:
     """Return a parent's network as it is drawn, the same in every try."""
-    shape, classes = tuple(data.manifest["shape"]), data.manifest["classes"]
     method = methods.load(settings["method"]["name"])
-    chosen = method.chosen(settings["method"]["settings"])
+    kept = method.keeps(method.chosen(settings["method"]["settings"]))
     # It is not trained, so any values do.
     small = _small(settings, dict.fromkeys(settings["schedules"], 0.01))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = built(small, shape, classes)
-        weights = dict(net.state_dict())
-        if kept := method.keeps(chosen):
-            made = added(method, chosen, Made(small, shape, classes, net, len(data.labels)))
-            for name in kept:
-                weights |= {f"{name}/{key}": v for key, v in made[name].state_dict().items()}
-    return Trained(small, weights, classes)
+        nets = networks(small, data.shape, data.classes, len(data.labels))
+    return Trained(small, handed_on(nets, kept), data.classes)

@@ -43,15 +43,17 @@ class Evaluation:
     def figures(self, part: str) -> Tensor:
         """Return the figures of all that is evaluated, a row each: ``metrics.measure``."""
         labels = self._data.labels.index_select(0, self._ids[part])
-        rows = [measure(self._logits(nets, part), labels) for nets in self._networks.evaluated]
+        ids = self._ids[part]
+        rows = [measure(self._logits(nets, ids), labels) for nets in self._networks.evaluated]
         return torch.stack(rows)
 
     @torch.no_grad()
     def fidelity(self, part: str) -> Tensor:
         """Return how well what is evaluated copies the reference: ``metrics.fidelity``."""
         assert self._networks.reference is not None
-        logits = self._logits(self._networks.evaluated[0], part)
-        return fidelity(logits, self.outputs(self._networks.reference, self._ids[part]))
+        ids = self._ids[part]
+        logits = self._logits(self._networks.evaluated[0], ids)
+        return fidelity(logits, self.outputs(self._networks.reference, ids))
 
     @torch.no_grad()
     def outputs(self, function: Callable[[Tensor], Tensor], ids: Tensor) -> Tensor:
@@ -75,9 +77,7 @@ class Evaluation:
         So that the memory they need is held before other runs are admitted.
         """
         few, reference = self._ids["train"][:BATCH], self._networks.reference
-        nets = self._networks.evaluated[0]
-        with evaluating(*nets.values()):
-            self.outputs(lambda x: self._networks.predict(nets, x), few)
+        self._logits(self._networks.evaluated[0], few)
         if reference is not None:
             self.outputs(reference, few)
 
@@ -102,10 +102,10 @@ class Evaluation:
         for buffer, measured in zip(average.buffers(), main.buffers(), strict=True):
             buffer.copy_(measured)
 
-    def _logits(self, nets: Mapping[str, nn.Module], part: str) -> Tensor:
-        """Return the logits [N, K] of networks in evaluation mode."""
+    def _logits(self, nets: Mapping[str, nn.Module], ids: Tensor) -> Tensor:
+        """Return the logits [N, K] of networks in evaluation mode for samples [N]."""
         with evaluating(*nets.values()):
-            return self.outputs(lambda x: self._networks.predict(nets, x), self._ids[part])
+            return self.outputs(lambda x: self._networks.predict(nets, x), ids)
 
     def _chunks(self, function: Callable[[Tensor], T], ids: Tensor) -> Iterator[T]:
         for chunk in ids.split(BATCH):

@@ -104,11 +104,12 @@ def layout(settings: ArmSettings, shape: Shape, classes: int) -> Layout:
 def _layout(chosen: str, shape: Shape, classes: int) -> Layout:
     settings = json.loads(chosen)
     try:
-        nets = nn.ModuleDict(_networks(settings, shape, classes, "meta"))
+        with torch.device("meta"):
+            nets = nn.ModuleDict(networks(settings, shape, classes))
     except (NotImplementedError, RuntimeError):
         # A module may read a number off a tensor, which there has none.
         with torch.random.fork_rng(devices=[]):
-            nets = nn.ModuleDict(_networks(settings, shape, classes, "cpu"))
+            nets = nn.ModuleDict(networks(settings, shape, classes))
     return Layout(
         {name: tuple(tensor.shape) for name, tensor in nets.state_dict().items()},
         frozenset(name for name, tensor in nets.named_parameters() if tensor.requires_grad),
@@ -116,13 +117,14 @@ def _layout(chosen: str, shape: Shape, classes: int) -> Layout:
     )
 
 
-def _networks(settings: Any, shape: Shape, classes: int, device: str) -> dict[str, nn.Module]:
-    """Return a run's network and the modules that its method adds."""
+def networks(
+    settings: RunSettings, shape: Shape, classes: int, samples: int = 0
+) -> dict[str, nn.Module]:
+    """Return a new network of a run's kind and the modules that its method adds, by name."""
     method = methods.load(settings["method"]["name"])
-    with torch.device(device):
-        net = built(settings, shape, classes)
-        made = Made(settings, shape, classes, net)
-        return {"main": net, **added(method, method.chosen(settings["method"]["settings"]), made)}
+    net = built(settings, shape, classes)
+    made = Made(settings, shape, classes, net, samples)
+    return {"main": net, **added(method, method.chosen(settings["method"]["settings"]), made)}
 
 
 def head_name(model: Component, shape: Shape, classes: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -47,7 +48,6 @@ class Measuring:
         self._globals = Globals(method.name, run.evaluator.device)
         # The figures after an epoch: the last evaluation on the way is the final one too.
         self._seen: tuple[int, dict[str, Figure]] | None = None
-        self._on_way: dict[str, float] | None = None
 
     @property
     def any(self) -> bool:
@@ -86,8 +86,10 @@ class Measuring:
             raise Diverged(update - 1)
         return dict(zip(("", "raw_"), figures, strict=False))
 
-    def on_the_way(self, epoch: int, update: int) -> Task[dict[str, float]]:
-        """Return what of an evaluation goes to the curves."""
+    def on_the_way(
+        self, epoch: int, update: int, curve: Mapping[str, Sequence[float]]
+    ) -> Task[dict[str, float]]:
+        """Return what of an evaluation goes to the curves; ``curve`` has those before it."""
         found = yield from self._figures(epoch, update)
         curves = {name: value for name in CURVES if isinstance(value := found.get(name), float)}
         own = self._own(update, last=False)
@@ -100,14 +102,14 @@ class Measuring:
             if not math.isfinite(value):
                 raise Diverged(update - 1)
         yield from self._check_weights(update)
-        if own.keys() != (self._on_way or own).keys():
-            [name, *_] = sorted(own.keys() ^ (self._on_way or own).keys())
+        before = set(self._method.measures(self._chosen)) & curve.keys()
+        if curve["eval_epoch"] and own.keys() != before:
+            [name, *_] = sorted(own.keys() ^ before)
             raise UserError(
                 f"method: `evaluate` of {self._method.name!r} returns {name!r} at some evaluations "
                 "on the way and not at others, which is no curve; return it at each of them, or at "
                 "none (`measured.last`)."
             )
-        self._on_way = own
         return curves | own
 
     def final(self, epoch: int, update: int) -> Task[dict[str, Figure]]:
@@ -125,7 +127,7 @@ class Measuring:
                 found |= dict(zip(names, vector.tolist(), strict=True))
         found |= self._own(update, last=True)
         labels = run.data.labels.index_select(0, run.ids["train"]).cpu()
-        count = torch.bincount(labels, minlength=run.data.manifest["classes"])
+        count = torch.bincount(labels, minlength=run.data.classes)
         # A figure that is not finite is none; those on the way have ended the run.
         finite = {k: _finite(v) if isinstance(v, float) else v for k, v in found.items()}
         return {**finite, "train_class_count": count.tolist()}
@@ -149,7 +151,7 @@ class Measuring:
         )
         if not all(x.isfinite().all() for each in vectors.values() for x in each.values()):
             raise Diverged(run.table.clock.updates - 1)
-        classes, seed = run.data.manifest["classes"], run.settings["seed"]
+        classes, seed = run.data.classes, run.settings["seed"]
         measured = {}
         for label, probe in self._probes.items():
             x = {part: each[probe["of"]].numpy(force=True) for part, each in vectors.items()}

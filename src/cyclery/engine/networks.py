@@ -17,10 +17,10 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from cyclery.common.errors import UserError
 from cyclery.engine.globals import CPU, Globals
-from cyclery.engine.made import Made, added, built, head_name
+from cyclery.engine.made import Made, added, built, head_name, networks
 from cyclery.engine.parts import NOTHING_LEFT, USUAL, factors, holding, within
 from cyclery.engine.stream import Data, derive, origin
-from cyclery.engine.teachers import Trained, load, load_parts, teacher
+from cyclery.engine.teachers import Trained, handed_on, load, load_parts, teacher
 from cyclery.methods import REFERENCE, TEACHER, Method
 from cyclery.models.layers import keep_statistics, share_buffers, use_generator
 from cyclery.optim.flat.parameters import Flat
@@ -45,7 +45,7 @@ class Networks:
         generators: dict[str, torch.Generator],
         parents: Mapping[str, Sequence[Trained]],
     ) -> None:
-        shape, classes = tuple(data.manifest["shape"]), data.manifest["classes"]
+        shape, classes = data.shape, data.classes
         self._settings, self._method, self._data = settings, method, data
         self._chosen = method.chosen(settings["method"]["settings"])
         with self._drawing("init"):
@@ -120,8 +120,7 @@ class Networks:
     @cached_property
     def _head(self) -> str:
         """The name of the head inside the network."""
-        manifest = self._data.manifest
-        return head_name(self._settings["model"], tuple(manifest["shape"]), manifest["classes"])
+        return head_name(self._settings["model"], self._data.shape, self._data.classes)
 
     def within(self, name: str, part: str) -> bool:
         """Return whether a parameter, a buffer or a module lies in a part, by its full name."""
@@ -160,16 +159,14 @@ class Networks:
 
         Their weights are those of ``purpose``, on the CPU: ``init`` has those of the run itself.
         """
-        shape, classes = tuple(self._data.manifest["shape"]), self._data.manifest["classes"]
+        data = self._data
         with self._drawing(purpose):
-            net = built(self._settings, shape, classes)
-            made = Made(self._settings, shape, classes, net, len(self._data.labels))
-            return {"main": net, **added(self._method, self._chosen, made)}
+            return networks(self._settings, data.shape, data.classes, len(data.labels))
 
     def predict(self, nets: Mapping[str, nn.Module], x: Tensor) -> Tensor:
         """Return the logits [B, K] of networks that are evaluated."""
         logits: Any = self._method.predict(nets, x, self._chosen)
-        shape = (len(x), self._data.manifest["classes"])
+        shape = (len(x), self._data.classes)
         if not isinstance(logits, Tensor) or logits.shape != shape:
             found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise UserError(
@@ -196,15 +193,8 @@ class Networks:
             buffer.lerp_(source, part)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return what is handed on, by name: the evaluated network, and modules that are kept.
-
-        Those of a module have its name before them, as in ``projector/0.weight``.
-        """
-        nets = self.evaluated[0]
-        state = dict(nets["main"].state_dict())
-        for name in self._method.keeps(self._chosen):
-            state |= {f"{name}/{key}": value for key, value in nets[name].state_dict().items()}
-        return state
+        """Return what is handed on, by name: the evaluated network, and modules that are kept."""
+        return handed_on(self.evaluated[0], self._method.keeps(self._chosen))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the live tensors that training changes, by name."""

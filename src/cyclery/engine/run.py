@@ -137,7 +137,7 @@ class Run:
     def _feeds(self) -> dict[str, Feed]:
         """Return the streams that the method declares, each with its views."""
         settings, manifest = self.settings, self.data.manifest
-        shape, scale = tuple(manifest["shape"]), manifest["max_value"]
+        shape, scale = self.data.shape, manifest["max_value"]
         weak = settings["augment"]
         specs = {"plain": [], "weak": weak, "strong": weak + settings["strong"],
                  **settings.get("views", {})}  # fmt: skip
@@ -243,7 +243,7 @@ class Run:
 
     def epoch_steps(self) -> Task[None]:
         """Train one epoch and append its mean scalars to the curve; Diverged where not finite."""
-        first = int(self.table.steps[: self.epoch].sum())
+        first = self._done
         steps, size = int(self.table.steps[self.epoch]), self.table.batches[self.epoch]
         # First, for an event may fill the pools that an epoch's order is drawn from.
         self._before(first)
@@ -337,7 +337,7 @@ class Run:
         """Append an evaluation to the curve if this epoch is one of the run's evaluation points."""
         if self.epoch not in evaluation_epochs(self.settings):
             return
-        found = yield from self.measuring.on_the_way(self.epoch, self._done)
+        found = yield from self.measuring.on_the_way(self.epoch, self._done, self.curve)
         self.curve["eval_epoch"].append(self.epoch)
         for name, value in found.items():
             self.curve.setdefault(name, []).append(value)

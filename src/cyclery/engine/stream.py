@@ -22,6 +22,7 @@ from cyclery.common.errors import UserError, choices
 from cyclery.data import splits
 from cyclery.data.resolution import resized
 from cyclery.engine.samplers import Sampler
+from cyclery.models import Shape
 from cyclery.records.record import RunSettings, SplitChoice
 
 
@@ -39,6 +40,17 @@ class Data:
     order: np.ndarray[Any, Any] | None = None
     true: Tensor | None = None
 
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of an image."""
+        channels, height, width = self.manifest["shape"]
+        return channels, height, width
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return int(self.manifest["classes"])
+
     def to(self, device: torch.device) -> Data:
         """Return the dataset on ``device``."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
@@ -48,7 +60,7 @@ class Data:
         if sides is None:
             return self
         images = resized(self.images, sides["stored"], sides["input"])
-        shape = [self.manifest["shape"][0], sides["input"], sides["input"]]
+        shape = [self.shape[0], sides["input"], sides["input"]]
         return replace(self, images=images, manifest={**self.manifest, "shape": shape})
 
     def split(self, settings: SplitChoice, seed: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -64,7 +76,7 @@ class Data:
         if settings.get("noise"):
             plain = splits.training_labels(*self._rows, {**settings, "noise": None}, seed, ids)
             true = torch.from_numpy(plain).to(self.labels.device)
-        classes = splits.class_count(settings, self.manifest["classes"])
+        classes = splits.class_count(settings, self.classes)
         return replace(
             self,
             labels=torch.from_numpy(labels).to(self.labels.device),
@@ -86,7 +98,7 @@ class Data:
 
     @property
     def _rows(self) -> tuple[np.ndarray[Any, Any], int, int]:
-        return self.labels.numpy(force=True), self.manifest["n_train"], self.manifest["classes"]
+        return self.labels.numpy(force=True), self.manifest["n_train"], self.classes
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def sweep(
                 allocated = True
                 yield Pause.ALLOCATED
     high = float(run.table.columns["lr"].max())
-    classes = data.manifest["classes"]
+    classes = data.classes
     readings = range_bounds.readings(lr, loss) if len(lr) > 1 else {}
     return {
         "lr": lr,

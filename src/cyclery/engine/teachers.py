@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,17 @@ class Trained:
         """Return the weights of a module that it kept."""
         start = f"{module}/"
         return {k.removeprefix(start): v for k, v in self.weights.items() if k.startswith(start)}
+
+
+def handed_on(nets: Mapping[str, nn.Module], kept: Iterable[str]) -> dict[str, Tensor]:
+    """Return what `Trained` takes apart: the weights of a network and of the modules that it keeps.
+
+    Those of a module have its name before them, as in ``projector/0.weight``.
+    """
+    state = dict(nets["main"].state_dict())
+    for name in kept:
+        state |= {f"{name}/{key}": value for key, value in nets[name].state_dict().items()}
+    return state
 
 
 class Member(nn.Module):
