@@ -5,4 +5,4 @@ plain dicts; only numpy, torch and safetensors are needed.
 """
 
 # Raised whenever the engine computes something else from the same settings; part of every run key.
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3

@@ -22,7 +22,7 @@ from cyclery.engine.parts import NOTHING_LEFT, USUAL, factors, holding, within
 from cyclery.engine.stream import Data, derive, origin
 from cyclery.engine.teachers import Trained, handed_on, load, load_parts, teacher
 from cyclery.methods import REFERENCE, TEACHER, Method
-from cyclery.models.layers import keep_statistics, share_buffers, use_generator
+from cyclery.models.layers import convolves, keep_statistics, share_buffers, use_generator
 from cyclery.optim.flat.parameters import Flat
 from cyclery.records.record import RunSettings
 
@@ -58,9 +58,10 @@ class Networks:
             drawn.check("`modules`", "draw with torch, on the CPU", but=(CPU,))
             self._start(own, parents, left)
         self.models: dict[str, nn.Module] = {"main": net, **own}
-        # Convolutions of several channels are faster with channels last on a GPU.
+        # Convolutions are faster with channels last, on a CPU as on a GPU.
         on_gpu = device.type == "cuda"
-        self.format = torch.channels_last if on_gpu else torch.contiguous_format
+        last = on_gpu or any(map(convolves, self.models.values()))
+        self.format = torch.channels_last if last else torch.contiguous_format
         # Memory, and frozen networks, are neither trained nor averaged.
         trained = nn.ModuleDict(
             {k: m for k, m in self.models.items() if any(p.requires_grad for p in m.parameters())}

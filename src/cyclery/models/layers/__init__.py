@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 from cyclery.models._settings import Activation, Norm
 
@@ -57,6 +58,11 @@ def use_generator(model: nn.Module, generator: torch.Generator) -> None:
 def batch_norms(net: nn.Module) -> list[_BatchNorm]:
     """Return the batch norms of a network."""
     return [module for module in net.modules() if isinstance(module, _BatchNorm)]
+
+
+def convolves(net: nn.Module) -> bool:
+    """Return whether a network has a convolution."""
+    return any(isinstance(module, _ConvNd) for module in net.modules())
 
 
 def keep_statistics(net: nn.Module) -> None:
