@@ -164,6 +164,8 @@ class RandomOps(Stage):
         once: on small images the number of calls is what costs.
         """
         rows = (u.t() * len(self.table)).long().flatten()
+        if strength.ndim:
+            strength = strength.repeat(self.rounds)[:, None, None, None]
         amounts = self.table.index_select(0, rows).mul_(strength)
         amounts = amounts.view(self.rounds, len(u), *amounts.shape[1:])
         parts = torch.split(amounts, list(_PARTS.values()), 2)

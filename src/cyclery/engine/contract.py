@@ -11,12 +11,15 @@ from cyclery.common.errors import UserError, nearest
 from cyclery.methods import Gradients
 
 
-def check_step(method: str, found: Any, parameters: Mapping[str, Tensor]) -> None:
+def check_step(
+    method: str, found: Any, parameters: Mapping[str, Tensor], mapped: bool = False
+) -> None:
     """Raise a UserError unless a step returned a loss with a gradient, and logs by name.
 
-    ``parameters`` are those that are trained, for gradients that the step made itself.
+    ``parameters`` are those that are trained, for gradients that the step made itself. Inside of
+    a ``mapped`` step tensors do not say whether they have a gradient.
     """
-    problem = _problem(found, parameters)
+    problem = _problem(found, parameters, mapped)
     if problem:
         raise UserError(f"method: the step of {method!r} must return (loss, logs): {problem}.")
 
@@ -41,7 +44,7 @@ def check_events(method: str, found: Any, updates: int) -> frozenset[int]:
     return frozenset(int(each) for each in events)
 
 
-def _problem(found: Any, parameters: Mapping[str, Tensor]) -> str | None:
+def _problem(found: Any, parameters: Mapping[str, Tensor], mapped: bool) -> str | None:
     if not isinstance(found, tuple) or len(found) != 2:
         shown = _shown(found)
         if isinstance(found, tuple):
@@ -54,7 +57,7 @@ def _problem(found: Any, parameters: Mapping[str, Tensor]) -> str | None:
     loss = loss.loss if own else loss
     if not isinstance(loss, Tensor) or loss.ndim or not loss.is_floating_point():
         return f"the loss must be one number as a tensor, a mean or sum (found {_shown(loss)})"
-    if not own and not loss.requires_grad:
+    if not own and not mapped and not loss.requires_grad:
         return "the loss has no gradient, so nothing would be trained (detached, or under no_grad)"
     if not isinstance(logs, Mapping):
         return f"the logs must be a dict of tensors by name (found {_shown(logs)})"

@@ -20,8 +20,9 @@ COMPUTING = (
     )), "models/**/*.py", "optim/**/*.py",
     "records/range_bounds.py",
     "probes/*.py", "schedules/*.py", *(f"engine/{name}.py" for name in (
-        "arithmetic", "cuda", "evaluation", "hooks", "made", "measuring", "metrics", "networks",
-        "parts", "replay", "run", "samplers", "stream", "sweep", "table", "teachers",
+        "arithmetic", "cuda", "evaluation", "feeds", "hooks", "made", "measuring", "metrics",
+        "networks", "packs", "parts", "replay", "run", "samplers", "stacking", "stream", "sweep",
+        "table", "tape", "teachers",
     )),
 )  # fmt: skip
 

@@ -60,7 +60,8 @@ class Networks:
         self.models: dict[str, nn.Module] = {"main": net, **own}
         # Convolutions are faster with channels last, on a CPU as on a GPU.
         on_gpu = device.type == "cuda"
-        last = on_gpu or any(map(convolves, self.models.values()))
+        self.convolves = any(map(convolves, self.models.values()))
+        last = on_gpu or self.convolves
         self.format = torch.channels_last if last else torch.contiguous_format
         # Memory, and frozen networks, are neither trained nor averaged.
         trained = nn.ModuleDict(
@@ -73,14 +74,15 @@ class Networks:
         self._at_rest(trained)
         self.flat = self._flat(trained, generators["network"])
         self.averaged: Flat | None = None
-        self._buffers: list[tuple[Tensor, Tensor]] = []
+        # Buffers that are averaged too, each with what it follows.
+        self.followed: list[tuple[Tensor, Tensor]] = []
         # What is evaluated, the best first: networks by the names that the method gives them.
         self.evaluated: list[dict[str, nn.Module]] = [dict(self.models)]
         if averaged is not None:
             averaged.to(device).train()
             self._at_rest(averaged)
             self.averaged = self._flat(averaged, generators["average"], frozen=True)
-            self._buffers = _buffers(settings["ema_buffers"], averaged, trained)
+            self.followed = _buffers(settings["ema_buffers"], averaged, trained)
             if method.averages(self._chosen):
                 self.evaluated.insert(0, {**self.models, **averaged})
             for name, module in averaged.items():
@@ -190,7 +192,7 @@ class Networks:
         """Move the averaged weights, and buffers where they follow, by ``part`` of the way."""
         assert self.averaged is not None, "the settings ask for no average"
         self.averaged.data.lerp_(self.flat.data, part)
-        for buffer, source in self._buffers:
+        for buffer, source in self.followed:
             buffer.lerp_(source, part)
 
     def weights(self) -> dict[str, Tensor]:
@@ -211,7 +213,7 @@ class Networks:
             # Those that are frozen, and their copies in an average, which `event` may change.
             source = "main" if name == "ema" else name.removeprefix("ema.")
             tensors |= {
-                f"frozen.{name}.{key}": parameter.data
+                f"frozen.{name}.{key}": parameter
                 for key, parameter in model.named_parameters()
                 if f"{source}.{key}" not in self.flat.params
             }

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,25 +18,24 @@ import torch
 from torch import Tensor
 
 from cyclery import methods, optim
-from cyclery.augment import Pipeline
 from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
 from cyclery.engine.contract import check_events, check_step
 from cyclery.engine.cuda import Lookahead, fetch
 from cyclery.engine.evaluation import Evaluation
 from cyclery.engine.failures import Diverged
+from cyclery.engine.feeds import feeds, pipeline, pool
 from cyclery.engine.globals import Globals
 from cyclery.engine.hooks import Inside, Moment
 from cyclery.engine.measuring import Measuring
 from cyclery.engine.metrics import Figures
 from cyclery.engine.networks import Networks
+from cyclery.engine.packs import Stack, program
 from cyclery.engine.replay import Recorder, Replays
-from cyclery.engine.samplers import sampler
-from cyclery.engine.stream import Batch, Data, Feed, Samples, generator, origin
+from cyclery.engine.stream import Batch, Data, Samples, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
-from cyclery.methods import Gradients, Stream
-from cyclery.methods._streams import FINEST, OWN, TRAIN
+from cyclery.methods import Gradients
 from cyclery.optim.flat.optimiser import Optimiser
 from cyclery.optim.flat.parameters import clip_
 from cyclery.records.record import Figure, RunSettings
@@ -52,7 +52,7 @@ class Run:
     """A run in progress. Training goes epoch by epoch; state is consistent between epochs.
 
     ``recorder`` captures what is repeated, the steps and the evaluations; without one they run
-    eager.
+    eager. With a ``stack`` it trains beside others that have one, as one program.
     """
 
     def __init__(
@@ -63,8 +63,9 @@ class Run:
         bounds: tuple[float, float] | None = None,
         parents: Mapping[str, Sequence[Trained]] | None = None,
         recorder: Recorder | None = None,
+        stack: Stack | None = None,
     ) -> None:
-        self.settings, self.device = settings, device
+        self.settings, self.device, self._stack = settings, device, stack
         set_arithmetic(settings, device)
         # Parents have splits of it too, which are not of this run's classes and labels.
         dataset, seed = data, settings["seed"]
@@ -75,7 +76,7 @@ class Run:
         self.method_settings = self.method.chosen(settings["method"]["settings"])
         self.streams = self.method.streams(self.method_settings)
         first = next(iter(self.streams.values()))
-        self.samples = settings["epoch_images"] or len(self._pool(first))
+        self.samples = settings["epoch_images"] or len(pool(first, self.ids))
         self.table = Table(settings, self.samples, bounds, device)
 
         # Extra draws of the method, and dropout inside networks, never touch the streams'.
@@ -88,7 +89,8 @@ class Run:
         self.networks, self.flat = nets, nets.flat
         self.models = {**nets.models, **nets.teachers}
         self.optimiser = self._new_optimiser()
-        self.feeds = self._feeds()
+        self.plain = pipeline(data, [])
+        self.feeds = feeds(settings, data, self.ids, self.streams, self.samples, self.table.batches)
         self._replays = Replays(
             self.method.name,
             recorder if self.method.capture else None,
@@ -98,6 +100,8 @@ class Run:
         self._ahead = Lookahead(device)
 
         self.epoch = 0
+        # The update that a pack goes on from, and how long the run waited for others.
+        self.at, self.waited = 0, 0.0
         self.update = torch.zeros(1, dtype=torch.int64, device=device)
         self._trace: Tensor | None = None
         self.logged: list[str] = []
@@ -127,40 +131,6 @@ class Run:
             decay_norm=bool(self.table.columns["weight_decay_norm"].any()),
             rates=self.networks.rates(),
         )
-
-    def _pool(self, stream: Stream) -> Tensor:
-        """Return the ids of a stream's pool; none yet where a hook fills it."""
-        if stream.pool == OWN:
-            return self.ids[TRAIN].new_empty(0)
-        return self.ids[TRAIN if stream.pool == FINEST else stream.pool]
-
-    def _feeds(self) -> dict[str, Feed]:
-        """Return the streams that the method declares, each with its views."""
-        settings, manifest = self.settings, self.data.manifest
-        shape, scale = self.data.shape, manifest["max_value"]
-        weak = settings["augment"]
-        specs = {"plain": [], "weak": weak, "strong": weak + settings["strong"],
-                 **settings.get("views", {})}  # fmt: skip
-        pipelines = {
-            kind: Pipeline(spec, shape, manifest["mean"], manifest["std"], scale)
-            for kind, spec in specs.items()
-        }
-        self.plain = pipelines["plain"].to(self.device)
-        feeds = {}
-        for name, stream in self.streams.items():
-            data = self.data.labelled_as(stream.pool, settings["split"], settings["seed"])
-            feeds[name] = Feed(
-                name,
-                [(kind, pipelines[kind].to(self.device)) for kind in stream.views],
-                data,
-                self._pool(stream),
-                sampler(stream, data.labels, settings["mu"] or 1),
-                samples=self.samples,
-                batches=self.table.batches,
-                origin=origin(settings),
-                own=stream.pool == OWN,
-            )
-        return feeds
 
     @property
     def updates(self) -> int:
@@ -248,11 +218,13 @@ class Run:
         # First, for an event may fill the pools that an epoch's order is drawn from.
         self._before(first)
         self.begin_epoch()
-        for update in range(first, first + steps):
-            if update > first:
-                self._before(update)
-            yield from self.launch(size)
-        values = yield from self.traced(first, first + steps)
+        values = yield from self._stacked(size, first, first + steps)
+        if values is None:
+            for update in range(first, first + steps):
+                if update > first:
+                    self._before(update)
+                yield from self.launch(size)
+            values = yield from self.traced(first, first + steps)
         self.epoch += 1
         bad = ~np.isfinite(values).all(axis=1)
         if bad.any():
@@ -262,6 +234,27 @@ class Run:
         self.curve["epoch"].append(self.epoch)
         for name, value in zip(self.logged, values.mean(axis=0), strict=True):
             self.curve.setdefault(f"train_{name}", []).append(float(value))
+
+    def _stacked(self, size: int, first: int, last: int) -> Task[np.ndarray[Any, Any] | None]:
+        """Make these updates as one of a pack; None where the run trains by itself."""
+        if self._stack is None:
+            return None
+        ends = [update for update in sorted(self._events) if first < update < last] + [last]
+        found: list[np.ndarray[Any, Any]] = []
+        for start, end in pairwise([first, *ends]):
+            if start > first:
+                self._before(start)
+            self.at = start
+            values = yield from self._stack.train(self, size, end - start)
+            if values is None:
+                return None
+            found.append(values)
+        return np.concatenate(found)
+
+    @cached_property
+    def program(self) -> str | None:
+        """What runs that train as one have in common; None where it trains by itself."""
+        return program(self)
 
     def begin_epoch(self) -> None:
         """Draw the order and the numbers of an epoch."""

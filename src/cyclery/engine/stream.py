@@ -233,12 +233,24 @@ class Stream:
 
     def take(self, batch: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the next sample ids [B], their uniform numbers [B, numbers] and mask [B]."""
-        size = self._sampler.size(batch, len(self.ids))
+        size = self.size(batch)
         positions = self._offsets[:size] + self.cursor
         self.cursor.add_(size)
         noise = self._noise.index_select(0, positions) if self._noise.shape[1] else self._noise
         mask = None if self._mask is None else self._mask.index_select(0, positions)
         return self._order.index_select(0, positions), noise, mask
+
+    def size(self, batch: int) -> int:
+        """Return how many samples an update has where the first stream's has ``batch``."""
+        return self._sampler.size(batch, len(self.ids))
+
+    def ahead(self, batch: int, updates: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return what ``take`` does for so many updates at once, on a CPU: [updates x B, ...]."""
+        size, start = self.size(batch), int(self.cursor)
+        stop = start + size * updates
+        self.cursor.fill_(stop)
+        mask = None if self._mask is None else self._mask[start:stop]
+        return self._order[start:stop], self._noise[start:stop], mask
 
     def state(self) -> dict[str, Tensor]:
         """Return the generators' states at the end of an epoch."""
@@ -333,6 +345,37 @@ class Feed(Stream):
         if self._own:
             self.ids = state["ids"].cpu()
             self._next = state["labels"].to(self._labels.device)
+
+
+def stacked_samples(
+    feeds: Sequence[Feed], batch: int, updates: int, magnitude: Tensor | None
+) -> Samples:
+    """Return the next samples of one stream of K runs, for T updates: every tensor [T, K, B, ...].
+
+    ``magnitude`` [T, K] is that of each run and update. The runs share one dataset.
+    """
+    first = feeds[0]
+    taken = [feed.ahead(batch, updates) for feed in feeds]
+
+    def joined(parts: Sequence[Tensor]) -> Tensor:
+        return torch.stack([part.unflatten(0, (updates, -1)) for part in parts], 1)
+
+    ids = joined([order for order, _, _ in taken])
+    images = first._data.images.index_select(0, ids.flatten())
+    numbers = joined([noise for _, noise, _ in taken]).flatten(0, 2)
+    if magnitude is not None:
+        magnitude = magnitude[:, :, None].expand(ids.shape).flatten()
+    columns = [pipeline.columns for pipeline in first.pipelines]
+    views = tuple(
+        pipeline(images, u, magnitude).unflatten(0, ids.shape)
+        for pipeline, u in zip(first.pipelines, numbers.split(columns, 1), strict=True)
+    )
+    labels = [
+        f._labels.index_select(0, order) for f, (order, _, _) in zip(feeds, taken, strict=True)
+    ]
+    masks = [mask for _, _, mask in taken if mask is not None]
+    expected = batch * first._sampler.times
+    return Samples(views, joined(labels), ids, joined(masks) if masks else None, expected)
 
 
 def purposes(views: Sequence[tuple[str, Pipeline]]) -> list[str]:

@@ -32,6 +32,10 @@ class Table:
         table = np.stack([self.columns[name] for name in self.names], axis=1)
         self._table = torch.tensor(table, dtype=torch.float32, device=device)
 
+    def rows(self, first: int, count: int) -> Tensor:
+        """Return the values [count, quantities] of the next updates, as ``names`` orders them."""
+        return self._table[first : first + count]
+
     def row(self, update: Tensor) -> dict[str, Tensor]:
         """Return the 0-dim value of every quantity at the update that ``update`` [1] counts."""
         values = self._table.index_select(0, update).view(-1).unbind()

@@ -21,7 +21,7 @@ from cyclery.common.settings import read
 from cyclery.optim.flat.optimiser import Optimiser
 
 if TYPE_CHECKING:
-    from cyclery.optim.flat.parameters import Flat
+    from cyclery.optim.flat.parameters import Vectors
 
 _FILES = Components(
     __name__, "optimiser", (("Settings", "a frozen dataclass"), ("Rule", "an Optimiser"))
@@ -51,7 +51,7 @@ def settings_type(name: str) -> type:
 
 def build(
     name: str,
-    flat: Flat,
+    flat: Vectors,
     settings: Mapping[str, Any] | None = None,
     *,
     decay: bool = True,

@@ -10,7 +10,7 @@ from cyclery.optim.flat.optimiser import Optimiser, Part, Row, average_square
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cyclery.optim.flat.parameters import Flat
+    from cyclery.optim.flat.parameters import Vectors
 
 
 class AdamRule(Optimiser):
@@ -19,12 +19,11 @@ class AdamRule(Optimiser):
     VECTORS = ("mean", "mean_square")
     SCRATCH = 1
 
-    def __init__(self, flat: Flat, settings: Any, **decays: bool) -> None:
+    def __init__(self, flat: Vectors, settings: Any, **decays: bool) -> None:
         super().__init__(flat, settings, **decays)
         # float64, because 1 - 0.999 in float32 is wrong in the fifth digit.
-        self._t = torch.zeros((), dtype=torch.float64, device=flat.data.device)
-        self._rate = torch.zeros((), device=flat.data.device)
-        self._eps = torch.zeros((), device=flat.data.device)
+        self._t = flat.scalar(dtype=torch.float64)
+        self._rate, self._eps = flat.scalar(), flat.scalar()
 
     def state(self) -> dict[str, Tensor]:
         """Return both means and how many steps were made."""

@@ -41,7 +41,7 @@ from cyclery.optim.flat.optimiser import Optimiser, Part, Row
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cyclery.optim.flat.parameters import Flat
+    from cyclery.optim.flat.parameters import Slot, Vectors
 
 EPS = 1e-8  # of bolts
 
@@ -99,7 +99,7 @@ class Rule(Optimiser):
     VECTORS = ("momentum_buffer",)
 
     def __init__(
-        self, flat: Flat, settings: Settings, *, decay: bool = True, decay_norm: bool = True
+        self, flat: Vectors, settings: Settings, *, decay: bool = True, decay_norm: bool = True
     ) -> None:
         # Decays are not added part by part: the norms of whole tensors may include them.
         super().__init__(flat, settings, decay=False, decay_norm=False)
@@ -107,22 +107,24 @@ class Rule(Optimiser):
         from cyclery.optim.flat.parameters import ALIGN
 
         weights, gradients = flat.views(flat.data), flat.views(flat.grad)
-        adapted = _adapted(weights, settings)
+        adapted = _adapted(flat.slots, settings)
         # The T adapted parameters, then their gradients.
         self._tensors = [views[name] for views in (weights, gradients) for name in adapted]
         # Each block takes the ratio of its tensor, or the last one, which is 1.
-        self._blocks = flat.grad.view(-1, ALIGN)
-        self._index = torch.full((len(self._blocks),), len(adapted), device=flat.data.device)
+        self._blocks = flat.grad.unflatten(-1, (-1, ALIGN))
+        self._index = torch.full((len(flat) // ALIGN,), len(adapted), device=flat.data.device)
         for index, name in enumerate(adapted):
-            first = weights[name].storage_offset() // ALIGN
-            self._index[first : first + -(-weights[name].numel() // ALIGN)] = index
-        self._one, self._zero = flat.data.new_ones(1), flat.data.new_zeros(())
+            first = flat.slots[name].offset // ALIGN
+            self._index[first : first + -(-flat.slots[name].shape.numel() // ALIGN)] = index
+        self._one, self._zero = flat.data.new_ones(*flat.data.shape[:-1], 1), flat.scalar()
         groups = [
             ("weight_decay", slice(flat.decay_end), decay),
             ("weight_decay_norm", slice(flat.decay_end, None), decay_norm),
         ]
-        self._decays = [(flat.data[part], flat.grad[part], name) for name, part, on in groups if on]
-        count = sum(weights[name].ndim > 1 for name in adapted)
+        self._decays = [
+            (flat.data[..., part], flat.grad[..., part], name) for name, part, on in groups if on
+        ]
+        count = sum(len(flat.slots[name].shape) > 1 for name in adapted)
         # How many of the adapted tensors have which decay, None for zero.
         self._counts = [
             (name if on else None, number)
@@ -131,10 +133,10 @@ class Rule(Optimiser):
 
     def step(self, row: Row) -> None:
         """Update the parameters in place."""
-        ratios = torch.cat((self._ratios(row), self._one))
+        ratios = torch.cat((self._ratios(row), self._one), -1)
         if self.settings.variant == "simclr":
             ratios = ratios * row["lr"]
-        self._blocks.mul_(ratios.index_select(0, self._index)[:, None])
+        self._blocks.mul_(ratios.index_select(-1, self._index)[..., None])
         super().step(row)
 
     def _update(self, part: Part, row: Row, scalars: tuple[Tensor, ...]) -> None:
@@ -146,11 +148,11 @@ class Rule(Optimiser):
             part.p.addcmul_(v, row["lr"], value=-1)
 
     def _ratios(self, row: Row) -> Tensor:
-        """Return the trust ratios [T] of the adapted tensors; add the decays to the gradients."""
+        """Return the trust ratios [T] or [K, T] of the adapted tensors, and add the decays."""
         eta = self.settings.eta
         if not self._tensors:
             self._decay(row)
-            return self._one[:0]
+            return self._one[..., :0]
         if self.settings.variant != "bolts":
             self._decay(row)
             w, g = self._norms()
@@ -158,7 +160,11 @@ class Rule(Optimiser):
         w, g = self._norms()
         self._decay(row)
         decay = torch.cat(
-            [(row[name] if name else self._zero).expand(number) for name, number in self._counts]
+            [
+                (row[name] if name else self._zero).expand(*self._one.shape[:-1], number)
+                for name, number in self._counts
+            ],
+            -1,
         )
         ratios = eta * w / (g + decay * w + EPS)
         if self.settings.clip:
@@ -167,8 +173,12 @@ class Rule(Optimiser):
         return ratios.masked_fill_(g == 0, 0.0).masked_fill_(w == 0, 1.0)
 
     def _norms(self) -> tuple[Tensor, Tensor]:
-        """Return the norms of the adapted tensors [T], and those of their gradients [T]."""
-        w, g = torch.stack(torch._foreach_norm(self._tensors)).chunk(2)
+        """Return the norms of the adapted tensors, and those of their gradients, [T] or [K, T]."""
+        if self._one.ndim > 1:
+            found = [torch.linalg.vector_norm(x.flatten(1), dim=1) for x in self._tensors]
+        else:
+            found = list(torch._foreach_norm(self._tensors))
+        w, g = torch.stack(found, -1).chunk(2, -1)
         return w, g
 
     def _decay(self, row: Row) -> None:
@@ -176,7 +186,7 @@ class Rule(Optimiser):
             g.addcmul_(p, row[name])
 
 
-def _adapted(weights: Mapping[str, Tensor], settings: Settings) -> list[str]:
+def _adapted(weights: Mapping[str, Slot], settings: Settings) -> list[str]:
     """Return the names of the parameters that are adapted, in the order of the vector."""
     for name in settings.exclude:
         if not any(_within(parameter, name) for parameter in weights):
@@ -186,8 +196,8 @@ def _adapted(weights: Mapping[str, Tensor], settings: Settings) -> list[str]:
             )
     return [
         name
-        for name, p in weights.items()
-        if (p.ndim > 1 or settings.adapts == "all")
+        for name, slot in weights.items()
+        if (len(slot.shape) > 1 or settings.adapts == "all")
         and not any(_within(name, other) for other in settings.exclude)
     ]
 

@@ -12,7 +12,7 @@ from cyclery.optim.flat.optimiser import Optimiser, Part, Row
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cyclery.optim.flat.parameters import Flat
+    from cyclery.optim.flat.parameters import Vectors
 
 Decay = Literal["coupled", "decoupled"]
 
@@ -53,11 +53,11 @@ class Rule(Optimiser):
 
     VECTORS = ("momentum_buffer",)
 
-    def __init__(self, flat: Flat, settings: Settings, **decays: bool) -> None:
+    def __init__(self, flat: Vectors, settings: Settings, **decays: bool) -> None:
         self.coupled = settings.decay == "coupled"
         super().__init__(flat, settings, **decays)
         # torch.optim.SGD does not dampen the first gradient.
-        self._gain = torch.ones((), device=flat.data.device)
+        self._gain = flat.scalar(1.0)
 
     def step(self, row: Row) -> None:
         """Update the parameters in place."""

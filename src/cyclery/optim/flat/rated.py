@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cyclery.optim.flat.optimiser import Optimiser, Part, Row
-from cyclery.optim.flat.parameters import Flat
+from cyclery.optim.flat.parameters import Vectors
 
 
 class Rated(Optimiser):
@@ -20,7 +20,7 @@ class Rated(Optimiser):
     no bit.
     """
 
-    def __init__(self, rule: Optimiser, flat: Flat, rates: Mapping[str, float]) -> None:
+    def __init__(self, rule: Optimiser, flat: Vectors, rates: Mapping[str, float]) -> None:
         self._rule, self._data = rule, flat.data
         self._factors = torch.ones_like(flat.data)
         views = flat.views(self._factors)

@@ -1,0 +1,129 @@
+"""Call a step for several runs at once: their tensors are stacked and mapped by torch's vmap.
+
+Shapes: K runs; what a run has as [...] is [K, ...] here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+# A module's own dictionary of parameters or buffers, and the name there.
+Place = tuple[dict[str, Any], str]
+
+
+def mapped(function: Callable[..., Any], *given: Any) -> Any:
+    """Return what ``function`` makes of every run's entries of ``given``, stacked.
+
+    A draw of random numbers is an error: it would depend on how many runs there are.
+    """
+    with _Layers():
+        return torch.vmap(function, randomness="error")(*given)
+
+
+class Places:
+    """Where modules have their parameters and buffers, and what is put there for a call."""
+
+    def __init__(self, modules: Iterable[nn.Module], stacks: Mapping[int, Tensor]) -> None:
+        found: dict[tuple[int, str], tuple[Place, Tensor]] = {}
+        for module in modules:
+            for inner in module.modules():
+                for held in (inner._parameters, inner._buffers):
+                    for name, tensor in held.items():
+                        if tensor is not None:
+                            found[id(held), name] = ((held, name), tensor)
+        self._places = [place for place, _ in found.values()]
+        self._own = [tensor for _, tensor in found.values()]
+        self.stacks = [stacks[id(tensor)] for tensor in self._own]
+
+    def put(self, tensors: Sequence[Tensor]) -> None:
+        """Have these in the modules, one for each of ``stacks``."""
+        for (held, name), tensor in zip(self._places, tensors, strict=True):
+            held[name] = tensor
+
+    def restore(self) -> None:
+        """Have the modules' own tensors in them again."""
+        self.put(self._own)
+
+
+class _Layers(TorchFunctionMode):
+    """Inside, linear layers are those of ``_Linear``, in whatever network."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear:
+            return _linear(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
+    return _Linear.apply(input, weight, bias)
+
+
+class _Linear(torch.autograd.Function):
+    """A linear layer whose gradients come in the layout of its weights.
+
+    What vmap makes of `F.linear` has the gradient of the transposed weights, which then is copied.
+    """
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        x, weight, bias = inputs
+        ctx.save_for_backward(x, weight)
+        ctx.biased = bias is not None
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        rows = gradient.flatten(0, -2)
+        return (
+            gradient @ weight if wanted[0] else None,
+            rows.t() @ x.flatten(0, -2) if wanted[1] else None,
+            rows.sum(0) if ctx.biased and wanted[2] else None,
+        )
+
+    @staticmethod
+    def vmap(info: Any, dims: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+        plain = x.ndim == 3 and dims[0] == 0 and dims[1] == 0 and dims[2] in (0, None)
+        if plain and (bias is None or dims[2] == 0):
+            return _Stacked.apply(x, weight, bias), 0
+        # A case that no network here has, such as weights that all runs share.
+        used = [
+            (d if t is not None else None) for t, d in zip((x, weight, bias), dims, strict=True)
+        ]
+        return torch.vmap(F.linear, tuple(used))(x, weight, bias), 0
+
+
+class _Stacked(torch.autograd.Function):
+    """x [K, B, D], weights [K, E, D] and bias [K, E] or None -> [K, B, E]."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if bias is None:
+            return torch.bmm(x, weight.transpose(1, 2))
+        return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
+        x, weight, bias = inputs
+        ctx.save_for_backward(x, weight)
+        ctx.biased = bias is not None
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        x, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        return (
+            torch.bmm(gradient, weight) if wanted[0] else None,
+            torch.bmm(gradient.transpose(1, 2), x) if wanted[1] else None,
+            gradient.sum(1) if ctx.biased and wanted[2] else None,
+        )
