@@ -18,7 +18,7 @@ EPOCHS = 300  # more than a run trains in all turns; it fixes the length of the 
 CLASSES = 10
 TEST, VALIDATION = 2_000, 1_000
 LEAST_LABELS = 4_000
-MU = 7  # unlabelled samples for each labelled one, unless a row has another number
+MU = 7  # the usual number of unlabelled samples for each labelled one
 RATE, MOMENTUM, DECAY, EMA_DECAY = 0.03, 0.9, 5e-4, 0.999
 
 
