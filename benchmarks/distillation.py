@@ -23,7 +23,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 
 from cyclery.bench import cases, turns
-from cyclery.bench.cases import CNN_16, CNN_32, RESNET_18, WRN_10_1, WRN_28_2, Case, Net, Variant
+from cyclery.bench.cases import (
+    CLASSES,
+    CNN_16,
+    CNN_32,
+    RESNET_18,
+    WRN_10_1,
+    WRN_28_2,
+    Case,
+    Net,
+    Variant,
+)
 from cyclery.bench.contenders import synthetic
 from cyclery.engine.arithmetic import autocast
 from cyclery.engine.cuda import Graphs, own_stream
@@ -49,7 +59,7 @@ def contenders(
     taught = json.loads(json.dumps(plain))
     taught["method"] = {"name": "kd", "settings": {}}
     taught["schedules"] |= {"temperature": 4.0, "soft": 0.9}
-    parents = {"teacher": [Trained(parent.settings, parent.weights())]}
+    parents = {"teacher": [Trained(parent.settings, parent.weights(), CLASSES)]}
     place = own_stream(device)
     recorder = Graphs() if variant.capture else None
     with place():

@@ -8,14 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from factories.project import run
 from factories.replay import Recorder
 from torch import Tensor
 
-from cyclery import methods
-from cyclery.bench import cases, contenders, measure, plain, results, session, turns
+from cyclery import methods, schedules
+from cyclery.bench import cases, contenders, goals, measure, plain, session, turns
 from cyclery.bench.cases import CNN_16, EAGER, LOOP, LOOPS, Case, Net, captured
 from cyclery.bench.children import Children, read, spec
 from cyclery.bench.command import PUBLISHED
@@ -26,7 +27,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 TINY = Net("tiny", "bn_mlp", {"hidden": [16]}, (1, 8, 8))
 CASE = Case("step/tiny/32", TINY, 32, 4, (LOOP, EAGER))
-FIXMATCH = replace(CASE, row="fixmatch/tiny/32", method="fixmatch", steps=2)
+FIXMATCH = replace(CASE, row="fixmatch/tiny/32", method="fixmatch", mu=cases.MU, steps=2)
+FOCAL = replace(CASE, row="focal/tiny/32", method="cyclical_focal")
+KD = replace(CASE, row="kd/tiny/32", method="kd", teacher=replace(TINY, settings={"hidden": [24]}))
 
 
 @pytest.fixture(autouse=True)
@@ -44,11 +47,12 @@ def test_the_loops_learn(case: Case) -> None:
     assert losses[-1] < 0.6 * losses[0]
 
 
-def test_a_loop_evaluates_in_evaluation_mode() -> None:
-    case = replace(CASE, steps=120)
+@pytest.mark.parametrize("case", [CASE, FOCAL], ids=lambda case: case.method)
+def test_a_loop_evaluates_in_evaluation_mode(case: Case) -> None:
+    case = replace(case, steps=120)
     data = synthetic(case, CPU)
     ids = torch.arange(1000)
-    loop = plain.Supervised(data.images, data.labels, case.task(LOOP) | {"train": ids})
+    loop = plain.LOOPS[case.method](data.images, data.labels, case.task(LOOP) | {"train": ids})
     before = loop.evaluate(ids)
     loop.epoch()
     after = loop.evaluate(ids)
@@ -56,19 +60,21 @@ def test_a_loop_evaluates_in_evaluation_mode() -> None:
     assert loop.evaluate(ids) == after and loop.net.training
 
 
-@pytest.mark.parametrize("method", ["supervised", "fixmatch"])
+@pytest.mark.parametrize("case", [CASE, FIXMATCH, FOCAL, KD], ids=lambda case: case.method)
 @pytest.mark.parametrize("net", [TINY, CNN_16])
 def test_loop_and_engine_do_the_same_work(
-    method: str, net: Net, monkeypatch: pytest.MonkeyPatch
+    case: Case, net: Net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same weights, averages and loss after two epochs of the same samples, not augmented."""
-    case = Case("same", net, 32, 3, (LOOP, EAGER), method)
+    case = replace(case, net=net, steps=3)
     monkeypatch.setattr(Case, "augment", [])
     monkeypatch.setattr(Case, "strong", [])
     data = synthetic(case, CPU)
     made = Engine(case, EAGER, data, CPU).run(0)
     task = case.task(LOOP) | {name: ids for name, ids in made.ids.items()}
-    loop = (plain.FixMatch if case.mu else plain.Supervised)(data.images, data.labels, task)
+    loop = plain.LOOPS[case.method](data.images, data.labels, task)
+    if isinstance(loop, plain.Distilled):
+        loop.teacher.load_state_dict(made.models["teacher"].parts["main"].state_dict())
     with torch.no_grad():
         for own, other in zip(loop.weights, made.models["main"].parameters(), strict=True):
             own.copy_(other)
@@ -98,6 +104,62 @@ def test_plain_fixmatch_has_the_loss_of_the_method() -> None:
     loss, logs = method.step({"main": net}, batch, row, method.settings_type(), torch.Generator())
     assert 0 < logs["mask_rate"] < 1
     torch.testing.assert_close(plain.fixmatch_loss(net, x, y, weak, strong, 0.4), loss)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
+def test_plain_focal_loss_is_that_of_the_method(eta: float) -> None:
+    torch.manual_seed(0)
+    logits, y = torch.randn(8, 10), torch.randint(10, (8,))
+    method = methods.load("cyclical_focal")
+    row = {"eta": eta, "gamma_hc": 3.0, "gamma_pos": 2.0, "gamma_neg": 2.0}
+    batch = SimpleNamespace(x=logits, y=y)
+    loss, _ = method.step(
+        {"main": torch.nn.Identity()}, batch, {k: torch.tensor(v) for k, v in row.items()},
+        method.settings_type(label_smoothing=0.1), torch.Generator(),
+    )  # fmt: skip
+    hot = torch.eye(10)[y]
+    torch.testing.assert_close(plain.focal_loss(logits, hot, 0.9 * hot + 0.01, eta, 3.0), loss)
+
+
+def test_the_plain_cycle_is_that_of_the_engine() -> None:
+    case = replace(FOCAL, steps=2)
+    data = synthetic(case, CPU)
+    loop = plain.CyclicalFocal(data.images, data.labels, case.task(LOOP))
+    found = []
+    for loop.update in range(2 * cases.EPOCHS):
+        found.append(loop.eta())
+    clock, _ = schedules.clock_for(np.full(cases.EPOCHS, 32), 64)
+    spec = case.settings(EAGER, 0)["schedules"]["eta"]
+    assert found == pytest.approx(schedules.column(spec, clock, 0, None).tolist(), abs=1e-12)
+
+
+def test_plain_distillation_has_the_loss_of_the_method() -> None:
+    torch.manual_seed(0)
+    x, teacher, y = torch.randn(8, 10), torch.nn.Linear(10, 10), torch.randint(10, (8,))
+    method, row = methods.load("kd"), {"temperature": torch.tensor(4.0), "soft": torch.tensor(0.9)}
+    models = {"main": torch.nn.Identity(), "teacher": teacher.requires_grad_(False)}
+    batch = SimpleNamespace(x=x, y=y)
+    loss, logs = method.step(models, batch, row, method.settings_type(), torch.Generator())
+    assert logs["loss_soft"] > 0
+    torch.testing.assert_close(plain.kd_loss(x, teacher(x), y, 4.0, 0.9), loss)
+
+
+def test_every_run_has_a_teacher_of_its_own() -> None:
+    engine = Engine(KD, EAGER, synthetic(KD, CPU), CPU)
+    one, again, other = (
+        engine.run(seed).models["teacher"].parts["main"].state_dict() for seed in (0, 0, 1)
+    )
+    weights = [name for name, value in one.items() if value.ndim == 2]
+    assert {tuple(one[name].shape) for name in weights} == {(24, 64), (10, 24)}
+    for name in weights:
+        assert torch.equal(one[name], again[name]) and not torch.equal(one[name], other[name])
+
+
+@pytest.mark.parametrize("variant", [cases.LOOPS[1], cases.EAGER_BF16])
+def test_bf16_on_a_cpu_trains(variant: cases.Variant) -> None:
+    case = replace(CASE, net=CNN_16, variants=(LOOP, variant))
+    found = measure.row(case, CPU, 0)["variants"][variant.name]
+    assert variant.name.endswith("bf16") and found["ratio_to"].keys() == {LOOP.name}
 
 
 # Turns and ratios.
@@ -194,6 +256,7 @@ def test_a_child_is_timed_from_its_start_and_trains_when_told() -> None:
     children.train()
     children.close()
     assert first["memory"] > 50 * 2**20
+    assert read(json.loads(json.dumps(spec(KD, EAGER, CPU))))[0].teacher == KD.teacher
     failing = Children([given | {"device": "nowhere"}])
     with pytest.raises(RuntimeError, match="ended with code 1"):
         failing.answers()
@@ -202,18 +265,27 @@ def test_a_child_is_timed_from_its_start_and_trains_when_told() -> None:
 
 def test_rows_have_names_and_the_time_to_the_first_step() -> None:
     for device in ("cpu", "cuda"):
-        every = cases.rows(device, 4)
+        every = cases.rows(device, 4, True)
         assert len({case.row for case in every}) == len(every)
         assert all(case.variants[0] == LOOP for case in every)
-    assert [v.name for v in cases.rows("cpu", 3)[-1].variants[1:]] == [
+    assert [v.name for v in cases.rows("cpu", 3, True)[-1].variants[1:]] == [
         "engine, 1 process", "engine, 2 processes",
     ]  # fmt: skip
-    goals = {row for goal in cases.GOALS for row in goal.rows}
-    by_name = {case.row: case for case in cases.rows("cuda", 16)}
-    for goal in cases.GOALS:
+    by_name = {case.row: case for kind in ("cpu", "cuda") for case in cases.rows(kind, 16, True)}
+    for goal in goals.GOALS:
         for row in goal.rows:
-            assert goal.width in {variant.width for variant in by_name[row].variants}
-    assert len(goals) == 10
+            assert set(goal.variants) & set(by_name[row].variants), row
+    assert len({row for goal in goals.GOALS for row in goal.rows}) == 10 + 5
+
+
+def test_what_the_processor_cannot_compute_is_not_asked_of_the_engine() -> None:
+    with_it, without = (
+        {name: case for case in cases.rows("cpu", 2, bf16) for name in [case.row]}
+        for bf16 in (True, False)
+    )
+    bf16 = {row for row, case in with_it.items() if cases.EAGER_BF16 in case.variants}
+    assert bf16 == {"step/small-cnn-16-28/64"} and with_it.keys() == without.keys()
+    assert not any(cases.EAGER_BF16 in case.variants for case in without.values())
 
 
 # The session and the command.
@@ -221,7 +293,7 @@ def test_rows_have_names_and_the_time_to_the_first_step() -> None:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rows(device: str, cores: int) -> list[Case]:
+    def rows(device: str, cores: int, bf16: bool) -> list[Case]:
         broken = replace(CASE, row="step/broken/1", net=replace(TINY, name="no_such_net"))
         return [CASE, broken, replace(FIXMATCH, variants=cases.with_compile(1))]
 
@@ -242,7 +314,7 @@ def test_a_row_that_fails_or_does_not_fit_leaves_the_others(
     assert "no_such_net" in found["failed"]["step/broken/1"]
     assert found["left_out"] == {"fixmatch/tiny/32": "does not fit into 0.5 minutes"}
     assert "tiny, batch 32" in said and "engine eager fp32" in said and "needs a GPU" in said
-    assert found["goals"] == results.goals(found) and found["kind"] == "cpu"
+    assert found["goals"] == goals.goals(found) and found["kind"] == "cpu"
 
 
 @pytest.mark.usefixtures("short")

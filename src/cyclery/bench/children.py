@@ -25,8 +25,12 @@ def spec(case: Case, variant: Variant, device: object) -> Json:
 def read(found: Json) -> tuple[Case, Variant]:
     """Return the case and the variant of a spec; its one variant runs alone in its process."""
     variant = Variant(**found["variant"] | {"processes": False, "width": 1})
-    net = Net(**found["case"]["net"] | {"shape": tuple(found["case"]["net"]["shape"])})
-    return Case(**found["case"] | {"net": net, "variants": (variant,)}), variant
+    nets = {
+        key: net and Net(**net | {"shape": tuple(net["shape"])})
+        for key, net in found["case"].items()
+        if key in ("net", "teacher")
+    }
+    return Case(**found["case"] | nets | {"variants": (variant,)}), variant
 
 
 class Children:

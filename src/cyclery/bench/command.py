@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclery.bench import results
+from cyclery.bench.goals import goals
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 PUBLISHED = Path("results/published/bench")
-MINUTES = {"cpu": 6.0, "cuda": 8.0}
+MINUTES = 8.0
 QUICK_MINUTES = 3.0
 
 
@@ -51,7 +52,7 @@ def bench(options: argparse.Namespace) -> int:
     from cyclery.bench.session import Session
 
     device = _device(options.device)
-    minutes = options.minutes or (QUICK_MINUTES if options.quick else MINUTES[device.type])
+    minutes = options.minutes or (QUICK_MINUTES if options.quick else MINUTES)
     session = Session(device, 60 * minutes, options.quick)
     names = session.choose(options.rows or ["*"])
     target = options.json
@@ -63,8 +64,8 @@ def bench(options: argparse.Namespace) -> int:
         # After every row: a machine that is taken away leaves what was measured.
         if target:
             _store(session.found, target)
-    goals = [results.GOAL_HEAD, *results.goal_cells(results.goals(session.found))]
-    print(*results.table("goals", goals, left=4), sep="\n")
+    judged = [results.GOAL_HEAD, *results.goal_cells(goals(session.found))]
+    print(*results.table("goals", judged, left=4), sep="\n")
     if target:
         print(f"\nstored: {target}")
     return int(bool(session.found["failed"]))
@@ -77,7 +78,7 @@ def slug(name: str) -> str:
 
 
 def _store(found: dict[str, Any], target: Path) -> None:
-    whole = found | {"goals": results.goals(found)}
+    whole = found | {"goals": goals(found)}
     write_atomic(target, json.dumps(whole, indent=1, allow_nan=False) + "\n")
 
 

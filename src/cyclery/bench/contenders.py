@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from cyclery import models
 from cyclery.bench import plain
-from cyclery.bench.cases import CLASSES, Case, Variant
+from cyclery.bench.cases import CLASSES, EAGER, Case, Variant
 from cyclery.bench.children import Children, spec
 from cyclery.data import splits
 from cyclery.engine.cohort import Cohort, FixedWidth, Task
 from cyclery.engine.cuda import Graphs, own_stream
 from cyclery.engine.replay import Recorder
 from cyclery.engine.run import Data, Run
+from cyclery.engine.teachers import Trained
 
 Contender = Callable[[], Any]
 T = TypeVar("T")
@@ -37,6 +40,19 @@ def synthetic(case: Case, device: torch.device) -> Data:
     noise = torch.rand(len(labels), *manifest["shape"], generator=drawn, device=device)
     images = noise.mul_(0.5).add_(patterns[labels], alpha=0.5).mul_(manifest["max_value"] + 1)
     return Data(images.to(torch.uint8), labels, manifest)
+
+
+def teachers(case: Case, data: Data, seed: int) -> dict[str, list[Trained]]:
+    """Return the parents of a run by name: where it has a teacher, one with random weights."""
+    if case.teacher is None:
+        return {}
+    taught = replace(case, net=case.teacher, method="supervised", teacher=None)
+    settings = taught.settings(EAGER, seed)
+    model = settings["model"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = models.build(model["name"], model["settings"], data.shape, data.classes)
+    return {"teacher": [Trained(settings, net.state_dict(), data.classes)]}
 
 
 class Counted:
@@ -70,7 +86,8 @@ class Engine:
             recorder = Counted(Graphs())
             self._recorders.append(recorder)
         settings = self._case.settings(self._variant, seed)
-        run = Run(settings, self._data, self._device, recorder=recorder)
+        parents = teachers(self._case, self._data, seed)
+        run = Run(settings, self._data, self._device, parents=parents, recorder=recorder)
         run.prepare()
         return run
 
@@ -90,6 +107,16 @@ class Engine:
         self._side_by_side(tasks)
         if not all(recorder.recorded for recorder in self._recorders):
             raise RuntimeError("a step was not captured: what ran is not what should be measured")
+
+    def pack(self, width: int) -> Contender:
+        """Return what trains ``width`` new runs, stacked, for an epoch."""
+        from cyclery.engine.packs import Pack
+
+        self.runs = [self.run(seed) for seed in range(width)]
+        pack = Pack(self.runs)
+        if pack.refused:
+            raise RuntimeError(f"not stacked, so what ran is not what is measured: {pack.refused}")
+        return pack.train_epoch
 
     def _whole(self, seed: int) -> Task[None]:
         run = self.run(seed)
@@ -118,10 +145,9 @@ def by_hand(case: Case, variant: Variant, data: Data) -> Contender:
     ids: dict[str, Tensor] = {
         name: torch.from_numpy(rows).to(data.labels.device) for name, rows in chosen.items()
     }
-    kind = plain.FixMatch if case.mu else plain.Supervised
 
-    def begin() -> Any:
-        return kind(data.images, data.labels, case.task(variant) | ids)
+    def begin() -> plain.Supervised:
+        return plain.LOOPS[case.method](data.images, data.labels, case.task(variant) | ids)
 
     def whole() -> None:
         loop = begin()
@@ -132,8 +158,7 @@ def by_hand(case: Case, variant: Variant, data: Data) -> Contender:
 
     if case.whole:
         return whole
-    epoch: Contender = begin().epoch
-    return epoch
+    return begin().epoch
 
 
 @contextmanager
@@ -157,6 +182,9 @@ def _each(
             ended.callback(children.close)
             children.answers()
             yield variant, children.train
+        elif variant.pack:
+            # Of their own, for packs of other widths have moved the weights of theirs.
+            yield variant, Engine(case, variant, data, device).pack(variant.width)
         else:
             key = (variant.precision, variant.capture, variant.compiled)
             engine = engines.setdefault(key, Engine(case, variant, data, device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from cyclery.bench import results
-from cyclery.bench.cases import GOALS, LOOP
-from cyclery.bench.results import FIRST_STEP, STEADY_STATE
+from cyclery.bench.cases import EAGER_BF16, LOOP
+from cyclery.bench.goals import FIRST_STEP, GOALS, STEADY_STATE, goals
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.common.formatting import between
@@ -26,8 +27,9 @@ AWAITED = (
     "for a GPU await one."
 )
 _ROW, _LEGEND = 27.0, 11.0  # heights of a row of the plot, and of one of its legend
+_BESIDE = re.compile(r"(?: x |pack of |engine, )(\d+)")  # of a variant's name
 # A colour for each width, a shape for each way of training.
-_WIDTHS = (1, 2, 4, 8)
+_WIDTHS = (1, 2, 4, 8, 16)
 
 
 def write(root: Path, folder: Path) -> None:
@@ -78,7 +80,7 @@ def section(found: list[Json]) -> str:
 
 
 def _goals(one: Json) -> str:
-    judged = results.goal_cells(results.goals(one))
+    judged = results.goal_cells(goals(one))
     return _table(one["device"], results.GOAL_HEAD, judged, left=4)
 
 
@@ -118,17 +120,24 @@ def _points(rows: list[Json]) -> list[tuple[str, Json]]:
 
 def _marker(name: str) -> Json:
     """Return the marker of a variant."""
-    width = int(name.rpartition(" x ")[2]) if " x " in name else 1
-    shape, shade = "o", colour(_WIDTHS.index(width))
+    shape, shade = "o", colour(_WIDTHS.index(_width(name)))
     if name.startswith("loop"):
         shape, shade = "x", colour(6)
     elif name.startswith("compiled"):
         shape = "D"
     elif name.startswith("engine eager"):
-        shade = INK
+        shape, shade = ("v", colour(5)) if name == EAGER_BF16.name else ("o", INK)
     elif name.startswith("engine, "):
-        shape, shade = "s", colour(_WIDTHS.index(int(name.split()[1])))
+        shape = "s"
+    elif name.startswith("pack"):
+        shape = "^"
     return {"marker": shape, "color": shade, "markersize": 4.2, "linestyle": "none"}
+
+
+def _width(name: str) -> int:
+    """Return how many runs a variant trains side by side."""
+    found = _BESIDE.search(name)
+    return int(found[1]) if found else 1
 
 
 def _legend(page: Page, names: list[str]) -> None:
@@ -144,10 +153,10 @@ def _legend(page: Page, names: list[str]) -> None:
 
 def _panel(page: Page, one: Json) -> None:
     rows = one["rows"]
-    goals = {row: goal.ratio for goal in GOALS for row in goal.rows if one["kind"] == "cuda"}
+    aims = [goal for goal in GOALS if goal.kind == one["kind"]]
     shown = [v["ratio_to"][LOOP.name] for _, v in _points(rows)]
     values = [1.0, *(spread[key] for spread in shown for key in ("low", "high"))]
-    values += [goals[row["row"]] for row in rows if row["row"] in goals]
+    values += [goal.ratio for goal in aims if any(row["row"] in goal.rows for row in rows)]
     wide = max(values) / min(values) > 4
     limits = (min(values) / 1.2, max(values) * 1.2) if wide else span(values)
     ax = page.panel(_ROW * len(rows), one["device"], limits, None)
@@ -163,8 +172,9 @@ def _panel(page: Page, one: Json) -> None:
             transform=ax.get_yaxis_transform(), fontsize=7.8,
         )  # fmt: skip
         ax.vlines(1, place + 0.45, place + 0.9, color=INK, linewidth=0.8)
-        if row["row"] in goals:
-            ax.plot(goals[row["row"]], place + 0.68, "|", color=INK, markersize=11)
+        for goal in (goal for goal in aims if row["row"] in goal.rows):
+            shade = _marker(goal.variants[0].name)["color"]
+            ax.plot(goal.ratio, place + 0.68, "|", color=shade, markersize=11)
         for name, variant in _points([row]):
             spread, look = variant["ratio_to"][LOOP.name], _marker(name)
             ends = (spread["low"], spread["high"])

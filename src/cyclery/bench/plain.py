@@ -9,12 +9,15 @@ take the networks and the augmentation, which are not what is compared.
 A ``task`` is a dict: ``net`` (name, settings), ``classes``, ``mean``, ``std``, ``max_value``,
 ``augment``, ``strong``, ``train`` and ``unlabelled`` (ids), ``batch``, ``mu``, ``steps`` (updates
 per epoch), ``updates`` (of the whole run), ``peak``, ``momentum``, ``decay``, ``ema_decay`` (or
-None), ``threshold``, ``bf16`` and ``seed``.
+None), ``bf16`` and ``seed``; and what the method has: ``threshold``, or ``eta`` (of which
+``factor``), ``gamma_hc`` and ``label_smoothing``, or ``teacher`` (name, settings), ``temperature``
+and ``soft``.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -90,29 +93,97 @@ class Supervised:
 
     def loss(self, ids: Tensor, others: Tensor | None) -> Tensor:
         """Return the loss of a batch."""
-        x = self.view(ids, self.weak)
+        logits = self.logits(self.view(ids, self.weak))
+        return F.cross_entropy(logits, self.labels.index_select(0, ids))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the network's answer, in fp32."""
         with self.autocast():
-            return F.cross_entropy(self.net(x), self.labels.index_select(0, ids))
+            logits: Tensor = self.net(x)
+        return logits.float()
 
     def view(self, ids: Tensor, pipeline: Pipeline) -> Tensor:
         """Return the samples as the network takes them, each with its own random numbers."""
         u = torch.rand(len(ids), pipeline.columns, device=self.device)
         return pipeline(self.images.index_select(0, ids), u).contiguous(memory_format=self.format)
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager[Any]:
         """Return what computes in bf16, where the task says so."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.task["bf16"])
+        if self.task["bf16"]:
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
 
     @torch.no_grad()
     def evaluate(self, ids: Tensor) -> tuple[float, float]:
         """Return accuracy and mean cross-entropy of the trained weights on some samples."""
         self.net.eval()
         parts = [self.view(part, self.plain) for part in ids.split(EVALUATION_BATCH)]
-        with self.autocast():
-            logits = torch.cat([self.net(x) for x in parts]).float()
+        logits = torch.cat([self.logits(x) for x in parts])
         self.net.train()
         y = self.labels.index_select(0, ids)
         return (logits.argmax(1) == y).float().mean().item(), F.cross_entropy(logits, y).item()
+
+
+class CyclicalFocal(Supervised):
+    """Cyclical focal loss (Smith 2022, arXiv 2202.08978), its focusing exponents 2, smoothed."""
+
+    def __init__(self, images: Tensor, labels: Tensor, task: dict[str, Any]) -> None:
+        super().__init__(images, labels, task)
+        self.hot = torch.eye(task["classes"], device=self.device)
+        smoothing = task["label_smoothing"]
+        self.smoothed = (1 - smoothing) * self.hot + smoothing / task["classes"]
+
+    def eta(self) -> float:
+        """Return the weight of the easy part in this epoch: 1 at both ends, 0 in between."""
+        factor, steps = self.task["eta"]["factor"], self.task["steps"]
+        epoch, epochs = self.update // steps, self.task["updates"] // steps
+        x = factor * epoch / (epochs - 1)
+        eta = 1 - x if factor * epoch < epochs else (x - 1) / (factor - 1)
+        return float(min(max(eta, 0.0), 1.0))
+
+    def loss(self, ids: Tensor, others: Tensor | None) -> Tensor:
+        """Return the loss of a batch."""
+        logits, y = self.logits(self.view(ids, self.weak)), self.labels.index_select(0, ids)
+        hot, target = self.hot.index_select(0, y), self.smoothed.index_select(0, y)
+        return focal_loss(logits, hot, target, self.eta(), self.task["gamma_hc"])
+
+
+def focal_loss(logits: Tensor, hot: Tensor, target: Tensor, eta: float, gamma_hc: float) -> Tensor:
+    """Return the cyclical focal loss of logits [B, K], of targets that are 0 or 1 and smoothed."""
+    log_p = F.log_softmax(logits, 1)
+    p = log_p.exp()
+    # (1 - p)^2 and (1 + p)^gamma where the class is right, p^2 and 1 where it is not.
+    weights = torch.lerp((hot - p).square(), (hot * p + 1).pow(gamma_hc), eta)
+    return (target * weights * log_p).sum() / -len(logits)
+
+
+class Distilled(Supervised):
+    """Knowledge distillation (Hinton et al. 2015, arXiv 1503.02531) from a frozen teacher."""
+
+    def __init__(self, images: Tensor, labels: Tensor, task: dict[str, Any]) -> None:
+        super().__init__(images, labels, task)
+        kind, [channels, height, width] = task["teacher"], images.shape[1:]
+        shape = channels, height, width
+        teacher = models.build(kind["name"], kind["settings"], shape, task["classes"])
+        teacher = teacher.to(self.device).to(memory_format=self.format)
+        self.teacher = teacher.eval().requires_grad_(False)
+
+    def loss(self, ids: Tensor, others: Tensor | None) -> Tensor:
+        """Return the loss of a batch, which the teacher has seen too."""
+        x, y = self.view(ids, self.weak), self.labels.index_select(0, ids)
+        with torch.no_grad(), self.autocast():
+            answer = self.teacher(x).float()
+        return kd_loss(self.logits(x), answer, y, self.task["temperature"], self.task["soft"])
+
+
+def kd_loss(student: Tensor, teacher: Tensor, y: Tensor, temperature: float, soft: float) -> Tensor:
+    """Return the labels' and the teacher's part of the loss; logits [B, K], y [B]."""
+    divergence = F.kl_div(
+        F.log_softmax(student / temperature, 1),
+        F.softmax(teacher / temperature, 1),
+        reduction="batchmean",
+    )
+    return (1 - soft) * F.cross_entropy(student, y) + soft * temperature**2 * divergence
 
 
 class FixMatch(Supervised):
@@ -153,3 +224,10 @@ def shuffled(ids: Tensor, size: int) -> Tensor:
     passes = -(-size // len(ids))
     order = [ids[torch.randperm(len(ids), device=ids.device)] for _ in range(passes)]
     return torch.cat(order)[:size]
+
+
+LOOPS: dict[str, type[Supervised]] = {
+    "supervised": Supervised, "cyclical_focal": CyclicalFocal, "kd": Distilled,
+    "fixmatch": FixMatch,
+}  # fmt: skip
+"""The loop of each method."""

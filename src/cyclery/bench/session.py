@@ -14,7 +14,7 @@ import torch
 
 from cyclery.bench import cases, measure, results
 from cyclery.bench.cases import Case
-from cyclery.bench.results import FIRST_STEP, STEADY_STATE
+from cyclery.bench.goals import FIRST_STEP, STEADY_STATE
 from cyclery.bench.trace import steady_state
 from cyclery.common.errors import UserError
 from cyclery.engine.machine import device_name, versions
@@ -33,7 +33,7 @@ class Session:
     def __init__(self, device: torch.device, seconds: float, quick: bool) -> None:
         self._device, self._seconds = device, seconds
         self._on_gpu = device.type == "cuda"
-        every = cases.rows(device.type, cores())
+        every = cases.rows(device.type, cores(), computes_bf16())
         self._cases = {case.row: case for case in every}
         self._unit = TURNS_SHARE * seconds / sum(case.share for case in every)
         found = versions()
@@ -131,6 +131,11 @@ def cores() -> int:
     """Return how many cores this process may use."""
     sees = getattr(os, "sched_getaffinity", None)
     return len(sees(0)) if sees else os.cpu_count() or 1
+
+
+def computes_bf16() -> bool:
+    """Return whether the processor multiplies bf16 by itself: by AMX or by AVX512-BF16."""
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def _compiles(case: Case) -> bool:
