@@ -36,7 +36,7 @@ class Stage(ABC):
 
     @abstractmethod
     def __call__(self, x: Tensor, u: Tensor, magnitude: Tensor | None) -> Tensor:
-        """Return the changed images [B, C, H, W]; ``u`` [B, columns]; ``magnitude`` is 0-dim or [B]."""
+        """Return the changed images [B, C, H, W]; ``u`` [B, columns], ``magnitude`` [] or [B]."""
 
     def constant(self, name: str, value: Tensor | None) -> None:
         """Keep a tensor as the attribute ``name``, which moves with the pipeline."""

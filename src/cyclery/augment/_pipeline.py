@@ -75,8 +75,9 @@ class Pipeline:
         """Return float32 [B, C, H, W] for uint8 ``images`` [B, C, H, W].
 
         ``u`` [B, columns] lies in [0, 1) and may be None where no op takes any; ``magnitude``
-        (0-dim or [B], 0 to 10) drives RandAugment where its settings fix none. Raises a ValueError where
-        one of them is missing or of the wrong kind, and a UserError where an op changes the shape.
+        (0-dim or [B], 0 to 10) drives RandAugment where its settings fix none. Raises a ValueError
+        where one of them is missing or of the wrong kind, and a UserError where an op changes the
+        shape.
         """
         if images.dtype != torch.uint8:
             raise ValueError(f"images must be uint8, found {images.dtype}")

@@ -90,7 +90,8 @@ class Cohort(Generic[Job, R]):
     """Trains jobs concurrently, as many as ``admission`` allows, and starts one where one ends.
 
     ``begin`` makes a job's task, ``kind`` names jobs that need the same memory, ``place``
-    makes the context of a task, its stream.
+    makes the context of a task, its stream. ``idle`` is called when all of them wait; it returns
+    whether it did something for them.
     """
 
     def __init__(
@@ -98,9 +99,11 @@ class Cohort(Generic[Job, R]):
         begin: Callable[[Job], Task[R]],
         kind: Callable[[Job], str],
         admission: Admission,
-        place: Callable[[], Place],
+        place: Callable[[], Place] = lambda: contextlib.nullcontext,
+        idle: Callable[[], bool] = lambda: False,
     ) -> None:
         self._begin, self._kind, self._admission, self._place = begin, kind, admission, place
+        self._idle = idle
         # Streams are few, so those of runs that are done serve again.
         self._places: list[Place] = []
         self._active: list[_Active[Job, R]] = []
@@ -153,7 +156,7 @@ class Cohort(Generic[Job, R]):
                         run.allocated = True
                         self._admission.allocated(run.kind)
                 yield from failed
-                if not busy and not failed:
+                if not busy and not failed and not self._idle():
                     time.sleep(IDLE_SECONDS)
         finally:
             # The caller may stop iterating: locks are released, nothing is left half done.
@@ -180,11 +183,11 @@ class FixedWidth:
     """Admission of a fixed number of runs."""
 
     def __init__(self, width: int) -> None:
-        self._width = width
+        self.width = width
 
     def admits(self, kind: str, active: int) -> bool:
         """Say whether there are fewer than the width."""
-        return active < self._width
+        return active < self.width
 
     def started(self, kind: str) -> None:
         """Do nothing."""

@@ -37,6 +37,15 @@ class Execution:
             "high": 32,
         },
     )
+    pack: int | None = field(
+        default=None,
+        metadata={
+            "doc": "runs that a CPU trains as one stacked program; null takes as many as help "
+            "and fit",
+            "low": 1,
+            "high": 64,
+        },
+    )
     capture: bool = field(
         default=True, metadata={"doc": "replay steps as CUDA graphs; false runs them eager"}
     )

@@ -19,21 +19,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyclery import optim
-from cyclery.engine.cohort import Pause, Task
+from cyclery import methods, optim
+from cyclery.engine.chunks import WIDEST
+from cyclery.engine.cohort import FixedWidth, Pause, Task
 from cyclery.engine.contract import check_step
 from cyclery.engine.globals import Globals
+from cyclery.engine.made import layout
 from cyclery.engine.stacking import Places, mapped
 from cyclery.engine.stream import Batch, Samples, stacked_samples
 from cyclery.engine.tape import NotTaped, Tape
 from cyclery.methods import Gradients
+from cyclery.models import Shape
 from cyclery.optim.flat.parameters import clip_, stacked
+from cyclery.records.record import RunSettings
 
 if TYPE_CHECKING:
     from cyclery.engine.run import Run
 
-# More runs share the cost of dispatch no better, and their weights leave the cache.
-WIDEST = 16
 # What the runs of a pack may take together, in bytes.
 MEMORY = 256 << 20
 # Images of so many updates are made at once, in bytes.
@@ -44,12 +46,19 @@ class NotStacked(Exception):
     """Runs cannot be trained as one program; the text says why."""
 
 
+def may_stack(settings: RunSettings, shape: Shape, classes: int) -> bool:
+    """Return whether runs with such settings may be stacked on a CPU, if their method can be."""
+    plain = settings["precision"] == "fp32" and settings["threads"] == 1
+    if not plain or settings["compile"] or not methods.load(settings["method"]["name"]).capture:
+        return False
+    # Convolutions gain nothing by it: theirs is the arithmetic.
+    return all(len(x) < 4 for x in layout(settings, shape, classes).shapes.values())
+
+
 def program(run: Run) -> str | None:
     """Return what runs must have in common to train as one; None where a run trains by itself."""
     chosen = run.settings
-    plain = chosen["precision"] == "fp32" and chosen["threads"] == 1 and not chosen["compile"]
-    if run.device.type != "cpu" or not plain or not run.method.capture or run.networks.convolves:
-        # Convolutions gain nothing: theirs is the arithmetic.
+    if run.device.type != "cpu" or not may_stack(chosen, run.data.shape, run.data.classes):
         return None
     same = {
         "shapes": {k: [*v.shape] for k, v in run._tensors().items()},
@@ -273,17 +282,17 @@ class _Request:
     seconds: float = 0.0
 
 
-class Stack:
+class Stack(FixedWidth):
     """Collects what runs ask for until all of them wait, and trains alike ones as packs.
 
-    ``width`` is the most runs of a pack; None takes as many as help and fit. ``refusals`` says of
-    methods why they are trained run by run.
+    It admits as many runs of a kind as ``width`` says; None takes as many as help and fit.
+    ``refusals`` says of methods why their runs are trained one by one.
     """
 
     def __init__(self, width: int | None = None) -> None:
+        # One, until it is known that they can be stacked.
+        super().__init__(1)
         self._most = width
-        # How many runs may be in training: one, until it is known that they can be stacked.
-        self.width = 1
         self.refusals: dict[str, str] = {}
         self._refused: set[str] = set()
         self._accepted: set[str] = set()
@@ -354,3 +363,8 @@ class Stack:
         self._accepted.add(program)
         fits = max(1, MEMORY // max(taken, 1))
         self.width = min(self._most or WIDEST, fits)
+
+    def alone(self) -> None:
+        """Admit one run at a time again: the next ones are of another kind."""
+        self.width = 1
+        self._packs.clear()

@@ -19,9 +19,10 @@ from cyclery.common.errors import UserError
 from cyclery.common.seals import file_sha256
 from cyclery.common.signals import Stopped
 from cyclery.engine import devices
-from cyclery.engine.cohort import Admission, Cohort, FixedWidth, Pause, Task, drain
+from cyclery.engine.chunks import WIDEST, chunks
+from cyclery.engine.cohort import Admission, Cohort, FixedWidth, Pause, Task
 from cyclery.engine.execution import Execution
-from cyclery.engine.failures import Diverged, Failure, RunFailed, naming, summary, waits_for
+from cyclery.engine.failures import Diverged, Failure, naming, summary, waits_for
 from cyclery.engine.lookup import Lookup, kind, needs, rounds
 from cyclery.engine.machine import code, facts, versions
 from cyclery.engine.outcomes import never_trained, unfinished
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     import torch
 
     from cyclery.data.dataset import Dataset
+    from cyclery.engine.packs import Stack
     from cyclery.engine.replay import Recorder
     from cyclery.engine.run import Data
     from cyclery.engine.teachers import Trained
@@ -85,6 +87,7 @@ class Trainer:
     # What is learnt of methods and of memory is kept for all runs of the process.
     _refused: set[str] = field(default_factory=set, init=False)
     _admission: Admission | None = field(default=None, init=False)
+    _stack: Stack | None = field(default=None, init=False)
     _beside: Cohort[Job, Record | Failure | None] | None = field(default=None, init=False)
     _status: ProgressFile = field(default_factory=lambda: ProgressFile(None), init=False)
     # What the last call of `train` trained, by run key.
@@ -179,27 +182,54 @@ class Trainer:
         self, jobs: list[Job], wait: bool, device: torch.device
     ) -> Iterator[tuple[Job, Record | Failure | None]]:
         """Train jobs that need nothing of one another; yields each when it is done."""
-        if device.type == "cpu" and jobs and self.workers > 1:
-            # A single job goes to a process too: one that has computed cannot fork safely.
-            yield from in_processes(
-                lambda job: self._attempt(job, wait, device),
-                jobs,
+        if device.type == "cuda":
+            with self._status.in_background():
+                yield from self._side_by_side(jobs, wait, device)
+            return
+        width = self.execution.pack or WIDEST
+        shared = chunks(jobs, lambda job: self._alike(job, device), self.workers, width)
+        if shared and self.workers > 1:
+            # A single chunk goes to a process too: one that has computed cannot fork safely.
+            done = in_processes(
+                lambda chunk: list(self._packed(chunk, wait, device)),
+                shared,
                 self.workers,
                 self._status.write,
             )
+            for _, found in done:
+                yield from found
             return
         with self._status.in_background():
-            if device.type == "cuda":
-                yield from self._side_by_side(jobs, wait, device)
-            else:
-                for job in jobs:
-                    yield job, self._attempt(job, wait, device)
+            for chunk in shared:
+                yield from self._packed(chunk, wait, device)
 
-    def _attempt(self, job: Job, wait: bool, device: torch.device) -> Record | Failure | None:
+    def _alike(self, job: Job, device: torch.device) -> str | None:
+        """Return what runs that may train as one have in common; None where a run is alone."""
+        from cyclery.engine.packs import may_stack
+
+        data = self.data(job["settings"], device)
+        run = job["kind"] == "run" and may_stack(job["settings"], data.shape, data.classes)
+        return kind(job) if run else None
+
+    def _packed(
+        self, jobs: list[Job], wait: bool, device: torch.device
+    ) -> Iterator[tuple[Job, Record | Failure | None]]:
+        """Train jobs that are alike, as one stacked program if they can be."""
+        from cyclery.engine.packs import Stack
+
+        if self._stack is None:
+            self._stack = Stack(self.execution.pack)
+        self._stack.alone()
+        self._beside = Cohort(
+            lambda job: self.train_one(job, wait, device),
+            kind,
+            self._stack,
+            idle=self._stack.advance,
+        )
         try:
-            return drain(self.train_one(job, wait, device))
-        except RunFailed as failed:
-            return failed.failure
+            yield from self._beside.results(jobs)
+        finally:
+            self._beside = None
 
     def _side_by_side(
         self, jobs: list[Job], wait: bool, device: torch.device
@@ -300,7 +330,7 @@ class Trainer:
                 name: [self._trained(member) for member in members]
                 for name, members in inputs["parents"].items()
             }
-            run = Run(settings, data, device, bounds, parents, self._recorder(device))
+            run = Run(settings, data, device, bounds, parents, self._recorder(device), self._stack)
         # What the state is made from and by; a resume point of anything else is not used.
         made = [job["key"], inputs, device.type, versions()["torch"]]
         stamp = sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
@@ -354,7 +384,7 @@ class Trainer:
             outcome |= {"status": "diverged", "diverged_step": diverged.update}
             log.warning("%s: diverged at update %d", job["label"], diverged.update)
         probing = outcome.get("probing_seconds", 0.0)
-        outcome["seconds"] = spent + time.monotonic() - began - probing
+        outcome["seconds"] = spent + time.monotonic() - began - probing - run.waited
         if job.get("keep") and outcome["status"] == "done":
             path = self.store.checkpoint(job["key"])
             save_weights(run.weights(), path)

@@ -45,8 +45,8 @@ class Optimiser(ABC):
     """One update rule over a flat vector.
 
     `step` reads ``lr``, ``weight_decay``, ``weight_decay_norm`` (no-decay group) and, where the
-    rule has it, ``momentum`` from the row: float32 0-dim tensors, or [K, 1]. It uses the gradients as
-    scratch. ``decay=False`` and ``decay_norm=False`` promise that a decay is always zero, which
+    rule has it, ``momentum`` from the row: float32 0-dim tensors, or [K, 1]. It uses the gradients
+    as scratch. ``decay=False`` and ``decay_norm=False`` promise that a decay is always zero, which
     saves its kernel and its row entry.
 
     A rule says which vectors it keeps (``VECTORS``) and how one part of them is updated
