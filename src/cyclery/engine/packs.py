@@ -142,14 +142,32 @@ class Pack:
         return torch.stack(found).permute(2, 0, 1).numpy()
 
     def try_(self, size: int, start: int) -> int:
-        """Record a step of one run and train nothing; return how many bytes it takes."""
+        """Record a step of one run, and train nothing; return how many bytes it takes.
+
+        Raises:
+            NotStacked: it cannot be recorded, or its record computes something else.
+        """
         [run] = self.runs
         cursors = {name: feed.cursor.clone() for name, feed in run.feeds.items()}
         [inputs] = self._inputs(size, [start], 1)
         for name, cursor in cursors.items():
             run.feeds[name].cursor.copy_(cursor)
-        state = sum(x.numel() * x.element_size() for x in self._live)
-        return self._tape(size, inputs).bytes + 2 * state
+        tape = self._tape(size, inputs)
+        before, found = [x.clone() for x in self._live], []
+        try:
+            for make in (tape, self._step):
+                logged = make(*inputs)
+                found.append([logged, *(x.clone() for x in self._live)])
+                self._put_back(before)
+        except Exception as error:
+            raise NotStacked(_line(error)) from error
+        if not all(a.equal(b) or a.isnan().any() for a, b in zip(*found, strict=True)):
+            raise NotStacked("it computes something else the second time")
+        return tape.bytes + 2 * sum(x.numel() * x.element_size() for x in self._live)
+
+    def _put_back(self, before: Sequence[Tensor]) -> None:
+        for tensor, value in zip(self._live, before, strict=True):
+            tensor.copy_(value)
 
     def _tape(self, size: int, inputs: Sequence[Tensor]) -> Tape:
         """Return the step for updates of this size, recorded unless it is; that changes nothing."""
@@ -168,11 +186,9 @@ class Pack:
                 if not torch.equal(first.generators[name].get_state(), state):
                     raise NotTaped("it draws random numbers")
         except Exception as error:
-            raise NotStacked(f"{error}".strip().partition("\n")[0][:200]) from error
+            raise NotStacked(_line(error)) from error
         finally:
-            self._places.restore()
-            for tensor, value in zip(self._live, before, strict=True):
-                tensor.copy_(value)
+            self._put_back(before)
         self._tapes[size] = tape
         return tape
 
@@ -202,7 +218,10 @@ class Pack:
     def _step(self, rows: Tensor, *given: Tensor) -> Tensor:
         """Make an update of every run; return what is logged, [logged, K]."""
         names = self.runs[0].table.names
-        loss, gradients, logs = mapped(self._one, self._places.stacks, rows, list(given))
+        try:
+            loss, gradients, logs = mapped(self._one, self._places.stacks, rows, list(given))
+        finally:
+            self._places.restore()
         if not gradients:
             found = torch.autograd.grad(
                 loss, list(self._leaves.values()), self._ones, allow_unused=True
@@ -251,6 +270,10 @@ class Pack:
             buffer.lerp_(source, part.view(-1, *[1] * (buffer.ndim - 1)))
 
 
+def _line(error: Exception) -> str:
+    return f"{error}".strip().partition("\n")[0][:200] or type(error).__name__
+
+
 def decays(run: Run) -> tuple[bool, bool]:
     """Return whether weights ever decay, and whether biases and norms do."""
     weights, norms = (run.table.columns[f"weight_decay{end}"] for end in ("", "_norm"))
@@ -285,19 +308,29 @@ class _Request:
 class Stack(FixedWidth):
     """Collects what runs ask for until all of them wait, and trains alike ones as packs.
 
-    It admits as many runs of a kind as ``width`` says; None takes as many as help and fit.
-    ``refusals`` says of methods why their runs are trained one by one.
+    Of a kind it admits one run until it is known that such runs can be stacked, then as many as
+    ``width`` says; None takes as many as help and fit. ``refusals`` says of methods why their runs
+    are trained one by one.
     """
 
     def __init__(self, width: int | None = None) -> None:
-        # One, until it is known that they can be stacked.
-        super().__init__(1)
-        self._most = width
+        super().__init__(width or WIDEST)
+        self._kind = ""
+        self._widths: dict[str, int] = {}
+        # What one run takes, in bytes, by the program of those that can be stacked.
+        self._bytes: dict[str, int] = {}
         self.refusals: dict[str, str] = {}
         self._refused: set[str] = set()
-        self._accepted: set[str] = set()
         self._requests: list[_Request] = []
-        self._packs: dict[str, Pack] = {}
+        self._pack: Pack | None = None
+
+    def admits(self, kind: str, active: int) -> bool:
+        """Say whether a run of this kind may start."""
+        return active < self._widths.get(kind, 1)
+
+    def started(self, kind: str) -> None:
+        """Remember which kind is in training."""
+        self._kind = kind
 
     def train(self, run: Run, size: int, updates: int) -> Task[np.ndarray[Any, Any] | None]:
         """Train a run for so many updates beside others; return what it logs, [T, logged].
@@ -312,8 +345,7 @@ class Stack(FixedWidth):
             while not request.done:
                 yield Pause.WAIT
         finally:
-            if request in self._requests:
-                self._requests.remove(request)
+            self._requests.remove(request)
         run.waited += time.monotonic() - began - request.seconds
         if request.error is not None:
             raise request.error
@@ -327,13 +359,13 @@ class Stack(FixedWidth):
             # A pool may have changed, and the room of a stream with it.
             room = tuple(feed.size(size) for feed in run.feeds.values())
             groups.setdefault((run.program, size, request.updates, room), []).append(request)
-        for (program, size, updates, _), group in groups.items():
+        for (program, *_), group in groups.items():
             began = time.monotonic()
             try:
-                if program in self._accepted:
-                    self._train(program, size, updates, group)
+                if program in self._bytes:
+                    self._train(group)
                 else:
-                    self._try(program, size, group)
+                    self._try(group)
             except Exception as error:
                 for request in group:
                     request.error, request.done = error, True
@@ -341,30 +373,25 @@ class Stack(FixedWidth):
                 request.seconds += (time.monotonic() - began) / len(group)
         return bool(groups)
 
-    def _train(self, program: str, size: int, updates: int, group: list[_Request]) -> None:
+    def _train(self, group: list[_Request]) -> None:
         runs = [request.run for request in group]
-        pack = self._packs.get(program)
-        if pack is None or pack.runs != runs:
-            self._packs[program] = pack = Pack(runs)
-        values = pack.train(size, [run.at for run in runs], updates)
+        if self._pack is None or self._pack.runs != runs:
+            self._pack = Pack(runs)
+        first = group[0]
+        values = self._pack.train(first.size, [run.at for run in runs], first.updates)
         for request, logged in zip(group, values, strict=True):
             request.values, request.done = logged, True
 
-    def _try(self, program: str, size: int, group: list[_Request]) -> None:
+    def _try(self, group: list[_Request]) -> None:
         run = group[0].run
+        assert run.program is not None, "it would not have asked"
         try:
-            taken = Pack([run]).try_(size, run.at)
+            taken = Pack([run]).try_(group[0].size, run.at)
         except NotStacked as reason:
-            self._refused.add(program)
+            self._refused.add(run.program)
             self.refusals[run.method.name] = str(reason)
             for request in group:
                 request.done = True
             return
-        self._accepted.add(program)
-        fits = max(1, MEMORY // max(taken, 1))
-        self.width = min(self._most or WIDEST, fits)
-
-    def alone(self) -> None:
-        """Admit one run at a time again: the next ones are of another kind."""
-        self.width = 1
-        self._packs.clear()
+        self._bytes[run.program] = taken
+        self._widths[self._kind] = max(1, min(self.width, MEMORY // taken))

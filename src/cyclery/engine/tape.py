@@ -8,12 +8,13 @@ it keeps between calls it must change in place.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # These give a tensor over the memory of their first argument.
@@ -29,7 +30,7 @@ _BOUND = frozenset((
     "baddbmm", "bmm", "clamp_max", "clamp_min", "copy_", "div", "div_", "eq", "exp", "expand",
     "gather", "index_select", "lerp", "lerp_", "log", "masked_fill", "mean", "mul", "mul_",
     "ne", "neg", "new_empty_strided", "new_zeros", "permute", "pow", "reciprocal", "relu",
-    "rsqrt", "scatter_add", "select", "slice", "sqrt", "squeeze", "sub", "sub_", "sum",
+    "rsqrt", "scatter_add", "select", "sqrt", "squeeze", "sub", "sub_", "sum",
     "transpose", "unsqueeze", "view",
 ))  # fmt: skip
 
@@ -41,8 +42,7 @@ class NotTaped(Exception):
 class Tape:
     """The kernels of ``function(*inputs)``, which returns one tensor; call it with other inputs.
 
-    The first call is made, for the record; its inputs and all that it changes in place are left as
-    it made them. ``bytes`` is what it allocated, views aside.
+    The first call is made, for the record. ``bytes`` is what it allocated, views aside.
 
     Raises:
         NotTaped: the function reads a number off a tensor.
@@ -52,24 +52,23 @@ class Tape:
         recording = _Recording()
         with recording:
             result = function(*inputs)
-        self._graph = graph = fx.Graph()
         # By their ids: all tensors of the record live until it is written down.
-        self._nodes = {id(x): graph.placeholder(f"in{i}") for i, x in enumerate(inputs)}
-        self._constants: list[Tensor] = []
-        self._fixed: set[int] = set()
+        self._names = {id(x): f"in{i}" for i, x in enumerate(inputs)}
+        self._kept: dict[str, Any] = {}
+        self._lines: list[tuple[str, list[str], str]] = []
         self.bytes = 0
         for operation, args, kwargs, found in recording.calls:
             self._write(operation, args, kwargs, found)
-        graph.output(self._node(result))
-        graph.lint()
-        self._run = fx.GraphModule(torch.nn.Module(), graph).forward
-        del self._nodes, self._graph
+        code = _compiled(self._source(len(inputs), self._name(result)))
+        exec(code, self._kept)
+        self._replay = self._kept["replay"]
+        del self._names, self._lines
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Compute again; the result is a new tensor."""
         # What was recorded is below autograd, so nothing is to be tracked.
         with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
-            found: Tensor = self._run(*inputs, *self._constants)
+            found: Tensor = self._replay(*inputs)
         return found
 
     def _write(self, operation: Any, args: Any, kwargs: dict[str, Any], found: Any) -> None:
@@ -79,55 +78,83 @@ class Tape:
         if name.startswith("prim::"):
             return
         if name == "aten::detach":
-            self._nodes[id(found)] = self._node(args[0])
+            self._names[id(found)] = self._name(args[0])
             return
+        several = isinstance(found, tuple | list)
+        outputs = list(found) if several else [found]
         view = name in _VIEWS
-        if view and (id(args[0]) in self._fixed or id(args[0]) not in self._nodes):
+        if view and self._name(args[0]) in self._kept:
             # A view of what stays where it is stays there, too.
-            self._keep(args[0])
-            for each in _tensors(found):
-                self._keep(each)
+            for each in outputs:
+                self._name(each)
             return
         if name == "aten::lift_fresh":
             # A constant of the code, which may be changed in place afterwards.
             operation, kwargs = torch.ops.aten.clone.default, {}
-        node = self._call(operation, args, kwargs)
-        outputs = list(_tensors(found))
-        for index, output in enumerate(outputs):
-            if id(output) in self._nodes:
+        used: list[str] = []
+        given = ", ".join(
+            [self._text(x, used) for x in args]
+            + [f"{key}={self._text(x, used)}" for key, x in kwargs.items()]
+        )
+        short = name.removeprefix("aten::")
+        if short in _BOUND and isinstance(args[0], Tensor) and "out" not in kwargs:
+            method = "view" if short == "_unsafe_view" else short
+            call = f"{used[0]}.{method}({given.partition(', ')[2]})"
+        else:
+            call = f"{self._keep(operation)}({given})"
+        targets = []
+        for output in outputs:
+            if not isinstance(output, Tensor) or id(output) in self._names:
+                targets.append("_")
                 continue
-            own = node
-            if isinstance(found, tuple | list):
-                own = self._graph.call_function(operator.getitem, (node, index))
-            self._nodes[id(output)] = own
+            self._names[id(output)] = f"v{len(self._names)}"
+            targets.append(self._names[id(output)])
             if not view:
                 self.bytes += output.numel() * output.element_size()
+        target = ", ".join(targets) + ("," if several and targets else "")
+        self._lines.append((f"{target or '_'} = {call}", used, target))
 
-    def _call(self, operation: Any, args: Any, kwargs: dict[str, Any]) -> fx.Node:
-        name = operation._schema.name.removeprefix("aten::")
-        positional = fx.node.map_aggregate(args, self._argument)
-        named: Any = fx.node.map_aggregate(kwargs, self._argument)
-        if name in _BOUND and operation._overloadname != "out":
-            if name == "_unsafe_view":
-                name = "view"
-            if hasattr(Tensor, name) and isinstance(args[0], Tensor):
-                return self._graph.call_method(name, positional, named)
-        return self._graph.call_function(operation, positional, named)
+    def _source(self, inputs: int, result: str) -> str:
+        """Return the code, which forgets every tensor after its last use."""
+        lines = [f"    return {result}"]
+        alive = {result, "_"}
+        for line, used, target in reversed(self._lines):
+            own = [name for name in target.replace(",", " ").split() if name not in alive]
+            done = [name for name in dict.fromkeys([*used, *own]) if name not in alive]
+            done = [name for name in done if name[0] == "v"]
+            alive.update(done)
+            if done:
+                lines.append(f"    del {', '.join(done)}")
+            lines.append(f"    {line}")
+        given = ", ".join(f"in{i}" for i in range(inputs))
+        return "\n".join([f"def replay({given}):", *reversed(lines)])
 
-    def _argument(self, value: Any) -> Any:
-        return self._node(value) if isinstance(value, Tensor) else value
+    def _text(self, value: Any, used: list[str]) -> str:
+        """Return an argument as code, and add the tensors in it to ``used``."""
+        if isinstance(value, Tensor):
+            used.append(self._name(value))
+            return used[-1]
+        if isinstance(value, tuple | list):
+            return f"[{', '.join(self._text(x, used) for x in value)}]"
+        if value is None or isinstance(value, bool | int):
+            return repr(value)
+        return self._keep(value)
 
-    def _node(self, tensor: Tensor) -> fx.Node:
-        return self._nodes[id(tensor)] if id(tensor) in self._nodes else self._keep(tensor)
+    def _name(self, tensor: Tensor) -> str:
+        if id(tensor) not in self._names:
+            self._names[id(tensor)] = self._keep(tensor)
+        return self._names[id(tensor)]
 
-    def _keep(self, tensor: Tensor) -> fx.Node:
-        """Make a tensor that stays where it is one of the constants."""
-        if id(tensor) not in self._nodes:
-            node = self._graph.placeholder(f"kept{len(self._constants)}")
-            self._nodes[id(tensor)] = node
-            self._constants.append(tensor)
-            self._fixed.add(id(tensor))
-        return self._nodes[id(tensor)]
+    def _keep(self, value: Any) -> str:
+        """Have a value under a name of its own; what is no tensor once."""
+        name = f"k{len(self._kept)}"
+        self._kept[name] = value
+        return name
+
+
+@lru_cache(maxsize=64)
+def _compiled(source: str) -> CodeType:
+    return compile(source, "<tape>", "exec")
 
 
 class _Recording(TorchDispatchMode):
@@ -146,11 +173,3 @@ class _Recording(TorchDispatchMode):
         found = func(*args, **(kwargs or {}))
         self.calls.append((func, args, kwargs or {}, found))
         return found
-
-
-def _tensors(found: Any) -> Any:
-    if isinstance(found, Tensor):
-        yield found
-    elif isinstance(found, tuple | list):
-        for each in found:
-            yield from _tensors(each)

@@ -219,7 +219,6 @@ class Trainer:
 
         if self._stack is None:
             self._stack = Stack(self.execution.pack)
-        self._stack.alone()
         self._beside = Cohort(
             lambda job: self.train_one(job, wait, device),
             kind,
