@@ -362,10 +362,14 @@ class Stack(FixedWidth):
         for (program, *_), group in groups.items():
             began = time.monotonic()
             try:
-                if program in self._bytes:
-                    self._train(group)
-                else:
+                if program not in self._bytes:
                     self._try(group)
+                elif self._kind not in self._widths:
+                    # Others may join.
+                    fits = max(1, MEMORY // self._bytes[program])
+                    self._widths[self._kind] = min(self.width, fits)
+                else:
+                    self._train(group)
             except Exception as error:
                 for request in group:
                     request.error, request.done = error, True
@@ -394,4 +398,3 @@ class Stack(FixedWidth):
                 request.done = True
             return
         self._bytes[run.program] = taken
-        self._widths[self._kind] = max(1, min(self.width, MEMORY // taken))
