@@ -21,7 +21,8 @@ COMPUTING = (
     "records/range_bounds.py",
     "probes/*.py", "schedules/*.py", *(f"engine/{name}.py" for name in (
         "arithmetic", "cuda", "evaluation", "feeds", "hooks", "made", "measuring", "metrics",
-        "networks", "packs", "parts", "replay", "run", "samplers", "stacking", "stream", "sweep",
+        "networks", "packs", "parts", "replay", "run", "samplers", "stack", "stacking", "stream",
+        "sweep",
         "table", "tape", "teachers",
     )),
 )  # fmt: skip

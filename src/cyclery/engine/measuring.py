@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,10 +33,19 @@ CURVES = tuple(f"{raw}{part}_{name}" for raw in ("", "raw_") for part in PARTS.v
 
 
 class Measuring:
-    """Measures what is evaluated of a run, and what its method measures besides."""
+    """Measures what is evaluated of a run, and what its method measures besides.
 
-    def __init__(self, run: Inside, method: Method, replays: Replays) -> None:
-        self._run, self._method, self._replays = run, method, replays
+    ``beside`` returns the figures on a part where a pack measures them, else None.
+    """
+
+    def __init__(
+        self,
+        run: Inside,
+        method: Method,
+        replays: Replays,
+        beside: Callable[[str], Task[np.ndarray[Any, Any] | None]],
+    ) -> None:
+        self._run, self._method, self._replays, self._beside = run, method, replays, beside
         self._chosen = method.chosen(run.settings["method"]["settings"])
         self._classifies = method.classifies(self._chosen)
         for name in method.keeps(self._chosen):
@@ -79,8 +90,10 @@ class Measuring:
 
         Diverged, before ``update``, where an output is not finite.
         """
-        found = self._replays.call(part, partial(self._run.evaluator.figures, part))
-        vectors = yield from fetch(found)
+        vectors = yield from self._beside(part)
+        if vectors is None:
+            found = self._replays.call(part, partial(self._run.evaluator.figures, part))
+            vectors = yield from fetch(found)
         figures = [named(vector) for vector in vectors]
         if not all(math.isfinite(each["nll"]) for each in figures):
             raise Diverged(update - 1)
@@ -117,7 +130,9 @@ class Measuring:
         run, found = self._run, dict((yield from self._figures(epoch, update)))
         yield from self._check_weights(update)
         if self._classifies:
-            vectors = yield from fetch(run.evaluator.figures("train"))
+            vectors = yield from self._beside("train")
+            if vectors is None:
+                vectors = yield from fetch(run.evaluator.figures("train"))
             fitted = named(vectors[0])
             found |= {f"train_{key}": fitted[key] for key in ("accuracy", "nll", "ece")}
         if self._classifies and run.networks.reference is not None:

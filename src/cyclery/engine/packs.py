@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-import time
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,24 +18,23 @@ import torch
 from torch import Tensor
 
 from cyclery import methods, optim
-from cyclery.engine.chunks import WIDEST
-from cyclery.engine.cohort import FixedWidth, Pause, Task
 from cyclery.engine.contract import check_step
+from cyclery.engine.evaluation import BATCH
 from cyclery.engine.globals import Globals
 from cyclery.engine.made import layout
+from cyclery.engine.metrics import measure
 from cyclery.engine.stacking import Places, mapped
 from cyclery.engine.stream import Batch, Samples, stacked_samples
 from cyclery.engine.tape import NotTaped, Tape
 from cyclery.methods import Gradients
 from cyclery.models import Shape
+from cyclery.models.layers import evaluating
 from cyclery.optim.flat.parameters import clip_, stacked
 from cyclery.records.record import RunSettings
 
 if TYPE_CHECKING:
     from cyclery.engine.run import Run
 
-# What the runs of a pack may take together, in bytes.
-MEMORY = 256 << 20
 # Images of so many updates are made at once, in bytes.
 AHEAD = 4 << 20
 
@@ -82,7 +79,7 @@ class Pack:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = list(runs)
-        self._tapes: dict[int, Tape] = {}
+        self._tapes: dict[tuple[str, int], Tape] = {}
         first = runs[0]
         self._vectors = stacked([run.flat for run in runs])
         views = self._vectors.views(self._vectors.data.detach())
@@ -103,6 +100,8 @@ class Pack:
             stacks |= {id(p): moved[name] for name, p in averaged[0].params.items()}
         self._places = Places(first.models.values(), stacks)
         self._ones = torch.ones(len(runs))
+        # A step that draws from it is found out, and not stacked.
+        self._generator = torch.Generator()
 
     def _shared(self) -> dict[int, Tensor]:
         """Have the runs' tensors in stacked ones; return these by the ids of the first run's."""
@@ -134,7 +133,8 @@ class Pack:
         Return what each logs, [K, T, logged].
         """
         found = [
-            self._tape(size, inputs)(*inputs) for inputs in self._inputs(size, starts, updates)
+            self._tape(("step", size), self._step, inputs)(*inputs)
+            for inputs in self._inputs(size, starts, updates)
         ]
         self._update.add_(updates)
         for run in self.runs:
@@ -152,7 +152,7 @@ class Pack:
         [inputs] = self._inputs(size, [start], 1)
         for name, cursor in cursors.items():
             run.feeds[name].cursor.copy_(cursor)
-        tape = self._tape(size, inputs)
+        tape = self._tape(("step", size), self._step, inputs)
         before, found = [x.clone() for x in self._live], []
         try:
             for make in (tape, self._step):
@@ -169,27 +169,64 @@ class Pack:
         for tensor, value in zip(self._live, before, strict=True):
             tensor.copy_(value)
 
-    def _tape(self, size: int, inputs: Sequence[Tensor]) -> Tape:
-        """Return the step for updates of this size, recorded unless it is; that changes nothing."""
-        if size in self._tapes:
-            return self._tapes[size]
+    def figures(self, part: str) -> np.ndarray[Any, Any]:
+        """Return the figures on a part of the split of all that is evaluated, [K, E, ...].
+
+        They are those of ``metrics.measure``.
+        """
+        first = self.runs[0]
+        data, ids = first.data, torch.stack([run.ids[part] for run in self.runs])
+        # The same whatever the width of the pack, for a product may be computed otherwise.
+        count = min(BATCH, max(1, AHEAD // (4 * math.prod(data.shape))))
+        logits = []
+        for chunk in ids.split(count, 1):
+            x = first.plain(data.images.index_select(0, chunk.flatten())).unflatten(0, chunk.shape)
+            tape = self._tape(("logits", chunk.shape[1]), self._logits, [x])
+            logits.append(tape(x))
+        y = torch.stack([run.data.labels.index_select(0, run.ids[part]) for run in self.runs])
+        given = [torch.cat(logits, 2), y]
+        found = self._tape(("figures", ids.shape[1]), _measured, given)(*given)
+        return found.numpy()
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """Return the logits [K, E, N, C] of all that is evaluated, for samples x [K, N, ...]."""
+        networks = self.runs[0].networks
+
+        def judge(tensors: Sequence[Tensor], x: Tensor) -> Tensor:
+            self._places.put(tensors)
+            return torch.stack([networks.predict(nets, x).float() for nets in networks.evaluated])
+
+        every = [net for nets in networks.evaluated for net in nets.values()]
+        try:
+            with torch.no_grad(), evaluating(*every):
+                found: Tensor = mapped(judge, self._places.stacks, x)
+        finally:
+            self._places.restore()
+        return found
+
+    def _tape(
+        self, key: tuple[str, int], function: Callable[..., Tensor], inputs: Sequence[Tensor]
+    ) -> Tape:
+        """Return what computes a function, recorded unless it is; that changes nothing."""
+        if key in self._tapes:
+            return self._tapes[key]
         first, before = self.runs[0], [x.clone() for x in self._live]
-        states = {name: drawn.get_state() for name, drawn in first.generators.items()}
+        generators = {**first.generators, "step": self._generator}
+        states = {name: x.get_state() for name, x in generators.items()}
         drawn = Globals(first.method.name, first.device)
         try:
             with warnings.catch_warnings():
                 # That torch has to go through the runs one by one for some operation.
                 warnings.simplefilter("ignore")
-                tape = Tape(self._step, inputs)
+                tape = Tape(function, inputs)
             drawn.check("`step`", "")
-            for name, state in states.items():
-                if not torch.equal(first.generators[name].get_state(), state):
-                    raise NotTaped("it draws random numbers")
+            if any(not x.get_state().equal(states[name]) for name, x in generators.items()):
+                raise NotTaped("it draws random numbers")
         except Exception as error:
             raise NotStacked(_line(error)) from error
         finally:
             self._put_back(before)
-        self._tapes[size] = tape
+        self._tapes[key] = tape
         return tape
 
     def _inputs(self, size: int, starts: Sequence[int], updates: int) -> Iterator[Sequence[Tensor]]:
@@ -254,7 +291,7 @@ class Pack:
         quantities = dict(zip(first.table.names, row.unbind(), strict=True))
         found = first.method.step(
             first.models, Batch(streams), quantities, first.method_settings,
-            torch.Generator(),
+            self._generator,
         )  # fmt: skip
         check_step(first.method.name, found, first.flat.params, mapped=True)
         loss, logs = found
@@ -268,6 +305,16 @@ class Pack:
         self._averaged.data.lerp_(self._vectors.data, part)
         for buffer, source in self._followed:
             buffer.lerp_(source, part.view(-1, *[1] * (buffer.ndim - 1)))
+
+
+def _measured(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the figures [K, E, ...] of logits [K, E, N, C] for labels [K, N]."""
+
+    def of_run(logits: Tensor, y: Tensor) -> Tensor:
+        return torch.stack([measure(each, y) for each in logits])
+
+    found: Tensor = mapped(of_run, logits, y)
+    return found
 
 
 def _line(error: Exception) -> str:
@@ -290,111 +337,3 @@ def _copies(runs: Sequence[Run]) -> dict[int, Tensor]:
         for rows in zip(*every, strict=True):
             found[id(rows[0])] = torch.stack([row.detach() for row in rows])
     return found
-
-
-@dataclass(eq=False)
-class _Request:
-    """So many updates that a run waits for."""
-
-    run: Run
-    size: int
-    updates: int
-    values: np.ndarray[Any, Any] | None = None
-    error: Exception | None = None
-    done: bool = False
-    seconds: float = 0.0
-
-
-class Stack(FixedWidth):
-    """Collects what runs ask for until all of them wait, and trains alike ones as packs.
-
-    Of a kind it admits one run until it is known that such runs can be stacked, then as many as
-    ``width`` says; None takes as many as help and fit. ``refusals`` says of methods why their runs
-    are trained one by one.
-    """
-
-    def __init__(self, width: int | None = None) -> None:
-        super().__init__(width or WIDEST)
-        self._kind = ""
-        self._widths: dict[str, int] = {}
-        # What one run takes, in bytes, by the program of those that can be stacked.
-        self._bytes: dict[str, int] = {}
-        self.refusals: dict[str, str] = {}
-        self._refused: set[str] = set()
-        self._requests: list[_Request] = []
-        self._pack: Pack | None = None
-
-    def admits(self, kind: str, active: int) -> bool:
-        """Say whether a run of this kind may start."""
-        return active < self._widths.get(kind, 1)
-
-    def started(self, kind: str) -> None:
-        """Remember which kind is in training."""
-        self._kind = kind
-
-    def train(self, run: Run, size: int, updates: int) -> Task[np.ndarray[Any, Any] | None]:
-        """Train a run for so many updates beside others; return what it logs, [T, logged].
-
-        None where it must train by itself.
-        """
-        if run.program is None or run.program in self._refused:
-            return None
-        request, began = _Request(run, size, updates), time.monotonic()
-        self._requests.append(request)
-        try:
-            while not request.done:
-                yield Pause.WAIT
-        finally:
-            self._requests.remove(request)
-        run.waited += time.monotonic() - began - request.seconds
-        if request.error is not None:
-            raise request.error
-        return request.values
-
-    def advance(self) -> bool:
-        """Train what is asked for, once all runs wait; return whether anything was done."""
-        groups: dict[Any, list[_Request]] = {}
-        for request in self._requests:
-            run, size = request.run, request.size
-            # A pool may have changed, and the room of a stream with it.
-            room = tuple(feed.size(size) for feed in run.feeds.values())
-            groups.setdefault((run.program, size, request.updates, room), []).append(request)
-        for (program, *_), group in groups.items():
-            began = time.monotonic()
-            try:
-                if program not in self._bytes:
-                    self._try(group)
-                elif self._kind not in self._widths:
-                    # Others may join.
-                    fits = max(1, MEMORY // self._bytes[program])
-                    self._widths[self._kind] = min(self.width, fits)
-                else:
-                    self._train(group)
-            except Exception as error:
-                for request in group:
-                    request.error, request.done = error, True
-            for request in group:
-                request.seconds += (time.monotonic() - began) / len(group)
-        return bool(groups)
-
-    def _train(self, group: list[_Request]) -> None:
-        runs = [request.run for request in group]
-        if self._pack is None or self._pack.runs != runs:
-            self._pack = Pack(runs)
-        first = group[0]
-        values = self._pack.train(first.size, [run.at for run in runs], first.updates)
-        for request, logged in zip(group, values, strict=True):
-            request.values, request.done = logged, True
-
-    def _try(self, group: list[_Request]) -> None:
-        run = group[0].run
-        assert run.program is not None, "it would not have asked"
-        try:
-            taken = Pack([run]).try_(group[0].size, run.at)
-        except NotStacked as reason:
-            self._refused.add(run.program)
-            self.refusals[run.method.name] = str(reason)
-            for request in group:
-                request.done = True
-            return
-        self._bytes[run.program] = taken

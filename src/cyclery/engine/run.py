@@ -30,8 +30,9 @@ from cyclery.engine.hooks import Inside, Moment
 from cyclery.engine.measuring import Measuring
 from cyclery.engine.metrics import Figures
 from cyclery.engine.networks import Networks
-from cyclery.engine.packs import Stack, program
+from cyclery.engine.packs import program
 from cyclery.engine.replay import Recorder, Replays
+from cyclery.engine.stack import Stack
 from cyclery.engine.stream import Batch, Data, Samples, generator, origin
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
@@ -113,7 +114,7 @@ class Run:
             settings, data, self.ids, dataset, self.table, nets, self.models, self.parents,
             self.feeds, self.evaluator, self.optimiser, self._new_optimiser,
         )  # fmt: skip
-        self.measuring = Measuring(self._inside, self.method, self._replays)
+        self.measuring = Measuring(self._inside, self.method, self._replays, self._beside)
         asked = self.method.events(self.method_settings, self.table.clock)
         self._events = check_events(self.method.name, asked, self.updates)
         self._globals = Globals(self.method.name, device)
@@ -220,6 +221,7 @@ class Run:
         self.begin_epoch()
         values = yield from self._stacked(size, first, first + steps)
         if values is None:
+            self.watch()
             for update in range(first, first + steps):
                 if update > first:
                     self._before(update)
@@ -251,6 +253,10 @@ class Run:
             found.append(values)
         return np.concatenate(found)
 
+    def _beside(self, part: str) -> Task[np.ndarray[Any, Any] | None]:
+        """Return the figures on a part as a pack measures them; None where the run does it."""
+        return None if self._stack is None else (yield from self._stack.figures(self, part))
+
     @cached_property
     def program(self) -> str | None:
         """What runs that train as one have in common; None where it trains by itself."""
@@ -260,6 +266,9 @@ class Run:
         """Draw the order and the numbers of an epoch."""
         for feed in self.feeds.values():
             feed.begin_epoch(self.table.batches[self.epoch])
+
+    def watch(self) -> None:
+        """Have an eye on global generators from now on: no step may draw from them."""
         self._globals.mark()
 
     def _before(self, update: int) -> None:

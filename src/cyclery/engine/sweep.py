@@ -51,6 +51,7 @@ def sweep(
         run._before(update)
         if update in per_epoch:
             run.begin_epoch()
+            run.watch()
         yield from run.launch(size)
         done = update + 1
         if done % every == 0:

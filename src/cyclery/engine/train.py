@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     import torch
 
     from cyclery.data.dataset import Dataset
-    from cyclery.engine.packs import Stack
     from cyclery.engine.replay import Recorder
     from cyclery.engine.run import Data
+    from cyclery.engine.stack import Stack
     from cyclery.engine.teachers import Trained
 
 __all__ = ["Stopped", "Trainer"]
@@ -215,7 +215,7 @@ class Trainer:
         self, jobs: list[Job], wait: bool, device: torch.device
     ) -> Iterator[tuple[Job, Record | Failure | None]]:
         """Train jobs that are alike, as one stacked program if they can be."""
-        from cyclery.engine.packs import Stack
+        from cyclery.engine.stack import Stack
 
         if self._stack is None:
             self._stack = Stack(self.execution.pack)
