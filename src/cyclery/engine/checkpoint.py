@@ -17,6 +17,8 @@ from torch import Tensor
 from cyclery.common.errors import UserError
 from cyclery.common.files import require_regular, write_atomic
 from cyclery.common.seals import file_sha256
+from cyclery.engine.teachers import Trained
+from cyclery.records.record import ParentInput
 from cyclery.records.run_store import Store
 
 if TYPE_CHECKING:
@@ -47,6 +49,16 @@ def load_weights(path: Path, digest: str | None = None) -> dict[str, Tensor]:
             f"{path}: not a complete safetensors file ({error}); delete its folder to train it "
             "again"
         ) from None
+
+
+def trained(store: Store, member: ParentInput) -> Trained:
+    """Return a finished run of the store as its children take it."""
+    record = store.read(member["key"])
+    assert record is not None and record["kind"] == "run", "it was read a moment ago"
+    weights = load_weights(store.checkpoint(member["key"]), member["sha256"])
+    counts = record["final"]["train_class_count"]
+    assert isinstance(counts, list), "one for each class"
+    return Trained(record["settings"], weights, len(counts))
 
 
 @dataclass(frozen=True)

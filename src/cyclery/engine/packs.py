@@ -139,7 +139,7 @@ class Pack:
         self._update.add_(updates)
         for run in self.runs:
             run.logged = self.logged
-        return torch.stack(found).permute(2, 0, 1).numpy()
+        return torch.stack(found).double().permute(2, 0, 1).numpy()
 
     def try_(self, size: int, start: int) -> int:
         """Record a step of one run, and train nothing; return how many bytes it takes.

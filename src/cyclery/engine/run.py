@@ -100,9 +100,8 @@ class Run:
         )
         self._ahead = Lookahead(device)
 
-        self.epoch = 0
         # The update that a pack goes on from, and how long the run waited for others.
-        self.at, self.waited = 0, 0.0
+        self.epoch, self.at, self.waited = 0, 0, 0.0
         self.update = torch.zeros(1, dtype=torch.int64, device=device)
         self._trace: Tensor | None = None
         self.logged: list[str] = []
@@ -311,8 +310,7 @@ class Run:
         if self.device.type == "cpu":
             # Since the epoch began, or since it was last read: a rare draw is found as well.
             self._globals.check("`step`", STEP_REMEDY)
-        values = yield from fetch(self._trace[first:last])
-        return values
+        return (yield from fetch(self._trace[first:last]))
 
     # Evaluation: what drains does a generator's work without pausing.
 

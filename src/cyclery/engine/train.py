@@ -21,6 +21,7 @@ from cyclery.common.signals import Stopped
 from cyclery.engine import devices
 from cyclery.engine.chunks import WIDEST, chunks
 from cyclery.engine.cohort import Admission, Cohort, FixedWidth, Pause, Task
+from cyclery.engine.datasets import Datasets
 from cyclery.engine.execution import Execution
 from cyclery.engine.failures import Diverged, Failure, naming, summary, waits_for
 from cyclery.engine.lookup import Lookup, kind, needs, rounds
@@ -32,12 +33,10 @@ from cyclery.records.job_progress import ProgressFile
 from cyclery.records.record import (
     Inputs,
     Job,
-    ParentInput,
     RangeRecord,
     Record,
     RunOutcome,
     RunRecord,
-    RunSettings,
     SweepOutcome,
 )
 from cyclery.records.run_store import Store
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
     from cyclery.engine.replay import Recorder
     from cyclery.engine.run import Data
     from cyclery.engine.stack import Stack
-    from cyclery.engine.teachers import Trained
 
 __all__ = ["Stopped", "Trainer"]
 
@@ -83,7 +81,7 @@ class Trainer:
     job: str = ""
     dataset: Callable[[str], Dataset] | None = None
     lookup: Lookup = field(init=False)
-    _data: dict[tuple[str, str, str], Data] = field(default_factory=dict, init=False)
+    _datasets: Datasets = field(init=False)
     # What is learnt of methods and of memory is kept for all runs of the process.
     _refused: set[str] = field(default_factory=set, init=False)
     _admission: Admission | None = field(default=None, init=False)
@@ -96,8 +94,9 @@ class Trainer:
     failures: dict[str, Failure] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        """Open the lookup of the same store."""
+        """Open the lookup of the same store, and the datasets."""
         self.lookup = Lookup(self.store, self.manifests)
+        self._datasets = Datasets(self.manifests, self.dataset)
 
     def train(self, jobs: list[Job], sources: Iterable[Job] = ()) -> list[Record]:
         """Return the records of all jobs, in order, training those that are missing.
@@ -139,7 +138,7 @@ class Trainer:
         with self._status.in_background():
             for job in missing:
                 code(job["settings"]["method"]["name"])
-                self.data(job["settings"], device)
+                self._datasets.of(job["settings"], device)
         # As a run with other inputs may need training again.
         self._status.expect(missing)
         images = sum(job["images"] for job in missing)
@@ -207,7 +206,7 @@ class Trainer:
         """Return what runs that may train as one have in common; None where a run is alone."""
         from cyclery.engine.packs import may_stack
 
-        data = self.data(job["settings"], device)
+        data = self._datasets.of(job["settings"], device)
         run = job["kind"] == "run" and may_stack(job["settings"], data.shape, data.classes)
         return kind(job) if run else None
 
@@ -283,7 +282,7 @@ class Trainer:
         self._status.running(job["key"])
         started = datetime.now(UTC).isoformat(timespec="seconds")
         with naming(job):
-            data = self.data(job["settings"], device)
+            data = self._datasets.of(job["settings"], device)
         key = job["key"]
         if job["kind"] == "range":
             sweep = yield from self._sweep(job, data, device)
@@ -318,7 +317,7 @@ class Trainer:
         return {**found, "status": "done", "seconds": time.monotonic() - began}
 
     def _run(self, job: Job, data: Data, device: torch.device, inputs: Inputs) -> Task[RunOutcome]:
-        from cyclery.engine.checkpoint import keep_state, read_state, save_weights
+        from cyclery.engine.checkpoint import keep_state, read_state, save_weights, trained
         from cyclery.engine.run import Run
 
         settings, bounds = job["settings"], None
@@ -326,7 +325,7 @@ class Trainer:
             bounds = (inputs["range"]["base"], inputs["range"]["max"])
         with naming(job):
             parents = {
-                name: [self._trained(member) for member in members]
+                name: [trained(self.store, member) for member in members]
                 for name, members in inputs["parents"].items()
             }
             run = Run(settings, data, device, bounds, parents, self._recorder(device), self._stack)
@@ -392,32 +391,3 @@ class Trainer:
         outcome["images"] = run.images
         outcome["views"], outcome["forwards"] = run.spent()
         return {**outcome, "updates": int(run.update)}
-
-    def _trained(self, member: ParentInput) -> Trained:
-        """Return a finished run as its children take it."""
-        from cyclery.engine.checkpoint import load_weights
-        from cyclery.engine.teachers import Trained
-
-        record = self.store.read(member["key"])
-        assert record is not None and record["kind"] == "run", "it was read a moment ago"
-        weights = load_weights(self.store.checkpoint(member["key"]), member["sha256"])
-        counts = record["final"]["train_class_count"]
-        assert isinstance(counts, list), "one for each class"
-        return Trained(record["settings"], weights, len(counts))
-
-    def data(self, settings: RunSettings, device: torch.device) -> Data:
-        """Return the dataset on the device, reading it once; its file is re-made where absent."""
-        from cyclery.data.prepare import load_or_remake
-        from cyclery.engine.run import Data
-
-        name, sides = settings["dataset"]["name"], settings["split"].get("resolution")
-        key = (name, str(device), str(sides))
-        if key not in self._data:
-            import torch
-
-            manifest, arrays = load_or_remake(self.manifests[name], self.dataset)
-            images, labels = (torch.as_tensor(arrays[key]) for key in ("images", "labels"))
-            official = manifest["order"] == "official"
-            order = arrays["index"][: manifest["n_train"]] if official else None
-            self._data[key] = Data(images, labels.long(), manifest, order).to(device).at(sides)
-        return self._data[key]
