@@ -30,6 +30,7 @@ from cyclery import methods
 from cyclery.common.settings import plain
 from cyclery.data.prepare import prepare
 from cyclery.engine import ENGINE_VERSION
+from cyclery.engine.datasets import Datasets
 from cyclery.engine.execution import Execution
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained
@@ -68,8 +69,8 @@ def _remove_at_exit(folder: Path) -> None:
 @cache
 def data() -> Data:
     """Return the digits on the CPU."""
-    trainer = Trainer(Store(Path(os.devnull)), {"digits": manifest()}, Execution(device="cpu"))
-    return trainer.data({"dataset": {"name": "digits"}, "split": {}}, CPU)
+    given: Any = {"dataset": {"name": "digits"}, "split": {}}
+    return Datasets({"digits": manifest()}, None).of(given, CPU)
 
 
 def settings(
