@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,13 +19,13 @@ from cyclery.common.errors import UserError
 from cyclery.common.seals import file_sha256
 from cyclery.common.signals import Stopped
 from cyclery.engine import devices
-from cyclery.engine.chunks import WIDEST, chunks
+from cyclery.engine.chunks import chunks
 from cyclery.engine.cohort import Admission, Cohort, FixedWidth, Pause, Task
 from cyclery.engine.datasets import Datasets
 from cyclery.engine.execution import Execution
 from cyclery.engine.failures import Diverged, Failure, naming, summary, waits_for
 from cyclery.engine.lookup import Lookup, kind, needs, rounds
-from cyclery.engine.machine import code, facts, versions
+from cyclery.engine.machine import check_precision, code, facts, versions
 from cyclery.engine.outcomes import never_trained, unfinished
 from cyclery.engine.processes import asked_to_stop, in_processes, stop_if_asked, stopping
 from cyclery.engine.progress import Progress, epoch_line
@@ -117,6 +117,7 @@ class Trainer:
             self._status = ProgressFile(self.progress, self.job, ready=len(records))
             self._status.expect([*lost, *missing])
             with self._status.lifetime(), stopping(), devices.taken(self.execution) as device:
+                check_precision([*lost, *missing], device.type)
                 if lost:
                     log.info("%d that they need are lost from the store: trained again", len(lost))
                     self._train_missing(lost, {}, device)
@@ -185,22 +186,36 @@ class Trainer:
             with self._status.in_background():
                 yield from self._side_by_side(jobs, wait, device)
             return
-        width = self.execution.pack or WIDEST
-        shared = chunks(jobs, lambda job: self._alike(job, device), self.workers, width)
+        from cyclery.engine.stack import Stack
+
+        if self._stack is None:
+            self._stack = Stack(self.execution.pack)
+        shared = chunks(jobs, lambda job: self._alike(job, device), self.workers, self._stack.width)
         if shared and self.workers > 1:
             # A single chunk goes to a process too: one that has computed cannot fork safely.
             done = in_processes(
-                lambda chunk: list(self._packed(chunk, wait, device)),
+                lambda chunk: (list(self._packed(chunk, wait, device)), self._stack.refusals),
                 shared,
                 self.workers,
                 self._status.write,
             )
-            for _, found in done:
+            for _, (found, refusals) in done:
+                self._refuse(refusals)
                 yield from found
             return
         with self._status.in_background():
             for chunk in shared:
                 yield from self._packed(chunk, wait, device)
+                self._refuse(self._stack.refusals)
+
+    def _refuse(self, refusals: Mapping[str, str]) -> None:
+        """Say once of each method why its runs are trained one by one."""
+        for method in sorted(refusals.keys() - self._refused):
+            log.info(
+                "runs of %s cannot be stacked, so they are trained one by one: %s",
+                method, refusals[method],
+            )  # fmt: skip
+        self._refused |= refusals.keys()
 
     def _alike(self, job: Job, device: torch.device) -> str | None:
         """Return what runs that may train as one have in common; None where a run is alone."""
@@ -214,10 +229,6 @@ class Trainer:
         self, jobs: list[Job], wait: bool, device: torch.device
     ) -> Iterator[tuple[Job, Record | Failure | None]]:
         """Train jobs that are alike, as one stacked program if they can be."""
-        from cyclery.engine.stack import Stack
-
-        if self._stack is None:
-            self._stack = Stack(self.execution.pack)
         self._beside = Cohort(
             lambda job: self.train_one(job, wait, device),
             kind,
