@@ -14,7 +14,7 @@ from cyclery.plan.graph import ArmPlan, Plan
 from cyclery.plan.project_checks import RANGE_ARM, check
 
 ROOT = checkout_factory.ROOT
-TIERS = ("smoke", "desk-cpu", "desk", "paper")
+TIERS = ("smoke", "laptop", "desk", "paper")
 CLAIMS = {
     "gct": [f"GCT-{n}" for n in range(1, 11)],
     "cyclical-focal-loss": [f"CFL-{n}" for n in range(1, 10)],
@@ -154,8 +154,6 @@ def test_a_cycle_by_epoch_reaches_its_hardest_value(plan: Plan, paper: str) -> N
 
 
 def test_cycles_of_the_length_experiment_end_with_the_run_and_are_read_there(plan: Plan) -> None:
-    if plan.tier == "desk-cpu":
-        pytest.skip("clr has no experiment at desk-cpu")
     for name, arm in arms_of(plan, "clr", "length").items():
         half = arm.settings["schedules"]["lr"]["step_epochs"]
         assert arm.settings["epochs"] % (2 * half) == 0, name
