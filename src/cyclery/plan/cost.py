@@ -20,7 +20,7 @@ RECORD_BYTES = 12_000
 # Used for a network whose speed neither the tier nor any record gives.
 UNKNOWN_IMAGES_PER_SECOND = 1000.0
 # The cheapest first: a claim is reported to need the first that tests it.
-TIERS = ("smoke", "desk-cpu", "desk", "paper")
+TIERS = ("smoke", "laptop", "desk", "paper")
 
 
 def seconds(plan: Plan, arm: ArmPlan, measured: dict[str, float] | None = None) -> float:
