@@ -212,7 +212,7 @@ def test_bf16_on_a_processor_without_it(root: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(environment, "computes_bf16", lambda: False)
     assert not [*environment.precision(plan(root, device="cpu"))]
     tier = root / "config" / "tiers" / "smoke.yaml"
-    tier.write_text(tier.read_text().replace("precision: fp32", "precision: bf16"))
+    tier.write_text(f"{tier.read_text()}  precision: bf16\n")
     wants = plan(root, device="cpu")
     [found] = environment.precision(wants)
     assert found.state == "wrong"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +86,7 @@ class Trainer:
     # What is learnt of methods and of memory is kept for all runs of the process.
     _refused: set[str] = field(default_factory=set, init=False)
     _admission: Admission | None = field(default=None, init=False)
-    _stack: Stack | None = field(default=None, init=False)
+    _stack: Stack | None = field(default=None, init=False)  # of a CPU
     _beside: Cohort[Job, Record | Failure | None] | None = field(default=None, init=False)
     _status: ProgressFile = field(default_factory=lambda: ProgressFile(None), init=False)
     # What the last call of `train` trained, by run key.
@@ -188,13 +189,12 @@ class Trainer:
             return
         from cyclery.engine.stack import Stack
 
-        if self._stack is None:
-            self._stack = Stack(self.execution.pack)
-        shared = chunks(jobs, lambda job: self._alike(job, device), self.workers, self._stack.width)
+        stack = self._stack = self._stack or Stack(self.execution.pack)
+        shared = chunks(jobs, lambda job: self._alike(job, device), self.workers, stack.width)
         if shared and self.workers > 1:
             # A single chunk goes to a process too: one that has computed cannot fork safely.
             done = in_processes(
-                lambda chunk: (list(self._packed(chunk, wait, device)), self._stack.refusals),
+                lambda chunk: (list(self._packed(chunk, wait, device, stack)), stack.refusals),
                 shared,
                 self.workers,
                 self._status.write,
@@ -205,8 +205,8 @@ class Trainer:
             return
         with self._status.in_background():
             for chunk in shared:
-                yield from self._packed(chunk, wait, device)
-                self._refuse(self._stack.refusals)
+                yield from self._packed(chunk, wait, device, stack)
+                self._refuse(stack.refusals)
 
     def _refuse(self, refusals: Mapping[str, str]) -> None:
         """Say once of each method why its runs are trained one by one."""
@@ -226,15 +226,11 @@ class Trainer:
         return kind(job) if run else None
 
     def _packed(
-        self, jobs: list[Job], wait: bool, device: torch.device
+        self, jobs: list[Job], wait: bool, device: torch.device, stack: Stack
     ) -> Iterator[tuple[Job, Record | Failure | None]]:
         """Train jobs that are alike, as one stacked program if they can be."""
-        self._beside = Cohort(
-            lambda job: self.train_one(job, wait, device),
-            kind,
-            self._stack,
-            idle=self._stack.advance,
-        )
+        begin = partial(self.train_one, wait=wait, device=device)
+        self._beside = Cohort(begin, kind, stack, idle=stack.advance)
         try:
             yield from self._beside.results(jobs)
         finally:
@@ -251,12 +247,8 @@ class Trainer:
             self._admission = FixedWidth(width) if width else memory
         # Determinism is a switch of the whole process, so runs that differ in it are kept apart.
         for choice in (True, False):
-            self._beside = Cohort(
-                lambda job: self.train_one(job, wait, device),
-                kind,
-                self._admission,
-                lambda: own_stream(device),
-            )
+            begin = partial(self.train_one, wait=wait, device=device)
+            self._beside = Cohort(begin, kind, self._admission, lambda: own_stream(device))
             try:
                 alike = [job for job in jobs if job["settings"]["deterministic"] == choice]
                 yield from self._beside.results(alike)
