@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## list the targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Settings: TIER=smoke|desk|paper  PAPER=clr  SEEDS=20  PLANNED=20  TARGET=clr.CLR-2  CORES=4  PYTHON=python3.12"
+	@echo "  Settings: TIER=smoke|laptop|desk|paper  PAPER=clr  SEEDS=20  PLANNED=20  TARGET=clr.CLR-2  CORES=4  PYTHON=python3.12"
 	@echo "  Example:  make reproduce PAPER=clr SEEDS=20 PLANNED=20"
 
 setup: $(READY) ## make .venv from the lock (the other targets do it when needed)

@@ -14,7 +14,7 @@ from cyclery.plan.graph import ArmPlan, Plan
 from cyclery.plan.project_checks import RANGE_ARM, check
 
 ROOT = checkout_factory.ROOT
-TIERS = ("smoke", "desk-cpu", "desk", "paper")
+TIERS = ("smoke", "laptop", "desk", "paper")
 CLAIMS = {
     "gct": [f"GCT-{n}" for n in range(1, 11)],
     "cyclical-focal-loss": [f"CFL-{n}" for n in range(1, 10)],
@@ -154,8 +154,6 @@ def test_a_cycle_by_epoch_reaches_its_hardest_value(plan: Plan, paper: str) -> N
 
 
 def test_cycles_of_the_length_experiment_end_with_the_run_and_are_read_there(plan: Plan) -> None:
-    if plan.tier == "desk-cpu":
-        pytest.skip("clr has no experiment at desk-cpu")
     for name, arm in arms_of(plan, "clr", "length").items():
         half = arm.settings["schedules"]["lr"]["step_epochs"]
         assert arm.settings["epochs"] % (2 * half) == 0, name
@@ -182,15 +180,16 @@ def test_smoke_stays_within_its_budget(smoke: Plan, paper: str) -> None:
         arm.cost["updates"] * UPDATE_MS.get(arm.settings["method"]["name"], 1) / 1e3 for arm in runs
     )
     evaluations = sum(arm.settings["evaluations"] for arm in runs)
-    # On one core: 3 ms an evaluation, 15 ms a run, 0.3 s a sweep. A minute on two cores has 120 s,
-    # of which set-up, evidence and report take up to 30.
+    # On one core, run after run: 3 ms an evaluation, 15 ms a run, 0.3 s a sweep. Five seeds in a
+    # minute on two cores have 120 s, of which set-up, evidence and report take up to 30; ten have
+    # twice what is left.
     cost = training + evaluations * 3e-3 + len(runs) * 15e-3
     cost += 0.3 * sum(len(sweep.seeds) for sweep in sweeps)
-    assert cost < 90, f"{cost:.0f} core-seconds"
+    assert cost < 180, f"{cost:.0f} core-seconds"
 
 
 def test_smoke_is_one_untuned_job_of_digits_per_paper_and_level(smoke: Plan) -> None:
-    assert (smoke.project.seeds, smoke.project.tier.tuning) == (5, False)
+    assert (smoke.project.seeds, smoke.project.tier.tuning) == (10, False)
     for paper in CLAIMS:
         shards = smoke.part_shards(paper)
         assert [shard.level for shard in shards] == list(range(len(shards)))
@@ -199,11 +198,11 @@ def test_smoke_is_one_untuned_job_of_digits_per_paper_and_level(smoke: Plan) -> 
             seeds.setdefault(cell.arm.digest, []).extend(cell.seeds)
             assert cell.arm.settings["dataset"]["name"] == "digits"
             assert cell.arm.settings["model"]["name"] == "bn_mlp"
-            # Each of the five splits has as many members of an ensemble as share it.
+            # Each of the ten splits has as many members of an ensemble as share it.
             share = cell.arm.settings["split"]["share"]
-            assert {seed // share for seed in cell.seeds} <= set(range(5))
+            assert {seed // share for seed in cell.seeds} <= set(range(10))
         for cell in (cell for shard in shards for cell in shard.cells):
-            count = 5 * cell.arm.settings["split"]["share"]
+            count = 10 * cell.arm.settings["split"]["share"]
             assert seeds[cell.arm.digest] == list(range(count)), cell.arm.id
 
 

@@ -15,6 +15,7 @@ from factories.trainer import keys, note_trained, varied
 
 from cyclery.common.errors import UserError
 from cyclery.common.seals import is_sealed
+from cyclery.engine import machine
 from cyclery.engine.execution import Execution
 from cyclery.engine.train import Trainer
 from cyclery.records.shard_files import write_records
@@ -216,3 +217,19 @@ def test_a_network_that_cannot_be_compiled_is_one_clear_message(
     # Where nothing is compiled it is a defect, and told as one.
     with pytest.raises(UserError, match="TorchDynamoException: Cannot find"):
         factory.trainer(tmp_path).train([factory.job(factory.settings())])
+
+
+def test_bf16_on_a_cpu_without_it_is_one_message_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "computes_bf16", lambda: False)
+    jobs = [factory.job(factory.settings(seed=seed) | {"precision": "bf16"}) for seed in range(3)]
+    trainer = factory.trainer(tmp_path)
+    with pytest.raises(UserError, match=r"precision: bf16 needs .*; set `precision: fp32`") as seen:
+        trainer.train(jobs)
+    assert machine.cpu_name() in str(seen.value)
+    assert f"(3 runs want it, such as {jobs[0]['label']})" in str(seen.value)
+    assert not trainer.trained
+    monkeypatch.setattr(machine, "computes_bf16", lambda: True)
+    [record] = trainer.train(jobs[:1])
+    assert record["status"] == "done"

@@ -15,6 +15,7 @@ from factories.graph import Copy
 
 from cyclery.cli.main import main
 from cyclery.config.load import load
+from cyclery.engine import machine
 from cyclery.monitor import environment
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
@@ -204,3 +205,21 @@ def test_it_is_light_at_import() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False)
     assert done.returncode == 0
+
+
+def test_bf16_on_a_processor_without_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One message names the processor, who wants it, and both ways out."""
+    monkeypatch.setattr(environment, "computes_bf16", lambda: False)
+    assert not [*environment.precision(plan(root, device="cpu"))]
+    tier = root / "config" / "tiers" / "smoke.yaml"
+    tier.write_text(f"{tier.read_text()}  precision: bf16\n")
+    wants = plan(root, device="cpu")
+    [found] = environment.precision(wants)
+    assert found.state == "wrong"
+    assert found.needed
+    assert "precision: bf16 needs a processor with AMX or AVX512-BF16" in found.text
+    assert "set `precision: fp32`, or train on a GPU" in found.text
+    assert machine.cpu_name() in found.text
+    assert not [*environment.precision(plan(root, device="cuda"))]
+    monkeypatch.setattr(environment, "computes_bf16", lambda: True)
+    assert not [*environment.precision(wants)]

@@ -59,6 +59,28 @@ def test_latex_compiles_without_overfull_boxes_or_lost_references(made: Path) ->
 
 
 @needs_latex
+def test_the_first_pass_finds_every_place_and_width_without_setting_numbers(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, noted = tex._run, []
+
+    def watched(command: list[str], out_dir: Path) -> subprocess.CompletedProcess[bytes]:
+        done = run(command, out_dir)
+        [build] = (word.partition("=")[2] for word in command if "output-directory" in word)
+        noted.append((done.returncode, (Path(build) / "report.aux").read_text("utf-8")))
+        return done
+
+    monkeypatch.setattr(tex, "_run", watched)
+    with_draft = compile_pdf(made)
+    assert with_draft is not None and [code for code, _ in noted] == [0, 0]
+    assert noted[0] == noted[1] and "LT@entry" in noted[0][1]
+    pdf = with_draft.read_bytes()
+    monkeypatch.setattr(tex, "_draft", lambda *arguments: None)
+    assert compile_pdf(made) == with_draft
+    assert with_draft.read_bytes() == pdf
+
+
+@needs_latex
 def test_each_table_stands_in_a_float_of_another_document(made: Path, tmp_path: Path) -> None:
     tables = sorted((made / "tables").glob("*.tex"))
     floats = [path for path in tables if "xltabular" not in path.read_text("utf-8")]

@@ -3,7 +3,8 @@
 Needs: the records and range tests of a part (a paper, an experiment, a claim). Makes:
 {results}/{tier}/evidence/{part}.json with statistics and verdicts, and
 {results}/{tier}/tables/{part}.csv, the tidy table with one row for each run, and beside it the list
-of the SHA-256 of both, for `sha256sum --check`.
+of the SHA-256 of both, for `sha256sum --check`. Training has the higher priority: it takes all
+cores of a small machine, so evidence in between would leave all but one idle.
 """
 
 

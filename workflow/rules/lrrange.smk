@@ -15,6 +15,7 @@ rule lr_range:
         f"{RESULTS}/logs/lr-range/{{group}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/lr-range/{{group}}.tsv"
+    priority: 1
     conda:
         "../envs/train.yaml"
     threads: lambda wildcards: PLAN.range_threads(wildcards.group)

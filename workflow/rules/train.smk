@@ -52,6 +52,7 @@ rule train:
         f"{RESULTS}/logs/records/{{group}}/{{shard}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/records/{{group}}/{{shard}}.tsv"
+    priority: 1
     conda:
         "../envs/train.yaml"
     threads: lambda wildcards: PLAN.shard_threads(wildcards.group, wildcards.shard)

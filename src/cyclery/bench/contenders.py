@@ -20,10 +20,11 @@ from cyclery.bench import plain
 from cyclery.bench.cases import CLASSES, EAGER, Case, Variant
 from cyclery.bench.children import Children, spec
 from cyclery.data import splits
-from cyclery.engine.cohort import Cohort, FixedWidth, Task
+from cyclery.engine.cohort import Admission, Cohort, FixedWidth, Task
 from cyclery.engine.cuda import Graphs, own_stream
 from cyclery.engine.replay import Recorder
 from cyclery.engine.run import Data, Run
+from cyclery.engine.stack import Stack
 from cyclery.engine.teachers import Trained
 
 Contender = Callable[[], Any]
@@ -76,6 +77,7 @@ class Engine:
     def __init__(self, case: Case, variant: Variant, data: Data, device: torch.device) -> None:
         self._case, self._variant, self._data, self._device = case, variant, data, device
         self._recorders: list[Counted] = []
+        self._stack: Stack | None = None
         self.places: list[Place] = []
         self.runs: list[Run] = []
 
@@ -87,7 +89,7 @@ class Engine:
             self._recorders.append(recorder)
         settings = self._case.settings(self._variant, seed)
         parents = teachers(self._case, self._data, seed)
-        run = Run(settings, self._data, self._device, parents=parents, recorder=recorder)
+        run = Run(settings, self._data, self._device, None, parents, recorder, self._stack)
         run.prepare()
         return run
 
@@ -104,19 +106,21 @@ class Engine:
         tasks: list[Callable[[], Task[None]]] = [run.epoch_steps for run in self.runs[:width]]
         if self._case.whole:
             tasks = [partial(self._whole, seed) for seed in range(width)]
-        self._side_by_side(tasks)
+        self._side_by_side(tasks, FixedWidth(width))
         if not all(recorder.recorded for recorder in self._recorders):
             raise RuntimeError("a step was not captured: what ran is not what should be measured")
 
     def pack(self, width: int) -> Contender:
         """Return what trains ``width`` new runs, stacked, for an epoch."""
-        from cyclery.engine.packs import Pack
+        stack = self._stack = Stack(width)
+        self.grow(width)
 
-        self.runs = [self.run(seed) for seed in range(width)]
-        pack = Pack(self.runs)
-        if pack.refused:
-            raise RuntimeError(f"not stacked, so what ran is not what is measured: {pack.refused}")
-        return pack.train_epoch
+        def train() -> None:
+            self._side_by_side([run.epoch_steps for run in self.runs], stack, stack.advance)
+            for reason in stack.refusals.values():
+                raise RuntimeError(f"not stacked, so what ran is not what is measured: {reason}")
+
+        return train
 
     def _whole(self, seed: int) -> Task[None]:
         run = self.run(seed)
@@ -125,13 +129,19 @@ class Engine:
             yield from run.evaluation_steps()
         yield from run.final_steps()
 
-    def _side_by_side(self, tasks: Sequence[Callable[[], Task[None]]]) -> None:
+    def _side_by_side(
+        self,
+        tasks: Sequence[Callable[[], Task[None]]],
+        admission: Admission,
+        idle: Callable[[], bool] = lambda: False,
+    ) -> None:
         places = iter(self.places)
         cohort: Cohort[Callable[[], Task[None]], None] = Cohort(
             begin=lambda task: task(),
             kind=lambda task: "",
-            admission=FixedWidth(len(tasks)),
+            admission=admission,
             place=lambda: next(places),
+            idle=idle,
         )
         for _ in cohort.results(tasks):
             pass

@@ -17,7 +17,7 @@ from cyclery.bench.cases import Case
 from cyclery.bench.goals import FIRST_STEP, STEADY_STATE
 from cyclery.bench.trace import steady_state
 from cyclery.common.errors import UserError
-from cyclery.engine.machine import device_name, versions
+from cyclery.engine.machine import computes_bf16, device_name, versions
 
 log = logging.getLogger(__name__)
 
@@ -131,11 +131,6 @@ def cores() -> int:
     """Return how many cores this process may use."""
     sees = getattr(os, "sched_getaffinity", None)
     return len(sees(0)) if sees else os.cpu_count() or 1
-
-
-def computes_bf16() -> bool:
-    """Return whether the processor multiplies bf16 by itself: by AMX or by AVX512-BF16."""
-    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def _compiles(case: Case) -> bool:

@@ -257,15 +257,8 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Project:
     """Load ``config/`` under ``root``: main file, tier, datasets and every paper."""
     folder = root / "config"
     config, changed = load_config(root, overrides)
-    tiers = _files(folder / "tiers", "tier")
-    if config.tier not in tiers:
-        raise UserError(
-            f"{_source(root, changed, 'tier')}: tier: unknown tier {config.tier!r}."
-            f"{nearest(config.tier, tiers)} Tiers: {choices(tiers)}."
-        )
     known = datasets(root)
-    tier_file = tiers[config.tier]
-    tier = validate(Tier, read_yaml(tier_file), str(tier_file), known)
+    tier = _tier(root, config, changed, known)
     papers, problems = {}, []
     for dataset in known:
         try:
@@ -281,6 +274,29 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Project:
         # A component's file that is wrong is wrong for every paper.
         raise UserError("\n".join(dict.fromkeys(problems)))
     return Project(root, config, tier, papers, known, changed)
+
+
+def at_tier(project: Project, tier: str) -> Project:
+    """Return a project at another tier, as its main file has it: no override holds there.
+
+    Papers and datasets are the same at every tier; what is read is the main file and the tier's.
+    """
+    root, known = project.root, project.datasets
+    config, changed = load_config(root, {"tier": tier})
+    return Project(
+        root, config, _tier(root, config, changed, known), project.papers, known, changed
+    )
+
+
+def _tier(root: Path, config: Config, changed: Mapping[str, Any], known: Datasets) -> Tier:
+    tiers = _files(root / "config" / "tiers", "tier")
+    if config.tier not in tiers:
+        raise UserError(
+            f"{_source(root, changed, 'tier')}: tier: unknown tier {config.tier!r}."
+            f"{nearest(config.tier, tiers)} Tiers: {choices(tiers)}."
+        )
+    file = tiers[config.tier]
+    return validate(Tier, read_yaml(file), str(file), known)
 
 
 def datasets(root: Path) -> Datasets:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclery import __version__, methods
+from cyclery.common.errors import UserError
 from cyclery.common.source_hash import source_digest
 from cyclery.records.record import Facts, Inputs, Job, Spent
 
@@ -37,11 +39,47 @@ def device_name(device: torch.device) -> str:
         import torch
 
         return torch.cuda.get_device_name(device)
+    return cpu_name()
+
+
+def cpu_name() -> str:
+    """Return the name of this machine's processor."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return f"CPU {line.partition(':')[2].strip()}"
     return f"CPU {platform.machine()}"
+
+
+@cache
+def computes_bf16() -> bool:
+    """Return whether the processor multiplies bfloat16 by itself; else it is slower than float32.
+
+    That is AMX or AVX512-BF16 on x86, the extension of the same name on ARM.
+    """
+    with contextlib.suppress(OSError):
+        words = Path("/proc/cpuinfo").read_text().split()
+        return not {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(words)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        asked = ["sysctl", "-n", "hw.optional.arm.FEAT_BF16"]
+        found = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=20)
+        return found.stdout.strip() == "1"
+    return False
+
+
+def check_precision(jobs: Iterable[Job], device: str) -> None:
+    """Raise a UserError where jobs want bfloat16 of a CPU that does not have it."""
+    wanted = [job["label"] for job in jobs if job["settings"]["precision"] == "bf16"]
+    if device == "cpu" and wanted and not computes_bf16():
+        raise UserError(f"{no_bf16()} ({len(wanted)} runs want it, such as {wanted[0]})")
+
+
+def no_bf16() -> str:
+    """Return what is wrong with bfloat16 on this processor, and what to do."""
+    return (
+        f"precision: bf16 needs a processor with AMX or AVX512-BF16, or bf16 on ARM, and this one "
+        f"({cpu_name()}) has none; set `precision: fp32`, or train on a GPU"
+    )
 
 
 def facts(

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +20,13 @@ from cyclery.common.errors import UserError
 from cyclery.common.seals import file_sha256
 from cyclery.common.signals import Stopped
 from cyclery.engine import devices
-from cyclery.engine.chunks import WIDEST, chunks
+from cyclery.engine.chunks import chunks
 from cyclery.engine.cohort import Admission, Cohort, FixedWidth, Pause, Task
 from cyclery.engine.datasets import Datasets
 from cyclery.engine.execution import Execution
 from cyclery.engine.failures import Diverged, Failure, naming, summary, waits_for
 from cyclery.engine.lookup import Lookup, kind, needs, rounds
-from cyclery.engine.machine import code, facts, versions
+from cyclery.engine.machine import check_precision, code, facts, versions
 from cyclery.engine.outcomes import never_trained, unfinished
 from cyclery.engine.processes import asked_to_stop, in_processes, stop_if_asked, stopping
 from cyclery.engine.progress import Progress, epoch_line
@@ -85,7 +86,7 @@ class Trainer:
     # What is learnt of methods and of memory is kept for all runs of the process.
     _refused: set[str] = field(default_factory=set, init=False)
     _admission: Admission | None = field(default=None, init=False)
-    _stack: Stack | None = field(default=None, init=False)
+    _stack: Stack | None = field(default=None, init=False)  # of a CPU
     _beside: Cohort[Job, Record | Failure | None] | None = field(default=None, init=False)
     _status: ProgressFile = field(default_factory=lambda: ProgressFile(None), init=False)
     # What the last call of `train` trained, by run key.
@@ -117,6 +118,7 @@ class Trainer:
             self._status = ProgressFile(self.progress, self.job, ready=len(records))
             self._status.expect([*lost, *missing])
             with self._status.lifetime(), stopping(), devices.taken(self.execution) as device:
+                check_precision([*lost, *missing], device.type)
                 if lost:
                     log.info("%d that they need are lost from the store: trained again", len(lost))
                     self._train_missing(lost, {}, device)
@@ -185,22 +187,35 @@ class Trainer:
             with self._status.in_background():
                 yield from self._side_by_side(jobs, wait, device)
             return
-        width = self.execution.pack or WIDEST
-        shared = chunks(jobs, lambda job: self._alike(job, device), self.workers, width)
+        from cyclery.engine.stack import Stack
+
+        stack = self._stack = self._stack or Stack(self.execution.pack)
+        shared = chunks(jobs, lambda job: self._alike(job, device), self.workers, stack.width)
         if shared and self.workers > 1:
             # A single chunk goes to a process too: one that has computed cannot fork safely.
             done = in_processes(
-                lambda chunk: list(self._packed(chunk, wait, device)),
+                lambda chunk: (list(self._packed(chunk, wait, device, stack)), stack.refusals),
                 shared,
                 self.workers,
                 self._status.write,
             )
-            for _, found in done:
+            for _, (found, refusals) in done:
+                self._refuse(refusals)
                 yield from found
             return
         with self._status.in_background():
             for chunk in shared:
-                yield from self._packed(chunk, wait, device)
+                yield from self._packed(chunk, wait, device, stack)
+                self._refuse(stack.refusals)
+
+    def _refuse(self, refusals: Mapping[str, str]) -> None:
+        """Say once of each method why its runs are trained one by one."""
+        for method in sorted(refusals.keys() - self._refused):
+            log.info(
+                "runs of %s cannot be stacked, so they are trained one by one: %s",
+                method, refusals[method],
+            )  # fmt: skip
+        self._refused |= refusals.keys()
 
     def _alike(self, job: Job, device: torch.device) -> str | None:
         """Return what runs that may train as one have in common; None where a run is alone."""
@@ -211,19 +226,11 @@ class Trainer:
         return kind(job) if run else None
 
     def _packed(
-        self, jobs: list[Job], wait: bool, device: torch.device
+        self, jobs: list[Job], wait: bool, device: torch.device, stack: Stack
     ) -> Iterator[tuple[Job, Record | Failure | None]]:
         """Train jobs that are alike, as one stacked program if they can be."""
-        from cyclery.engine.stack import Stack
-
-        if self._stack is None:
-            self._stack = Stack(self.execution.pack)
-        self._beside = Cohort(
-            lambda job: self.train_one(job, wait, device),
-            kind,
-            self._stack,
-            idle=self._stack.advance,
-        )
+        begin = partial(self.train_one, wait=wait, device=device)
+        self._beside = Cohort(begin, kind, stack, idle=stack.advance)
         try:
             yield from self._beside.results(jobs)
         finally:
@@ -240,12 +247,8 @@ class Trainer:
             self._admission = FixedWidth(width) if width else memory
         # Determinism is a switch of the whole process, so runs that differ in it are kept apart.
         for choice in (True, False):
-            self._beside = Cohort(
-                lambda job: self.train_one(job, wait, device),
-                kind,
-                self._admission,
-                lambda: own_stream(device),
-            )
+            begin = partial(self.train_one, wait=wait, device=device)
+            self._beside = Cohort(begin, kind, self._admission, lambda: own_stream(device))
             try:
                 alike = [job for job in jobs if job["settings"]["deterministic"] == choice]
                 yield from self._beside.results(alike)

@@ -21,6 +21,7 @@ from typing import Literal
 
 from cyclery.common.errors import UserError, choices
 from cyclery.config.load import read_yaml
+from cyclery.engine.machine import computes_bf16, no_bf16
 from cyclery.plan.graph import Plan
 
 OLDEST_PYTHON = (3, 11)
@@ -48,6 +49,7 @@ def examine(plan: Plan) -> Iterator[Finding]:
     yield python(sys.version_info[:2])
     yield packages(root)
     yield device(plan.project.config.device)
+    yield from precision(plan)
     yield from datasets(plan)
     yield disk(plan)
     yield dvc(root)
@@ -129,6 +131,23 @@ def device(wanted: str) -> Finding:
     )
     text = f"device: cuda, but torch {torch.__version__} ({build}) sees no GPU; {remedy}"
     return Finding("device", "wrong", text, needed=True)
+
+
+def precision(plan: Plan) -> Iterator[Finding]:
+    """Check that the processor computes bfloat16, where runs that want it would train on it."""
+    names = [name for paper in plan.project.papers for name in plan.part_arms(paper)]
+    wanted = ["/".join(n) for n in names if plan.arm(*n).settings["precision"] == "bf16"]
+    if wanted and _on_cpu(plan.project.config.device) and not computes_bf16():
+        yield Finding("precision", "wrong", f"{no_bf16()} ({wanted[0]} wants it)", needed=True)
+
+
+def _on_cpu(wanted: str) -> bool:
+    """Return whether runs would train on the CPU of this machine."""
+    try:
+        import torch
+    except ImportError:
+        return wanted == "cpu"
+    return wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available())
 
 
 def datasets(plan: Plan) -> Iterator[Finding]:

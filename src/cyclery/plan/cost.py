@@ -8,7 +8,7 @@ from typing import Any
 
 from cyclery.common.errors import UserError
 from cyclery.common.formatting import duration
-from cyclery.config.load import load
+from cyclery.config.load import at_tier
 from cyclery.plan.graph import Plan
 from cyclery.plan.model import ArmPlan, needed_seeds, with_ancestors
 from cyclery.records.record import Record
@@ -20,7 +20,7 @@ RECORD_BYTES = 12_000
 # Used for a network whose speed neither the tier nor any record gives.
 UNKNOWN_IMAGES_PER_SECOND = 1000.0
 # The cheapest first: a claim is reported to need the first that tests it.
-TIERS = ("smoke", "desk-cpu", "desk", "paper")
+TIERS = ("smoke", "laptop", "desk", "paper")
 
 
 def seconds(plan: Plan, arm: ArmPlan, measured: dict[str, float] | None = None) -> float:
@@ -87,7 +87,7 @@ def _other(plan: Plan, tier: str) -> Plan | None:
     if tier == plan.tier:
         return None
     try:
-        return Plan(load(plan.project.root, {"tier": tier}))
+        return Plan(at_tier(plan.project, tier))
     except UserError:
         # Another project may have other tiers; then there is no estimate.
         return None

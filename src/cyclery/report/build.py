@@ -138,23 +138,22 @@ def build(
     `UserError` for evidence of another shape.
     """
     out = _Output(out_dir)
-    with chart.style():
-        shown = view.report([complete(part) for part in evidence], tier, others)
-        for paper in shown["papers"]:
-            for experiment in paper["experiments"]:
-                out.block(experiment)
-                tables = out.table(experiment["source_trials"])
-                experiment["trials"], experiment["tex_trials"] = tables
-            for test in paper["ranges"]:
-                out.block(test)
-            printed = paper["printed_table"]
-            paper["printed"] = printed.view() if printed else None
-            _, paper["printed_tex"] = out.table(paper["printed_rest"])
-            paper["board"], paper["board_tex"] = out.table(paper["board_table"])
-            tables = out.table(paper["comparison_table"])
-            paper["comparison"], paper["comparison_tex"] = tables
-        for board in shown["leaders"]:
-            out.block(board)
+    shown = view.report([complete(part) for part in evidence], tier, others)
+    for paper in shown["papers"]:
+        for experiment in paper["experiments"]:
+            out.block(experiment)
+            tables = out.table(experiment["source_trials"])
+            experiment["trials"], experiment["tex_trials"] = tables
+        for test in paper["ranges"]:
+            out.block(test)
+        printed = paper["printed_table"]
+        paper["printed"] = printed.view() if printed else None
+        _, paper["printed_tex"] = out.table(paper["printed_rest"])
+        paper["board"], paper["board_tex"] = out.table(paper["board_table"])
+        tables = out.table(paper["comparison_table"])
+        paper["comparison"], paper["comparison_tex"] = tables
+    for board in shown["leaders"]:
+        out.block(board)
     charts = [item for p in shown["papers"] for b in (*p["experiments"], *p["ranges"])
               for item in b["charts"]]  # fmt: skip
     out.draw([*charts, *(item for board in shown["leaders"] for item in board["charts"])])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -30,13 +31,33 @@ def picture(slug: str, title: str, found: list[ChainNode], arms: list[Arm]) -> C
         return None
     place: dict[str | None, int] = {arm["id"]: i for i, arm in enumerate(arms)}
     others = [node for node in found if node["arm"] not in place]
-    number = {node["id"]: str(i + 1) for i, node in enumerate(others)}
     rows: list[list[ChainNode]] = []
     for level in sorted({node["level"] for node in found}):
         nodes = [node for node in found if node["level"] == level]
         rows += [nodes[i : i + _MOST] for i in range(0, len(nodes), _MOST)]
+    words = "; ".join(
+        f"{node['label']} from {', '.join(parent['label'] for parent in node['parents'])}"
+        for node in found
+        if node["parents"]
+    )
+    text = f"Parents are above their children. {words}."
+    data = [["child", "parent", "seeds"]]
+    data += [[n["label"], p["label"], p["seeds"]] for n in found for p in n["parents"]]
+    panels = [_LEVEL * len(rows) + _LINE * len(others)]
+    draw = partial(_draw, found=found, rows=rows, others=others, place=place)
+    return Chart(slug, f"{title}: chain", text, panels, draw, data)
+
+
+def _draw(
+    page: Page,
+    found: list[ChainNode],
+    rows: list[list[ChainNode]],
+    others: list[ChainNode],
+    place: dict[str | None, int],
+) -> None:
+    """Draw all nodes, in rows, with their edges, and the key of those that are no arms."""
+    number = {node["id"]: str(i + 1) for i, node in enumerate(others)}
     height = _LEVEL * len(rows)
-    page = Page([height + _LINE * len(others)])
     ax = page.panel(height + _LINE * len(others), "who is taught by whom", (0, 1), None)
     ax.set_axis_off()
     ax.set_ylim(height + _LINE * len(others), 0)
@@ -66,15 +87,6 @@ def picture(slug: str, title: str, found: list[ChainNode], arms: list[Arm]) -> C
             0, height + _LINE * (line + 0.5), drawable(f"{number[node['id']]}  {node['label']}"),
             va="center", fontsize=7.8,
         )  # fmt: skip
-    words = "; ".join(
-        f"{node['label']} from {', '.join(parent['label'] for parent in node['parents'])}"
-        for node in found
-        if node["parents"]
-    )
-    text = f"Parents are above their children. {words}."
-    data = [["child", "parent", "seeds"]]
-    data += [[n["label"], p["label"], p["seeds"]] for n in found for p in n["parents"]]
-    return Chart(slug, f"{title}: chain", text, page.figure, data)
 
 
 def _edges(node: ChainNode) -> dict[str, str]:

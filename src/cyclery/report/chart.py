@@ -7,10 +7,10 @@ and figures. Panels are placed by hand, because layout engines cost more than dr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import matplotlib
@@ -40,13 +40,30 @@ _RC: Any = {
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with its text alternative."""
+    """A figure with its text alternative.
+
+    It is drawn when its figure is first asked for, which for many is in a process of their own: so
+    ``draw``, which adds the panels to an empty page, is a partial that can be pickled.
+    """
 
     slug: str
     title: str
     description: str
-    figure: Figure
+    panels: Sequence[float]  # heights in points, from the top down
+    draw: Callable[[Page], None]
     data: list[list[Any]] = field(default_factory=list)  # rows of a CSV, the header first
+
+    @property
+    def height(self) -> float:
+        """Return the height of the figure in points."""
+        return page_height(self.panels)
+
+    @cached_property
+    def figure(self) -> Figure:
+        """Return the figure; ask for it inside of `style`."""
+        page = Page(self.panels)
+        self.draw(page)
+        return page.figure
 
 
 @contextmanager
@@ -107,11 +124,16 @@ def band(
         ax.fill(across, along, color=shade, alpha=PALE, linewidth=0)
 
 
+def page_height(panels: Sequence[float]) -> float:
+    """Return the height of a figure in points from those of its panels."""
+    return sum(panels) + (HEAD + FOOT) * len(panels) + 9.0
+
+
 class Page:
     """A figure that panels of the given heights are added to from the top down."""
 
     def __init__(self, heights: Sequence[float]) -> None:
-        self.height = self._top = sum(heights) + (HEAD + FOOT) * len(heights) + 9.0
+        self.height = self._top = page_height(heights)
         self.figure = Figure(figsize=(WIDTH / 72, self.height / 72), dpi=72)
         self.figure.patch.set_visible(False)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from cyclery.report.download import wide
 from cyclery.report.model import compact, is_share, letter, metric_name
 from cyclery.report.view_types import ComparisonView
 
+# A quantity, the arms of each of its lines, and all of its values.
+_Panel: TypeAlias = tuple[str, list[tuple[list[int], Schedule]], list[float]]
 PANELS = 4  # of learning curves; what else was logged is in the data
 
 
@@ -53,7 +56,28 @@ def curves(slug: str, title: str, found: list[Curve], arms: list[Arm]) -> Chart 
         return None
     names, rest = names[:PANELS], names[PANELS:]
     tall = panel_height(max(sum(c["metric"] == name for c in found) for name in names), 74)
-    page = Page([tall] * len(names))
+    words = ", ".join(map(metric_name, names))
+    text = (
+        f"{words[:1].upper()}{words[1:]} by epoch: mean of the seeds with its 95 % band. "
+        "Vertical axes of accuracy and loss are fitted to the last 90 % of the run."
+    )
+    text += f" In the data alone: {', '.join(map(metric_name, rest))}." if rest else ""
+    rows = wide(
+        ("metric", "epoch"),
+        (
+            ((c["metric"], epoch), c["arm"], values)
+            for name in (*names, *rest) for c in found if c["metric"] == name
+            for epoch, *values in zip(c["epoch"], c["mean"], c["low"], c["high"], strict=False)
+        ),
+        ("mean", "low", "high"),
+    )  # fmt: skip
+    draw = partial(_draw_curves, tall=tall, names=names, found=found, place=place)
+    return Chart(slug, f"{title}: learning curves", text, [tall] * len(names), draw, rows)
+
+
+def _draw_curves(
+    page: Page, tall: float, names: list[str], found: list[Curve], place: dict[str, int]
+) -> None:
     x = _epochs(found)
     for name in names:
         scale = 100.0 if is_share(name) else 1.0
@@ -76,22 +100,6 @@ def curves(slug: str, title: str, found: list[Curve], arms: list[Arm]) -> Chart 
             ax.plot(epoch, mean, color=colour(i), linestyle=dash(i), linewidth=1.3)
         end_labels(ax, tall, [(float(m[-1]), letter(i), colour(i)) for i, _, m, _ in lines])
     page.foot(ax, "epoch")
-    words = ", ".join(map(metric_name, names))
-    text = (
-        f"{words[:1].upper()}{words[1:]} by epoch: mean of the seeds with its 95 % band. "
-        "Vertical axes of accuracy and loss are fitted to the last 90 % of the run."
-    )
-    text += f" In the data alone: {', '.join(map(metric_name, rest))}." if rest else ""
-    rows = wide(
-        ("metric", "epoch"),
-        (
-            ((c["metric"], epoch), c["arm"], values)
-            for name in (*names, *rest) for c in found if c["metric"] == name
-            for epoch, *values in zip(c["epoch"], c["mean"], c["low"], c["high"], strict=False)
-        ),
-        ("mean", "low", "high"),
-    )  # fmt: skip
-    return Chart(slug, f"{title}: learning curves", text, page.figure, rows)
 
 
 def _same(found: list[Schedule], place: dict[str, int]) -> list[tuple[list[int], Schedule]]:
@@ -120,25 +128,6 @@ def schedules(
     if not panels:
         return None, constant
     tall = panel_height(max(len(groups) for _, groups, _ in panels), 61)
-    page = Page([tall] * len(panels))
-    x = _epochs(found)
-    for name, groups, values in panels:
-        ax = page.panel(tall, metric_name(name), x, span(values))
-        labels = []
-        for members, item in groups:
-            size = min(len(item["epoch"]), len(item["value"]))
-            ax.plot(
-                floats(item["epoch"][:size]), floats(item["value"][:size]),
-                color=INK if len(members) == len(arms) > 1 else colour(members[0]),
-                linestyle=dash(members[0]), linewidth=1.2,
-            )  # fmt: skip
-            text = "all" if len(members) == len(arms) > 1 else " ".join(map(letter, members[:3]))
-            text += "\u2026" if 3 < len(members) < len(arms) else ""
-            labels.append(
-                (floats(item["value"])[-1], text, INK if text == "all" else colour(members[0]))
-            )
-        end_labels(ax, tall, labels)
-    page.foot(ax, "epoch")
     words = ", ".join(metric_name(name) for name, _, _ in panels)
     text = f"{words[:1].upper()}{words[1:]} by epoch, per arm."
     drawn = {name for name, _, _ in panels}
@@ -150,7 +139,32 @@ def schedules(
             for epoch, value in zip(s["epoch"], s["value"], strict=False)
         ),
     )  # fmt: skip
-    return Chart(slug, f"{title}: schedules", text, page.figure, rows), constant
+    draw = partial(_draw_schedules, tall=tall, panels=panels, x=_epochs(found), count=len(arms))
+    heights = [tall] * len(panels)
+    return Chart(slug, f"{title}: schedules", text, heights, draw, rows), constant
+
+
+def _draw_schedules(
+    page: Page, tall: float, panels: list[_Panel], x: tuple[float, float], count: int
+) -> None:
+    """Draw the panels of the schedules of ``count`` arms."""
+    for name, groups, values in panels:
+        ax = page.panel(tall, metric_name(name), x, span(values))
+        labels = []
+        for members, item in groups:
+            size = min(len(item["epoch"]), len(item["value"]))
+            ax.plot(
+                floats(item["epoch"][:size]), floats(item["value"][:size]),
+                color=INK if len(members) == count > 1 else colour(members[0]),
+                linestyle=dash(members[0]), linewidth=1.2,
+            )  # fmt: skip
+            text = "all" if len(members) == count > 1 else " ".join(map(letter, members[:3]))
+            text += "\u2026" if 3 < len(members) < count else ""
+            labels.append(
+                (floats(item["value"])[-1], text, INK if text == "all" else colour(members[0]))
+            )
+        end_labels(ax, tall, labels)
+    page.foot(ax, "epoch")
 
 
 def _letters(item: ComparisonView, place: dict[str, int]) -> str:
@@ -170,7 +184,21 @@ def paired(slug: str, title: str, items: list[ComparisonView], arms: list[Arm]) 
     if not items:
         return None
     by_unit = [(unit, [c for c in items if c["unit"] == unit]) for unit in units]
-    page = Page([31 * len(rows) for _, rows in by_unit])
+    text = "Each seed's difference (dot), mean (diamond), 95 % interval (bar)."
+    data: list[list[Any]] = [["claim", "arm", "against", "metric", "unit", "seed", "difference"]]
+    data += [
+        [c["claim"], c["arm"], c["chosen"] or c["against"], c["metric"], c["unit"], seed, value]
+        for c in items
+        for seed, value in zip(c["seeds"], c["differences"], strict=False)
+    ]
+    heights = [31 * len(rows) for _, rows in by_unit]
+    draw = partial(_draw_paired, by_unit=by_unit, place=place)
+    return Chart(slug, f"{title}: paired differences", text, heights, draw, data)
+
+
+def _draw_paired(
+    page: Page, by_unit: list[tuple[str, list[ComparisonView]]], place: dict[str, int]
+) -> None:
     for unit, rows in by_unit:
         values = [0.0, *(d for c in rows for d in c["differences"])]
         values += [v for c in rows for v in c["ci95"] or ()]
@@ -195,14 +223,6 @@ def paired(slug: str, title: str, items: list[ComparisonView], arms: list[Arm]) 
                 0, row + 0.08, drawable(words, 64), va="top",
                 transform=ax.get_yaxis_transform(), fontsize=7.8,
             )  # fmt: skip
-    text = "Each seed's difference (dot), mean (diamond), 95 % interval (bar)."
-    data: list[list[Any]] = [["claim", "arm", "against", "metric", "unit", "seed", "difference"]]
-    data += [
-        [c["claim"], c["arm"], c["chosen"] or c["against"], c["metric"], c["unit"], seed, value]
-        for c in items
-        for seed, value in zip(c["seeds"], c["differences"], strict=False)
-    ]
-    return Chart(slug, f"{title}: paired differences", text, page.figure, data)
 
 
 def _median(rows: list[list[float]], size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -226,9 +246,33 @@ def range_test(slug: str, test: RangeTest) -> Chart | None:
     if not panels or order.sum() < 2:
         return None
     low, high = float(np.nanmin(rates)), float(np.nanmax(rates))
+    text = (
+        f"Range test over learning rates {compact(low)} to {compact(high)}, {len(test['seeds'])} "
+        f"seeds: bounds {compact(test['base'])} and {compact(test['max'])}."
+    )
+    data = wide(
+        ("learning rate",),
+        (
+            ((rate,), f"{name} seed {seed}", [value])
+            for name, lines in read if any(lines)
+            for seed, line in zip(test["seeds"], lines, strict=False)
+            for rate, value in zip(test["lr"], line, strict=False)
+        ),
+    )  # fmt: skip
+    draw = partial(_draw_range, test=test, panels=panels, low=low, high=high)
+    return Chart(slug, f"Range test: {test['label']}", text, [74] * len(panels), draw, data)
+
+
+def _draw_range(
+    page: Page,
+    test: RangeTest,
+    panels: list[tuple[str, list[list[float]]]],
+    low: float,
+    high: float,
+) -> None:
+    rates = floats(test["lr"])
     log = low > 0
     x = (low, high) if log else span([low, high], 0.02)
-    page = Page([74] * len(panels))
     for name, rows in panels:
         scale = 100.0 if name == "accuracy" else 1.0
         middle = scale * _median(rows, rates.size)
@@ -252,20 +296,6 @@ def range_test(slug: str, test: RangeTest) -> Chart | None:
                     fontsize=7.5,
                 )  # fmt: skip
     page.foot(ax, "learning rate (log)" if log else "learning rate")
-    text = (
-        f"Range test over learning rates {compact(low)} to {compact(high)}, {len(test['seeds'])} "
-        f"seeds: bounds {compact(test['base'])} and {compact(test['max'])}."
-    )
-    data = wide(
-        ("learning rate",),
-        (
-            ((rate,), f"{name} seed {seed}", [value])
-            for name, lines in read if any(lines)
-            for seed, line in zip(test["seeds"], lines, strict=False)
-            for rate, value in zip(test["lr"], line, strict=False)
-        ),
-    )  # fmt: skip
-    return Chart(slug, f"Range test: {test['label']}", text, page.figure, data)
 
 
 def _calm(loss: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from cyclery.report.tables import Cell, Column, Estimate, Table
 
 VARIES = "differs by arm"
 _MARKS = {"method": ("o", 0), "baseline": ("s", 1), "control": ("^", 6)}
+_TALL = 150.0  # height of a chart's panel
 
 
 @dataclass
@@ -169,24 +171,14 @@ def scatter(slug: str, group: Group) -> Chart | None:
     y = span([*shown, *(v for _, e in found for v in _ends(e) if v >= floor)])
     times = [time for time, mean in zip(seconds, means, strict=True) if mean >= floor]
     x = (min(times) / 1.3, max(times) * 1.3)
-    page = Page([150])
-    ax = page.panel(150, "test accuracy (%) against time of a run", x, y)
-    log_ticks(ax, x, fine=True)
+    points = [
+        (time, mean, _ends(e), e.arm["role"])
+        for (_, e), time, mean in zip(found, seconds, means, strict=True)
+    ]
     front = set(frontier(group))
-    for (_, entry), time, mean in zip(found, seconds, means, strict=True):
-        mark, shade = _MARKS.get(entry.arm["role"], _MARKS["control"])
-        ends = _ends(entry)
-        if ends:
-            ax.plot([time, time], ends, color=colour(shade), linewidth=0.7, alpha=0.5)
-        ax.plot(time, mean, mark, color=colour(shade), markersize=3.4, mew=0, alpha=0.85)
     best = sorted(
         (e.arm["seconds"] or 0.0, 100 * e.accuracy["mean"], i) for i, e in found if i in front
     )
-    ax.plot([b[0] for b in best], [b[1] for b in best], color=INK, linewidth=0.7, dashes=(3, 2))
-    for time, mean, place in best:
-        if y[0] <= mean <= y[1]:
-            ax.text(time, mean + 0.03 * (y[1] - y[0]), str(place + 1), ha="center", fontsize=7.5)
-    page.foot(ax, "device-seconds (log)")
     below = len(means) - len(shown)
     text = (
         "Methods are dots, baselines squares, other controls triangles; bars are 95 % intervals. "
@@ -202,9 +194,31 @@ def scatter(slug: str, group: Group) -> Chart | None:
         cost = (arm["n"], arm["seconds"], *costs.figures(arm))
         row = (place + 1, entry.paper, where, name, arm["role"], *cost)
         data.append([*row, 100 * entry.accuracy["mean"], *ends])
-    return Chart(
-        slug, f"Every arm on {group.title}: accuracy against time", text, page.figure, data
-    )
+    title = f"Every arm on {group.title}: accuracy against time"
+    draw = partial(_draw, x=x, y=y, points=points, best=best)
+    return Chart(slug, title, text, [_TALL], draw, data)
+
+
+def _draw(
+    page: Page,
+    x: tuple[float, float],
+    y: tuple[float, float],
+    points: list[tuple[float, float, list[float], str]],
+    best: list[tuple[float, float, int]],
+) -> None:
+    """Draw arms as (seconds, mean, ends of the interval, role), and the frontier with its ranks."""
+    ax = page.panel(_TALL, "test accuracy (%) against time of a run", x, y)
+    log_ticks(ax, x, fine=True)
+    for time, mean, ends, role in points:
+        mark, shade = _MARKS.get(role, _MARKS["control"])
+        if ends:
+            ax.plot([time, time], ends, color=colour(shade), linewidth=0.7, alpha=0.5)
+        ax.plot(time, mean, mark, color=colour(shade), markersize=3.4, mew=0, alpha=0.85)
+    ax.plot([b[0] for b in best], [b[1] for b in best], color=INK, linewidth=0.7, dashes=(3, 2))
+    for time, mean, place in best:
+        if y[0] <= mean <= y[1]:
+            ax.text(time, mean + 0.03 * (y[1] - y[0]), str(place + 1), ha="center", fontsize=7.5)
+    page.foot(ax, "device-seconds (log)")
 
 
 def _ends(entry: Entry) -> list[float]:

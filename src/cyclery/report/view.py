@@ -66,8 +66,8 @@ def _sheets(charts: list[ChartView]) -> list[list[list[ChartView]]]:
     """Deal charts to LaTeX pages of two columns, each chart to the shorter one that it fits."""
     pages: list[tuple[list[ChartView], list[ChartView]]] = []
     heights = [PAGE, PAGE]
-    for item in sorted(charts, key=lambda c: -c["chart"].figure.get_figheight()):
-        height = min(SCALE * item["chart"].figure.get_figheight(), TALLEST) + 0.6  # its caption
+    for item in sorted(charts, key=lambda c: -c["chart"].height):
+        height = min(SCALE * item["chart"].height / 72, TALLEST) + 0.6  # its caption
         if min(heights) + height > PAGE:
             pages.append(([], []))
             heights = [0.0, 0.0]
