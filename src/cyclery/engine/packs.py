@@ -317,6 +317,20 @@ def _measured(logits: Tensor, y: Tensor) -> Tensor:
     return found
 
 
+def lies(run: Run) -> list[tuple[Tensor, Tensor]]:
+    """Return a run's tensors, and where they lie."""
+    return [(tensor, tensor.data) for tensor in run._tensors().values()]
+
+
+def leave(run: Run, lay: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Have a run's tensors where they lay before a pack, for its own optimiser works there."""
+    for tensor, data in lay:
+        tensor.data = data.copy_(tensor)
+    run.flat.lie_in(run.flat.data.data)
+    if run.networks.averaged is not None:
+        run.networks.averaged.lie_in(run.networks.averaged.data.data)
+
+
 def _line(error: Exception) -> str:
     return f"{error}".strip().partition("\n")[0][:200] or type(error).__name__
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cyclery.engine.chunks import WIDEST
 from cyclery.engine.cohort import FixedWidth, Pause, Task
-from cyclery.engine.packs import NotStacked, Pack
+from cyclery.engine.packs import NotStacked, Pack, leave, lies
 
 if TYPE_CHECKING:
     from cyclery.engine.run import Run
@@ -133,9 +133,11 @@ class Stack(FixedWidth):
         run = group[0].run
         _, size, *_ = group[0].what
         assert run.program is not None, "it would not have asked"
+        lay = lies(run)
         try:
             taken = Pack([run]).try_(size, run.at)
         except NotStacked as reason:
+            leave(run, lay)
             self._refused.add(run.program)
             self.refusals[run.method.name] = str(reason)
             for request in group:
