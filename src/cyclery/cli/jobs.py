@@ -126,25 +126,18 @@ def _run_jobs(
         return EXIT_CODE
     finally:
         # Also of those that were trained before another one failed, or before this was stopped.
-        _refresh(options, trainer.trained)
+        _refresh(trainer.trained, options.root / setting["results"] / setting["tier"])
     write_records(options.output, records)
     return 0
 
 
-def _refresh(options: argparse.Namespace, trained: dict[str, Record]) -> None:
-    """Let every shard that lists a parent which was trained again know of it."""
+def _refresh(trained: dict[str, Record], folder: Path) -> None:
+    """Let every file of records that lists a parent which was trained again know of it."""
     parents = {key: run for key, run in trained.items() if run.get("checkpoint_sha256")}
     if parents:
-        from cyclery.plan.snakemake_api import Graph
         from cyclery.records.shard_files import refresh
 
-        try:
-            files = Graph(load_plan(options), {}).files_holding(parents)
-        except UserError as error:
-            # Half an edit, hours after the start, must not cost this job.
-            log.warning("other shards are not told that parents were trained again: %s", error)
-        else:
-            refresh([options.root / file for file in files], parents)
+        refresh(sorted((folder / "records").rglob("*.jsonl")), parents)
 
 
 def lr_range(options: argparse.Namespace) -> int:
@@ -191,7 +184,7 @@ def checkpoint(options: argparse.Namespace) -> int:
     except Stopped:
         return EXIT_CODE
     finally:
-        _refresh(options, trained)
+        _refresh(trained, options.root / plan.project.config.results / plan.tier)
     return 0
 
 

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 def refresh(files: Iterable[Path], records: Mapping[str, Record]) -> None:
-    """Replace runs, by run key, in those files of records that exist and hold another version.
+    """Replace runs, by run key, in those files of records that hold another version.
 
     A run that comes back with other bytes makes all that was made of the old ones stale, in every
     shard that lists it; the graph sees that by the file.
@@ -23,7 +23,9 @@ def refresh(files: Iterable[Path], records: Mapping[str, Record]) -> None:
         try:
             text = read_regular(path).decode()
         except (OSError, UnicodeDecodeError):
-            # It is not there; or damaged, which whoever reads it says.
+            # It is gone; or damaged, which whoever reads it says.
+            continue
+        if not any(key in text for key in records):
             continue
         lines = (_renewed(line, records) for line in text.splitlines())
         renewed = "".join(f"{line}\n" for line in lines)
