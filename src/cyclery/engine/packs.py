@@ -79,7 +79,7 @@ class Pack:
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = list(runs)
-        self._tapes: dict[tuple[str, int], Tape] = {}
+        self._tapes: dict[tuple[Any, ...], Tape] = {}
         first = runs[0]
         self._vectors = stacked([run.flat for run in runs])
         views = self._vectors.views(self._vectors.data.detach())
@@ -133,7 +133,7 @@ class Pack:
         Return what each logs, [K, T, logged].
         """
         found = [
-            self._tape(("step", size), self._step, inputs)(*inputs)
+            self._tape(self._key(size), self._step, inputs)(*inputs)
             for inputs in self._inputs(size, starts, updates)
         ]
         self._update.add_(updates)
@@ -142,17 +142,30 @@ class Pack:
         return torch.stack(found).double().permute(2, 0, 1).numpy()
 
     def try_(self, size: int, start: int) -> int:
-        """Record a step of one run, and train nothing; return how many bytes it takes.
+        """Record a step of each size of one run; train nothing. Return the bytes that one takes.
 
         Raises:
             NotStacked: it cannot be recorded, or its record computes something else.
         """
         [run] = self.runs
         cursors = {name: feed.cursor.clone() for name, feed in run.feeds.items()}
-        [inputs] = self._inputs(size, [start], 1)
-        for name, cursor in cursors.items():
-            run.feeds[name].cursor.copy_(cursor)
-        tape = self._tape(("step", size), self._step, inputs)
+        taken = 0
+        try:
+            for each in sorted({size, *run.table.batches}):
+                for feed in run.feeds.values():
+                    feed.cursor.zero_()
+                [inputs] = self._inputs(each, [start], 1)
+                taken = max(taken, self._try(each, inputs))
+        finally:
+            for name, cursor in cursors.items():
+                run.feeds[name].cursor.copy_(cursor)
+        # A network that is evaluated in another way must be one that can be stacked, too.
+        self._tape(("logits", 2), self._logits, [run.plain(run.data.images[:2])[None]])
+        return taken + 2 * sum(x.numel() * x.element_size() for x in self._live)
+
+    def _try(self, size: int, inputs: Sequence[Tensor]) -> int:
+        """Record a step, and compare it with one that is not; return how many bytes it takes."""
+        tape = self._tape(self._key(size), self._step, inputs)
         before, found = [x.clone() for x in self._live], []
         try:
             for make in (tape, self._step):
@@ -163,7 +176,11 @@ class Pack:
             raise NotStacked(_line(error)) from error
         if not all(a.equal(b) or a.isnan().any() for a, b in zip(*found, strict=True)):
             raise NotStacked("it computes something else the second time")
-        return tape.bytes + 2 * sum(x.numel() * x.element_size() for x in self._live)
+        return tape.bytes
+
+    def _key(self, size: int) -> tuple[Any, ...]:
+        # Of a pool that a hook fills an update may have fewer samples.
+        return ("step", size, *(feed.size(size) for feed in self.runs[0].feeds.values()))
 
     def _put_back(self, before: Sequence[Tensor]) -> None:
         for tensor, value in zip(self._live, before, strict=True):
@@ -205,7 +222,7 @@ class Pack:
         return found
 
     def _tape(
-        self, key: tuple[str, int], function: Callable[..., Tensor], inputs: Sequence[Tensor]
+        self, key: tuple[Any, ...], function: Callable[..., Tensor], inputs: Sequence[Tensor]
     ) -> Tape:
         """Return what computes a function, recorded unless it is; that changes nothing."""
         if key in self._tapes:
