@@ -117,7 +117,7 @@ class Pack:
             run.logged = self.logged
         return torch.stack(found).double().permute(2, 0, 1).numpy()
 
-    def try_(self, size: int, start: int) -> int:
+    def try_(self) -> int:
         """Record a step of each size of one run; train nothing. Return the bytes that one takes.
 
         Raises:
@@ -127,11 +127,11 @@ class Pack:
         cursors = {name: feed.cursor.clone() for name, feed in run.feeds.items()}
         taken = 0
         try:
-            for each in sorted({size, *run.table.batches}):
+            for size in sorted(set(run.table.batches)):
                 for feed in run.feeds.values():
                     feed.cursor.zero_()
-                [inputs] = self._inputs(each, [start], 1)
-                taken = max(taken, self._try(each, inputs))
+                [inputs] = self._inputs(size, [0], 1)
+                taken = max(taken, self._try(size, inputs))
         finally:
             for name, cursor in cursors.items():
                 run.feeds[name].cursor.copy_(cursor)
@@ -149,7 +149,7 @@ class Pack:
                 found.append([logged, *(x.clone() for x in self._live)])
                 self._put_back(before)
         except Exception as error:
-            raise NotStacked(_line(error)) from error
+            raise NotStacked(reason(error)) from error
         if not all(a.equal(b) or a.isnan().any() for a, b in zip(*found, strict=True)):
             raise NotStacked("it computes something else the second time")
         return tape.bytes
@@ -233,7 +233,7 @@ class Pack:
             if any(not x.get_state().equal(states[name]) for name, x in generators.items()):
                 raise NotTaped(DRAWS)
         except Exception as error:
-            raise NotStacked(_line(error)) from error
+            raise NotStacked(reason(error)) from error
         finally:
             self._put_back(before)
         return made
@@ -351,7 +351,8 @@ def leave(run: Run, lay: Sequence[tuple[Tensor, Tensor]]) -> None:
         run.networks.averaged.lie_in(run.networks.averaged.data.data)
 
 
-def _line(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return in a line why runs cannot be stacked."""
     if "randomness error mode" in f"{error}":
         return DRAWS
     return f"{error}".strip().partition("\n")[0][:200] or type(error).__name__
