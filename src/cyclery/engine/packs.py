@@ -26,6 +26,7 @@ from cyclery.engine.metrics import measure
 from cyclery.engine.stacking import Places, mapped
 from cyclery.engine.stream import Batch, Samples, stacked_samples
 from cyclery.engine.tape import NotTaped, Tape
+from cyclery.engine.widths import depends
 from cyclery.methods import Gradients
 from cyclery.models import Shape
 from cyclery.models.layers import evaluating
@@ -235,7 +236,7 @@ class Pack:
             with warnings.catch_warnings():
                 # That torch has to go through the runs one by one for some operation.
                 warnings.simplefilter("ignore")
-                tape = Tape(function, inputs)
+                tape = Tape(function, inputs, *([_other_bits] if len(self.runs) == 1 else []))
             drawn.check("`step`", "")
             if any(not x.get_state().equal(states[name]) for name, x in generators.items()):
                 raise NotTaped("it draws random numbers")
@@ -332,6 +333,12 @@ def _measured(logits: Tensor, y: Tensor) -> Tensor:
 
     found: Tensor = mapped(of_run, logits, y)
     return found
+
+
+def _other_bits(name: str, args: Any) -> str | None:
+    """Return why a kernel of a pack of one run computes other bits in a wider one, if so."""
+    why = depends(name, args)
+    return why and f"the last bits of {why} depend on how many runs there are"
 
 
 def lies(run: Run) -> list[tuple[Tensor, Tensor]]:
