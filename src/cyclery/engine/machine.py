@@ -24,7 +24,7 @@ COMPUTING = (
     "probes/*.py", "schedules/*.py", *(f"engine/{name}.py" for name in (
         "arithmetic", "cuda", "evaluation", "feeds", "hooks", "made", "masks", "measuring",
         "metrics", "networks", "packs", "parts", "program", "replay", "run", "samplers", "stack",
-        "stacking", "stream", "sweep", "table", "tape", "teachers",
+        "stacking", "stream", "sweep", "table", "tape", "teachers", "widths",
     )),
 )  # fmt: skip
 

@@ -27,6 +27,7 @@ from cyclery.engine.program import decays
 from cyclery.engine.stacking import Places, mapped
 from cyclery.engine.stream import Batch, Samples, stacked_samples
 from cyclery.engine.tape import NotTaped, Tape
+from cyclery.engine.widths import depends
 from cyclery.methods import Gradients
 from cyclery.models.layers import evaluating
 from cyclery.optim.flat.parameters import clip_, stacked
@@ -211,7 +212,8 @@ class Pack:
     ) -> Tape:
         """Return what computes a function, recorded unless it is; that changes nothing."""
         if key not in self._tapes:
-            self._tapes[key] = self._recorded(lambda: Tape(function, inputs))
+            wrong = _other_bits if len(self.runs) == 1 else _none
+            self._tapes[key] = self._recorded(lambda: Tape(function, inputs, wrong))
         return self._tapes[key]
 
     def _recorded(self, make: Callable[[], T]) -> T:
@@ -335,6 +337,16 @@ def _measured(logits: Tensor, y: Tensor) -> Tensor:
 
     found: Tensor = mapped(of_run, logits, y)
     return found
+
+
+def _none(name: str, args: Any) -> None:
+    return None
+
+
+def _other_bits(name: str, args: Any) -> str | None:
+    """Return why a kernel of a pack of one run computes other bits in a wider one, if so."""
+    why = depends(name, args)
+    return why and f"the last bits of {why} depend on how many runs there are"
 
 
 def lies(run: Run) -> list[tuple[Tensor, Tensor]]:

@@ -125,5 +125,14 @@ class _Stacked(torch.autograd.Function):
         return (
             torch.bmm(gradient, weight) if wanted[0] else None,
             torch.bmm(gradient.transpose(1, 2), x) if wanted[1] else None,
-            gradient.sum(1) if ctx.biased and wanted[2] else None,
+            _sum(gradient) if ctx.biased and wanted[2] else None,
         )
+
+
+def _sum(gradient: Tensor) -> Tensor:
+    """Return the sums over the samples of [K, B, E].
+
+    Those of all runs are vectorised together where batch norm lays them side by side, and the last
+    columns are then added in another order than the rest.
+    """
+    return (gradient if gradient.shape[2] % 32 == 0 else gradient.contiguous()).sum(1)

@@ -43,12 +43,18 @@ class Tape:
     """The kernels of ``function(*inputs)``, which returns one tensor; call it with other inputs.
 
     The first call is made, for the record. ``bytes`` is what it allocated, views aside.
+    ``wrong`` says of a kernel and its arguments why it may not be on this tape, if so.
 
     Raises:
-        NotTaped: the function reads a number off a tensor.
+        NotTaped: the function reads a number off a tensor, or calls a kernel that is wrong.
     """
 
-    def __init__(self, function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Tensor],
+        inputs: Sequence[Tensor],
+        wrong: Callable[[str, Any], str | None] = lambda name, args: None,
+    ) -> None:
         recording = _Recording()
         with recording:
             result = function(*inputs)
@@ -58,6 +64,8 @@ class Tape:
         self._lines: list[tuple[str, list[str], str]] = []
         self.bytes = 0
         for operation, args, kwargs, found in recording.calls:
+            if why := wrong(operation._schema.name, args):
+                raise NotTaped(why)
             self._write(operation, args, kwargs, found)
         code = _compiled(self._source(len(inputs), self._name(result)))
         exec(code, self._kept)

@@ -53,8 +53,11 @@ class Vectors:
 
     def scalar(self, value: float = 0.0, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return a number of a run as a new tensor: [], or [K, 1]."""
-        shape = [len(self.data), 1] if self.data.ndim > 1 else []
-        return torch.full(shape, value, dtype=dtype, device=self.data.device)
+        if self.data.ndim == 1:
+            return torch.full([], value, dtype=dtype, device=self.data.device)
+        # A column of two: side by side, some numbers would be computed in registers, and others not.
+        two = torch.full([len(self.data), 2], value, dtype=dtype, device=self.data.device)
+        return two[:, :1]
 
 
 def stacked(flats: Sequence[Flat], grad: bool = True) -> Vectors:
