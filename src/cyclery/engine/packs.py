@@ -142,15 +142,13 @@ class Pack:
 
     def _try(self, size: int, inputs: Sequence[Tensor]) -> int:
         """Record a step, and compare it with one that is not; return how many bytes it takes."""
-        tape = self._step_tape(size, inputs)
-        before, found = [x.clone() for x in self._live], []
-        try:
-            for make in (tape, partial(self._step, self._masks[self._key(size)])):
-                logged = make(*inputs)
-                found.append([logged, *(x.clone() for x in self._live)])
-                self._put_back(before)
-        except Exception as error:
-            raise NotStacked(reason(error)) from error
+        tape, found = self._step_tape(size, inputs), []
+        for make in (tape, partial(self._step, self._masks[self._key(size)])):
+
+            def made(make: Callable[..., Tensor] = make) -> list[Tensor]:
+                return [make(*inputs), *(x.clone() for x in self._live)]
+
+            found.append(self._recorded(made))
         if not all(a.equal(b) or a.isnan().any() for a, b in zip(*found, strict=True)):
             raise NotStacked("it computes something else the second time")
         return tape.bytes
