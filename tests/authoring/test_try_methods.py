@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -213,7 +214,17 @@ def test_every_method_is_good_by_itself(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     assert tried(tmp_path, name=name) == 0
-    assert f"settings of the method {name} (1): all are good" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"settings of the method {name} (1): all are good; a CPU stacks the runs of 1" in said
+
+
+def test_what_a_cpu_does_not_stack_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the papers' settings of KD, mixtures and permuted targets are drawn in the step."""
+    root = Path(__file__).resolve().parents[2]
+    assert main(["--root", str(root), "--set", "tier=smoke", "check", "--method", "kd"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"all are good; a CPU stacks the runs of \d of them, others train", said)
+    assert "one by one: a step draws random numbers\n" in said
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ from cyclery.data.split_settings import Split
 from cyclery.engine.contract import check_step
 from cyclery.engine.failures import Diverged
 from cyclery.engine.made import networks
+from cyclery.engine.packs import Pack, reason
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained, handed_on
 from cyclery.methods._streams import UNLABELLED
@@ -79,8 +80,36 @@ def try_methods(plan: Plan, name: str = "") -> str:
     of = f"of the method {name}" if name else "of methods"
     return (
         f"tier {plan.tier}: {STEPS} steps, made twice, with each choice of the settings {of} "
-        f"({len(choices)}): all are good"
+        f"({len(choices)}): all are good{_stacked(choices) if name else ''}"
     )
+
+
+def _stacked(choices: list[Choice]) -> str:
+    """Say which choices a CPU trains as one program, several runs at once, and why not others."""
+    why = [alone for choice in choices if (alone := _alone(choice))]
+    said = f"; a CPU stacks the runs of {len(choices) - len(why)} of them"
+    reasons = "; ".join(dict.fromkeys(why))
+    return f"{said}, others train one by one: {reasons}" if why else said
+
+
+def _alone(choice: Choice) -> str | None:
+    """Return why runs of a choice train one by one on a CPU; None where they are stacked."""
+    run = _run(choice)
+    if run.program is None:
+        return "convolutions, bf16, more than one thread or `CAPTURE = False`"
+    try:
+        run.begin_epoch()
+        Pack([run]).try_()
+    except Exception as error:
+        return reason(error)
+    return None
+
+
+def _run(choice: Choice) -> Run:
+    """Return a new run of a choice, small and on random images."""
+    settings, data = _small(choice.settings, _constant(choice)), _images(choice.dataset)
+    taken = {key: [_untrained(each, data)] for key, each in choice.parents.items()}
+    return Run(settings, data, torch.device("cpu"), parents=taken)
 
 
 def _of_arms(plan: Plan, name: str) -> list[Choice]:
@@ -156,12 +185,9 @@ def tried(choice: Choice) -> list[str]:
 
 def _steps(choice: Choice, found: Findings) -> torch.Tensor:
     """Return the weights after a few steps, or none where a mistake ended them."""
-    settings = _small(choice.settings, _constant(choice))
-    method = methods.load(settings["method"]["name"])
+    method = methods.load(choice.settings["method"]["name"])
     try:
-        data = _images(choice.dataset)
-        taken = {key: [_untrained(each, data)] for key, each in choice.parents.items()}
-        run = Run(settings, data, torch.device("cpu"), parents=taken)
+        run = _run(choice)
         run.method = replace(method, step=partial(_watched, run, found))
         run.train_epoch()
         weights = run.flat.data.clone()
