@@ -22,10 +22,9 @@ COMPUTING = (
     )), "models/**/*.py", "optim/**/*.py",
     "records/range_bounds.py",
     "probes/*.py", "schedules/*.py", *(f"engine/{name}.py" for name in (
-        "arithmetic", "cuda", "evaluation", "feeds", "hooks", "made", "measuring", "metrics",
-        "networks", "packs", "parts", "replay", "run", "samplers", "stack", "stacking", "stream",
-        "sweep",
-        "table", "tape", "teachers",
+        "arithmetic", "cuda", "evaluation", "feeds", "hooks", "made", "masks", "measuring",
+        "metrics", "networks", "packs", "parts", "program", "replay", "run", "samplers", "stack",
+        "stacking", "stream", "sweep", "table", "tape", "teachers", "widths",
     )),
 )  # fmt: skip
 

@@ -7,68 +7,42 @@ Shapes: K runs, B samples of an update, T updates.
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cyclery import methods, optim
+from cyclery import optim
 from cyclery.engine.contract import check_step
 from cyclery.engine.evaluation import BATCH
 from cyclery.engine.globals import Globals
-from cyclery.engine.made import layout
+from cyclery.engine.masks import Masks
 from cyclery.engine.metrics import measure
+from cyclery.engine.program import decays
 from cyclery.engine.stacking import Places, mapped
 from cyclery.engine.stream import Batch, Samples, stacked_samples
 from cyclery.engine.tape import NotTaped, Tape
 from cyclery.engine.widths import depends
 from cyclery.methods import Gradients
-from cyclery.models import Shape
 from cyclery.models.layers import evaluating
 from cyclery.optim.flat.parameters import clip_, stacked
-from cyclery.records.record import RunSettings
 
 if TYPE_CHECKING:
     from cyclery.engine.run import Run
 
+T = TypeVar("T")
+DRAWS = "a step draws random numbers"
 # Images of so many updates are made at once, in bytes.
 AHEAD = 4 << 20
 
 
 class NotStacked(Exception):
     """Runs cannot be trained as one program; the text says why."""
-
-
-def may_stack(settings: RunSettings, shape: Shape, classes: int) -> bool:
-    """Return whether runs with such settings may be stacked on a CPU, if their method can be."""
-    plain = settings["precision"] == "fp32" and settings["threads"] == 1
-    if not plain or settings["compile"] or not methods.load(settings["method"]["name"]).capture:
-        return False
-    # Convolutions gain nothing by it: theirs is the arithmetic.
-    return all(len(x) < 4 for x in layout(settings, shape, classes).shapes.values())
-
-
-def program(run: Run) -> str | None:
-    """Return what runs must have in common to train as one; None where a run trains by itself."""
-    chosen = run.settings
-    if run.device.type != "cpu" or not may_stack(chosen, run.data.shape, run.data.classes):
-        return None
-    same = {
-        "shapes": {k: [*v.shape] for k, v in run._tensors().items()},
-        "teachers": [[*x.shape] for m in run.networks.teachers.values() for x in m.parameters()],
-        "quantities": run.table.names,
-        "decays": decays(run),
-        "images": [id(run.data.images)],
-        "streams": {k: repr(v) for k, v in run.streams.items()},
-        **{k: chosen.get(k) for k in ("method", "model", "head", "optimiser", "augment", "strong",
-                                      "views", "mu", "frozen", "rates", "ema_buffers")},
-    }  # fmt: skip
-    return json.dumps(same, sort_keys=True)
 
 
 class Pack:
@@ -81,6 +55,7 @@ class Pack:
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = list(runs)
         self._tapes: dict[tuple[Any, ...], Tape] = {}
+        self._masks: dict[tuple[Any, ...], Masks] = {}
         first = runs[0]
         self._vectors = stacked([run.flat for run in runs])
         views = self._vectors.views(self._vectors.data.detach())
@@ -133,16 +108,17 @@ class Pack:
 
         Return what each logs, [K, T, logged].
         """
-        found = [
-            self._tape(self._key(size), self._step, inputs)(*inputs)
-            for inputs in self._inputs(size, starts, updates)
-        ]
+        found = []
+        for inputs in self._inputs(size, starts, updates):
+            tape = self._step_tape(size, inputs)
+            self._masks[self._key(size)].draw()
+            found.append(tape(*inputs))
         self._update.add_(updates)
         for run in self.runs:
             run.logged = self.logged
         return torch.stack(found).double().permute(2, 0, 1).numpy()
 
-    def try_(self, size: int, start: int) -> int:
+    def try_(self) -> int:
         """Record a step of each size of one run; train nothing. Return the bytes that one takes.
 
         Raises:
@@ -152,11 +128,11 @@ class Pack:
         cursors = {name: feed.cursor.clone() for name, feed in run.feeds.items()}
         taken = 0
         try:
-            for each in sorted({size, *run.table.batches}):
+            for size in sorted(set(run.table.batches)):
                 for feed in run.feeds.values():
                     feed.cursor.zero_()
-                [inputs] = self._inputs(each, [start], 1)
-                taken = max(taken, self._try(each, inputs))
+                [inputs] = self._inputs(size, [0], 1)
+                taken = max(taken, self._try(size, inputs))
         finally:
             for name, cursor in cursors.items():
                 run.feeds[name].cursor.copy_(cursor)
@@ -166,15 +142,13 @@ class Pack:
 
     def _try(self, size: int, inputs: Sequence[Tensor]) -> int:
         """Record a step, and compare it with one that is not; return how many bytes it takes."""
-        tape = self._tape(self._key(size), self._step, inputs)
-        before, found = [x.clone() for x in self._live], []
-        try:
-            for make in (tape, self._step):
-                logged = make(*inputs)
-                found.append([logged, *(x.clone() for x in self._live)])
-                self._put_back(before)
-        except Exception as error:
-            raise NotStacked(_line(error)) from error
+        tape, found = self._step_tape(size, inputs), []
+        for make in (tape, partial(self._step, self._masks[self._key(size)])):
+
+            def made(make: Callable[..., Tensor] = make) -> list[Tensor]:
+                return [make(*inputs), *(x.clone() for x in self._live)]
+
+            found.append(self._recorded(made))
         if not all(a.equal(b) or a.isnan().any() for a, b in zip(*found, strict=True)):
             raise NotStacked("it computes something else the second time")
         return tape.bytes
@@ -182,6 +156,15 @@ class Pack:
     def _key(self, size: int) -> tuple[Any, ...]:
         # Of a pool that a hook fills an update may have fewer samples.
         return ("step", size, *(feed.size(size) for feed in self.runs[0].feeds.values()))
+
+    def _step_tape(self, size: int, inputs: Sequence[Tensor]) -> Tape:
+        """Return the tape of a step, and have the masks that its networks draw."""
+        key = self._key(size)
+        if key not in self._tapes:
+            # Which masks there are is seen in a first step that has none.
+            masks = self._masks[key] = Masks(self.runs)
+            self._recorded(lambda: self._step(masks, *inputs, looking=True))
+        return self._tape(key, partial(self._step, self._masks[key]), inputs)
 
     def _put_back(self, before: Sequence[Tensor]) -> None:
         for tensor, value in zip(self._live, before, strict=True):
@@ -226,8 +209,17 @@ class Pack:
         self, key: tuple[Any, ...], function: Callable[..., Tensor], inputs: Sequence[Tensor]
     ) -> Tape:
         """Return what computes a function, recorded unless it is; that changes nothing."""
-        if key in self._tapes:
-            return self._tapes[key]
+        if key not in self._tapes:
+            wrong = _other_bits if len(self.runs) == 1 else _none
+            self._tapes[key] = self._recorded(lambda: Tape(function, inputs, wrong))
+        return self._tapes[key]
+
+    def _recorded(self, make: Callable[[], T]) -> T:
+        """Return what is made of a step, which changes nothing.
+
+        Raises:
+            NotStacked: it cannot be made, or it draws random numbers.
+        """
         first, before = self.runs[0], [x.clone() for x in self._live]
         generators = {**first.generators, "step": self._generator}
         states = {name: x.get_state() for name, x in generators.items()}
@@ -236,16 +228,15 @@ class Pack:
             with warnings.catch_warnings():
                 # That torch has to go through the runs one by one for some operation.
                 warnings.simplefilter("ignore")
-                tape = Tape(function, inputs, *([_other_bits] if len(self.runs) == 1 else []))
+                made = make()
             drawn.check("`step`", "")
             if any(not x.get_state().equal(states[name]) for name, x in generators.items()):
-                raise NotTaped("it draws random numbers")
+                raise NotTaped(DRAWS)
         except Exception as error:
-            raise NotStacked(_line(error)) from error
+            raise NotStacked(reason(error)) from error
         finally:
             self._put_back(before)
-        self._tapes[key] = tape
-        return tape
+        return made
 
     def _inputs(self, size: int, starts: Sequence[int], updates: int) -> Iterator[Sequence[Tensor]]:
         """Yield what a step is given at each update, in the order of ``_step``."""
@@ -270,11 +261,14 @@ class Pack:
                 given += [*found.views, found.y, found.ids, *masks]
             yield from zip(*(tensor.unbind() for tensor in given), strict=True)
 
-    def _step(self, rows: Tensor, *given: Tensor) -> Tensor:
+    def _step(self, masks: Masks, rows: Tensor, *given: Tensor, looking: bool = False) -> Tensor:
         """Make an update of every run; return what is logged, [logged, K]."""
-        names = self.runs[0].table.names
+        first, names = self.runs[0], self.runs[0].table.names
         try:
-            loss, gradients, logs = mapped(self._one, self._places.stacks, rows, list(given))
+            with masks.taken(first.models.values(), looking):
+                loss, gradients, logs = mapped(
+                    partial(self._one, masks), self._places.stacks, rows, list(given), masks.values
+                )
         finally:
             self._places.restore()
         if not gradients:
@@ -297,9 +291,17 @@ class Pack:
         self.logged = list(scalars)
         return torch.stack([x.float() for x in scalars.values()])
 
-    def _one(self, tensors: Sequence[Tensor], row: Tensor, given: Sequence[Tensor]) -> Any:
+    def _one(
+        self,
+        masks: Masks,
+        tensors: Sequence[Tensor],
+        row: Tensor,
+        given: Sequence[Tensor],
+        drawn: Sequence[Tensor],
+    ) -> Any:
         """Return the loss of one run, gradients where it makes them itself, and what it logs."""
         first, left = self.runs[0], iter(given)
+        masks.give(drawn)
         self._places.put(tensors)
         streams = {}
         for name, (views, masked, expected) in self._layout.items():
@@ -335,6 +337,10 @@ def _measured(logits: Tensor, y: Tensor) -> Tensor:
     return found
 
 
+def _none(name: str, args: Any) -> None:
+    return None
+
+
 def _other_bits(name: str, args: Any) -> str | None:
     """Return why a kernel of a pack of one run computes other bits in a wider one, if so."""
     why = depends(name, args)
@@ -355,14 +361,11 @@ def leave(run: Run, lay: Sequence[tuple[Tensor, Tensor]]) -> None:
         run.networks.averaged.lie_in(run.networks.averaged.data.data)
 
 
-def _line(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Return in a line why runs cannot be stacked."""
+    if "randomness error mode" in f"{error}":
+        return DRAWS
     return f"{error}".strip().partition("\n")[0][:200] or type(error).__name__
-
-
-def decays(run: Run) -> tuple[bool, bool]:
-    """Return whether weights ever decay, and whether biases and norms do."""
-    weights, norms = (run.table.columns[f"weight_decay{end}"] for end in ("", "_norm"))
-    return bool(weights.any()), bool(norms.any())
 
 
 def _copies(runs: Sequence[Run]) -> dict[int, Tensor]:

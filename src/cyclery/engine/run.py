@@ -30,7 +30,7 @@ from cyclery.engine.hooks import Inside, Moment
 from cyclery.engine.measuring import Measuring
 from cyclery.engine.metrics import Figures
 from cyclery.engine.networks import Networks
-from cyclery.engine.packs import program
+from cyclery.engine.program import program
 from cyclery.engine.replay import Recorder, Replays
 from cyclery.engine.stack import Stack
 from cyclery.engine.stream import Batch, Data, Samples, generator, origin

@@ -11,7 +11,7 @@ import numpy as np
 
 from cyclery.engine.chunks import WIDEST
 from cyclery.engine.cohort import FixedWidth, Pause, Task
-from cyclery.engine.packs import NotStacked, Pack, leave, lies
+from cyclery.engine.packs import Pack, leave, lies, reason
 
 if TYPE_CHECKING:
     from cyclery.engine.run import Run
@@ -131,16 +131,14 @@ class Stack(FixedWidth):
 
     def _try(self, group: list[_Request]) -> None:
         run = group[0].run
-        _, size, *_ = group[0].what
         assert run.program is not None, "it would not have asked"
         lay = lies(run)
         try:
-            taken = Pack([run]).try_(size, run.at)
-        except NotStacked as reason:
+            self._bytes[run.program] = Pack([run]).try_()
+        except Exception as error:
+            # Whatever it is: where it is the method's own mistake, its step says so next.
             leave(run, lay)
             self._refused.add(run.program)
-            self.refusals[run.method.name] = str(reason)
+            self.refusals[run.method.name] = reason(error)
             for request in group:
                 request.done = True
-            return
-        self._bytes[run.program] = taken

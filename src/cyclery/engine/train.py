@@ -219,7 +219,7 @@ class Trainer:
 
     def _alike(self, job: Job, device: torch.device) -> str | None:
         """Return what runs that may train as one have in common; None where a run is alone."""
-        from cyclery.engine.packs import may_stack
+        from cyclery.engine.program import may_stack
 
         data = self._datasets.of(job["settings"], device)
         run = job["kind"] == "run" and may_stack(job["settings"], data.shape, data.classes)

@@ -25,9 +25,17 @@ class Noise(nn.Module):
     """A module that draws random numbers in training.
 
     They come from ``generator``, or from torch's own generator of the device where it is None.
+    ``drawn`` gives masks in the place of a generator, where runs are stacked and each has its own.
     """
 
     generator: torch.Generator | None = None
+    drawn: Callable[[Noise, Tensor, float], Tensor] | None = None
+
+    def mask(self, like: Tensor, share: float) -> Tensor:
+        """Return a new tensor like another, of 1 with the probability ``share`` and else 0."""
+        if self.drawn is not None:
+            return self.drawn(self, like, share)
+        return torch.empty_like(like).bernoulli_(share, generator=self.generator)
 
 
 class Dropout(Noise):
@@ -41,8 +49,7 @@ class Dropout(Noise):
         """Return ``x`` with a share p set to 0 and the rest scaled up; in evaluation just x."""
         if not self.training or self.p == 0:
             return x
-        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=self.generator)
-        return x * kept.div_(1 - self.p)
+        return x * self.mask(x, 1 - self.p).div_(1 - self.p)
 
 
 def use_generator(model: nn.Module, generator: torch.Generator) -> None:

@@ -55,7 +55,7 @@ class Vectors:
         """Return a number of a run as a new tensor: [], or [K, 1]."""
         if self.data.ndim == 1:
             return torch.full([], value, dtype=dtype, device=self.data.device)
-        # A column of two: side by side, some numbers would be computed in registers, and others not.
+        # Of two columns: side by side, some numbers would be computed in registers, others not.
         two = torch.full([len(self.data), 2], value, dtype=dtype, device=self.data.device)
         return two[:, :1]
 

@@ -1,0 +1,47 @@
+"""Which runs can train as one stacked program, as far as their settings say."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from cyclery import methods
+from cyclery.engine.made import layout
+from cyclery.models import Shape
+from cyclery.records.record import RunSettings
+
+if TYPE_CHECKING:
+    from cyclery.engine.run import Run
+
+
+def may_stack(settings: RunSettings, shape: Shape, classes: int) -> bool:
+    """Return whether runs with such settings may be stacked on a CPU, if their method can be."""
+    plain = settings["precision"] == "fp32" and settings["threads"] == 1
+    if not plain or settings["compile"] or not methods.load(settings["method"]["name"]).capture:
+        return False
+    # Convolutions gain nothing by it: theirs is the arithmetic.
+    return all(len(x) < 4 for x in layout(settings, shape, classes).shapes.values())
+
+
+def program(run: Run) -> str | None:
+    """Return what runs must have in common to train as one; None where a run trains by itself."""
+    chosen = run.settings
+    if run.device.type != "cpu" or not may_stack(chosen, run.data.shape, run.data.classes):
+        return None
+    same = {
+        "shapes": {k: [*v.shape] for k, v in run._tensors().items()},
+        "teachers": [[*x.shape] for m in run.networks.teachers.values() for x in m.parameters()],
+        "quantities": run.table.names,
+        "decays": decays(run),
+        "images": [id(run.data.images)],
+        "streams": {k: repr(v) for k, v in run.streams.items()},
+        **{k: chosen.get(k) for k in ("method", "model", "head", "optimiser", "augment", "strong",
+                                      "views", "mu", "frozen", "rates", "ema_buffers")},
+    }  # fmt: skip
+    return json.dumps(same, sort_keys=True)
+
+
+def decays(run: Run) -> tuple[bool, bool]:
+    """Return whether weights ever decay, and whether biases and norms do."""
+    weights, norms = (run.table.columns[f"weight_decay{end}"] for end in ("", "_norm"))
+    return bool(weights.any()), bool(norms.any())
