@@ -42,10 +42,8 @@ def jobs() -> list[Job]:
 @pytest.fixture(scope="module")
 def alone(jobs: list[Job], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("alone")
-    return {
-        job["key"]: factory.figures(factory.trainer(root / job["key"]).train([job])[0])
-        for job in jobs
-    }
+    found = [next(side_by_side(root / job["key"], [job], 1)) for job in jobs]
+    return {job["key"]: factory.figures(record) for job, record in found}
 
 
 def side_by_side(root: Path, jobs: list[Job], width: int) -> Iterator[tuple[Job, Record]]:
@@ -121,9 +119,8 @@ def test_range_tests_and_students_run_side_by_side(tmp_path: Path) -> None:
         if "teacher" in methods.parents_of({"name": method, "settings": {}})
     ]
     jobs = [factory.job(sweep, kind="range"), *students]
-    alone = factory.trainer(tmp_path / "alone")
-    alone.train([teacher])
-    expected = alone.train(jobs)
+    factory.trainer(tmp_path / "alone").train([teacher])
+    expected = [next(side_by_side(tmp_path / "alone", [job], 1))[1] for job in jobs]
     factory.trainer(tmp_path / "beside").train([teacher])
     found = {job["key"]: record for job, record in side_by_side(tmp_path / "beside", jobs, 3)}
     ranged = ("lr", "accuracy", "loss", "bounds")

@@ -102,7 +102,7 @@ def refusal(given: Json, make: Make = made) -> str:
         return "not asked"
     run.begin_epoch()
     try:
-        Pack([run]).try_(run.table.batches[0], 0)
+        Pack([run]).try_()
     except Exception as error:
         return str(error)
     return ""

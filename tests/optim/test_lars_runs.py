@@ -96,9 +96,13 @@ def test_the_average_follows_the_weights() -> None:
 def test_runs_side_by_side_equal_runs_alone(tmp_path: Path) -> None:
     jobs = [factory.job(varied(kind, epochs=2, seed=seed)) for kind in KINDS for seed in (0, 1)]
     jobs.insert(1, factory.job(factory.settings(epochs=2)))
-    alone = [factory.trainer(tmp_path / job["key"]).train([job])[0] for job in jobs]
-    beside = factory.trainer(tmp_path / "beside", cohort=4)
-    found = {j["key"]: r for j, r in beside._side_by_side(jobs, False, factory.CPU)}
+
+    def trained(root: Path, jobs: list[Any], width: int) -> dict[str, Any]:
+        trainer = factory.trainer(root, cohort=width)
+        return {j["key"]: r for j, r in trainer._side_by_side(jobs, False, factory.CPU)}
+
+    alone = [trained(tmp_path / job["key"], [job], 1)[job["key"]] for job in jobs]
+    found = trained(tmp_path / "beside", jobs, 4)
     assert max(record["cohort"] for record in found.values()) == 4
     for job, record in zip(jobs, alone, strict=True):
         assert factory.figures(found[job["key"]]) == factory.figures(record)
