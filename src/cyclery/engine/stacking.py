@@ -52,11 +52,13 @@ class Places:
 
 
 class _Layers(TorchFunctionMode):
-    """Inside, linear layers are those of ``_Linear``, in whatever network."""
+    """Inside, linear layers and batch norm are those of this file, in whatever network."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear:
             return _linear(*args, **(kwargs or {}))
+        if func is F.batch_norm:
+            return _batch_norm(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
@@ -136,3 +138,76 @@ def _sum(gradient: Tensor) -> Tensor:
     columns are then added in another order than the rest.
     """
     return (gradient if gradient.shape[2] % 32 == 0 else gradient.contiguous()).sum(1)
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise by the statistics of a batch [B, C] as `F.batch_norm` does, but for rounding.
+
+    What vmap makes of that lays the runs side by side, [B, K C], and back.
+    """
+    if not training or input.ndim != 2 or weight is None or bias is None:
+        # The mode is off inside of itself, so this is torch's own.
+        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    y, mean, variance = _Norm.apply(input, weight, bias, eps)
+    if running_mean is not None and running_var is not None:
+        count = len(input)
+        running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
+        running_var.mul_(1 - momentum).add_(variance, alpha=momentum * count / (count - 1))
+    found: Tensor = y
+    return found
+
+
+class _Norm(torch.autograd.Function):
+    """x [B, C] with weight [C] and bias [C] -> y [B, C], and the batch's mean and variance [C]."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
+        y, mean, variance = _StackedNorm.forward(x[None], weight[None], bias[None], eps)
+        return y[0], mean[0], variance[0]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        raise NotImplementedError("only runs that are stacked have it")
+
+    @staticmethod
+    def vmap(info: Any, dims: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
+        return _StackedNorm.apply(x, weight, bias, eps), (0, 0, 0)
+
+
+class _StackedNorm(torch.autograd.Function):
+    """x [K, B, C], weight and bias [K, C] -> [K, B, C], and mean and variance [K, C]."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
+        mean = x.mean(1, keepdim=True)
+        centred = x - mean
+        variance = centred.square().mean(1, keepdim=True)
+        scale = (variance + eps).rsqrt_().mul_(weight[:, None])
+        return torch.addcmul(bias[:, None], centred, scale), mean[:, 0], variance[:, 0]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        x, weight, _, ctx.eps = inputs
+        _, mean, variance = output
+        ctx.mark_non_differentiable(mean, variance)
+        ctx.save_for_backward(x, weight, mean, variance)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
+        x, weight, mean, variance = ctx.saved_tensors
+        inverse = (variance + ctx.eps).rsqrt_()[:, None]
+        hat = (x - mean[:, None]).mul_(inverse)
+        of_bias, of_weight = gradient.sum(1), (gradient * hat).sum(1)
+        count = x.shape[1]
+        of_x = torch.addcmul(gradient, hat, of_weight[:, None], value=-1 / count)
+        of_x.sub_(of_bias[:, None], alpha=1 / count).mul_(inverse * weight[:, None])
+        return of_x, of_weight, of_bias, None

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-# Columns that a sum over rows adds at once: four registers. Batch norm lays the channels of all runs
-# side by side, and sums them.
+# Columns that a sum over rows adds at once: four registers. Torch's batch norm lays the channels of
+# all runs side by side, and sums them.
 COLUMNS = 32
 # Not to the last bit the same in a register and beside it (measured, torch 2.14).
 _INEXACT = frozenset((
