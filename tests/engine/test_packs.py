@@ -1,0 +1,177 @@
+"""Packs: a run's bits depend on neither the width of its pack, nor its place, nor its neighbours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from factories import engine as factory
+from factories import packs
+from factories.threads import one_thread
+
+Json = dict[str, Any]
+_one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
+
+SEMI: Json = {"split": {"labels": 60, "unlabelled": "all"}, "epoch_images": 200, "mu": 2,
+              "batch": 20}  # fmt: skip
+# Programs: the method, its settings, and what else.
+PROGRAMS: dict[str, tuple[str, Json, Json]] = {
+    "supervised": ("supervised", {"label_smoothing": 0.1, "temperature": 2.0}, {}),
+    "cyclical focal": ("cyclical_focal", {}, {}),
+    "focal, mean weight": ("cyclical_focal", {"control": "mean_weight"}, {}),
+    "pseudo-labels": ("pseudo_label", {}, SEMI),
+    "pseudo-labels, joint": ("pseudo_label", {"forward": "joint", "statistics": "all"}, SEMI),
+    "fixmatch": ("fixmatch", {"threshold": 0.2}, SEMI),
+    "fixmatch, soft": ("fixmatch", {"target": "soft"}, SEMI),
+    "fixmatch, aligned": ("fixmatch", {"alignment": "average", "threshold": 0.2}, SEMI),
+    "fixmatch of the average": ("fixmatch", {"labels_from": "ema_eval"}, SEMI),
+    "fixmatch of its pass": (
+        "fixmatch", {"labels_from": "ema_train", "alignment": "average", "threshold": 0.2}, SEMI),
+    "mean teacher": ("mean_teacher", {}, SEMI),
+    "pi model": ("mean_teacher", {"target": "current", "gradient": "both"}, SEMI),
+    "mean teacher, separate": (
+        "mean_teacher", {"forward": "separate", "items": "unlabelled", "consistency": "kl"}, SEMI),
+    "mean teacher, statistics": (
+        "mean_teacher", {"forward": "separate", "statistics": "labelled"}, SEMI),
+    "mean teacher, two heads": (
+        "mean_teacher", {"logit_distance": 0.1, "denominator": "all"}, SEMI),
+    "distillation": ("kd", {}, {}),
+    "distillation, hard null": ("kd", {"hard": None, "soft": 0.7}, {}),
+    "distillation, cross-entropy": (
+        "kd", {"form": "cross_entropy", "reduction": "mean", "squared": False}, {}),
+    "distillation, unlabelled": ("kd", {"inputs": "both", "hard": 0.0}, SEMI),
+    "experts": ("ces_kd", {}, {}),
+    "experts, random": ("ces_kd", {"assignment": "random"}, {}),
+    "experts, mean": ("ces_kd", {"assignment": "mean"}, {}),
+    "experts, easy first": ("ces_kd", {"unlocking": "easy_first"}, {}),
+    "soteacher": ("soteacher", {}, {}),
+    "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
+}  # fmt: skip
+
+
+def given(program: str, seed: int, **more: Any) -> Json:
+    """Return settings of a program whose seed and schedules are of this run, and its length."""
+    method, chosen, others = PROGRAMS[program]
+    return factory.settings(
+        method,
+        method_settings=chosen,
+        seed=seed,
+        **{
+            "epochs": 3 + seed % 3,
+            "lr": 0.01 * (1 + seed % 5),
+            "momentum": factory.cycle(0.9 - 0.02 * (seed % 4), 0.8),
+            "weight_decay": 1e-4 * (1 + seed % 3),
+            "epoch_images": 500,
+            "evaluations": 2,
+            **others,
+            **more,
+        },
+    )
+
+
+def assert_independent(every: list[Json], *widths: int, make: packs.Make = packs.made) -> Any:
+    """Fail unless these runs are stacked, and the same in packs of all widths, and in any order."""
+    alone = [packs.bits(run) for run in packs.beside(every, packs.Widths(1), make)]
+    for width in widths:
+        stack = packs.Widths(width)
+        turned = packs.beside(every[::-1], stack, make)[::-1]
+        assert stack.refusals == {} and max(stack.seen) == min(width, len(every))
+        for place, run in enumerate(turned):
+            assert packs.differing(alone[place], packs.bits(run)) == [], (width, place)
+    return alone
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_bits_depend_on_neither_width_nor_place(program: str) -> None:
+    """Of thirty updates or more, and of all evaluations."""
+    alone = assert_independent([given(program, seed) for seed in range(7)], 2, 7)
+    # Rounding aside it is what one run after another computes.
+    eager = packs.bits(packs.alone(given(program, 1)))
+    assert eager["update"] == alone[1]["update"] and eager["update"] >= 30
+    assert eager["curve"]["train_loss"] == pytest.approx(alone[1]["curve"]["train_loss"], rel=1e-4)
+    for name in eager.keys() - {"curve", "figures"}:
+        if eager[name].is_floating_point():
+            assert eager[name].numpy() == pytest.approx(alone[1][name].numpy(), rel=1e-2, abs=1e-4)
+
+
+def test_sixteen_runs_are_one_pack() -> None:
+    assert_independent([given("supervised", seed) for seed in range(16)], 16)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 17, 50])
+@pytest.mark.parametrize("hidden", [[32], [64, 96]])
+def test_bits_whatever_the_sizes(batch: int, hidden: list[int]) -> None:
+    sizes: Json = {"batch": batch + 1, "epoch_images": 12 * batch + 12,
+                   "model_settings": {"hidden": hidden}}  # fmt: skip
+    assert_independent([given("supervised", seed, **sizes) for seed in range(7)], 2, 7)
+
+
+OPTIMISERS: dict[str, tuple[str, Json, float]] = {
+    "sgd": ("sgd", {"nesterov": False, "dampening": 0.3}, 1.0),
+    "sgd, decoupled": ("sgd", {"decay": "decoupled"}, 1.0),
+    "adam": ("adam", {}, 0.1),
+    "adamw": ("adamw", {}, 0.1),
+    "adadelta": ("adadelta", {}, 20.0),
+    "adagrad": ("adagrad", {}, 1.0),
+    "rmsprop": ("rmsprop", {}, 0.1),
+    "lars": ("lars", {}, 20.0),
+    "lars of BYOL": ("lars", {"variant": "byol", "adapts": "all"}, 20.0),
+    "lars, clipped": ("lars", {"variant": "bolts", "clip": True}, 20.0),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_bits_of_every_optimiser(name: str) -> None:
+    optimiser, chosen, times = OPTIMISERS[name]
+    every = []
+    for seed in range(7):
+        varied = {"lr": times * 0.01 * (1 + seed % 3), "clip_norm": 0.5 + 0.3 * seed,
+                  "ema_decay": 0.9 + 0.01 * seed, "weight_decay_norm": 1e-4 * (1 + seed)}  # fmt: skip
+        every.append(given("supervised", seed, optimiser=optimiser, optimiser_settings=chosen,
+                           ema_buffers=("own", "average", "shared")[len(name) % 3],
+                           model_settings={"hidden": [64, 32]}, **varied))  # fmt: skip
+    assert_independent(every, 2, 7)
+
+
+@pytest.mark.parametrize("buffers", ["shared", "own", "average"])
+@pytest.mark.parametrize("program", ["supervised", "fixmatch"])
+def test_bits_of_averaged_weights(program: str, buffers: str) -> None:
+    averaged = {"ema_decay": {"kind": "running_mean", "end": 0.99}, "ema_buffers": buffers}
+    assert_independent([given(program, seed, **averaged) for seed in range(4)], 3)
+
+
+@pytest.mark.parametrize("method", ["supervised", "cyclical_focal", "fixmatch"])
+def test_bits_where_all_that_can_vary_varies(method: str) -> None:
+    """Cyclical batch sizes, clipping, averaged weights and magnitudes of augmentation."""
+    every = [factory.everything(method, seed=seed, epochs=3 + seed % 3) for seed in range(4)]
+    assert_independent(every, 2, 4)
+
+
+def test_teachers_of_another_width() -> None:
+    other = factory.settings(seed=5, epochs=2, model_settings={"hidden": [64, 64]})
+    teacher = factory.trained(factory.train(other))
+
+    def make(settings: Json, stack: Any) -> Any:
+        return factory.run(settings, stack=stack, parents={"teacher": [teacher]})
+
+    assert_independent([given("distillation", seed) for seed in range(4)], 2, 4, make=make)
+
+
+def test_an_ensemble_teaches_and_is_left_alone() -> None:
+    teachers = [factory.untrained("fold-0"), factory.untrained("fold-1")]
+
+    def make(settings: Json, stack: Any) -> Any:
+        return factory.run(settings, stack=stack, parents={"teacher": teachers})
+
+    assert_independent([given("distillation", seed) for seed in range(4)], 2, 4, make=make)
+    run = packs.beside([given("distillation", 0)], packs.Widths(2), make)[0]
+    for name, model in run.models.items():
+        if name != "main":
+            assert all(p.grad is None and not p.requires_grad for p in model.parameters())
+
+
+def test_labels_that_differ_by_run() -> None:
+    noise = {"split": {"noise": {"kind": "symmetric", "rate": 0.4}}}
+    assert_independent([given("supervised", seed, **noise) for seed in range(4)], 2, 4)
+
+
