@@ -166,8 +166,17 @@ def test_what_does_not_fit_into_the_repository(
     weights = found["packs"]["checkpoints/tiny.tar"]["size"]
     sizes = [each["size"] for each in [*found["packs"].values(), *found["datasets"].values()]]
     monkeypatch.setattr(publishing, "MOST_INSIDE", sum(sizes) - weights + 100)
+    publishing.publish(another.root, {}, all_weights=True)
+    assert json.loads(path.read_text())["without_checkpoints"] == ["tiny"]
+    # Nor is what trains again at once, wherever it would fit.
+    monkeypatch.undo()
     publishing.publish(another.root, {})
     assert json.loads(path.read_text())["without_checkpoints"] == ["tiny"]
+    monkeypatch.setattr(publishing, "QUICK", 0.0)
+    publishing.publish(another.root, {})
+    assert not json.loads(path.read_text())["without_checkpoints"]
+    monkeypatch.undo()
+    publishing.publish(another.root, {})
     another.commit("without weights")
     clone = another.clone(tmp_path / "clone")
     assert "checkpoints: 0\n" in clone.cyclery("fetch") and clone.nothing_to_do()

@@ -13,7 +13,7 @@ def register(commands: Commands) -> None:
     text = "compare two sets of results: verdicts that moved, arms that differ, what is identical"
     compare.arguments(commands.add("compare", compare.run, text))
     text = "freeze a finished tier for others, by DVC"
-    sharing.arguments(commands.add("publish", sharing.publish, text))
+    sharing.arguments(commands.add("publish", sharing.publish, text), publishing=True)
     text = "pull a published tier and put it in its place"
     sharing.arguments(commands.add("fetch", sharing.fetch, text))
     text = "measure the engine against training loops written by hand"

@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of both."""
+def arguments(parser: argparse.ArgumentParser, publishing: bool = False) -> None:
+    """Add the options of both, and those of ``publish`` alone."""
     parser.add_argument("--remote", metavar="NAME", help="a remote of DVC other than the default")
+    if publishing:
+        parser.add_argument(
+            "--all-weights",
+            action="store_true",
+            help="also the weights of parents that train again within a minute",
+        )
 
 
 def publish(options: argparse.Namespace) -> None:
@@ -15,7 +21,7 @@ def publish(options: argparse.Namespace) -> None:
     from cyclery.config.load import overrides
     from cyclery.sharing.publish import publish as run
 
-    run(options.root, overrides(options.set), options.remote)
+    run(options.root, overrides(options.set), options.remote, options.all_weights)
 
 
 def fetch(options: argparse.Namespace) -> None:

@@ -22,10 +22,20 @@ from cyclery.sharing.dvc import Dvc, Remote
 log = logging.getLogger(__name__)
 # A remote inside the repository is cloned by everybody.
 MOST_INSIDE = 20_000_000
+# Of one core: weights that train again so fast are not worth their bytes.
+QUICK = 60.0
 
 
-def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = None) -> None:
+def publish(
+    root: Path,
+    overrides: Mapping[str, Any],
+    remote_name: str | None = None,
+    all_weights: bool = False,
+) -> None:
     """Archive the configured tier, commit it to DVC, and push it.
+
+    Weights of a paper's parents that train again within ``QUICK`` seconds are left out, unless
+    ``all_weights`` are wanted.
 
     If it is killed, the same command completes it. What others pull changes only with the commit
     of the index and of ``dvc.lock``.
@@ -42,7 +52,10 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
         contents.require_whole()
         _require_finished(root, tier, overrides)
         home = index.Home(root, tier)
-        weights, missing = _weights(contents, _records(contents), _left_out_before(home))
+        records = _records(contents)
+        weights, missing = _weights(contents, records, _left_out_before(home))
+        quick = set() if all_weights else _quick(contents, records) & weights.keys()
+        weights = {paper: files for paper, files in weights.items() if paper not in quick}
         datasets = [name for name in contents.datasets if name in dvc.datasets()]
         shared = {name: _dataset(contents, home, name) for name in datasets}
         archives = _write_archives(contents, home)
@@ -55,7 +68,7 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
             raise UserError(_too_large(home, tier))
         _drop_others(home, archives)
         too_large = sorted(weights.keys() - chosen.keys())
-        left_out = sorted([*too_large, *missing])
+        left_out = sorted([*too_large, *missing, *quick])
         _describe(contents, home, archives, shared, left_out)
         targets = home.targets(datasets)
         dvc.freeze(targets)
@@ -69,6 +82,9 @@ def publish(root: Path, overrides: Mapping[str, Any], remote_name: str | None = 
         **dict.fromkeys(too_large, f"do not fit next to the rest within {megabytes(MOST_INSIDE)}"),
         **dict.fromkeys(missing, "were not published before, and are not here"),
     }
+    if quick:
+        log.info("without the weights of the parents of %s, which train again in seconds "
+                 "(--all-weights publishes them, too)", ", ".join(sorted(quick)))  # fmt: skip
     for paper, reason in reasons.items():
         log.warning("%s: the weights of its parents %s; who changes an arm of it trains them again",
                     paper, reason)  # fmt: skip
@@ -126,6 +142,15 @@ def _weights(
         elif paths:
             found[paper] = {f"{key}.safetensors": path for key, path in paths.items()}
     return found, missing
+
+
+def _quick(contents: Contents, records: dict[str, Record]) -> set[str]:
+    """Return the papers whose parents train again within ``QUICK`` seconds of one core."""
+    return {
+        paper
+        for paper, keys in contents.kept.items()
+        if sum(records[key]["seconds"] for key in keys) <= QUICK
+    }
 
 
 def _write_archives(contents: Contents, home: index.Home) -> dict[str, Archive]:
