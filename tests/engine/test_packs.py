@@ -1,4 +1,4 @@
-"""Packs: a run's bits depend on neither the width of its pack, nor its place, nor its neighbours."""
+"""Packs: a run's bits depend on neither the width, nor its place, nor its neighbours."""
 
 from __future__ import annotations
 
@@ -126,7 +126,8 @@ def test_bits_of_every_optimiser(name: str) -> None:
     every = []
     for seed in range(7):
         varied = {"lr": times * 0.01 * (1 + seed % 3), "clip_norm": 0.5 + 0.3 * seed,
-                  "ema_decay": 0.9 + 0.01 * seed, "weight_decay_norm": 1e-4 * (1 + seed)}  # fmt: skip
+                  "ema_decay": 0.9 + 0.01 * seed,
+                  "weight_decay_norm": 1e-4 * (1 + seed)}  # fmt: skip
         every.append(given("supervised", seed, optimiser=optimiser, optimiser_settings=chosen,
                            ema_buffers=("own", "average", "shared")[len(name) % 3],
                            model_settings={"hidden": [64, 32]}, **varied))  # fmt: skip
@@ -173,5 +174,3 @@ def test_an_ensemble_teaches_and_is_left_alone() -> None:
 def test_labels_that_differ_by_run() -> None:
     noise = {"split": {"noise": {"kind": "symmetric", "rate": 0.4}}}
     assert_independent([given("supervised", seed, **noise) for seed in range(4)], 2, 4)
-
-

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cyclery.engine.cohort import Cohort, Task
-from cyclery.engine.failures import Diverged, Failure, RunFailed
+from cyclery.engine.failures import Diverged
 from cyclery.engine.packs import Pack
 from cyclery.engine.run import Run
 from cyclery.engine.stack import Stack

@@ -24,6 +24,10 @@ _VIEWS = frozenset(
         "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unsqueeze", "view",
     )
 )  # fmt: skip
+# These give the host a number.
+_READING = frozenset(
+    f"aten::{name}" for name in ("_local_scalar_dense", "allclose", "equal", "is_nonzero")
+)
 # Torch's own bindings of these take the same arguments and cost half as much as the operator.
 _BOUND = frozenset((
     "_unsafe_view", "add", "add_", "addcdiv_", "addcmul", "addcmul_", "amax", "as_strided",
@@ -81,7 +85,7 @@ class Tape:
 
     def _write(self, operation: Any, args: Any, kwargs: dict[str, Any], found: Any) -> None:
         name = operation._schema.name
-        if name in ("aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"):
+        if name in _READING:
             raise NotTaped("it reads a number off a tensor")
         if name.startswith("prim::"):
             return
@@ -179,5 +183,8 @@ class _Recording(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.lift_fresh.default:
+            # What it gives is its argument, which is kept as it was before it is changed.
+            args = (args[0].clone(),)
         self.calls.append((func, args, kwargs or {}, found))
         return found
