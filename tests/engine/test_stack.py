@@ -100,7 +100,7 @@ def test_a_run_that_fails_in_a_hook_leaves_the_others_alone(
         label="one/main/shaky s8",
     )
     trainer = factory.trainer(tmp_path / "beside", pack=3)
-    with pytest.raises(UserError, match="1 of 5 runs failed.*\n.*s8: ValueError: boom"):
+    with pytest.raises(UserError, match=r"1 of 5 runs failed.*\n.*s8: ValueError: boom"):
         trainer.train([*every[:2], bad, *every[2:]])
     assert [factory.figures(trainer.trained[job["key"]]) for job in every] == alone
 
@@ -196,7 +196,7 @@ def test_a_mistake_of_a_method_is_the_same_message(write: component.Write, tmp_p
         factory.trainer(tmp_path).train(jobs(2, "odd"))
     assert str(found.value).count("ValueError: not so") == 1
     write("odd", method_factory.text(before="import numpy; numpy.random.rand()"))
-    with pytest.raises(UserError, match="draws|drew"):
+    with pytest.raises(UserError, match=r"draws|drew"):
         factory.trainer(tmp_path).train(jobs(1, "odd"))
 
 
