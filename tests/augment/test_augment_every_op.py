@@ -84,6 +84,19 @@ def test_an_image_depends_on_its_own_numbers_alone(entry, shape, max_value):
 
 
 @pytest.mark.parametrize(("entry", "shape", "max_value"), CASES)
+@pytest.mark.parametrize("batch", [3, 17])
+def test_batches_of_several_runs_at_once_are_the_same_to_the_bit(entry, shape, max_value, batch):
+    """As packs augment: the images of all runs in one call, each with a magnitude of its run."""
+    pipeline, x = pipeline_of([entry], shape, max_value), images(7 * batch, shape, max_value)
+    given = (x, uniform(len(x), pipeline.columns), torch.arange(7.0).repeat_interleave(batch))
+    out = pipeline(*given)
+    for width in (1, 2):
+        parts = zip(*(each.split(width * batch) for each in given), strict=True)
+        found = [pipeline(*(each.clone() for each in part)) for part in parts]
+        assert torch.cat(found).equal(out)
+
+
+@pytest.mark.parametrize(("entry", "shape", "max_value"), CASES)
 def test_the_ends_of_the_unit_interval_stay_in_range(entry, shape, max_value):
     pipeline, x = pipeline_of([entry], shape, max_value), images(2, shape, max_value)
     u = torch.tensor([[0.0], [1 - 2**-24]]).expand(2, pipeline.columns)
