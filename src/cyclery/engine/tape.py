@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -72,8 +72,7 @@ class Tape:
                 raise NotTaped(why)
             self._write(operation, args, kwargs, found)
         code = _compiled(self._source(len(inputs), self._name(result)))
-        exec(code, self._kept)
-        self._replay = self._kept["replay"]
+        self._replay = FunctionType(code, self._kept)
         del self._names, self._lines
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -166,7 +165,10 @@ class Tape:
 
 @lru_cache(maxsize=64)
 def _compiled(source: str) -> CodeType:
-    return compile(source, "<tape>", "exec")
+    module = compile(source, "<tape>", "exec")
+    # Of a module that defines one function; nothing is executed for it.
+    [code] = [each for each in module.co_consts if isinstance(each, CodeType)]
+    return code
 
 
 class _Recording(TorchDispatchMode):
