@@ -226,3 +226,22 @@ def test_hooks_at_the_start_and_within_an_epoch_change_their_run_alone(
     assert stack.refusals == {} and max(stack.seen) > 1
     eager = packs.alone(every[1])
     assert eager.curve["train_loss"] == pytest.approx(alone[1].curve["train_loss"], rel=1e-4)
+
+
+NUMBER = """
+
+def begin(models, samples, settings):
+    models["main"].scale = next(models["main"].parameters()).detach().sum(){}
+"""
+
+
+@pytest.mark.parametrize("end", ["", ".item()", ".numpy()"])
+def test_what_a_hook_leaves_beside_the_state_is_its_runs_own(
+    end: str, write: component.Write, tmp_path: Path
+) -> None:
+    more = NUMBER.format(end)
+    write("odd", method_factory.text(before="z = z * float(models['main'].scale)", more=more))
+    every = [job["settings"] for job in jobs(3, "odd")]
+    alone = packs.beside(every, packs.Widths(1))
+    for one, other in zip(alone, packs.beside(every, packs.Widths(3)), strict=True):
+        assert packs.differing(packs.bits(one), packs.bits(other)) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from factories.threads import one_thread
 from cyclery.common.errors import UserError
 from cyclery.common.seals import file_sha256
 from cyclery.engine.checkpoint import save_weights
+from cyclery.engine.packs import Pack
 from cyclery.engine.run import Run
 from cyclery.engine.teachers import Trained, teacher
 from cyclery.engine.train import Trainer
@@ -57,6 +59,13 @@ def updates(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
     inner = Run.step
     monkeypatch.setattr(Run, "step", lambda self, size: made.append(size) or inner(self, size))
+    train = Pack.train
+
+    def packed(self: Pack, size: int, starts: Sequence[int], updates: int) -> Any:
+        made.extend([size] * updates)
+        return train(self, size, starts, updates)
+
+    monkeypatch.setattr(Pack, "train", packed)
     return made
 
 

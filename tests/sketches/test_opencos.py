@@ -121,7 +121,7 @@ def test_the_figure_is_the_auroc_of_the_score(plan: Any, run: Run, tmp_path: Any
     assert known.mean() == pytest.approx(0.5)
     records = sketches.trained(tmp_path, plan)
     expected = roc_auc_score(known, near.max(1))
-    assert records["opencos"]["final"]["unlabelled_auroc"] == pytest.approx(expected, abs=1e-6)
+    assert records["opencos"]["final"]["unlabelled_auroc"] == pytest.approx(expected, abs=1e-3)
     # The parent's own probe has the labelled samples in its pool as well.
     probed = records["encoder"]["final"]["unlabelled_open_auroc"]
     assert probed == pytest.approx(expected, abs=0.1) and probed > 0.6

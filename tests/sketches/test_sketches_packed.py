@@ -57,4 +57,4 @@ def test_the_arms_of_a_card_are_the_same_at_any_width(card: str, tmp_path: Path)
             assert packs.differing(packs.bits(alone), packs.bits(beside)) == [], arm
         assert stack.refusals == {} and max(stack.seen) == 3
         eager = packs.alone(every[1], make)
-        assert eager.curve["train_loss"] == pytest.approx(one[1].curve["train_loss"], rel=1e-3)
+        assert eager.curve["train_loss"] == pytest.approx(one[1].curve["train_loss"], rel=1e-2)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor, nn
 
 from cyclery import methods
 from cyclery.engine.made import layout
@@ -30,7 +34,9 @@ def program(run: Run) -> str | None:
         return None
     same = {
         "shapes": {k: [*v.shape] for k, v in run._tensors().items()},
-        "teachers": [[*x.shape] for m in run.networks.teachers.values() for x in m.parameters()],
+        "teachers": {k: [f"{m}", *([*x.shape] for x in m.state_dict().values())]
+                     for k, m in run.networks.teachers.items()},
+        "attributes": attributes(run),
         "quantities": run.table.names,
         "decays": decays(run),
         "images": [id(run.data.images)],
@@ -39,6 +45,25 @@ def program(run: Run) -> str | None:
                                       "views", "mu", "frozen", "rates", "ema_buffers")},
     }  # fmt: skip
     return json.dumps(same, sort_keys=True)
+
+
+def attributes(run: Run) -> dict[str, str]:
+    """Return what modules hold besides parameters and buffers, such as what a hook put there.
+
+    One record of a step serves all runs, so they must have it in common.
+    """
+    usual, found = vars(nn.Module()).keys(), {}
+    for name, model in sorted(run.models.items()):
+        for inner, module in model.named_modules():
+            for key in sorted(vars(module).keys() - usual):
+                value = vars(module)[key]
+                if isinstance(value, Tensor):
+                    value = value.detach().numpy()
+                if isinstance(value, np.ndarray):
+                    found[f"{name}.{inner}.{key}"] = sha256(value.tobytes()).hexdigest()
+                elif isinstance(value, bool | int | float | str | tuple | list | dict):
+                    found[f"{name}.{inner}.{key}"] = repr(value)
+    return found
 
 
 def decays(run: Run) -> tuple[bool, bool]:
