@@ -336,14 +336,20 @@ def test_a_file_that_git_does_not_have_marks_the_commit(
     assert commit(tmp_path) == f"{clean}{'+' * marked}"
 
 
-def test_half_an_edit_does_not_cost_a_job_that_was_hours_in_training(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_every_shard_that_lists_a_parent_is_told_that_it_was_trained_again(tmp_path: Path) -> None:
+    """By the files that are there: the configuration may be half an edit, hours after the start."""
     write(tmp_path, TIER, PAPER)
     (tmp_path / "config/papers/one.yaml").write_text("title: [half an edit")
-    options = Namespace(root=tmp_path, set=[])
-    cli_jobs._refresh(options, {"ab": {"key": "ab", "checkpoint_sha256": "cd"}})
-    assert "other shards are not told" in caplog.text and "one.yaml" in caplog.text
+    lists, other = (tmp_path / "records" / name for name in ("one/L1-0000.jsonl", "two.jsonl"))
+    for path, keys in ((lists, ("ab", "ef")), (other, ("ef",))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f'{{"key":"{key}","final":1}}\n' for key in keys))
+    before = other.read_bytes()
+    trained = {"ab": {"key": "ab", "final": 2, "checkpoint_sha256": "cd"}, "ef": {"key": "ef"}}
+    cli_jobs._refresh(trained, tmp_path)
+    renewed, kept = lists.read_text().splitlines()
+    assert json.loads(renewed) == trained["ab"] and json.loads(kept) == {"key": "ef", "final": 1}
+    assert other.read_bytes() == before
 
 
 @pytest.mark.parametrize("error", [UserError("boom"), Stopped()])
@@ -358,7 +364,7 @@ def test_an_export_that_ends_early_tells_other_shards_what_was_trained(
         raise error
 
     monkeypatch.setattr(exporting, "export", export)
-    monkeypatch.setattr(cli_jobs, "_refresh", lambda options, runs: told.append(dict(runs)))
+    monkeypatch.setattr(cli_jobs, "_refresh", lambda runs, folder: told.append(dict(runs)))
     run(tmp_path, "checkpoint", "one.main.plain.s0", "--output", str(tmp_path / "weights"),
         expect=2 if isinstance(error, UserError) else EXIT_CODE)  # fmt: skip
     assert told == [{"ab": {"key": "ab"}}]

@@ -69,7 +69,7 @@ def test_a_teacher_is_neither_trained_nor_averaged_nor_kept():
     plain = factory.train(factory.settings(epochs=1, ema_decay=0.9, optimiser="adam", lr=0.01))
     teacher = run.models["teacher"]
     frozen = {storage(value) for value in teacher.state_dict().values()}
-    live = [*run.networks.tensors().values(), *run._tensors().values(), run.flat.grad]
+    live = [*run.networks.tensors().values(), *run.live().values(), run.flat.grad]
     assert not frozen & {storage(tensor) for tensor in live}
     assert not frozen & {storage(p) for p in run.models["ema"].parameters()}
     assert set(run.models) == {"main", "ema", "teacher"}

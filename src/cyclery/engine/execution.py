@@ -40,10 +40,9 @@ class Execution:
     pack: int | None = field(
         default=None,
         metadata={
-            "doc": "runs that a CPU trains as one stacked program; null takes as many as help "
-            "and fit",
+            "doc": "runs that a CPU trains as one stacked program; null takes as many as fit",
             "low": 1,
-            "high": 64,
+            "high": 16,
         },
     )
     capture: bool = field(

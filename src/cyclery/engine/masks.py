@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from cyclery.engine.stackable import Stackable
 from cyclery.models.layers import Noise
-
-if TYPE_CHECKING:
-    from cyclery.engine.run import Run
 
 
 class _Mask(NamedTuple):
@@ -29,7 +27,7 @@ class Masks:
     They are found in a step that is made ``looking``. ``draw`` fills them before every other.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Stackable]) -> None:
         self._runs = runs
         self._found: list[_Mask] = []
         self._left: Iterator[Tensor] = iter(())

@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from cyclery.engine.globals import Globals
 from cyclery.engine.masks import Masks
 from cyclery.engine.metrics import measure
 from cyclery.engine.program import decays
+from cyclery.engine.stackable import Stackable
 from cyclery.engine.stacking import Places, mapped
 from cyclery.engine.stream import Batch, Samples, stacked_samples
 from cyclery.engine.tape import NotTaped, Tape
@@ -31,9 +32,6 @@ from cyclery.engine.widths import depends
 from cyclery.methods import Gradients
 from cyclery.models.layers import evaluating
 from cyclery.optim.flat.parameters import clip_, stacked
-
-if TYPE_CHECKING:
-    from cyclery.engine.run import Run
 
 T = TypeVar("T")
 DRAWS = "a step draws random numbers"
@@ -54,7 +52,7 @@ class Pack:
         NotStacked: they cannot be; they have trained nothing.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Stackable]) -> None:
         self.runs = list(runs)
         self._tapes: dict[tuple[Any, ...], Tape] = {}
         self._masks: dict[tuple[Any, ...], Masks] = {}
@@ -87,7 +85,7 @@ class Pack:
         own["flat"] = self._vectors.data
         if self._averaged is not None:
             own["average"] = self._averaged.data
-        live, found = [run._tensors() for run in self.runs], {}
+        live, found = [run.live() for run in self.runs], {}
         for name, tensor in live[0].items():
             rows = [each[name] for each in live]
             values = torch.stack([row.detach() for row in rows])
@@ -364,12 +362,12 @@ def _other_bits(name: str, args: Any) -> str | None:
     return why and f"the last bits of {why} depend on how many runs there are"
 
 
-def lies(run: Run) -> list[tuple[Tensor, Tensor]]:
+def lies(run: Stackable) -> list[tuple[Tensor, Tensor]]:
     """Return a run's tensors, and where they lie."""
-    return [(tensor, tensor.data) for tensor in run._tensors().values()]
+    return [(tensor, tensor.data) for tensor in run.live().values()]
 
 
-def leave(run: Run, lay: Sequence[tuple[Tensor, Tensor]]) -> None:
+def leave(run: Stackable, lay: Sequence[tuple[Tensor, Tensor]]) -> None:
     """Have a run's tensors where they lay before a pack, for its own optimiser works there."""
     for tensor, data in lay:
         tensor.data = data.copy_(tensor)
@@ -385,7 +383,7 @@ def reason(error: Exception) -> str:
     return f"{error}".strip().partition("\n")[0][:200] or type(error).__name__
 
 
-def _copies(runs: Sequence[Run]) -> dict[int, Tensor]:
+def _copies(runs: Sequence[Stackable]) -> dict[int, Tensor]:
     """Return the tensors of the runs' teachers, stacked, by the ids of the first run's."""
     found = {}
     for name, teacher in runs[0].networks.teachers.items():

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor, nn
 
 from cyclery import methods
 from cyclery.engine.made import layout
+from cyclery.engine.stackable import Stackable
 from cyclery.models import Shape
 from cyclery.records.record import RunSettings
-
-if TYPE_CHECKING:
-    from cyclery.engine.run import Run
 
 
 def may_stack(settings: RunSettings, shape: Shape, classes: int) -> bool:
@@ -27,13 +24,13 @@ def may_stack(settings: RunSettings, shape: Shape, classes: int) -> bool:
     return all(len(x) < 4 for x in layout(settings, shape, classes).shapes.values())
 
 
-def program(run: Run) -> str | None:
+def program(run: Stackable) -> str | None:
     """Return what runs must have in common to train as one; None where a run trains by itself."""
     chosen = run.settings
     if run.device.type != "cpu" or not may_stack(chosen, run.data.shape, run.data.classes):
         return None
     same = {
-        "shapes": {k: [*v.shape] for k, v in run._tensors().items()},
+        "shapes": {k: [*v.shape] for k, v in run.live().items()},
         "teachers": {k: [f"{m}", *([*x.shape] for x in m.state_dict().values())]
                      for k, m in run.networks.teachers.items()},
         "attributes": attributes(run),
@@ -47,7 +44,7 @@ def program(run: Run) -> str | None:
     return json.dumps(same, sort_keys=True)
 
 
-def attributes(run: Run) -> dict[str, str]:
+def attributes(run: Stackable) -> dict[str, str]:
     """Return what modules hold besides parameters and buffers, such as what a hook put there.
 
     One record of a step serves all runs, so they must have it in common.
@@ -66,7 +63,7 @@ def attributes(run: Run) -> dict[str, str]:
     return found
 
 
-def decays(run: Run) -> tuple[bool, bool]:
+def decays(run: Stackable) -> tuple[bool, bool]:
     """Return whether weights ever decay, and whether biases and norms do."""
     weights, norms = (run.table.columns[f"weight_decay{end}"] for end in ("", "_norm"))
     return bool(weights.any()), bool(norms.any())

@@ -95,7 +95,7 @@ class Run:
         self._replays = Replays(
             self.method.name,
             recorder if self.method.capture else None,
-            lambda: [*self._tensors().values(), *(feed.cursor for feed in self.feeds.values())],
+            lambda: [*self.live().values(), *(feed.cursor for feed in self.feeds.values())],
             self.generators,
         )
         self._ahead = Lookahead(device)
@@ -364,7 +364,7 @@ class Run:
 
     def state(self) -> dict[str, Tensor]:
         """Return the complete state of the run, between epochs."""
-        tensors = self._tensors() | {
+        tensors = self.live() | {
             f"{name}_generator": drawn.get_state() for name, drawn in self.generators.items()
         }
         for name, feed in self.feeds.items():
@@ -378,7 +378,7 @@ class Run:
         self.epoch, self.curve = epoch, curve
         self.measuring.forget()
         with torch.no_grad():
-            for name, tensor in self._tensors().items():
+            for name, tensor in self.live().items():
                 tensor.copy_(state[name])
         for name, drawn in self.generators.items():
             drawn.set_state(state[f"{name}_generator"])
@@ -388,7 +388,7 @@ class Run:
                 {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
             )
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def live(self) -> dict[str, Tensor]:
         """Return the live tensors that steps change, by name."""
         state = {f"optimiser.{name}": tensor for name, tensor in self.optimiser.state().items()}
         return {"update": self.update, **self.networks.tensors(), **state}

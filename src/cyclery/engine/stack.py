@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cyclery.engine.chunks import WIDEST
 from cyclery.engine.cohort import FixedWidth, Pause, Task
 from cyclery.engine.packs import Pack, leave, lies, reason
-
-if TYPE_CHECKING:
-    from cyclery.engine.run import Run
+from cyclery.engine.stackable import Stackable
 
 # What the runs of a pack may take together, in bytes.
 MEMORY = 256 << 20
@@ -27,7 +25,7 @@ class _Request:
     ``serve`` does it for a pack, and returns what each run gets.
     """
 
-    run: Run
+    run: Stackable
     what: tuple[Any, ...]
     serve: Callable[[Pack], np.ndarray[Any, Any]]
     values: np.ndarray[Any, Any] | None = None
@@ -63,7 +61,7 @@ class Stack(FixedWidth):
         """Remember which kind is in training."""
         self._kind = kind
 
-    def train(self, run: Run, size: int, updates: int) -> Task[np.ndarray[Any, Any] | None]:
+    def train(self, run: Stackable, size: int, updates: int) -> Task[np.ndarray[Any, Any] | None]:
         """Train a run for so many updates beside others; return what it logs, [T, logged].
 
         None where it must train by itself.
@@ -76,7 +74,7 @@ class Stack(FixedWidth):
 
         return (yield from self._served(_Request(run, ("train", size, updates, room), serve)))
 
-    def figures(self, run: Run, part: str) -> Task[np.ndarray[Any, Any] | None]:
+    def figures(self, run: Stackable, part: str) -> Task[np.ndarray[Any, Any] | None]:
         """Return what ``Evaluation.figures`` does, measured beside others.
 
         None where the run must do it by itself.
