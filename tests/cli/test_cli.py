@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-from argparse import Namespace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
