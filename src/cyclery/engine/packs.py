@@ -378,9 +378,12 @@ def leave(run: Stackable, lay: Sequence[tuple[Tensor, Tensor]]) -> None:
 
 def reason(error: Exception) -> str:
     """Return in a line why runs cannot be stacked."""
-    if "randomness error mode" in f"{error}":
+    text = f"{error}"
+    if "randomness error mode" in text:
         return DRAWS
-    return f"{error}".strip().partition("\n")[0][:200] or type(error).__name__
+    if "requires_grad_()" in text:
+        return "a step differentiates by itself, with `requires_grad_`"
+    return text.strip().partition("\n")[0][:200] or type(error).__name__
 
 
 def _copies(runs: Sequence[Stackable]) -> dict[int, Tensor]:
