@@ -17,8 +17,9 @@ from torch import Tensor
 from cyclery.common.errors import UserError
 from cyclery.common.files import require_regular, write_atomic
 from cyclery.common.seals import file_sha256
+from cyclery.engine.machine import versions
 from cyclery.engine.teachers import Trained
-from cyclery.records.record import ParentInput
+from cyclery.records.record import Inputs, Job, ParentInput
 from cyclery.records.run_store import Store
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ class ResumePoint:
     epoch: int
     curve: dict[str, list[float]]
     seconds: float
+
+
+def stamped(job: Job, inputs: Inputs, device: torch.device) -> str:
+    """Return what a state is made from and by; a resume point of anything else is not used."""
+    made = [job["key"], inputs, device.type, versions()["torch"]]
+    return sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
 
 
 def save_state(run: Run, path: Path, stamp: str, seconds: float) -> None:

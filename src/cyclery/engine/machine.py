@@ -17,7 +17,7 @@ from cyclery.records.record import Facts, Inputs, Job, Spent
 
 # What computes, among the files of the package.
 COMPUTING = (
-    "augment/*.py", *(f"data/{name}.py" for name in (
+    "__init__.py", "augment/*.py", *(f"data/{name}.py" for name in (
         "resolution", "sizes", "split_parts", "split_settings", "splits",
     )), "models/**/*.py", "optim/**/*.py",
     "records/range_bounds.py",

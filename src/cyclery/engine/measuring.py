@@ -24,7 +24,7 @@ from cyclery.methods import Method
 from cyclery.models.layers import evaluating
 from cyclery.probes import Features, check_labels, needs, recorded
 from cyclery.probes import measure as measure_probe
-from cyclery.records.record import Figure
+from cyclery.records.record import Figure, RunSettings
 
 PARTS = {"validation": "val", "test": "test"}
 # What of an evaluation on the way is a curve.
@@ -228,3 +228,9 @@ class Measuring:
 def _finite(value: float | None) -> float | None:
     """Return a number, None where it is not finite, which JSON does not have."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def evaluation_epochs(settings: RunSettings) -> set[int]:
+    """Return after how many epochs a run is evaluated: evenly spread, the last one included."""
+    epochs, count = settings["epochs"], settings["evaluations"]
+    return {math.ceil(epochs * i / count) for i in range(1, count + 1)}

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from cyclery import optim
+from cyclery.common.errors import UserError
 from cyclery.engine.contract import check_step
 from cyclery.engine.evaluation import BATCH
 from cyclery.engine.globals import Globals
@@ -46,11 +47,7 @@ class NotStacked(Exception):
 
 
 class Pack:
-    """Trains ``runs`` of one program. From then on their tensors lie in the pack's memory.
-
-    Raises:
-        NotStacked: they cannot be; they have trained nothing.
-    """
+    """Trains ``runs`` of one program. From then on their tensors lie in the pack's memory."""
 
     def __init__(self, runs: Sequence[Stackable]) -> None:
         self.runs = list(runs)
@@ -97,8 +94,7 @@ class Pack:
             run.flat.lie_in(self._vectors.data[index])
             if run.networks.averaged is not None and self._averaged is not None:
                 run.networks.averaged.lie_in(self._averaged.data[index])
-        first = self.runs[0]
-        self._live = [stack for stack in found.values()]
+        first, self._live = self.runs[0], list(found.values())
         self._update = found[id(first.update)]
         self._followed = [(found[id(a)], found[id(b)]) for a, b in first.networks.followed]
         return found
@@ -131,13 +127,18 @@ class Pack:
             for size in sorted(set(run.table.batches)):
                 for feed in run.feeds.values():
                     feed.cursor.zero_()
-                [inputs] = self._inputs(size, [0], 1)
+                [(rows, *given)] = self._inputs(size, [0], 1)
+                # What begins at zero would hide what it multiplies.
+                inputs = [rows.masked_fill(rows == 0, 0.5), *given]
                 taken = max(taken, self._try(size, inputs))
         finally:
             for name, cursor in cursors.items():
                 run.feeds[name].cursor.copy_(cursor)
-        # A network that is evaluated in another way must be one that can be stacked, too.
-        self._tape(("logits", 2), self._logits, [run.plain(run.data.images[:2])[None]])
+        if run.method.classifies(run.method_settings):
+            # A network that is evaluated in another way must be one that can be stacked, too.
+            x, y = run.plain(run.data.images[:2])[None], torch.zeros(1, 2, dtype=torch.int64)
+            logits = self._tape(("logits", 2), self._logits, [x])(x)
+            self._tape(("figures", 2), _measured, [logits, y])
         return taken + 2 * sum(x.numel() * x.element_size() for x in self._live)
 
     def _try(self, size: int, inputs: Sequence[Tensor]) -> int:
@@ -225,8 +226,8 @@ class Pack:
     ) -> Tape:
         """Return what computes a function, recorded unless it is; that changes nothing."""
         if key not in self._tapes:
-            wrong = _other_bits if len(self.runs) == 1 else _none
-            self._tapes[key] = self._recorded(lambda: Tape(function, inputs, wrong))
+            wrong = [_other_bits] if len(self.runs) == 1 else []
+            self._tapes[key] = self._recorded(lambda: Tape(function, inputs, *wrong))
         return self._tapes[key]
 
     def _recorded(self, make: Callable[[], T]) -> T:
@@ -352,10 +353,6 @@ def _measured(logits: Tensor, y: Tensor) -> Tensor:
     return found
 
 
-def _none(name: str, args: Any) -> None:
-    return None
-
-
 def _other_bits(name: str, args: Any) -> str | None:
     """Return why a kernel of a pack of one run computes other bits in a wider one, if so."""
     why = depends(name, args)
@@ -378,12 +375,14 @@ def leave(run: Stackable, lay: Sequence[tuple[Tensor, Tensor]]) -> None:
 
 def reason(error: Exception) -> str:
     """Return in a line why runs cannot be stacked."""
-    text = f"{error}"
+    text = f"{error}".strip().partition("\n")[0][:200]
     if "randomness error mode" in text:
         return DRAWS
     if "requires_grad_()" in text:
         return "a step differentiates by itself, with `requires_grad_`"
-    return text.strip().partition("\n")[0][:200] or type(error).__name__
+    if isinstance(error, NotStacked | NotTaped | UserError):
+        return text
+    return f"{type(error).__name__}: {text}"
 
 
 def _copies(runs: Sequence[Stackable]) -> dict[int, Tensor]:

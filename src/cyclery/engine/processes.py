@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -95,6 +95,16 @@ def in_processes(
                 child.terminate()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def ended(results: Iterable[Result]) -> tuple[list[Result], Exception | None]:
+    """Return results and the error that ended them, if any: a worker sends both home."""
+    found: list[Result] = []
+    try:
+        found.extend(results)
+    except Exception as error:
+        return found, error
+    return found, None
 
 
 def _start_worker(function: Callable[[Any], Any], parent: int) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import is_dataclass
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from cyclery import methods
+from cyclery.engine.lookup import kind
 from cyclery.engine.made import layout
 from cyclery.engine.stackable import Stackable
+from cyclery.engine.stream import Data
 from cyclery.models import Shape
-from cyclery.records.record import RunSettings
+from cyclery.records.record import Job, RunSettings
 
 
 def may_stack(settings: RunSettings, shape: Shape, classes: int) -> bool:
@@ -24,15 +29,29 @@ def may_stack(settings: RunSettings, shape: Shape, classes: int) -> bool:
     return all(len(x) < 4 for x in layout(settings, shape, classes).shapes.values())
 
 
+def alike(job: Job, data: Data) -> str | None:
+    """Return what jobs that may train as one have in common; None where a run is alone."""
+    settings = job["settings"]
+    if job["kind"] != "run" or not may_stack(settings, data.shape, data.classes):
+        return None
+    # Of one length, so that none goes on without the others.
+    return f"{settings['epochs']} {settings['evaluations']} {kind(job)}"
+
+
 def program(run: Stackable) -> str | None:
     """Return what runs must have in common to train as one; None where a run trains by itself."""
     chosen = run.settings
     if run.device.type != "cpu" or not may_stack(chosen, run.data.shape, run.data.classes):
         return None
+    if not all(p.requires_grad for p in run.flat.params.values()):
+        # A hook has frozen some of what the optimiser has.
+        return None
     same = {
         "shapes": {k: [*v.shape] for k, v in run.live().items()},
         "teachers": {k: [f"{m}", *([*x.shape] for x in m.state_dict().values())]
                      for k, m in run.networks.teachers.items()},
+        "parents": {k: [[t.settings["method"], t.settings.get("head"), t.classes] for t in runs]
+                    for k, runs in run.parents.items()},
         "attributes": attributes(run),
         "quantities": run.table.names,
         "decays": decays(run),
@@ -44,7 +63,7 @@ def program(run: Stackable) -> str | None:
     return json.dumps(same, sort_keys=True)
 
 
-def attributes(run: Stackable) -> dict[str, str]:
+def attributes(run: Stackable) -> dict[str, Any]:
     """Return what modules hold besides parameters and buffers, such as what a hook put there.
 
     One record of a step serves all runs, so they must have it in common.
@@ -52,15 +71,26 @@ def attributes(run: Stackable) -> dict[str, str]:
     usual, found = vars(nn.Module()).keys(), {}
     for name, model in sorted(run.models.items()):
         for inner, module in model.named_modules():
-            for key in sorted(vars(module).keys() - usual):
-                value = vars(module)[key]
-                if isinstance(value, Tensor):
-                    value = value.detach().numpy()
-                if isinstance(value, np.ndarray):
-                    found[f"{name}.{inner}.{key}"] = sha256(value.tobytes()).hexdigest()
-                elif isinstance(value, bool | int | float | str | tuple | list | dict):
-                    found[f"{name}.{inner}.{key}"] = repr(value)
+            own = {key: vars(module)[key] for key in vars(module).keys() - usual}
+            found[f"{name}.{inner}"] = [module.training, _told(own)]
     return found
+
+
+def _told(value: Any) -> Any:
+    """Return a value as JSON that tells it apart; what cannot be looked into is told by its id."""
+    if isinstance(value, Tensor):
+        raw = value.detach().contiguous().flatten().view(torch.uint8).numpy()
+        return [f"{value.dtype}", [*value.shape], sha256(raw.tobytes()).hexdigest()]
+    if isinstance(value, np.ndarray):
+        return [f"{value.dtype}", [*value.shape], sha256(value.tobytes()).hexdigest()]
+    if isinstance(value, dict):
+        return {f"{key!r}": _told(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_told(each) for each in value]
+    if isinstance(value, torch.Generator):
+        return None
+    plain = value is None or isinstance(value, bool | int | float | str) or is_dataclass(value)
+    return repr(value) if plain else id(value)
 
 
 def decays(run: Stackable) -> tuple[bool, bool]:

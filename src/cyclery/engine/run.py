@@ -7,7 +7,6 @@ the device that is read once an epoch, so it can be captured and replayed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from itertools import pairwise
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cyclery import methods, optim
+from cyclery.common.errors import UserError
 from cyclery.engine.arithmetic import autocast, in_any_order, set_arithmetic
 from cyclery.engine.cohort import Pause, Task, drain
 from cyclery.engine.contract import check_events, check_step
@@ -27,7 +27,7 @@ from cyclery.engine.failures import Diverged
 from cyclery.engine.feeds import feeds, pipeline, pool
 from cyclery.engine.globals import Globals
 from cyclery.engine.hooks import Inside, Moment
-from cyclery.engine.measuring import Measuring
+from cyclery.engine.measuring import Measuring, evaluation_epochs
 from cyclery.engine.metrics import Figures
 from cyclery.engine.networks import Networks
 from cyclery.engine.program import program
@@ -46,6 +46,8 @@ __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 # Steps at whose end a draw from a global generator is seen at once.
 WATCHED = 2
 DRAW_REMEDY = 'take `moment.generator("a purpose")`, on the CPU'
+NO_LONGER = " changes modules in an `event` so that its runs cannot train together any more; set "
+NO_LONGER += "`CAPTURE = False` in its file."
 STEP_REMEDY = "hand its argument `generator` to all that draws (`generator=generator`)"
 
 
@@ -101,7 +103,7 @@ class Run:
         self._ahead = Lookahead(device)
 
         # The update that a pack goes on from, and how long the run waited for others.
-        self.epoch, self.at, self.waited = 0, 0, 0.0
+        self.epoch, self.at, self.waited, self._packed = 0, 0, 0.0, False
         self.update = torch.zeros(1, dtype=torch.int64, device=device)
         self._trace: Tensor | None = None
         self.logged: list[str] = []
@@ -154,7 +156,7 @@ class Run:
 
     @property
     def evaluated(self) -> bool:
-        """Return whether an evaluation was made: an eager run has then allocated all its memory."""
+        """Whether an evaluation was made: an eager run has then allocated all its memory."""
         return self.measuring.any
 
     @property
@@ -213,8 +215,8 @@ class Run:
 
     def epoch_steps(self) -> Task[None]:
         """Train one epoch and append its mean scalars to the curve; Diverged where not finite."""
-        first = self._done
-        steps, size = int(self.table.steps[self.epoch]), self.table.batches[self.epoch]
+        first, size = self._done, self.table.batches[self.epoch]
+        steps = int(self.table.steps[self.epoch])
         # First, for an event may fill the pools that an epoch's order is drawn from.
         self._before(first)
         self.begin_epoch()
@@ -240,20 +242,24 @@ class Run:
         """Make these updates as one of a pack; None where the run trains by itself."""
         if self._stack is None:
             return None
-        ends = [update for update in sorted(self._events) if first < update < last] + [last]
-        found: list[np.ndarray[Any, Any]] = []
+        ends = [*(u for u in sorted(self._events) if first < u < last), last]
+        found = []
         for start, end in pairwise([first, *ends]):
             if start > first:
+                self.watch()
                 self._before(start)
             self.at = start
             values = yield from self._stack.train(self, size, end - start)
+            if values is None and self._packed:
+                raise UserError(f"method: {self.method.name!r}{NO_LONGER}")
             if values is None:
                 return None
+            self._packed = True
             found.append(values)
         return np.concatenate(found)
 
     def _beside(self, part: str) -> Task[np.ndarray[Any, Any] | None]:
-        """Return the figures on a part as a pack measures them; None where the run does it."""
+        """Return the figures on a part as packs measure them; None where the run does it."""
         return None if self._stack is None else (yield from self._stack.figures(self, part))
 
     @cached_property
@@ -267,7 +273,7 @@ class Run:
             feed.begin_epoch(self.table.batches[self.epoch])
 
     def watch(self) -> None:
-        """Have an eye on global generators from now on: no step may draw from them."""
+        """From now on no step may draw from a global generator."""
         self._globals.mark()
 
     def _before(self, update: int) -> None:
@@ -280,6 +286,7 @@ class Run:
             moment = Moment(self._inside, update, began=True)
             self.method.event(self.models, moment, self.method_settings)
             self._globals.check("`event`", DRAW_REMEDY)
+            self.__dict__.pop("program", None)  # it may have changed modes
 
     def launch(self, size: int) -> Task[None]:
         """Make a step once the device has little left to do, and pause."""
@@ -364,9 +371,8 @@ class Run:
 
     def state(self) -> dict[str, Tensor]:
         """Return the complete state of the run, between epochs."""
-        tensors = self.live() | {
-            f"{name}_generator": drawn.get_state() for name, drawn in self.generators.items()
-        }
+        tensors = self.live()
+        tensors |= {f"{name}_generator": x.get_state() for name, x in self.generators.items()}
         for name, feed in self.feeds.items():
             tensors |= {f"{name}.{k}": v for k, v in feed.state().items()}
         return {name: value.detach().cpu().clone() for name, value in tensors.items()}
@@ -392,9 +398,3 @@ class Run:
         """Return the live tensors that steps change, by name."""
         state = {f"optimiser.{name}": tensor for name, tensor in self.optimiser.state().items()}
         return {"update": self.update, **self.networks.tensors(), **state}
-
-
-def evaluation_epochs(settings: RunSettings) -> set[int]:
-    """Return after how many epochs a run is evaluated: evenly spread, the last one included."""
-    epochs, count = settings["epochs"], settings["evaluations"]
-    return {math.ceil(epochs * i / count) for i in range(1, count + 1)}

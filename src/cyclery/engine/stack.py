@@ -11,11 +11,13 @@ import numpy as np
 
 from cyclery.engine.chunks import WIDEST
 from cyclery.engine.cohort import FixedWidth, Pause, Task
-from cyclery.engine.packs import Pack, leave, lies, reason
+from cyclery.engine.packs import NotStacked, Pack, leave, lies, reason
 from cyclery.engine.stackable import Stackable
 
 # What the runs of a pack may take together, in bytes.
 MEMORY = 256 << 20
+# Of what steps change in a run; a step of more is bound by arithmetic.
+LARGE = 64 << 20
 
 
 @dataclass(eq=False)
@@ -52,6 +54,7 @@ class Stack(FixedWidth):
         self._refused: set[str] = set()
         self._requests: list[_Request] = []
         self._pack: Pack | None = None
+        self._program = ""
 
     def admits(self, kind: str, active: int) -> bool:
         """Say whether a run of this kind may start."""
@@ -122,8 +125,9 @@ class Stack(FixedWidth):
 
     def _serve(self, group: list[_Request]) -> None:
         runs = [request.run for request in group]
-        if self._pack is None or self._pack.runs != runs:
-            self._pack = Pack(runs)
+        program = f"{group[0].run.program}"
+        if self._pack is None or self._pack.runs != runs or program != self._program:
+            self._pack, self._program = Pack(runs), program
         for request, values in zip(group, group[0].serve(self._pack), strict=True):
             request.values, request.done = values, True
 
@@ -132,6 +136,8 @@ class Stack(FixedWidth):
         assert run.program is not None, "it would not have asked"
         lay = lies(run)
         try:
+            if sum(x.numel() * x.element_size() for x in run.live().values()) > LARGE:
+                raise NotStacked("its network is too large to gain by it")
             self._bytes[run.program] = Pack([run]).try_()
         except Exception as error:
             # Whatever it is: where it is the method's own mistake, its step says so next.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from cyclery.augment import Pipeline
 from cyclery.engine.networks import Networks
 from cyclery.engine.stream import Data, Feed
 from cyclery.engine.table import Table
+from cyclery.engine.teachers import Trained
 from cyclery.methods import Method, Stream
 from cyclery.optim.flat.parameters import Flat
 from cyclery.records.record import RunSettings
@@ -37,6 +39,7 @@ class Stackable(Protocol):
     flat: Flat
     models: dict[str, nn.Module]
     generators: dict[str, torch.Generator]
+    parents: Mapping[str, Sequence[Trained]]
     update: Tensor
     logged: list[str]
     at: int

@@ -180,7 +180,8 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, dims: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
-        return _StackedNorm.apply(x, weight, bias, eps), (0, 0, 0)
+        given = [each.movedim(dim, 0) for each, dim in zip((x, weight, bias), dims, strict=False)]
+        return _StackedNorm.apply(*given, eps), (0, 0, 0)
 
 
 class _StackedNorm(torch.autograd.Function):

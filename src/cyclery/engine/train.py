@@ -5,14 +5,12 @@ Jobs are described in ``cyclery.engine.lookup``. Nothing imports torch until a r
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +24,9 @@ from cyclery.engine.datasets import Datasets
 from cyclery.engine.execution import Execution
 from cyclery.engine.failures import Diverged, Failure, naming, summary, waits_for
 from cyclery.engine.lookup import Lookup, kind, needs, rounds
-from cyclery.engine.machine import check_precision, code, facts, versions
+from cyclery.engine.machine import check_precision, code, facts
 from cyclery.engine.outcomes import never_trained, unfinished
-from cyclery.engine.processes import asked_to_stop, in_processes, stop_if_asked, stopping
+from cyclery.engine.processes import asked_to_stop, ended, in_processes, stop_if_asked, stopping
 from cyclery.engine.progress import Progress, epoch_line
 from cyclery.records.job_progress import ProgressFile
 from cyclery.records.record import (
@@ -136,7 +134,7 @@ class Trainer:
     def _train_missing(
         self, missing: list[Job], records: dict[str, Record], device: torch.device
     ) -> None:
-        # Read once, before processes share the memory; the code as it is now, not hours later.
+        # Before processes share the memory; the code as it is now, not hours later.
         with self._status.in_background():
             for job in missing:
                 code(job["settings"]["method"]["name"])
@@ -187,21 +185,25 @@ class Trainer:
             with self._status.in_background():
                 yield from self._side_by_side(jobs, wait, device)
             return
+        from cyclery.engine.program import alike
         from cyclery.engine.stack import Stack
 
         stack = self._stack = self._stack or Stack(self.execution.pack)
-        shared = chunks(jobs, lambda job: self._alike(job, device), self.workers, stack.width)
+        of = self._datasets.of
+        shared = chunks(
+            jobs, lambda job: alike(job, of(job["settings"], device)), self.workers, stack.width
+        )
         if shared and self.workers > 1:
             # A single chunk goes to a process too: one that has computed cannot fork safely.
             done = in_processes(
-                lambda chunk: (list(self._packed(chunk, wait, device, stack)), stack.refusals),
-                shared,
-                self.workers,
-                self._status.write,
-            )
-            for _, (found, refusals) in done:
+                lambda each: (*ended(self._packed(each, wait, device, stack)), stack.refusals),
+                shared, self.workers, self._status.write,
+            )  # fmt: skip
+            for _, (found, error, refusals) in done:
                 self._refuse(refusals)
                 yield from found
+                if error is not None:
+                    raise error
             return
         with self._status.in_background():
             for chunk in shared:
@@ -216,14 +218,6 @@ class Trainer:
                 method, refusals[method],
             )  # fmt: skip
         self._refused |= refusals.keys()
-
-    def _alike(self, job: Job, device: torch.device) -> str | None:
-        """Return what runs that may train as one have in common; None where a run is alone."""
-        from cyclery.engine.program import may_stack
-
-        data = self._datasets.of(job["settings"], device)
-        run = job["kind"] == "run" and may_stack(job["settings"], data.shape, data.classes)
-        return kind(job) if run else None
 
     def _packed(
         self, jobs: list[Job], wait: bool, device: torch.device, stack: Stack
@@ -320,7 +314,7 @@ class Trainer:
         return {**found, "status": "done", "seconds": time.monotonic() - began}
 
     def _run(self, job: Job, data: Data, device: torch.device, inputs: Inputs) -> Task[RunOutcome]:
-        from cyclery.engine.checkpoint import keep_state, read_state, save_weights, trained
+        from cyclery.engine.checkpoint import keep_state, read_state, save_weights, stamped, trained
         from cyclery.engine.run import Run
 
         settings, bounds = job["settings"], None
@@ -332,9 +326,7 @@ class Trainer:
                 for name, members in inputs["parents"].items()
             }
             run = Run(settings, data, device, bounds, parents, self._recorder(device), self._stack)
-        # What the state is made from and by; a resume point of anything else is not used.
-        made = [job["key"], inputs, device.type, versions()["torch"]]
-        stamp = sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+        stamp = stamped(job, inputs, device)
         resume, spent = self.store.resume(job["key"]), 0.0
         if point := read_state(resume, stamp, self.store):
             run.load_state(point.state, point.epoch, point.curve)
@@ -370,7 +362,12 @@ class Trainer:
                 due = now - saved >= self.execution.resume_seconds
                 if asked_to_stop() or (due and not run.finished):
                     keep_state(
-                        run, resume, stamp, spent + now - began, asked_to_stop(), job["label"]
+                        run,
+                        resume,
+                        stamp,
+                        spent + now - began - run.waited,
+                        asked_to_stop(),
+                        job["label"],
                     )
                     saved = now
                 stop_if_asked()

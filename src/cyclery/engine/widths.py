@@ -30,6 +30,8 @@ def depends(name: str, args: Any) -> str | None:
     """
     short = name.removeprefix("aten::").removesuffix("_").removesuffix("_backward")
     tensors = [x for x in args if isinstance(x, Tensor)]
+    if short == "convolution":
+        return "a convolution"
     if name == "aten::native_batch_norm_backward" and tensors[0].shape[1] % COLUMNS:
         return f"batch norm of {tensors[0].shape[1]} channels, no multiple of {COLUMNS}"
     if short in ("bmm", "baddbmm") and tensors[-1].shape[0] == tensors[-1].shape[2] == 1:
