@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cyclery import methods
 from cyclery.common.errors import UserError
-from cyclery.engine.run import Diverged, evaluation_epochs
+from cyclery.engine.measuring import evaluation_epochs
+from cyclery.engine.run import Diverged
 
 # A step asks the host for nothing.
 

@@ -205,7 +205,7 @@ def test_a_run_that_forgets_all_goes_on_as_one_that_begins_from_its_weights(
     other = factory.run(settings)
     other.train_epoch()
     other.flat.data.copy_(data)
-    for name, value in other._new_optimiser().state().items():
+    for name, value in other.new_optimiser().state().items():
         other.optimiser.state()[name].copy_(value)
     other._events = frozenset()
     other.train_epoch()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from factories.optim import changing
+from factories.optim import changing, network
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,14 +20,6 @@ from cyclery.optim.flat import optimiser
 from cyclery.optim.flat.parameters import Flat, clip_, grad_norm
 
 STEPS = 20
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 7, 1),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, 4),
-    )  # fmt: skip
 
 
 def batch(step: int = 0) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ All trainable parameters are one vector, and so are the averaged ones: averaging
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from cyclery.engine.stream import Data, derive, origin
 from cyclery.engine.teachers import Trained, handed_on, load, load_parts, teacher
 from cyclery.methods import REFERENCE, TEACHER, Method
 from cyclery.models.layers import convolves, keep_statistics, share_buffers, use_generator
-from cyclery.optim.flat.parameters import Flat
+from cyclery.optim.flat.parameters import Flat, Vectors
 from cyclery.records.record import RunSettings
 
 
@@ -60,8 +60,7 @@ class Networks:
         self.models: dict[str, nn.Module] = {"main": net, **own}
         # Convolutions are faster with channels last, on a CPU as on a GPU.
         on_gpu = device.type == "cuda"
-        self.convolves = any(map(convolves, self.models.values()))
-        last = on_gpu or self.convolves
+        last = on_gpu or any(map(convolves, self.models.values()))
         self.format = torch.channels_last if last else torch.contiguous_format
         # Memory, and frozen networks, are neither trained nor averaged.
         trained = nn.ModuleDict(
@@ -187,13 +186,10 @@ class Networks:
         """The parent that final figures are compared with, where there is one."""
         return self.teachers.get(REFERENCE, self.teachers.get(TEACHER))
 
-    @torch.no_grad()
     def average(self, part: Tensor) -> None:
         """Move the averaged weights, and buffers where they follow, by ``part`` of the way."""
         assert self.averaged is not None, "the settings ask for no average"
-        self.averaged.data.lerp_(self.flat.data, part)
-        for buffer, source in self.followed:
-            buffer.lerp_(source, part)
+        average(self.averaged, self.flat, self.followed, part)
 
     def weights(self) -> dict[str, Tensor]:
         """Return what is handed on, by name: the evaluated network, and modules that are kept."""
@@ -227,6 +223,19 @@ class Networks:
         nets.to(memory_format=self.format)
         use_generator(nets, noise)
         return Flat(nets, channels_last=self.format is torch.channels_last, frozen=frozen)
+
+
+@torch.no_grad()
+def average(
+    averaged: Vectors, source: Vectors, followed: Iterable[tuple[Tensor, Tensor]], part: Tensor
+) -> None:
+    """Move averaged weights to their source by a part of the way, and buffers to what they follow.
+
+    The part is that of a run, [], or of K runs, [K, 1].
+    """
+    averaged.data.lerp_(source.data, part)
+    for buffer, other in followed:
+        buffer.lerp_(other, part.view(-1, *[1] * (buffer.ndim - 1)) if part.ndim else part)
 
 
 def _buffers(

@@ -17,14 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyclery import optim
 from cyclery.common.errors import UserError
 from cyclery.engine.contract import check_step
 from cyclery.engine.evaluation import BATCH
 from cyclery.engine.globals import Globals
 from cyclery.engine.masks import Masks
 from cyclery.engine.metrics import measure
-from cyclery.engine.program import decays
+from cyclery.engine.networks import average
 from cyclery.engine.stackable import Stackable
 from cyclery.engine.stacking import Places, mapped
 from cyclery.engine.stream import Batch, Samples, stacked_samples
@@ -47,7 +46,7 @@ class NotStacked(Exception):
 
 
 class Pack:
-    """Trains ``runs`` of one program. From then on their tensors lie in the pack's memory."""
+    """Copies of what ``runs`` of one program have, stacked; once they are in, it trains them."""
 
     def __init__(self, runs: Sequence[Stackable]) -> None:
         self.runs = list(runs)
@@ -58,15 +57,13 @@ class Pack:
         views = self._vectors.views(self._vectors.data.detach())
         self._leaves = {name: view.requires_grad_() for name, view in views.items()}
         self._gradients = self._vectors.views(self._vectors.grad)
-        decay, norm = decays(first)
-        chosen = first.settings["optimiser"]
-        self._optimiser = optim.build(
-            chosen["name"], self._vectors, chosen["settings"],
-            decay=decay, decay_norm=norm, rates=first.networks.rates(),
-        )  # fmt: skip
+        self._optimiser = first.new_optimiser(self._vectors)
         averaged = [run.networks.averaged for run in runs if run.networks.averaged is not None]
         self._averaged = stacked(averaged, grad=False) if averaged else None
-        stacks = self._shared() | _copies(runs)
+        self._live = self._stacked()
+        live = first.live()
+        stacks = {id(live[name]): stack for name, stack in self._live.items()} | _copies(runs)
+        self._followed = [(stacks[id(a)], stacks[id(b)]) for a, b in first.networks.followed]
         stacks |= {id(p): self._leaves[name] for name, p in first.flat.params.items()}
         if self._averaged is not None:
             moved = self._averaged.views(self._averaged.data)
@@ -76,28 +73,29 @@ class Pack:
         # A step that draws from it is found out, and not stacked.
         self._generator = torch.Generator()
 
-    def _shared(self) -> dict[int, Tensor]:
-        """Have the runs' tensors in stacked ones; return these by the ids of the first run's."""
-        own = {f"optimiser.{name}": x for name, x in self._optimiser.state().items()}
-        own["flat"] = self._vectors.data
+    def _stacked(self) -> dict[str, Tensor]:
+        """Return the runs' live tensors, stacked, by name."""
+        found = {f"optimiser.{name}": x for name, x in self._optimiser.state().items()}
+        found["flat"] = self._vectors.data
         if self._averaged is not None:
-            own["average"] = self._averaged.data
-        live, found = [run.live() for run in self.runs], {}
-        for name, tensor in live[0].items():
-            rows = [each[name] for each in live]
-            values = torch.stack([row.detach() for row in rows])
-            stack = own[name].copy_(values.view(own[name].shape)) if name in own else values
-            found[id(tensor)] = stack
-            for place, row in zip(stack, rows, strict=True):
-                row.data = place.view(row.shape)
+            found["average"] = self._averaged.data
+        live = [run.live() for run in self.runs]
+        for name in live[0]:
+            values = torch.stack([each[name].detach() for each in live])
+            # What lies elsewhere already has a form of its own.
+            found[name] = (
+                found[name].copy_(values.view(found[name].shape)) if name in found else values
+            )
+        return found
+
+    def take_in(self) -> None:
+        """Have the runs' own tensors lie in the stacked ones from now on."""
         for index, run in enumerate(self.runs):
+            for name, tensor in run.live().items():
+                tensor.data = self._live[name][index].view(tensor.shape)
             run.flat.lie_in(self._vectors.data[index])
             if run.networks.averaged is not None and self._averaged is not None:
                 run.networks.averaged.lie_in(self._averaged.data[index])
-        first, self._live = self.runs[0], list(found.values())
-        self._update = found[id(first.update)]
-        self._followed = [(found[id(a)], found[id(b)]) for a, b in first.networks.followed]
-        return found
 
     def train(self, size: int, starts: Sequence[int], updates: int) -> np.ndarray[Any, Any]:
         """Make updates of ``size`` samples, from the update that each run is at.
@@ -109,7 +107,7 @@ class Pack:
             tape = self._step_tape(size, inputs)
             self._masks[self._key(size)].draw()
             found.append(tape(*inputs))
-        self._update.add_(updates)
+        self._live["update"].add_(updates)
         for run in self.runs:
             run.logged = self.logged
         return torch.stack(found).double().permute(2, 0, 1).numpy()
@@ -139,7 +137,7 @@ class Pack:
             x, y = run.plain(run.data.images[:2])[None], torch.zeros(1, 2, dtype=torch.int64)
             logits = self._tape(("logits", 2), self._logits, [x])(x)
             self._tape(("figures", 2), _measured, [logits, y])
-        return taken + 2 * sum(x.numel() * x.element_size() for x in self._live)
+        return taken + 2 * sum(x.numel() * x.element_size() for x in self._live.values())
 
     def _try(self, size: int, inputs: Sequence[Tensor]) -> int:
         """Record a step, and compare it with one that is not; return how many bytes it takes."""
@@ -147,7 +145,7 @@ class Pack:
         for make in (tape, partial(self._step, self._masks[self._key(size)])):
 
             def made(make: Callable[..., Tensor] = make) -> list[Tensor]:
-                return [make(*inputs), *(x.clone() for x in self._live)]
+                return [make(*inputs), *(x.clone() for x in self._live.values())]
 
             found.append(self._recorded(made))
         if not all(a.equal(b) or a.isnan().any() for a, b in zip(*found, strict=True)):
@@ -164,7 +162,7 @@ class Pack:
 
         def made() -> list[Tensor]:
             logged = wide._step(Masks(wide.runs), *given, looking=True)
-            return [logged, *(x.clone() for x in wide._live)]
+            return [logged, *(x.clone() for x in wide._live.values())]
 
         pairs = zip(wide._recorded(made), alone, strict=True)
         return all(a.equal(b.expand_as(a)) or b.isnan().any() for a, b in pairs)
@@ -183,7 +181,7 @@ class Pack:
         return self._tape(key, partial(self._step, self._masks[key]), inputs)
 
     def _put_back(self, before: Sequence[Tensor]) -> None:
-        for tensor, value in zip(self._live, before, strict=True):
+        for tensor, value in zip(self._live.values(), before, strict=True):
             tensor.copy_(value)
 
     def figures(self, part: str) -> np.ndarray[Any, Any]:
@@ -236,7 +234,7 @@ class Pack:
         Raises:
             NotStacked: it cannot be made, or it draws random numbers.
         """
-        first, before = self.runs[0], [x.clone() for x in self._live]
+        first, before = self.runs[0], [x.clone() for x in self._live.values()]
         generators = {**first.generators, "step": self._generator}
         states = {name: x.get_state() for name, x in generators.items()}
         drawn = Globals(first.method.name, first.device)
@@ -303,7 +301,8 @@ class Pack:
                 scalars["clipped"] = clip_(self._vectors, row["clip_norm"])[:, 0]
             self._optimiser.step(row)
             if "ema_decay" in row:
-                self._average(1 - row["ema_decay"])
+                assert self._averaged is not None, "the decay is that of an average"
+                average(self._averaged, self._vectors, self._followed, 1 - row["ema_decay"])
         self.logged = list(scalars)
         return torch.stack([x.float() for x in scalars.values()])
 
@@ -335,13 +334,6 @@ class Pack:
             return loss.loss, dict(loss.of), dict(logs)
         return loss, {}, dict(logs)
 
-    def _average(self, part: Tensor) -> None:
-        """Move the averages of the weights, and buffers that follow, by ``part`` [K, 1]."""
-        assert self._averaged is not None, "the settings ask for no average"
-        self._averaged.data.lerp_(self._vectors.data, part)
-        for buffer, source in self._followed:
-            buffer.lerp_(source, part.view(-1, *[1] * (buffer.ndim - 1)))
-
 
 def _measured(logits: Tensor, y: Tensor) -> Tensor:
     """Return the figures [K, E, ...] of logits [K, E, N, C] for labels [K, N]."""
@@ -357,20 +349,6 @@ def _other_bits(name: str, args: Any) -> str | None:
     """Return why a kernel of a pack of one run computes other bits in a wider one, if so."""
     why = depends(name, args)
     return why and f"the last bits of {why} depend on how many runs there are"
-
-
-def lies(run: Stackable) -> list[tuple[Tensor, Tensor]]:
-    """Return a run's tensors, and where they lie."""
-    return [(tensor, tensor.data) for tensor in run.live().values()]
-
-
-def leave(run: Stackable, lay: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """Have a run's tensors where they lay before a pack, for its own optimiser works there."""
-    for tensor, data in lay:
-        tensor.data = data.copy_(tensor)
-    run.flat.lie_in(run.flat.data.data)
-    if run.networks.averaged is not None:
-        run.networks.averaged.lie_in(run.networks.averaged.data.data)
 
 
 def reason(error: Exception) -> str:

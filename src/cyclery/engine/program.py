@@ -54,7 +54,7 @@ def program(run: Stackable) -> str | None:
                     for k, runs in run.parents.items()},
         "attributes": attributes(run),
         "quantities": run.table.names,
-        "decays": decays(run),
+        "decays": run.table.decays,
         "images": [id(run.data.images)],
         "streams": {k: repr(v) for k, v in run.streams.items()},
         **{k: chosen.get(k) for k in ("method", "model", "head", "optimiser", "augment", "strong",
@@ -91,9 +91,3 @@ def _told(value: Any) -> Any:
         return None
     plain = value is None or isinstance(value, bool | int | float | str) or is_dataclass(value)
     return repr(value) if plain else id(value)
-
-
-def decays(run: Stackable) -> tuple[bool, bool]:
-    """Return whether weights ever decay, and whether biases and norms do."""
-    weights, norms = (run.table.columns[f"weight_decay{end}"] for end in ("", "_norm"))
-    return bool(weights.any()), bool(norms.any())

@@ -38,7 +38,7 @@ from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
 from cyclery.methods import Gradients
 from cyclery.optim.flat.optimiser import Optimiser
-from cyclery.optim.flat.parameters import clip_
+from cyclery.optim.flat.parameters import Vectors, clip_
 from cyclery.records.record import Figure, RunSettings
 
 __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
@@ -46,8 +46,6 @@ __all__ = ["Batch", "Data", "Diverged", "Recorder", "Run", "Samples", "Table"]
 # Steps at whose end a draw from a global generator is seen at once.
 WATCHED = 2
 DRAW_REMEDY = 'take `moment.generator("a purpose")`, on the CPU'
-NO_LONGER = " changes modules in an `event` so that its runs cannot train together any more; set "
-NO_LONGER += "`CAPTURE = False` in its file."
 STEP_REMEDY = "hand its argument `generator` to all that draws (`generator=generator`)"
 
 
@@ -91,7 +89,7 @@ class Run:
         nets = Networks(settings, self.method, data, device, self.generators, self.parents)
         self.networks, self.flat = nets, nets.flat
         self.models = {**nets.models, **nets.teachers}
-        self.optimiser = self._new_optimiser()
+        self.optimiser = self.new_optimiser()
         self.plain = pipeline(data, [])
         self.feeds = feeds(settings, data, self.ids, self.streams, self.samples, self.table.batches)
         self._replays = Replays(
@@ -113,7 +111,7 @@ class Run:
             self.evaluator.measure_statistics()
         self._inside = Inside(
             settings, data, self.ids, dataset, self.table, nets, self.models, self.parents,
-            self.feeds, self.evaluator, self.optimiser, self._new_optimiser,
+            self.feeds, self.evaluator, self.optimiser, self.new_optimiser,
         )  # fmt: skip
         self.measuring = Measuring(self._inside, self.method, self._replays, self._beside)
         asked = self.method.events(self.method_settings, self.table.clock)
@@ -123,15 +121,12 @@ class Run:
         self._globals.check("`begin`", DRAW_REMEDY)
         self._watched = 0
 
-    def _new_optimiser(self) -> Optimiser:
-        chosen = self.settings["optimiser"]
+    def new_optimiser(self, vectors: Vectors | None = None) -> Optimiser:
+        """Return a new optimiser of the run's parameters, or of those of several such runs."""
+        chosen, flat = self.settings["optimiser"], self.flat if vectors is None else vectors
+        rates = self.networks.rates()
         return optim.build(
-            chosen["name"],
-            self.flat,
-            chosen["settings"],
-            decay=bool(self.table.columns["weight_decay"].any()),
-            decay_norm=bool(self.table.columns["weight_decay_norm"].any()),
-            rates=self.networks.rates(),
+            chosen["name"], flat, chosen["settings"], rates=rates, **self.table.decays
         )
 
     @property
@@ -251,7 +246,10 @@ class Run:
             self.at = start
             values = yield from self._stack.train(self, size, end - start)
             if values is None and self._packed:
-                raise UserError(f"method: {self.method.name!r}{NO_LONGER}")
+                raise UserError(
+                    f"method: {self.method.name!r} changes modules in an `event` so that its runs "
+                    "cannot train together any more; set `CAPTURE = False` in its file."
+                )
             if values is None:
                 return None
             self._packed = True

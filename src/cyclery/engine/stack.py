@@ -11,7 +11,7 @@ import numpy as np
 
 from cyclery.engine.chunks import WIDEST
 from cyclery.engine.cohort import FixedWidth, Pause, Task
-from cyclery.engine.packs import NotStacked, Pack, leave, lies, reason
+from cyclery.engine.packs import NotStacked, Pack, reason
 from cyclery.engine.stackable import Stackable
 
 # What the runs of a pack may take together, in bytes.
@@ -128,20 +128,19 @@ class Stack(FixedWidth):
         program = f"{group[0].run.program}"
         if self._pack is None or self._pack.runs != runs or program != self._program:
             self._pack, self._program = Pack(runs), program
+            self._pack.take_in()
         for request, values in zip(group, group[0].serve(self._pack), strict=True):
             request.values, request.done = values, True
 
     def _try(self, group: list[_Request]) -> None:
         run = group[0].run
         assert run.program is not None, "it would not have asked"
-        lay = lies(run)
         try:
             if sum(x.numel() * x.element_size() for x in run.live().values()) > LARGE:
                 raise NotStacked("its network is too large to gain by it")
             self._bytes[run.program] = Pack([run]).try_()
         except Exception as error:
             # Whatever it is: where it is the method's own mistake, its step says so next.
-            leave(run, lay)
             self._refused.add(run.program)
             self.refusals[run.method.name] = reason(error)
             for request in group:

@@ -14,7 +14,8 @@ from cyclery.engine.stream import Data, Feed
 from cyclery.engine.table import Table
 from cyclery.engine.teachers import Trained
 from cyclery.methods import Method, Stream
-from cyclery.optim.flat.parameters import Flat
+from cyclery.optim.flat.optimiser import Optimiser
+from cyclery.optim.flat.parameters import Flat, Vectors
 from cyclery.records.record import RunSettings
 
 
@@ -51,3 +52,6 @@ class Stackable(Protocol):
 
     def live(self) -> dict[str, Tensor]:
         """Return the live tensors that steps change, by name."""
+
+    def new_optimiser(self, vectors: Vectors | None = None) -> Optimiser:
+        """Return a new optimiser of the parameters of several runs."""

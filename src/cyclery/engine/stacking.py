@@ -105,7 +105,7 @@ class _Linear(torch.autograd.Function):
         return torch.vmap(F.linear, tuple(used))(x, weight, bias), 0
 
 
-class _Stacked(torch.autograd.Function):
+class _Stacked(_Linear):
     """x [K, B, D], weights [K, E, D] and bias [K, E] or None -> [K, B, E]."""
 
     @staticmethod
@@ -113,12 +113,6 @@ class _Stacked(torch.autograd.Function):
         if bias is None:
             return torch.bmm(x, weight.transpose(1, 2))
         return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:
-        x, weight, bias = inputs
-        ctx.save_for_backward(x, weight)
-        ctx.biased = bias is not None
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:

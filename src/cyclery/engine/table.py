@@ -32,6 +32,14 @@ class Table:
         table = np.stack([self.columns[name] for name in self.names], axis=1)
         self._table = torch.tensor(table, dtype=torch.float32, device=device)
 
+    @property
+    def decays(self) -> dict[str, bool]:
+        """Whether weights ever decay, and whether biases and norms do, as optimisers want it."""
+        return {
+            "decay": bool(self.columns["weight_decay"].any()),
+            "decay_norm": bool(self.columns["weight_decay_norm"].any()),
+        }
+
     def rows(self, first: int, count: int) -> Tensor:
         """Return the values [count, quantities] of the next updates, as ``names`` orders them."""
         return self._table[first : first + count]
