@@ -53,9 +53,8 @@ def publish(
         _require_finished(root, tier, overrides)
         home = index.Home(root, tier)
         records = _records(contents)
-        weights, missing = _weights(contents, records, _left_out_before(home))
-        quick = set() if all_weights else _quick(contents, records) & weights.keys()
-        weights = {paper: files for paper, files in weights.items() if paper not in quick}
+        quick = set() if all_weights else _quick(contents, records)
+        weights, missing = _weights(contents, records, quick, _left_out_before(home))
         datasets = [name for name in contents.datasets if name in dvc.datasets()]
         shared = {name: _dataset(contents, home, name) for name in datasets}
         archives = _write_archives(contents, home)
@@ -116,17 +115,20 @@ def _left_out_before(home: index.Home) -> set[str]:
 
 
 def _weights(
-    contents: Contents, records: dict[str, Record], dispensable: set[str]
+    contents: Contents, records: dict[str, Record], quick: set[str], dispensable: set[str]
 ) -> tuple[dict[str, dict[str, Path | bytes]], list[str]]:
     """Return the files of the weights that are kept, by paper and name, each as its record says.
 
-    With them the papers whose weights are not all here. Only ``dispensable`` papers may lack
-    weights: those that the publication which was fetched had left out.
+    Those of ``quick`` papers are not asked for. With them the papers whose weights are not all
+    here. Only ``dispensable`` papers may lack weights: those that the publication which was fetched
+    had left out.
     """
     store = Store(contents.plan.project.results / "store")
     found: dict[str, dict[str, Path | bytes]] = {}
     missing = []
     for paper, keys in contents.kept.items():
+        if paper in quick:
+            continue
         # A run that diverged has none.
         kept = {key: sha for key in keys if (sha := records[key].get("checkpoint_sha256"))}
         paths = {key: store.checkpoint(key) for key in kept}
