@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,7 @@ from factories.component import Write
 from cyclery import methods, models
 from cyclery.cli.main import main
 
-
-@pytest.fixture
-def write(tmp_path: Path) -> Iterator[Write]:
-    """Return what writes a method's file, which is gone after the test."""
-    with component.written(methods, tmp_path / "methods") as writer:
-        yield writer
+write = pytest.fixture(method_factory.written)
 
 
 def tried(root: Path, *arms: dict[str, object], name: str | None = None) -> int:

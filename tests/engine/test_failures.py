@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from factories import component
 from factories import engine as factory
 from factories import method as method_factory
 from factories import project as project_factory
 from factories.component import Write
 
-from cyclery import methods
 from cyclery.cli.main import main
 from cyclery.common.errors import UserError
 from cyclery.engine.cohort import FixedWidth
@@ -33,11 +30,7 @@ FAILING = "models['main'].count = getattr(models['main'], 'count', 0) + (z.sum()
 FAILING += "    if settings.smoothing == 0.5 and models['main'].count > 4: raise ValueError('boom')"
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Iterator[Write]:
-    """Return what writes a method's file, which is gone after the test."""
-    with component.written(methods, tmp_path / "methods") as writer:
-        yield writer
+write = pytest.fixture(method_factory.written)
 
 
 def job(name: str, seed: int, smoothing: float = 0.0, **changes: Any) -> Job:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,17 +10,11 @@ from factories import engine as factory
 from factories import method as method_factory
 from factories.threads import one_thread
 
-from cyclery import methods
-
 Json = dict[str, Any]
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Iterator[component.Write]:
-    """Return what writes a method's file, which is gone after the test."""
-    with component.written(methods, tmp_path / "methods") as writer:
-        yield writer
+write = pytest.fixture(method_factory.written)
 
 
 def assert_independent(every: list[Json], make: packs.Make = packs.made) -> None:

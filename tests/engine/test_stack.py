@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,13 @@ from factories import method as method_factory
 from factories.sketches import Killed, killed_after
 from factories.threads import one_thread
 
-from cyclery import methods
 from cyclery.common.errors import UserError
 
 Json = dict[str, Any]
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Iterator[component.Write]:
-    """Return what writes a method's file, which is gone after the test."""
-    with component.written(methods, tmp_path / "methods") as writer:
-        yield writer
+write = pytest.fixture(method_factory.written)
 
 
 def jobs(count: int = 5, method: str = "supervised", **more: Any) -> list[Json]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from textwrap import dedent
+
+from cyclery import methods
+from factories import component
+from factories.component import Write
 
 HEAD = '''
 """A method of a test."""
@@ -34,3 +40,9 @@ def step(models, batch, row, settings, generator):
 def text(before: str = "pass", returned: str = "loss, {}", more: str = "") -> str:
     """Return the file of a method whose step does something ``before`` it takes the loss."""
     return HEAD + dedent(more) + STEP.format(before=before, returned=returned)
+
+
+def written(tmp_path: Path) -> Iterator[Write]:
+    """Yield what writes a method's file, which is gone after the test; a fixture for modules."""
+    with component.written(methods, tmp_path / "methods") as writer:
+        yield writer

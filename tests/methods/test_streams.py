@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from factories import component
 from factories import method as method_factory
 from factories.component import Write
 from factories.project import PAPER, TIER, refused
@@ -15,12 +13,7 @@ from factories.project import write as write_project
 from cyclery import methods
 from cyclery.common.errors import UserError
 
-
-@pytest.fixture
-def write(tmp_path: Path) -> Iterator[Write]:
-    """Return what writes a method's file, which is gone after the test."""
-    with component.written(methods, tmp_path / "methods") as writer:
-        yield writer
+write = pytest.fixture(method_factory.written)
 
 
 STREAM = 'methods.Stream(("weak",)'
