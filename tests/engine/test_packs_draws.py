@@ -126,6 +126,7 @@ REFUSED = {
     "torch.vmap(lambda x: torch.rand((), generator=generator) + x, randomness='different')"
     "(z.detach())[0, 0]": "inside of a `vmap` of its own",
     "torch.nn.init.normal_(torch.empty(3), generator=generator).sum()": UNSEEN,
+    "torch.rand(3, out=torch.zeros(3), generator=generator).sum()": "into what `out=` names",
     "torch.rand(3).sum()": UNSEEN,
 }
 
@@ -228,3 +229,39 @@ def test_a_gradient_by_the_input_is_the_runs_own(more: Json, write: component.Wr
     )
     write("odd", method_factory.text(step, more=INWARD))
     assert_independent(settings(**more), 2, 5)
+
+
+PRIVATE = """
+from cyclery.methods import Gradients
+from cyclery.methods._gradients import per_example
+
+
+def modules(settings, made):
+    return {"plain": torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.ReLU(), torch.nn.Linear(16, 10))}
+
+
+def predict(models, x, settings):
+    return models["plain"](x)
+
+
+def private(net, batch, generator):
+    def cross_entropy(call, x, y):
+        return F.cross_entropy(call(x[None]), y[None])
+
+    every, losses = per_example(net, cross_entropy, batch.x, batch.y)
+    norm = torch.stack([g.flatten(1).square().sum(1) for g in every.values()]).sum(0).sqrt()
+    found = {}
+    for name, g in every.items():
+        clipped = (g.flatten(1) / norm.clamp_min(1.0)[:, None]).sum(0).view(g.shape[1:])
+        noise = torch.randn(clipped.shape, generator=generator, device=clipped.device)
+        found[f"plain.{name}"] = (clipped + noise) / len(batch.y)
+    return Gradients(losses.mean(), found)
+"""
+
+
+def test_gradients_of_every_example_with_noise_are_the_runs_own(write: component.Write) -> None:
+    """As DP-SGD has them."""
+    step = "return private(models['plain'], batch, generator), {}"
+    write("odd", method_factory.text(step, more=PRIVATE))
+    assert_independent(settings(), 2, 5)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import TransformType, get_interpreter_stack
+from torch._C._functorch import TransformType, get_interpreter_stack, is_batchedtensor
 
 from cyclery.engine.tape import NotTaped
 from cyclery.models.layers import Noise
@@ -76,10 +76,12 @@ class Draws:
         """
         if self._row is None:
             return func(*args, **kwargs)
-        if func in _EMPTY:
+        if func in _EMPTY and "out" not in kwargs:
+            found = func(*args, **kwargs)
+            if is_batchedtensor(found):
+                return found
             # Memory of each run's own, for it may be drawn into.
-            like = func(*args, **kwargs)
-            return self._each(lambda: torch.empty(self._runs, *like.shape, dtype=like.dtype))
+            return self._each(lambda: torch.empty(self._runs, *found.shape, dtype=found.dtype))
         generators = self._of.get(id(kwargs.get("generator")))
         if generators is None or isinstance(func, FunctionType):
             # If it draws at all, vmap refuses.
@@ -87,6 +89,8 @@ class Draws:
         given = {name: value for name, value in kwargs.items() if name != "generator"}
         if sum(level.key() == TransformType.Vmap for level in get_interpreter_stack()) > 1:
             raise NotTaped("a step draws random numbers inside of a `vmap` of its own")
+        if "out" in given:
+            raise NotTaped("a step draws random numbers into what `out=` names")
         if func in _FILLING:
             size = given.get("size", args)
             shape = size if isinstance(size[0], int) else size[0]

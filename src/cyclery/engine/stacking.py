@@ -11,12 +11,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._functorch import get_unwrapped, is_batchedtensor
 from torch.overrides import TorchFunctionMode
 
 from cyclery.engine.draws import Draws
 
 # A module's own dictionary of parameters or buffers, and the name there.
 Place = tuple[dict[str, Any], str]
+_TRAINED = Tensor.requires_grad.__get__  # type: ignore[attr-defined]
 
 
 def mapped(function: Callable[..., Any], *given: Any, draws: Draws | None = None) -> Any:
@@ -65,6 +67,11 @@ class _Layers(TorchFunctionMode):
             return _linear(*args, **(kwargs or {}))
         if func is F.batch_norm:
             return _batch_norm(*args, **(kwargs or {}))
+        if func == _TRAINED:
+            # What stands for a run's tensor within vmap does not know.
+            return func(*args) or (
+                is_batchedtensor(args[0]) and get_unwrapped(args[0]).requires_grad
+            )
         if self._draws is not None:
             return self._draws.made(func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
