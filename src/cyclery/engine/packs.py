@@ -342,7 +342,7 @@ def reason(error: Exception) -> str:
     if "randomness error mode" in text:
         return DRAWS
     if "requires_grad_()" in text:
-        return "a step differentiates by itself, with `requires_grad_`"
+        return "a step differentiates by itself, with `requires_grad_`; `by_input` stacks"
     if isinstance(error, NotStacked | NotTaped | UserError):
         return text
     return f"{type(error).__name__}: {text}"
