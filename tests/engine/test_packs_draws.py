@@ -80,6 +80,7 @@ FORMS = {
     "rand of a shape": "torch.rand(z.shape, generator=generator)[0, 0]",
     "rand by name":
         "torch.rand(size=(3, 2), generator=generator, dtype=torch.float64)[0, 0].float()",
+    "rand of one": "torch.rand((), generator=generator) + torch.rand(size=(), generator=generator)",
     "randn": "torch.randn(3, 2, generator=generator).sum()",
     "randint": "torch.randint(2, 9, (4,), generator=generator).float().mean()",
     "randperm": "torch.randperm(9, generator=generator)[0].float()",

@@ -93,7 +93,7 @@ class Draws:
             raise NotTaped("a step draws random numbers into what `out=` names")
         if func in _FILLING:
             size = given.get("size", args)
-            shape = size if isinstance(size[0], int) else size[0]
+            shape = size[0] if size and not isinstance(size[0], int) else size
             filled = partial(_filled, generators, _FILLING[func], shape, given.get("dtype"), [], {})
             return self._each(filled)
         if not func.__name__.endswith("_"):
