@@ -23,14 +23,6 @@ CARDS: dict[str, Json] = {
                        "weight": {"kind": "ramp", "end": 30, "over": 0.5, "shape": "linear"}},
         },
     },
-    "uda": {
-        "uda": {
-            **EPOCHS, "ema_decay": 0.9, "ema_buffers": "average", "lr": {"kind": "cosine_arc",
-                                                                         "peak": 0.03},
-            "method": {"name": "uda", "release": {"kind": "exponential", "start": 0, "towards": 1,
-                                                  "end": 0.0067}},
-        },
-    },
     "hiermatch": {
         "full": {**EPOCHS, "split": {**FEW, "hierarchy": "shape"}, "method": {"name": "hiermatch"}},
         "partial": {

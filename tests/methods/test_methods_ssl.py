@@ -35,11 +35,13 @@ from torch import Tensor, nn
 
 from cyclery import methods, schedules
 from cyclery.common.errors import UserError
-from cyclery.methods import _ssl, fixmatch, mean_teacher, pseudo_label
+from cyclery.methods import _ssl, fixmatch, mean_teacher, pseudo_label, uda
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
-FILES = [Path(module.__file__ or "") for module in (_ssl, fixmatch, mean_teacher, pseudo_label)]
+FILES = [
+    Path(module.__file__ or "") for module in (_ssl, fixmatch, mean_teacher, pseudo_label, uda)
+]
 
 
 def halves(module: Any, threshold: float) -> dict[str, Tensor]:
@@ -157,7 +159,8 @@ def test_quantities_come_from_the_row_alone(module, given):
     networks = all_models(module, module.Settings(**given), net, ema)
     first = run_images(module, given, networks)
     assert run_images(module, {**given, **dict.fromkeys(quantities, 0.123)}, networks) == first
-    other = {"threshold": 0.999, "weight": 1.3, "temperature": 20.0}
+    other = {"threshold": 0.999, "weight": 1.3, "temperature": 20.0,
+             "confidence": 0.999, "release": 0.1, "entropy": 2.0}  # fmt: skip
     for name in quantities:
         assert run_images(module, given, networks, **{name: other[name]})[0] != first[0], name
 

@@ -49,6 +49,15 @@ def test_fixmatch_improves_on_the_labels_alone(plain: float) -> None:
     assert run.curve["train_pseudo_classes"][-1] > 5
 
 
+def test_uda_improves_on_the_labels_alone_and_on_their_augmentation(plain: float) -> None:
+    strong = ({"op": "policy_uda"}, {"op": "cutout", "size": 3})
+    runs = [of("uda", strong=strong, seed=seed) for seed in SEEDS]
+    assert accuracy(runs) - plain > 0.03
+    weak = ({"op": "shift", "size": 1},)
+    noised = [of("supervised", augment=(*weak, *strong), seed=seed) for seed in SEEDS]
+    assert accuracy(runs) - accuracy(noised) > 0.03
+
+
 def test_mean_teacher_improves_on_the_labels_alone(plain: float) -> None:
     ramp = {"kind": "ramp", "start": 0.0, "end": 10.0, "over": 0.3}
     runs = [of("mean_teacher", method_settings={"weight": ramp}, seed=seed) for seed in SEEDS]
@@ -56,7 +65,7 @@ def test_mean_teacher_improves_on_the_labels_alone(plain: float) -> None:
     assert min(runs[0].curve["train_loss_consistency"]) > 0
 
 
-@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label"])
+@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label", "uda"])
 def test_without_weight_a_method_is_supervised_training(method: str) -> None:
     """With GroupNorm, because samples of a shared pass have batch statistics in common."""
     net = {"model_settings": {"width": 4, "norm": "group"}, "epochs": 2, "epoch_images": 200}
@@ -77,13 +86,12 @@ def test_without_averaging_mean_teacher_is_the_pi_model() -> None:
     assert torch.allclose(averaged.flat.data, current.flat.data, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label"])
+@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label", "uda"])
 def test_hidden_labels_train_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other hidden labels change the figures that are logged and no weight."""
     given = {**FEW, "epochs": 1, "epoch_images": 100}
-    settings = factory.settings(method, **given, threshold=0.1) if method != "mean_teacher" else (
-        factory.settings(method, **given)
-    )  # fmt: skip
+    bound = {"mean_teacher": {}, "uda": {"confidence": 0.1}}.get(method, {"threshold": 0.1})
+    settings = factory.settings(method, **given, **bound)
     honest, misled = factory.run(settings), factory.run(settings)
     wrong = (misled.data.labels + 1) % 10
     monkeypatch.setattr(misled.feeds["unlabelled"], "_labels", wrong)
