@@ -145,7 +145,7 @@ def run_images(
 ) -> list[float]:
     """Return the loss and the gradients of a step that leaves the networks as they were."""
     networks = copy.deepcopy(networks)
-    loss, _ = step(module, networks, image_case(), given, **changes)
+    loss, _ = step(module, networks, image_case(1), given, **changes)
     return [loss.item(), *torch.cat([p.grad.flatten() for p in networks["main"].parameters()])]
 
 
