@@ -193,8 +193,8 @@ class Split:
     unlabelled_pool: int | None = field(
         default=None,
         metadata={
-            "doc": "size of the unlabelled pool, drawn stratified, labelled samples that `all` adds "
-            "among them; null takes all there are. Of an open set it is `open_set.pool`",
+            "doc": "size of the unlabelled pool, drawn stratified, with the labelled samples that "
+            "`all` adds; null takes all there are; an open set has `open_set.pool` instead",
             "low": 1,
         },
     )
