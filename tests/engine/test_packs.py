@@ -35,6 +35,10 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
         "mean_teacher", {"forward": "separate", "statistics": "labelled"}, SEMI),
     "mean teacher, two heads": (
         "mean_teacher", {"logit_distance": 0.1, "denominator": "all"}, SEMI),
+    "uda": ("uda", {"confidence": 0.2, "release": {"kind": "linear", "start": 0, "end": 1}}, SEMI),
+    "uda, as in ports": (
+        "uda", {"signal": "largest", "mean_over": "all", "mask_from": "sharpened",
+                "confidence": 0.2, "release": 0.5, "entropy": 0.1}, SEMI),
     "distillation": ("kd", {}, {}),
     "distillation, hard null": ("kd", {"hard": None, "soft": 0.7}, {}),
     "distillation, cross-entropy": (
