@@ -14,6 +14,7 @@ _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 SEMI: Json = {"split": {"labels": 60, "unlabelled": "all"}, "epoch_images": 200, "mu": 2,
               "batch": 20}  # fmt: skip
+EVEN: Json = {**SEMI, "mu": 1}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "supervised": ("supervised", {"label_smoothing": 0.1, "temperature": 2.0}, {}),
@@ -39,6 +40,14 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "uda, as in ports": (
         "uda", {"signal": "largest", "mean_over": "all", "mask_from": "sharpened",
                 "confidence": 0.2, "release": 0.5, "entropy": 0.1}, SEMI),
+    "mixmatch": ("mixmatch", {}, EVEN),
+    "mixmatch, other forms": (
+        "mixmatch", {"views": 3, "mixing": "within", "share": "batch", "statistics": "all"}, EVEN),
+    "mixmatch of the average": (
+        "mixmatch", {"labels_from": "ema_train", "interleave": False}, EVEN),
+    "mixup": ("mixup_ssl", {}, SEMI),
+    "mixup, labelled": ("mixup_ssl", {"pools": "labelled"}, {}),
+    "interpolation consistency": ("ict", {}, SEMI),
     "distillation": ("kd", {}, {}),
     "distillation, hard null": ("kd", {"hard": None, "soft": 0.7}, {}),
     "distillation, cross-entropy": (
