@@ -19,6 +19,7 @@ ENTRIES = [
     {"op": "cutout", "size": 4, "p": 0.5},
     {"op": "erasing"},
     {"op": "policy", "form": "uda"},
+    {"op": "policy_uda", "ops": ["cutout", "rotate", "equalize"]},
     {"op": "randaugment", "m": 7},
     {"op": "randaugment_timm"},
     {"op": "colour_jitter"},

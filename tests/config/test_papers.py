@@ -25,6 +25,7 @@ CLAIMS = {
     "soteacher": [f"SOTEACHER-{n}" for n in range(1, 8)],
     "ces-kd": [f"CES-KD-{n}" for n in range(1, 5)],
     "mean-teacher": [f"MEANTEACHER-{n}" for n in (*range(1, 7), "6b", "7a", "7b", "7c", "7d")],
+    "uda": [*(f"UDA-{n}" for n in range(1, 10)), "UDA-mask", "UDA-sharpening", "UDA-theory"],
 }
 COLUMNS = "paper,table,dataset,labels,architecture,method,metric,value,std,runs,source,confidence"
 # Claims of these experiments are about fewer or more iterations, about equal views instead of equal
@@ -44,6 +45,7 @@ UPDATE_MS = {
     "pseudo_label": 1.3,
     "soteacher": 1.4,
     "ces_kd": 1.5,
+    "uda": 2.4,
 }
 
 each_paper = pytest.mark.parametrize("paper", CLAIMS)

@@ -51,6 +51,8 @@ def problems(draw: st.DrawFn) -> tuple[np.ndarray, Wanted, int]:
         if draw(st.booleans()):
             share = draw(st.sampled_from([0.0, 0.3, 0.5]))
             wanted["open_set"] |= {"pool": draw(st.integers(50, 60)), "contamination": share}
+    if "open_set" not in wanted and draw(st.booleans()):
+        wanted["unlabelled_pool"] = draw(st.integers(50, 60))
     if draw(st.booleans()) and not wanted.get("open_set", {}).get("pool"):
         wanted["unlabelled_imbalance"] = {"kind": "long_tail", "ratio": 0.5}
     return labels, wanted, draw(st.integers(0, 2**30))
@@ -110,7 +112,9 @@ def test_pools_by_level_are_those_of_their_definition(
     everything = split(
         labels, len(labels), CLASSES, {**wanted, "unlabelled": "all"}, seed, np.arange(len(labels))
     )
-    if wanted.get("open_set", {}).get("contamination") is None:
+    # Labelled rows take the places of others in a pool of a given size.
+    sized = "unlabelled_pool" in wanted or "pool" in wanted.get("open_set", {})
+    if not sized and wanted.get("open_set", {}).get("contamination") is None:
         for level in (1, 2, 3):
             assert set(everything[f"unlabelled.{level}"]) == set(rows)
 
@@ -177,6 +181,28 @@ def test_an_official_test_set_keeps_the_known_classes_alone() -> None:
     assert (labels[found["test"]] % 3 == 1).all() and len(found["test"]) == 20
     dataset = replace(DIGITS, train=300, test=60, classes=6, class_counts=None)
     assert counts(dataset, wanted) == {part: len(ids) for part, ids in found.items()}
+
+
+# A pool of a given size
+
+
+@pytest.mark.parametrize("kind", ["all", "rest"])
+def test_a_pool_has_the_size_that_is_asked_for_and_takes_nothing_from_other_parts(
+    kind: str,
+) -> None:
+    base = {"test": 60, "validation": 30, "labels": 60, "unlabelled": kind}
+    whole = of(base, 2)
+    for size in (90, 240, 450):
+        found = of({**base, "unlabelled_pool": size}, 2)
+        ids = set(found["unlabelled"].tolist())
+        assert len(found["unlabelled"]) == len(ids) == size
+        assert ids <= set(whole["unlabelled"].tolist())
+        assert (set(found["train"].tolist()) <= ids) == (kind == "all")
+        # As many of each class as there can be.
+        counted = np.bincount(found["unlabelled"] % CLASSES, minlength=CLASSES)
+        assert counted.max() - counted.min() <= 1
+        for part in ("train", "validation", "test"):
+            np.testing.assert_array_equal(found[part], whole[part])
 
 
 # Imbalance of the unlabelled samples

@@ -135,6 +135,22 @@ def opened(**settings: Any) -> dict[str, Any]:
             r"split\.open_set\.contamination: must ask for at most 200 samples of other classes, "
             r"all there are, but asks for 210 \(found 0\.7\)",
         ),
+        (
+            {"test": 60, "labels": 60, "unlabelled_pool": 90},
+            r"split\.unlabelled_pool: must be null without `unlabelled`, .* \(found 90\)",
+        ),
+        (
+            {**opened(), "unlabelled_pool": 90},
+            r"split\.unlabelled_pool: must be null beside `open_set`, .* \(found 90\)",
+        ),
+        (
+            {**POOL, "unlabelled_pool": 481},
+            r"split\.unlabelled_pool: must hold 0 to 480 samples .* but holds 481 \(found 481\)",
+        ),
+        (
+            {**POOL, "unlabelled": "all", "unlabelled_pool": 59},
+            r"split\.unlabelled_pool: must hold 60 to 540 samples .* but holds 59 \(found 59\)",
+        ),
         (opened(contamination=0.6), r"contamination: must ask for at most 200 .* asks for 420 \("),
         (
             {**opened(contamination=0.5), "labels": None},
@@ -274,6 +290,9 @@ def test_a_method_without_unlabelled_samples_keeps_nothing_of_their_pool() -> No
     without_unlabelled(found)
     plain = {**POOL, "unlabelled": None, "open_set": {"classes": [1, 0]}}
     assert found == resolved(plain)
+    sized = resolved({**POOL, "unlabelled_pool": 99})
+    without_unlabelled(sized)
+    assert sized == resolved({**POOL, "unlabelled": None})
     # The samples that are labelled and held out are the same.
     digits = np.repeat(np.arange(10), DIGITS.train_class_counts)
     one, other = (split(digits, 1797, 10, each, 3) for each in (wanted, found))

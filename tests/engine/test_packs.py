@@ -42,6 +42,10 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "vat, both streams": (
         "vat", {"forward": "joint", "statistics": "all", "divergence": "reverse"},
         {**SEMI, "xi": 0.5}),
+    "uda": ("uda", {"confidence": 0.2, "release": {"kind": "linear", "start": 0, "end": 1}}, SEMI),
+    "uda, as in ports": (
+        "uda", {"signal": "largest", "mean_over": "all", "mask_from": "sharpened",
+                "confidence": 0.2, "release": 0.5, "entropy": 0.1}, SEMI),
     "distillation": ("kd", {}, {}),
     "distillation, hard null": ("kd", {"hard": None, "soft": 0.7}, {}),
     "distillation, cross-entropy": (

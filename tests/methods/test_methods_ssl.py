@@ -35,12 +35,12 @@ from torch import Tensor, nn
 
 from cyclery import methods, schedules
 from cyclery.common.errors import UserError
-from cyclery.methods import _ssl, fixmatch, mean_teacher, pseudo_label, vat
+from cyclery.methods import _ssl, fixmatch, mean_teacher, pseudo_label, uda, vat
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 FILES = [
-    Path(module.__file__ or "") for module in (_ssl, fixmatch, mean_teacher, pseudo_label, vat)
+    Path(module.__file__ or "") for module in (_ssl, fixmatch, mean_teacher, pseudo_label, uda, vat)
 ]
 
 
@@ -145,7 +145,7 @@ def run_images(
 ) -> list[float]:
     """Return the loss and the gradients of a step that leaves the networks as they were."""
     networks = copy.deepcopy(networks)
-    loss, _ = step(module, networks, image_case(), given, **changes)
+    loss, _ = step(module, networks, image_case(1), given, **changes)
     return [loss.item(), *torch.cat([p.grad.flatten() for p in networks["main"].parameters()])]
 
 
@@ -160,7 +160,8 @@ def test_quantities_come_from_the_row_alone(module, given):
     first = run_images(module, given, networks)
     assert run_images(module, {**given, **dict.fromkeys(quantities, 0.123)}, networks) == first
     other = {"threshold": 0.999, "weight": 1.3, "temperature": 20.0, "epsilon": 1.0,
-             "entropy_weight": 0.9, "xi": 0.5}  # fmt: skip
+             "entropy_weight": 0.9, "xi": 0.5, "confidence": 0.999, "release": 0.1,
+             "entropy": 2.0}  # fmt: skip
     for name in quantities:
         assert run_images(module, given, networks, **{name: other[name]})[0] != first[0], name
 

@@ -63,6 +63,15 @@ def test_ctaugment_finds_out_how_much_digits_bear(plain: float) -> None:
     assert 0 < proximity[0] < proximity[-1] < 1
 
 
+def test_uda_improves_on_the_labels_alone_and_on_their_augmentation(plain: float) -> None:
+    strong = ({"op": "policy_uda"}, {"op": "cutout", "size": 3})
+    runs = [of("uda", strong=strong, seed=seed) for seed in SEEDS]
+    assert accuracy(runs) - plain > 0.03
+    weak = ({"op": "shift", "size": 1},)
+    noised = [of("supervised", augment=(*weak, *strong), seed=seed) for seed in SEEDS]
+    assert accuracy(runs) - accuracy(noised) > 0.03
+
+
 def test_mean_teacher_improves_on_the_labels_alone(plain: float) -> None:
     ramp = {"kind": "ramp", "start": 0.0, "end": 10.0, "over": 0.3}
     runs = [of("mean_teacher", method_settings={"weight": ramp}, seed=seed) for seed in SEEDS]
@@ -77,7 +86,7 @@ def test_vat_improves_on_the_labels_alone(plain: float) -> None:
     assert entropy[-1] < entropy[0]
 
 
-@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label", "vat"])
+@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label", "uda", "vat"])
 def test_without_weight_a_method_is_supervised_training(method: str) -> None:
     """With GroupNorm, because samples of a shared pass have batch statistics in common."""
     net = {"model_settings": {"width": 4, "norm": "group"}, "epochs": 2, "epoch_images": 200}
@@ -99,18 +108,21 @@ def test_without_averaging_mean_teacher_is_the_pi_model() -> None:
     assert torch.allclose(averaged.flat.data, current.flat.data, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label"])
+# Of those that choose unlabelled samples by their confidence, a bound that some are above.
+LOW = {"fixmatch": {"threshold": 0.1}, "pseudo_label": {"threshold": 0.1},
+       "uda": {"confidence": 0.1}}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", [*LOW, "mean_teacher", "mixmatch", "mixup_ssl", "ict"])
 def test_hidden_labels_train_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other hidden labels change the figures that are logged and no weight."""
     given = {**FEW, "epochs": 1, "epoch_images": 100}
-    settings = factory.settings(method, **given, threshold=0.1) if method != "mean_teacher" else (
-        factory.settings(method, **given)
-    )  # fmt: skip
+    settings = factory.settings(method, **given, **LOW.get(method, {}))
     honest, misled = factory.run(settings), factory.run(settings)
     wrong = (misled.data.labels + 1) % 10
     monkeypatch.setattr(misled.feeds["unlabelled"], "_labels", wrong)
     factory.finish(misled)
     factory.finish(honest)
     assert torch.equal(honest.flat.data, misled.flat.data)
-    logged = "train_target_correct" if method == "mean_teacher" else "train_pseudo_correct"
+    logged = "train_pseudo_correct" if method in LOW else "train_target_correct"
     assert honest.curve[logged] != misled.curve[logged]

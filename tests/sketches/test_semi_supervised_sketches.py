@@ -7,21 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from factories import batches, sketches
 from factories import engine as factory
+from factories import sketches
 from factories.cards_semi_supervised import CARDS, FEW
-from factories.schedules import clock
-from torch import Tensor, nn
+from torch import Tensor
 
-from cyclery import methods
 from cyclery.common.errors import UserError
 from cyclery.engine.run import Run
-from cyclery.engine.stream import Batch, Samples
-from cyclery.schedules import column
 
 Json = dict[str, Any]
 
@@ -31,151 +25,6 @@ def begun(root: Path, card: str, arm: str, **changes: Any) -> Run:
     arms = {arm: {**copy.deepcopy(CARDS[card][arm]), **changes}}
     [job] = sketches.jobs(sketches.planned(root, arms))
     return factory.run(job["settings"])
-
-
-def one_step(run: Run) -> tuple[Batch, Any, Tensor]:
-    """Return a batch of a run, what its step returns for it, and the generator's state before."""
-    run.begin_epoch()
-    batch = run._batch(run.table.batches[0], None)
-    state = run.generators["method"].get_state()
-    row = run.table.row(run.update)
-    found = run.method.step(run.models, batch, row, run.method_settings, run.generators["method"])
-    return batch, found, state
-
-
-# MixMatch.
-
-
-def test_mixmatch_equals_its_formulas_with_statistics_of_the_first_pass(tmp_path: Path) -> None:
-    run = begun(tmp_path, "mixmatch", "mixmatch")
-    before = copy.deepcopy(run.models["main"])
-    batch, (loss, logs), state = one_step(run)
-    drawn, size = torch.Generator(), len(batch.x)
-    drawn.set_state(state)
-    guess = [F.softmax(copy.deepcopy(before)(view), 1) for view in batch.unlabelled.views]
-    q = F.softmax((sum(guess) / 2).log() / 0.5, 1)
-    a, b = torch._standard_gamma(torch.full((2, 3 * size), 0.75), generator=drawn)
-    share = torch.max(a / (a + b), 1 - a / (a + b))
-    other = torch.rand(3 * size, generator=drawn).argsort()
-    x = torch.cat([batch.x, *batch.unlabelled.views])
-    y = torch.cat([F.one_hot(batch.y, 10).float(), q, q])
-    x = share.view(-1, 1, 1, 1) * x + (1 - share.view(-1, 1, 1, 1)) * x[other]
-    y = share[:, None] * y + (1 - share[:, None]) * y[other]
-    # As Google's code swaps parts: pass 0 gives its i-th third for that of pass i.
-    parts = [list(part.tensor_split([7, 14])) for part in x.split(size)]
-    for i in (1, 2):
-        parts[0][i], parts[i][i] = parts[i][i], parts[0][i]
-    passes = [torch.cat(part) for part in parts]
-    z = [list(copy.deepcopy(before)(each).tensor_split([7, 14])) for each in passes]
-    for i in (1, 2):
-        z[0][i], z[i][i] = z[i][i], z[0][i]
-    found = torch.cat([torch.cat(part) for part in z])
-    weight = float(run.table.columns["weight"][0])
-    loss_u = F.mse_loss(found[size:].softmax(1), y[size:])
-    torch.testing.assert_close(logs["loss_unlabelled"], loss_u)
-    torch.testing.assert_close(loss, F.cross_entropy(found[:size], y[:size]) + weight * loss_u)
-    before(passes[0])
-    for (name, own), expected in zip(
-        run.models["main"].named_buffers(), before.buffers(), strict=True
-    ):
-        torch.testing.assert_close(own, expected, msg=name)
-
-
-def test_mixmatch_counts_the_passes_of_its_guesses(tmp_path: Path) -> None:
-    run = begun(tmp_path, "mixmatch", "mixmatch")
-    # 20 labelled images, two views of 20 others; the views pass once more to be guessed.
-    assert run.method.spent(run.method_settings, 20, None) == (60, 100)
-
-
-def test_mixmatch_learns_more_from_four_labels_a_class_than_labels_alone(tmp_path: Path) -> None:
-    accuracy: dict[str, list[float]] = {"mixmatch": [], "supervised": []}
-    how = {"epochs": 40, "model": {"name": "small_cnn", "width": 8}}
-    for arm, found in accuracy.items():
-        settings = begun(tmp_path / arm, "mixmatch", arm, **how).settings
-        for seed in range(3):
-            run = factory.train({**settings, "seed": seed})
-            found.append(run.evaluate("test")["accuracy"])
-    gains = np.subtract(accuracy["mixmatch"], accuracy["supervised"])
-    assert gains.mean() > 0.05 and gains.min() > 0, accuracy
-
-
-# UDA.
-
-
-class Table(nn.Module):
-    """Gives the logits of a table, whose rows images name by their pixel."""
-
-    def __init__(self, logits: Tensor) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(logits)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.logits[x[:, 0, 0, 0].long()]
-
-
-def uda(logits: list[list[float]], y: list[int], release: float, **chosen: Any) -> Any:
-    """Return a step of UDA: rows are the labelled samples, then one in a weak and a strong view."""
-    method = methods.load("uda")
-    net = Table(torch.tensor(logits))
-    x = torch.arange(float(len(logits))).view(-1, 1, 1, 1)
-    unlabelled = Samples((x[-2:-1], x[-1:]), torch.zeros(1), torch.zeros(1))
-    batch = batches.batch([x[:-2]], torch.tensor(y), unlabelled=unlabelled)
-    row = {"release": torch.tensor(release), "weight": torch.tensor(1.0)}
-    loss, logs = method.step({"main": net}, batch, row, method.chosen(chosen), torch.Generator())
-    loss.backward()
-    return loss.detach(), logs, net.logits.grad
-
-
-def test_uda_leaves_out_labelled_samples_that_are_known_well_enough() -> None:
-    # The probabilities of their classes are 0.88, 0.5 and 0.27; the threshold is 0.75.
-    rows = [[2.0, 0.0], [0.0, 0.0], [0.0, 1.0]]
-    _, logs, gradient = uda([*rows, [0.0, 0.0], [1.0, 0.0]], [0, 0, 0], release=0.5)
-    assert float(logs["threshold"]) == pytest.approx(0.75)
-    assert float(logs["kept"]) == pytest.approx(2 / 3)
-    costs = F.cross_entropy(torch.tensor(rows[1:], requires_grad=True), torch.zeros(2).long())
-    loss, *_ = uda([*rows, [0.0, 0.0], [1.0, 0.0]], [0, 0, 0], release=0.5)
-    torch.testing.assert_close(loss, costs.detach())
-    assert gradient[0].abs().max() == 0 < gradient[1].abs().max()
-
-
-def test_udas_mask_is_strict_and_its_target_is_sharpened_and_constant() -> None:
-    weak, strong = [0.0, 0.0], [1.0, 0.0]
-    # The confidence is 0.5 exactly, which is not above 0.5.
-    assert float(uda([[0.0, 0.0], weak, strong], [0], 1.0, confidence=0.5)[1]["mask_rate"]) == 0
-    weak = [3.0, 0.0]
-    loss, _, gradient = uda([[0.0, 0.0], weak, strong], [0], 1.0)
-    target = F.softmax(torch.tensor([weak]) / 0.4, 1)
-    log_p = F.log_softmax(torch.tensor([strong]), 1)
-    told = F.kl_div(log_p, target, reduction="batchmean")
-    torch.testing.assert_close(loss, np.log(2) + told, check_dtype=False)
-    assert gradient[1].abs().max() == 0 < gradient[2].abs().max()
-
-
-def test_udas_signal_is_annealed_by_schedules() -> None:
-    # The card's table at t = 0, 1/4, 1/2, 3/4 for ten classes.
-    known = {"log": [0.100, 0.742, 0.926, 0.979], "exp": [0.106, 0.121, 0.174, 0.358]}
-    spec = {
-        "log": {"kind": "exponential", "start": 0, "towards": 1, "end": np.exp(-5)},
-        "exp": {"kind": "exponential", "start": np.exp(-5), "end": np.exp(5)},
-    }
-    for name, values in known.items():
-        released = column(spec[name], clock(4))
-        np.testing.assert_allclose(released * 0.9 + 0.1, values, atol=5e-4)
-
-
-def test_uda_evaluates_averages_of_weights_and_of_statistics(tmp_path: Path) -> None:
-    run = begun(tmp_path, "uda", "uda")
-    average = {k: v.clone() for k, v in run.models["ema"].state_dict().items()}
-    for _ in range(2):
-        run.begin_epoch()
-        run.step(run.table.batches[0])
-        for name, value in run.models["main"].state_dict().items():
-            if value.is_floating_point():
-                average[name] = 0.9 * average[name] + 0.1 * value
-    for name, value in run.models["ema"].state_dict().items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, average[name], msg=name)
-    assert any("running" in name for name in average)
 
 
 # HIERMATCH.

@@ -129,7 +129,8 @@ class Settings(Op):
 
     def stage(self, images: Images) -> Stage:
         """Return the rounds as one stage."""
-        return RandomPolicy(self, images)
+        names = choices_for(self.form, images.shape[0])
+        return RandomPolicy(self.form, names, self.n, self.p, images)
 
 
 def choices_for(form: str, channels: int) -> tuple[str, ...]:
@@ -138,7 +139,7 @@ def choices_for(form: str, channels: int) -> tuple[str, ...]:
 
 
 class RandomPolicy(PilOps):
-    """Rounds of one random op per image; ``Settings`` say what is drawn."""
+    """``rounds`` of one op per image, drawn from ``names`` and applied with probability ``p``."""
 
     first: Tensor
     span: Tensor
@@ -149,14 +150,13 @@ class RandomPolicy(PilOps):
     hole: Tensor
     mean: Tensor
 
-    def __init__(self, op: Settings, images: Images) -> None:
+    def __init__(
+        self, form: str, names: Sequence[str], rounds: int, p: float, images: Images
+    ) -> None:
         super().__init__(images)
-        self.rounds, self.p, shape = op.n, op.p, images.shape
-        names = choices_for(op.form, self.channels)
+        self.rounds, self.p, shape = rounds, p, images.shape
         self.choices, self.holes = len(names), "cutout" in names
-        ranges = (
-            [_paper(shape)] if op.form == "fixmatch_paper" else [_code(shape, m) for m in _LEVELS]
-        )
+        ranges = [_paper(shape)] if form == "fixmatch_paper" else [_code(shape, m) for m in _LEVELS]
         self.levels = len(ranges)
         first, span = _table(names, ranges)
         self.constant("first", first)

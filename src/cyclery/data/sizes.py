@@ -159,17 +159,20 @@ class _Left:
 
 def _pool(split: Split, left: _Left) -> Pool:
     """Return what is drawn for the unlabelled pool; a UserError where there is less."""
-    asked = split.open_set.pool if split.open_set else None
-    share = split.open_set.contamination if split.open_set else None
+    key, asked = "unlabelled_pool", split.unlabelled_pool
+    share = None
+    if split.open_set:
+        key, asked, share = "open_set.pool", split.open_set.pool, split.open_set.contamination
     exact = Fraction(str(share or 0))
     known = left.free
     if asked is not None:
         known = asked - _rounded(exact * asked) - left.given
         if not 0 <= known <= left.free:
+            beside = "" if share is None else f" with contamination {share:g}"
             raise UserError(
-                f"split.open_set.pool: must hold {left.given} to {left.given + left.free} samples "
-                f"of known classes, those there are, but holds {known + left.given} (found {asked} "
-                f"with contamination {share:g})."
+                f"split.{key}: must hold {left.given} to {left.given + left.free} samples "
+                f"of known classes, those there are, but holds {known + left.given} (found {asked}"
+                f"{beside})."
             )
     targets = None
     if split.unlabelled_imbalance is not None:

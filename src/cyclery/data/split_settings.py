@@ -29,6 +29,7 @@ NOTHING: dict[str, Any] = {
     "hierarchy_order": True,
     "coarse": None,
     "open_set": None,
+    "unlabelled_pool": None,
     "unlabelled_imbalance": None,
     "resolution": None,
 }
@@ -189,6 +190,14 @@ class Split:
         default=None,
         metadata={"doc": "known classes, and how many samples of others are among the unlabelled"},
     )
+    unlabelled_pool: int | None = field(
+        default=None,
+        metadata={
+            "doc": "size of the unlabelled pool, drawn stratified, with the labelled samples that "
+            "`all` adds; null takes all there are; an open set has `open_set.pool` instead",
+            "low": 1,
+        },
+    )
     unlabelled_imbalance: TwoLevel | LongTail | None = field(
         default=None,
         metadata={
@@ -235,6 +244,7 @@ class Split:
 
     def _check_pools(self) -> None:
         for key, value in (
+            ("unlabelled_pool", self.unlabelled_pool),
             ("unlabelled_imbalance", self.unlabelled_imbalance),
             ("open_set.pool", self.open_set and self.open_set.pool),
             ("open_set.contamination", self.open_set and self.open_set.contamination),
@@ -244,6 +254,11 @@ class Split:
                     f"{key}: must be null without `unlabelled`, the pool that it is about "
                     f"(found {value})."
                 )
+        if self.unlabelled_pool is not None and self.open_set is not None:
+            raise UserError(
+                "unlabelled_pool: must be null beside `open_set`, which has a `pool` of its own "
+                f"(found {self.unlabelled_pool})."
+            )
         without = "without `hierarchy`, which has the levels"
         if self.hierarchy is None and self.hierarchy_order == "random":
             raise UserError(f"hierarchy_order: must be true {without} (found 'random').")
@@ -319,6 +334,7 @@ def _check_coarse(coarse: Sequence[int], levels: Sequence[Any], where: str) -> N
 def without_unlabelled(split: dict[str, Any]) -> None:
     """Take what is said of unlabelled samples out of a resolved split, whose method has none."""
     split["unlabelled"] = None
+    split.pop("unlabelled_pool", None)
     split.pop("unlabelled_imbalance", None)
     if "open_set" in split:
         split["open_set"] = {**split["open_set"], "pool": None, "contamination": None}
