@@ -1,4 +1,4 @@
-"""The theorem of UDA's section 2.4, exactly, on graphs that are small enough for all draws.
+"""Theorem 1 of UDA (section 3 and appendix C), exactly, on graphs small enough for all draws.
 
 Augmentations join samples. A sample is answered where a labelled one can be reached from it. With m
 labels drawn independently it is not, with probability sum_i P_i (1 - P_i)^m over the joined parts,

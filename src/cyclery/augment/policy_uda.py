@@ -18,7 +18,7 @@ Name = Literal[
 
 @dataclass(frozen=True)
 class Settings(Op):
-    """Apply the RandAugment of UDA (Xie et al. 2020, arXiv 1904.12848), of all its ops or some.
+    """Apply the RandAugment of UDA (Xie et al. 2020, arXiv 1904.12848, A.2), with all ops or some.
 
     A policy is an ordered pair of ops, each at a whole level of 1 to 9, all pairs as likely, and
     each op is applied with probability p: what `policy` does with `form: uda`, whose ops and ranges

@@ -1,7 +1,7 @@
 """UDA: the sharpened prediction for one view trains that for a noised view; TSA for the labels.
 
-Q. Xie et al., Unsupervised Data Augmentation for Consistency Training (arXiv 1904.12848, sections
-2.2, 3.2 and 3.3) and the official code google-research/uda: with z_x the logits of the labelled
+Q. Xie et al., Unsupervised Data Augmentation for Consistency Training (arXiv 1904.12848, equation 1
+and section 2.4) and the official code google-research/uda: with z_x the logits of the labelled
 view, z_w those of the original view and z_s those of the noised view of mu B unlabelled samples,
 
     loss = L_x + weight / (mu B) sum_b 1[max softmax(z_w_b) > confidence]
@@ -12,14 +12,15 @@ target. The confidence is that of the prediction as it is, not of the sharpened 
 above the bound, where FixMatch takes the bound itself, too. What is masked out counts in the
 divisor.
 
-Training signal annealing (TSA): with p_i the probability of the right class of a labelled sample,
+Training signal annealing (TSA, appendix A.1): with p_i the probability of the right class of a
+labelled sample,
 
     L_x = sum_i m_i CE_i / max(sum_i m_i, 1)        m_i = 0 where p_i > eta, else 1
     eta = 1/K + release (1 - 1/K)
 
 so the mean is over what is kept, and a release of 1 keeps everything. With t the share of the
 updates done, the paper's schedules of ``release`` are t (`linear`), exp(5 (t - 1)) and
-1 - exp(-5 t) (`exponential`).
+1 - exp(-5 t) (both `exponential`).
 
 ``entropy`` weighs the mean entropy of softmax(z_w), with a gradient; the paper has it on the whole
 of ImageNet alone.
