@@ -34,6 +34,9 @@ OPTIMISERS = {
 ALIGNED = {"alignment": "average", "target": "soft"}
 METHODS = {f"method {name}": factory.everything(name) for name in methods.names()}
 METHODS["alignment"] = factory.everything("fixmatch", method_settings=ALIGNED)
+METHODS["ctaugment"] = factory.everything(
+    "fixmatch", method_settings={"prediction_view": "ctaugment"}
+)
 CASES = METHODS | NETWORKS | OPTIMISERS
 
 

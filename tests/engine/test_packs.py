@@ -28,6 +28,8 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "fixmatch of the average": ("fixmatch", {"labels_from": "ema_eval"}, SEMI),
     "fixmatch of its pass": (
         "fixmatch", {"labels_from": "ema_train", "alignment": "average", "threshold": 0.2}, SEMI),
+    "fixmatch, ctaugment": (
+        "fixmatch", {"prediction_view": "ctaugment", "threshold": 0.2}, SEMI),
     "mean teacher": ("mean_teacher", {}, SEMI),
     "pi model": ("mean_teacher", {"target": "current", "gradient": "both"}, SEMI),
     "mean teacher, separate": (
@@ -36,6 +38,11 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
         "mean_teacher", {"forward": "separate", "statistics": "labelled"}, SEMI),
     "mean teacher, two heads": (
         "mean_teacher", {"logit_distance": 0.1, "denominator": "all"}, SEMI),
+    "vat": ("vat", {}, SEMI),
+    # A long step of the search, for that of a short one is lost in other roundings.
+    "vat, both streams": (
+        "vat", {"forward": "joint", "statistics": "all", "divergence": "reverse"},
+        {**SEMI, "xi": 0.5}),
     "uda": ("uda", {"confidence": 0.2, "release": {"kind": "linear", "start": 0, "end": 1}}, SEMI),
     "uda, as in ports": (
         "uda", {"signal": "largest", "mean_over": "all", "mask_from": "sharpened",

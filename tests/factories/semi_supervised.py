@@ -33,6 +33,7 @@ PATHS: list[tuple[Any, dict[str, Any]]] = [
     (fixmatch, {"alignment": "average"}),
     (fixmatch, {"labels_from": "ema_eval"}),
     (fixmatch, {"labels_from": "ema_train", "alignment": "average"}),
+    (fixmatch, {"prediction_view": "ctaugment"}),
     *[
         (mean_teacher, {"forward": forward, "items": items, "consistency": consistency})
         for forward in ("joint", "separate")

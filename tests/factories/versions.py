@@ -66,6 +66,7 @@ VARIANTS: dict[str, dict[str, Json]] = {
     "fixmatch": {
         "soft": {"target": "soft"},
         "soft, aligned": {"target": "soft", "alignment": "average"},
+        "ctaugment": {"prediction_view": "ctaugment"},
     },
     "soteacher": {penalty: {"penalty": penalty} for penalty in ("l1", "l1_matched")},
     "vat": {

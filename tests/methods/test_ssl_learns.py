@@ -49,6 +49,20 @@ def test_fixmatch_improves_on_the_labels_alone(plain: float) -> None:
     assert run.curve["train_pseudo_classes"][-1] > 5
 
 
+def test_ctaugment_finds_out_how_much_digits_bear(plain: float) -> None:
+    learnt = {"method_settings": {"prediction_view": "ctaugment"}}
+    runs = [of("fixmatch", seed=seed, **learnt) for seed in SEEDS]
+    assert accuracy(runs) - plain > 0.03
+    net: Any = runs[0].models["ctaugment"]
+    weights = dict(zip(net.names, net.weights[:, 0], strict=True))
+    rotate, bits = weights["rotate"], weights["posterize"]
+    # The middle bins rotate little, the first one of the other leaves a single bit.
+    assert rotate[7:10].mean() > max(rotate[:2].mean(), rotate[-2:].mean())
+    assert bits[0] < bits[4:8].mean()
+    proximity = runs[0].curve["train_proximity"]
+    assert 0 < proximity[0] < proximity[-1] < 1
+
+
 def test_uda_improves_on_the_labels_alone_and_on_their_augmentation(plain: float) -> None:
     strong = ({"op": "policy_uda"}, {"op": "cutout", "size": 3})
     runs = [of("uda", strong=strong, seed=seed) for seed in SEEDS]

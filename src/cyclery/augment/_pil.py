@@ -60,12 +60,12 @@ class PilOps(Stage):
             blank = torch.addcmul(blank, shade, part["colour"])
         blank = torch.addcmul(blank, x, part["keep"])
         if min(self.height, self.width) >= 3:
-            detail = _smooth(x).sub_(x[:, :, 1:-1, 1:-1])
+            detail = smooth(x).sub_(x[:, :, 1:-1, 1:-1])
             blank[:, :, 1:-1, 1:-1].addcmul_(part["sharpness"], detail)
         return (x - blank).mul_(part["factor"]).add_(blank).clamp_(0, WHITE)
 
-    def mapped(self, x: Tensor, part: dict[str, Tensor], out: Tensor) -> None:
-        """Cut ``x`` to whole levels and write what each of them becomes to ``out``, uint8."""
+    def mapped(self, x: Tensor, part: dict[str, Tensor], out: Tensor | None = None) -> Tensor:
+        """Cut ``x`` to whole levels and return what each of them becomes, in ``out``; uint8."""
         low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
         # In float64, as in Python; where nothing is stretched, 1 x - 0.
         still = part["still"] | (low == high)
@@ -75,7 +75,10 @@ class PilOps(Stage):
         if self.height * self.width > WHITE:
             levels = _equalized(levels, part["equalize"], self.grey)
         levels.bitwise_and_(part["bits"])
-        torch.where(levels < part["threshold"], levels, levels.bitwise_not(), out=out)
+        inverse = levels.bitwise_not()
+        if out is None:
+            return torch.where(levels < part["threshold"], levels, inverse)
+        return torch.where(levels < part["threshold"], levels, inverse, out=out)
 
 
 def _equalized(levels: Tensor, chosen: Tensor, grey: Tensor) -> Tensor:
@@ -97,7 +100,7 @@ def _equalized(levels: Tensor, chosen: Tensor, grey: Tensor) -> Tensor:
     return table.gather(2, flat.long()).view_as(levels)
 
 
-def _smooth(x: Tensor) -> Tensor:
+def smooth(x: Tensor) -> Tensor:
     """Return the inner pixels smoothed as PIL does, whole numbers [B, C, H - 2, W - 2].
 
     The weights are 5 for the pixel and 1 for each neighbour, over 13. The sum plus a half is never
@@ -107,3 +110,38 @@ def _smooth(x: Tensor) -> Tensor:
     rows = (x[:, :, :-2] + inner).add_(x[:, :, 2:])
     box = (rows[..., :-2] + rows[..., 1:-1]).add_(rows[..., 2:])
     return box.add_(inner[..., 1:-1], alpha=4).add_(6.5).div_(13).floor_()
+
+
+def blurred(x: Tensor) -> Tensor:
+    """Return the inner pixels as PIL's BLUR makes them, whole numbers [B, C, H - 4, W - 4].
+
+    The mean of the outermost 16 of the 5 x 5 pixels around each.
+    """
+    rows = x[:, :, :-4] + x[:, :, 1:-3] + x[:, :, 2:-2] + x[:, :, 3:-1] + x[:, :, 4:]
+    ends = rows[..., :-4] + rows[..., 4:]
+    sides = x[:, :, :-4] + x[:, :, 4:]
+    middle = sides[..., 1:-3] + sides[..., 2:-2] + sides[..., 3:-1]
+    return (ends + middle).add_(8).div_(16).floor_()
+
+
+def places(
+    angle: Tensor, along: Tensor, down: Tensor, move: Tensor, x: Tensor, y: Tensor, middle: Tensor
+) -> Tensor:
+    """Return the column and the row that each pixel comes from, int32 [..., 2, H, W].
+
+    ``angle`` [..., 1, 1, 1] in radians; ``along``, ``down`` and ``move`` [..., 2, 1, 1] say where
+    the next pixel along, the next one down and all come from besides; float64. ``x`` [W] and ``y``
+    [H, 1] are all columns and rows, int32, ``middle`` [2, 1, 1] half the width and the height. PIL
+    steps through the image in 65536ths of a pixel (C ints from Python's numbers), from the middle
+    of its first pixel; it turns about the middle of the image, shears from its corner, and moves by
+    whole pixels.
+    """
+    axis = -3
+    cos, sin = angle.cos(), angle.sin()
+    turned_along, turned_down = torch.cat((cos, sin), axis), torch.cat((-sin, cos), axis)
+    start = torch.sub(middle, turned_along, alpha=(len(x) - 1) / 2)
+    start.sub_(turned_down, alpha=(len(y) - 1) / 2)
+    start.add_(along, alpha=0.5).add_(down, alpha=0.5).add_((move + 0.5).floor_())
+    steps = torch.stack((turned_along.add_(along), turned_down.add_(down), start))
+    along, down, start = steps.mul_(65536).add_(0.5).floor_().int().unbind()
+    return (along * x + (down * y + start)) >> 16

@@ -18,7 +18,7 @@ from math import radians
 from typing import TYPE_CHECKING, Literal
 
 from cyclery.augment import Images, Op, Stage
-from cyclery.augment._pil import WHITE, PilOps
+from cyclery.augment._pil import WHITE, PilOps, places
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import torch
 from cyclery.models import Shape
@@ -222,20 +222,10 @@ class RandomPolicy(PilOps):
     def _places(self, drawn: Tensor) -> Tensor:
         """Return the column and the row that each pixel comes from, int32 [rounds, B, 2, H, W].
 
-        ``drawn`` [rounds, B, 7, 1, 1] holds the coefficients of ``_PLACE``. PIL steps through the
-        image in 65536ths of a pixel (C ints from Python's numbers), from the middle of its first
-        pixel; it turns about the middle of the image, shears from its corner, and moves by whole
-        pixels.
+        ``drawn`` [rounds, B, 7, 1, 1] holds the coefficients of ``_PLACE``.
         """
         along, down, move, angle = drawn.split((2, 2, 2, 1), 2)
-        cos, sin = angle.cos(), angle.sin()
-        turned_along, turned_down = torch.cat((cos, sin), 2), torch.cat((-sin, cos), 2)
-        start = torch.sub(self.middle, turned_along, alpha=(self.width - 1) / 2)
-        start.sub_(turned_down, alpha=(self.height - 1) / 2)
-        start.add_(along, alpha=0.5).add_(down, alpha=0.5).add_((move + 0.5).floor_())
-        steps = torch.stack((turned_along.add_(along), turned_down.add_(down), start))
-        along, down, start = steps.mul_(65536).add_(0.5).floor_().int().unbind()
-        return (along * self.x + (down * self.y + start)) >> 16
+        return places(angle, along, down, move, self.x, self.y, self.middle)
 
     def _holes(self, centre: Tensor, half: Tensor) -> Tensor:
         """Return where a square of side 2 ``half`` around a pixel lies, [rounds, B, 1, H, W].

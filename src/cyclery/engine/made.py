@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,13 +23,22 @@ from cyclery.records.record import ArmSettings, Component, RunSettings
 class Made:
     """What a method's ``modules`` may use: the network of a run, and what it was made for.
 
-    ``net``; ``shape`` [C, H, W] of images; the number of ``classes``; ``samples``, above all ids.
+    ``net``; ``shape`` [C, H, W] of images; the number of ``classes``; ``samples``, above all ids;
+    ``mean`` and ``std`` [C], by which images in 0..1 are normalised (0 and 1 in planning).
     """
 
     def __init__(
-        self, settings: RunSettings, shape: Shape, classes: int, net: nn.Module, samples: int = 0
+        self,
+        settings: RunSettings,
+        shape: Shape,
+        classes: int,
+        net: nn.Module,
+        samples: int = 0,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
     ) -> None:
         self._settings = settings
+        self.mean, self.std = tuple(mean) or (0.0,) * shape[0], tuple(std) or (1.0,) * shape[0]
         self.shape, self.classes, self.net, self.samples = shape, classes, net, samples
 
     @property

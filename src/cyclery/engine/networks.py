@@ -52,7 +52,8 @@ class Networks:
             net = built(settings, shape, classes)
             left = self._start({"main": net}, parents)
             drawn = Globals(method.name, device)
-            made = Made(settings, shape, classes, net, len(data.labels))
+            pixels = data.manifest["mean"], data.manifest["std"]
+            made = Made(settings, shape, classes, net, len(data.labels), *pixels)
             own = added(method, self._chosen, made)
             # Torch's own on the CPU is seeded here, and put back.
             drawn.check("`modules`", "draw with torch, on the CPU", but=(CPU,))

@@ -16,7 +16,12 @@ softmax(z_w / T) and the mask looks at softmax(z_w) (..._sharpen_conditional_con
 ``labels_from`` takes z_w from the averaged weights (ab_fixmatch_meanteacher and
 ..._meanteacher_train); as there, the label view then leaves the pass of the trained network.
 ``label_view`` and ``prediction_view`` are the anchoring ablation: where both are of one kind they
-are two independent draws of it, as in ab_fixmatch_anchoring.
+are two independent draws of it, as in ab_fixmatch_anchoring. ``prediction_view: ctaugment`` is the
+strong view of that code itself: a weak view, changed inside the step by CTAugment, whose strengths
+the run learns (`cyclery.augment._ctaugment`). Its probes are the weak views of the labelled
+samples; what moves its weights is what the averaged network, in evaluation mode, says of these,
+
+    proximity = 1 - 1/2 sum_c |p_c - 1[c = y]|
 
 Distribution alignment, an extension that the repository has in ReMixMatch only: q is multiplied
 by (1e-6 + p_data) / (1e-6 + p_model) and normalised before anything else is done with it. p_model
@@ -34,6 +39,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
 from cyclery.methods._ssl import passes, pseudo_figures
 from cyclery.schedules import Quantity
@@ -70,8 +76,12 @@ class Settings:
     label_view: Literal["weak", "strong"] = field(
         default="weak", metadata={"doc": "view that the pseudo-label is taken from"}
     )
-    prediction_view: Literal["weak", "strong"] = field(
-        default="strong", metadata={"doc": "view that the pseudo-label trains"}
+    prediction_view: Literal["weak", "strong", "ctaugment"] = field(
+        default="strong",
+        metadata={
+            "doc": "view that the pseudo-label trains; `ctaugment`: a weak one, changed by "
+            "CTAugment and a cutout of half the side, which ask for no `strong`"
+        },
     )
     labels_from: Literal["main", "ema_eval", "ema_train"] = field(
         default="main",
@@ -91,12 +101,20 @@ class Settings:
 
 def streams(settings: Settings) -> dict[str, tuple[str, ...]]:
     """Return the views of each stream: the label view comes before the prediction view."""
-    return {"labelled": ("weak",), "unlabelled": (settings.label_view, settings.prediction_view)}
+    learnt = settings.prediction_view == "ctaugment"
+    prediction_view = "weak" if learnt else settings.prediction_view
+    return {"labelled": ("weak",), "unlabelled": (settings.label_view, prediction_view)}
+
+
+def forwards(settings: Settings, images: dict[str, int]) -> int:
+    """Return the images that pass a network: all views, and the probes of CTAugment."""
+    probes = images["labelled"] if settings.prediction_view == "ctaugment" else 0
+    return sum(images.values()) + probes
 
 
 def uses_ema(settings: Settings) -> bool:
-    """Say whether the pseudo-labels come from the averaged network."""
-    return settings.labels_from != "main"
+    """Say whether the averaged network makes pseudo-labels, or judges probes."""
+    return settings.labels_from != "main" or settings.prediction_view == "ctaugment"
 
 
 def trains_ema(settings: Settings) -> bool:
@@ -105,14 +123,30 @@ def trains_ema(settings: Settings) -> bool:
 
 
 def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
-    """Return the memory of distribution alignment, if it is on."""
-    if not settings.alignment:
-        return {}
+    """Return the memory of distribution alignment, and CTAugment, where they are on."""
+    found: dict[str, torch.nn.Module] = {}
+    if settings.prediction_view == "ctaugment":
+        from cyclery.augment import Images
+        from cyclery.augment._ctaugment import CTAugment
+
+        if made.shape[0] not in (1, 3):
+            raise UserError(
+                "method.prediction_view: ctaugment needs images of 1 or 3 channels (found "
+                f"{made.shape[0]})."
+            )
+        found["ctaugment"] = CTAugment(Images(made.shape, made.mean, 255), made.std)
+    if settings.alignment:
+        found["alignment"] = _alignment_memory(made.classes)
+    return found
+
+
+def _alignment_memory(classes: int) -> torch.nn.Module:
+    """Return what distribution alignment remembers of the last updates."""
     memory = torch.nn.Module()
-    memory.register_buffer("means", torch.full((ALIGNMENT_UPDATES, made.classes), 1 / made.classes))
+    memory.register_buffer("means", torch.full((ALIGNMENT_UPDATES, classes), 1 / classes))
     memory.register_buffer("slot", torch.zeros(1, dtype=torch.int64))
-    memory.register_buffer("p_data", torch.full((made.classes,), 1 / made.classes))
-    return {"alignment": memory}
+    memory.register_buffer("p_data", torch.full((classes,), 1 / classes))
+    return memory
 
 
 def alignment(memory: torch.nn.Module, q: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -159,6 +193,33 @@ def _averaged(net: torch.nn.Module, x: torch.Tensor, evaluation: bool) -> torch.
             return net(x).float()
 
 
+def _ctaugmented(
+    models: dict[str, torch.nn.Module], batch: Any, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """Return the strong views and the probes that CTAugment makes, and its policy of the latter."""
+    from cyclery.augment._ctaugment import COLUMNS
+
+    learnt: Any = models["ctaugment"]
+    parts = [batch.x, batch.unlabelled.views[1]]
+    x, sizes = torch.cat(parts), [len(part) for part in parts]
+    u = torch.rand(len(x), COLUMNS, generator=generator, device=x.device)
+    policy = learnt.policy(u, sizes[0])
+    probes, strong = learnt(x, policy).split(sizes)
+    return strong, probes, policy
+
+
+def _learn(
+    models: dict[str, torch.nn.Module], probes: torch.Tensor, policy: Any, y: torch.Tensor
+) -> torch.Tensor:
+    """Move CTAugment's weights by what the averaged network says of probes; return the mean."""
+    p = _averaged(models["ema"], probes, evaluation=True).softmax(1)
+    right = (y[:, None] == torch.arange(p.shape[1], device=y.device)).to(p.dtype)
+    proximity = 1 - (p - right).abs().sum(1) / 2
+    learnt: Any = models["ctaugment"]
+    learnt.learn(policy, proximity)
+    return proximity.mean()
+
+
 def step(
     models: dict[str, torch.nn.Module],
     batch: Any,
@@ -168,6 +229,9 @@ def step(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return the loss; its two parts and figures of the pseudo-labels are logged."""
     label_view, prediction_view = batch.unlabelled.views
+    learnt, logs = settings.prediction_view == "ctaugment", {}
+    if learnt:
+        prediction_view, probes, policy = _ctaugmented(models, batch, generator)
     # The trained network goes first: under autocast a pass without a graph must not be the one
     # that casts its weights.
     if settings.labels_from == "main":
@@ -179,10 +243,13 @@ def step(
     z_w = z_w.detach()
     if settings.alignment:
         z_w = z_w + alignment(models["alignment"], z_w.softmax(1), batch.y)
+    if learnt:
+        logs["proximity"] = _learn(models, probes, policy, batch.y)
     losses, mask, labels = unlabelled_losses(z_w, z_s, row, settings.target)
     loss_x, loss_u = F.cross_entropy(z_x, batch.y), losses.mean()
     return loss_x + row["weight"] * loss_u, {
         "loss_labelled": loss_x,
         "loss_unlabelled": loss_u,
         **pseudo_figures(mask, labels, batch.unlabelled.y, z_x.shape[1]),
+        **logs,
     }
