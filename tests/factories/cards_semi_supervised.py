@@ -31,13 +31,6 @@ CARDS: dict[str, Json] = {
                                                   "end": 0.0067}},
         },
     },
-    "hiermatch": {
-        "full": {**EPOCHS, "split": {**FEW, "hierarchy": "shape"}, "method": {"name": "hiermatch"}},
-        "partial": {
-            **EPOCHS, "split": {**FEW, "hierarchy": "shape", "coarse": [40]},
-            "method": {"name": "hiermatch_partial", "levels": 2},
-        },
-    },
     "dp-sgd": {
         "private": {
             "model": NORMED, "lr": 0.5, "momentum": 0,
@@ -66,8 +59,6 @@ CARDS: dict[str, Json] = {
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
     "mixmatch": [{"experiment": "main", "arm": "mixmatch", "against": "supervised"}],
-    "hiermatch": [{"experiment": "main", "arm": "partial", "against": {"constant": 10},
-                   "metric": "test_level_2_accuracy"}],
     "dp-sgd": [{"experiment": "main", "arm": "private", "against": {"constant": 100},
                 "metric": "train_epsilon", "lower_is_better": True}],
     "deep-reference-priors": [
