@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from cyclery.common.lazy import F, torch
+from cyclery.methods._ssl import passes
 
 
 def sharpen(q: torch.Tensor, temperature: torch.Tensor | float) -> torch.Tensor:
@@ -60,7 +61,7 @@ def guess_passes(
 def shares(
     alpha: torch.Tensor, n: int, generator: torch.Generator, per_sample: bool = True
 ) -> torch.Tensor:
-    """Return max(l, 1 - l) [n] of l from Beta(alpha, alpha), the part that a sample keeps of itself.
+    """Return max(l, 1 - l) [n] of l from Beta(alpha, alpha): what a sample keeps of itself.
 
     ``alpha`` [] is on the device of the generator. One l for each sample, or one that all share.
     """
@@ -75,16 +76,25 @@ def permutation(n: int, generator: torch.Generator, device: torch.device) -> tor
     return torch.rand(n, generator=generator, device=device).argsort()
 
 
+def mirrored(n: int, device: torch.device) -> torch.Tensor:
+    """Return n - 1 to 0, int64 [n]: each sample's partner is as far from the other end."""
+    return torch.arange(n - 1, -1, -1, device=device)
+
+
+def blended(values: torch.Tensor, share: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Return s_i v_i + (1 - s_i) v_other(i) of values [n, ...], shares [n] and rows [n].
+
+    A sample whose other is itself stays as it is.
+    """
+    weight = share.view(-1, *[1] * (values.dim() - 1))
+    return values.index_select(0, other).lerp(values, weight)
+
+
 def mixed(
     x: torch.Tensor, y: torch.Tensor, share: torch.Tensor, other: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images [n, C, H, W] and labels [n, K] mixed with those of the rows ``other`` [n].
-
-    Sample i keeps the part ``share`` [n] of itself: s_i x_i + (1 - s_i) x_other(i). A sample whose
-    other is itself stays as it is.
-    """
-    x = x.index_select(0, other).lerp(x, share[:, None, None, None])
-    return x, y.index_select(0, other).lerp(y, share[:, None])
+    """Return images [n, C, H, W] and labels [n, K], ``blended`` alike (equations 10 and 11)."""
+    return blended(x, share, other), blended(y, share, other)
 
 
 def interleaved(parts: int, size: int, device: torch.device | None = None) -> torch.Tensor:
@@ -101,6 +111,25 @@ def interleaved(parts: int, size: int, device: torch.device | None = None) -> to
     group = torch.where(row < small * least, row // max(least, 1), late)
     first = group * size + row
     return torch.cat([first, torch.where(batch == group, row, batch * size + row)[1:].flatten()])
+
+
+def interleaved_passes(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    x: torch.Tensor,
+    size: int,
+    keep: torch.nn.Module | None = None,
+    interleave: bool = True,
+) -> torch.Tensor:
+    """Return ``function`` of images x [n, C, H, W] in their order, float32 [n, K].
+
+    They pass in batches of ``size``, interleaved before and put back after. Of the passes only the
+    first updates the running statistics of ``keep``, where a network is given, else every one.
+    """
+    if not interleave:
+        return torch.cat(passes(function, x.split(size), "separate", keep))
+    order = interleaved(len(x) // size, size, x.device)
+    batches = x.index_select(0, order).split(size)
+    return torch.cat(passes(function, batches, "separate", keep)).index_select(0, order)
 
 
 def loss_pair(z: torch.Tensor, y: torch.Tensor, labelled: int) -> tuple[torch.Tensor, torch.Tensor]:

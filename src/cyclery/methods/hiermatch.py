@@ -37,8 +37,8 @@ from typing import Any, Literal
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
 from cyclery.methods import _mix
-from cyclery.methods._ssl import passes, pseudo_figures
-from cyclery.methods._streams import Stream
+from cyclery.methods._ssl import pseudo_figures
+from cyclery.methods._streams import MU, TRAIN, UNLABELLED, Stream
 from cyclery.schedules import Quantity
 
 VERSION = 1
@@ -98,11 +98,11 @@ class Settings:
         },
     )
     temperature: Quantity = field(
-        default=0.5, metadata={"doc": "sharpens what `mixmatch` guesses", "above": 0.0}
+        default=0.5, metadata={"doc": "sharpens what `mixmatch` guesses", "low": 0.1}
     )
     alpha: Quantity = field(
         default=0.75,
-        metadata={"doc": "of the Beta(alpha, alpha) that `mixmatch` mixes by", "above": 0.0},
+        metadata={"doc": "of the Beta(alpha, alpha) by which `mixmatch` mixes", "low": 0.1},
     )
     share: Literal["batch", "sample"] = field(
         default="batch",
@@ -122,13 +122,17 @@ def _name(text: str, level: int) -> str:
     return text if level == 1 else f"{text}_{level}"
 
 
-def streams(settings: Settings) -> dict[str, Any]:
-    """Return the views of each stream, the finest level's first."""
-    views = ("weak", "weak") if settings.core == "mixmatch" else ("weak", "strong")
-    found: dict[str, Any] = {"labelled": ("weak",), "unlabelled": views}
-    for h in range(2, settings.levels + 1) if settings.pools == "levels" else ():
+def streams(settings: Settings) -> dict[str, Stream]:
+    """Return the samples of each level in their views, the finest level's first."""
+    mixes = settings.core == "mixmatch"
+    views, times = ("weak", "weak" if mixes else "strong"), 1 if mixes else MU
+    found = {
+        "labelled": Stream(("weak",), TRAIN),
+        "unlabelled": Stream(views, UNLABELLED, times),
+    }
+    for h in range(2, 1 + settings.levels) if settings.pools == "levels" else ():
         found[_name("labelled", h)] = Stream(("weak",), f"labelled.{h}")
-        found[_name("unlabelled", h)] = Stream(views, f"unlabelled.{h}", "mu")
+        found[_name("unlabelled", h)] = Stream(views, f"unlabelled.{h}", times)
     return found
 
 
@@ -299,13 +303,11 @@ def _mixmatch(
     y = torch.cat([torch.cat(known, 1), *[torch.cat(guesses, 1)] * len(found)])
     share = _mix.shares(row["alpha"], len(x), generator, settings.share == "sample")
     x, y = _mix.mixed(x, y, share, _mix.permutation(len(x), generator, device))
-    order = _mix.interleaved(len(x) // batch, batch, device)
-    parts = x.index_select(0, order).split(batch)
-    z = torch.cat(passes(given.function, parts, "separate", keep)).index_select(0, order)
+    z = _mix.interleaved_passes(given.function, x, batch, keep)
     levels = zip(z.split(sizes, 1), y.split(sizes, 1), guesses, given.hidden, strict=True)
     for z_h, y_h, guess, hidden in levels:
         right = (guess.argmax(1) == hidden).to(z.dtype).mean()
-        yield *_mix.loss_pair(z_h, y_h, batch), {"guess_correct": right}
+        yield *_mix.loss_pair(z_h, y_h, batch), {"target_correct": right}
 
 
 def step(
