@@ -20,7 +20,10 @@ from cyclery.methods import hiermatch as method
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 # Settings with which a core is the method of its name.
-SAME: dict[str, dict[str, Any]] = {"fixmatch": {}}
+SAME: dict[str, dict[str, Any]] = {
+    "fixmatch": {},
+    "mixmatch": {"share": "batch", "statistics": "all"},
+}
 
 
 @pytest.mark.parametrize("core", SAME)
@@ -38,7 +41,8 @@ def test_one_level_is_the_method_of_its_core_bit_for_bit(core: str, pools: str) 
     assert torch.equal(runs[0].flat.data, runs[1].flat.data)
     for name, value in runs[1].weights().items():
         assert torch.equal(runs[0].weights()[name], value), name
-    assert runs[0].final() == runs[1].final()
+    # `mixmatch` measures one figure more.
+    assert runs[0].final().items() <= runs[1].final().items()
     for name in ("train_loss", "train_loss_labelled", "train_loss_unlabelled"):
         assert runs[0].curve[name] == runs[1].curve[name]
 

@@ -124,15 +124,16 @@ def _name(text: str, level: int) -> str:
 
 def streams(settings: Settings) -> dict[str, Stream]:
     """Return the samples of each level in their views, the finest level's first."""
-    mixes = settings.core == "mixmatch"
-    views, times = ("weak", "weak" if mixes else "strong"), 1 if mixes else MU
-    found = {
-        "labelled": Stream(("weak",), TRAIN),
-        "unlabelled": Stream(views, UNLABELLED, times),
-    }
+
+    def hidden(pool: str) -> Stream:
+        if settings.core == "mixmatch":
+            return Stream(("weak", "weak"), pool)
+        return Stream(("weak", "strong"), pool, MU)
+
+    found = {"labelled": Stream(("weak",), TRAIN), "unlabelled": hidden(UNLABELLED)}
     for h in range(2, 1 + settings.levels) if settings.pools == "levels" else ():
         found[_name("labelled", h)] = Stream(("weak",), f"labelled.{h}")
-        found[_name("unlabelled", h)] = Stream(views, f"unlabelled.{h}", times)
+        found[_name("unlabelled", h)] = hidden(f"unlabelled.{h}")
     return found
 
 
