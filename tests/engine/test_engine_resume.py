@@ -34,6 +34,14 @@ OPTIMISERS = {
 ALIGNED = {"alignment": "average", "target": "soft"}
 METHODS = {f"method {name}": factory.everything(name) for name in methods.names()}
 METHODS["alignment"] = factory.everything("fixmatch", method_settings=ALIGNED)
+LEVELS = {"hierarchy": [[0, 1, 2, 2, 1, 2, 0, 1, 0, 0]], "coarse": [40], "labels": 60}
+for core in ("mixmatch", "fixmatch"):
+    METHODS[f"levels, {core}"] = factory.everything(
+        "hiermatch",
+        method_settings={"core": core, "levels": 2, "pools": "levels"},
+        split=LEVELS,
+        threshold=factory.cycle(0.1, 0.2),
+    )
 CASES = METHODS | NETWORKS | OPTIMISERS
 
 

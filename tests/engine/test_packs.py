@@ -14,6 +14,9 @@ _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 SEMI: Json = {"split": {"labels": 60, "unlabelled": "all"}, "epoch_images": 200, "mu": 2,
               "batch": 20}  # fmt: skip
+LEVELS: Json = {**SEMI, "split": {**SEMI["split"], "coarse": [40],
+                                  "hierarchy": [[0, 1, 2, 2, 1, 2, 0, 1, 0, 0]],
+                                  "hierarchy_order": "random"}}  # fmt: skip
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "supervised": ("supervised", {"label_smoothing": 0.1, "temperature": 2.0}, {}),
@@ -35,6 +38,10 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
         "mean_teacher", {"forward": "separate", "statistics": "labelled"}, SEMI),
     "mean teacher, two heads": (
         "mean_teacher", {"logit_distance": 0.1, "denominator": "all"}, SEMI),
+    "hiermatch": ("hiermatch", {"levels": 2}, LEVELS),
+    "hiermatch, coarse labels": ("hiermatch", {"levels": 2, "pools": "levels"}, LEVELS),
+    "hiermatch, fixmatch": (
+        "hiermatch", {"levels": 2, "pools": "levels", "core": "fixmatch"}, LEVELS),
     "distillation": ("kd", {}, {}),
     "distillation, hard null": ("kd", {"hard": None, "soft": 0.7}, {}),
     "distillation, cross-entropy": (
