@@ -24,6 +24,7 @@ CLAIMS = {
     "kd-fidelity": [f"KD-FIDELITY-{n}" for n in range(1, 15)],
     "soteacher": [f"SOTEACHER-{n}" for n in range(1, 8)],
     "ces-kd": [f"CES-KD-{n}" for n in range(1, 5)],
+    "hiermatch": [f"HIERMATCH-{n}" for n in range(1, 5)],
     "mean-teacher": [f"MEANTEACHER-{n}" for n in (*range(1, 7), "6b", "7a", "7b", "7c", "7d")],
 }
 COLUMNS = "paper,table,dataset,labels,architecture,method,metric,value,std,runs,source,confidence"
@@ -33,6 +34,7 @@ COLUMNS = "paper,table,dataset,labels,architecture,method,metric,value,std,runs,
 UNEQUAL = {
     "staged": 2, "super-full": 2, "super-fifth": 2, "unlabelled-share-images": 4, "size-10": 2,
     "size-2": 2, "start": 2, "optimisation": 3,
+    "half": 2, "half-fixmatch": 2, "cifar100": 2, "cifar100-fixmatch": 2,
     "digits-teachers": 5, "fashion-teachers": 5, "wrn-teachers": 5,
 }  # fmt: skip
 # Papers whose figures are not known from anywhere.
