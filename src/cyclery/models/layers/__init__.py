@@ -95,6 +95,20 @@ def statistics_kept(net: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def uncompiled(net: nn.Module) -> Iterator[None]:
+    """Inside, a network that is compiled runs as it was written, as ``torch.func`` wants it."""
+    compiled = net._compiled_call_impl
+    if compiled is None:
+        yield
+        return
+    net._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        net._compiled_call_impl = compiled
+
+
+@contextmanager
 def evaluating(*nets: nn.Module) -> Iterator[None]:
     """Inside, networks are in evaluation mode; afterwards each module is in its own mode again."""
     before = [(module, module.training) for net in nets for module in net.modules()]
