@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from factories import engine as factory
-from factories import hiermatch
+from factories import hiermatch, packs
 from factories.hiermatch import CORES, THREE, TWO
 from factories.threads import one_thread
 from torch import Tensor
@@ -149,3 +149,47 @@ def test_a_random_hierarchy_is_another_one_of_the_same_sizes() -> None:
     )
     assert not torch.equal(true, placebo)
     assert true[1].bincount().tolist() == placebo[1].bincount().tolist() == [4, 3, 3]
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("pools", ["shared", "levels"])
+def test_hidden_labels_train_nothing(
+    core: str, pools: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = hiermatch.settings(core, pools, threshold=0.1, epochs=1)
+    honest, misled = factory.run(given), factory.run(given)
+    for name, feed in misled.feeds.items():
+        if name.startswith("unlabelled"):
+            groups = 10 if name == "unlabelled" else 3
+            monkeypatch.setattr(feed, "_labels", (feed._labels + 1) % groups)
+    factory.finish(honest)
+    factory.finish(misled)
+    assert torch.equal(honest.flat.data, misled.flat.data)
+    logged = "train_target_correct" if core == "mixmatch" else "train_pseudo_correct"
+    for name in (logged, f"{logged}_2"):
+        assert honest.curve[name] != misled.curve[name]
+
+
+@pytest.mark.parametrize("core", CORES)
+def test_it_improves_on_the_labels_alone(core: str) -> None:
+    """An easy case: 20 labels and 200 coarse ones, 1,177 digits that hide theirs."""
+    weight = {"mixmatch": {"kind": "ramp", "end": 20.0, "over": 1.0}, "fixmatch": 1.0}[core]
+    strong = ({"op": "policy"}, {"op": "cutout", "size": 3})
+    common: dict[str, Any] = {
+        "model_settings": {"hidden": [64, 64, 64]}, "optimiser": "adam", "lr": 0.003,
+        "epochs": 10, "epoch_images": 400, "batch": 20, "ema_decay": 0.95, "evaluations": 1,
+        "split": {"labels": None, "per_class": 2, "coarse": [200]},
+    }  # fmt: skip
+    plain = {**common, "split": {"labels": None, "per_class": 2}}
+
+    def accuracy(make: Any) -> float:
+        runs = packs.beside([make(seed) for seed in range(4)], packs.Widths(4))
+        return float(np.mean([run.figures["test_accuracy"] for run in runs]))  # type: ignore[attr-defined]
+
+    alone = accuracy(lambda seed: factory.settings(seed=seed, **plain))
+    found = accuracy(
+        lambda seed: hiermatch.settings(
+            core, "levels", seed=seed, weight=weight, strong=strong, **common
+        )
+    )
+    assert found - alone > 0.03

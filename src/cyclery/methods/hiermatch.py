@@ -139,10 +139,8 @@ def streams(settings: Settings) -> dict[str, Stream]:
 
 def forwards(settings: Settings, images: dict[str, int]) -> int:
     """Return the images that pass: those whose labels are guessed do so once more."""
-    again = settings.core == "mixmatch"
-    return sum(
-        (1 + (again and name.startswith("unlabelled"))) * count for name, count in images.items()
-    )
+    again = {name: n for name, n in images.items() if name.startswith("unlabelled")}
+    return sum(images.values()) + (sum(again.values()) if settings.core == "mixmatch" else 0)
 
 
 def ignored(settings: Settings) -> dict[str, str]:
@@ -163,13 +161,13 @@ def modules(settings: Settings, made: Any) -> Models:
             f"method.levels: must be at most {known}, the classes and the coarser levels of "
             f"`split.hierarchy` (found {settings.levels})."
         )
-    groups = torch.tensor([[*range(made.classes)], *made.levels[: settings.levels - 1]])
-    sizes = (groups.amax(1) + 1).tolist()
+    groups = [[*range(made.classes)], *made.levels[: settings.levels - 1]]
+    sizes = [1 + max(level) for level in groups]
     heads: Any = torch.nn.ModuleList()
     if settings.levels > 1:
         widths = [made.width - start for start, _ in _parts(settings, made.width)]
         heads.extend(map(torch.nn.Linear, widths, sizes))
-    heads.register_buffer("groups", groups)
+    heads.register_buffer("groups", torch.tensor(groups))
     heads.sizes = sizes
     return {"heads": heads}
 
@@ -207,10 +205,8 @@ def predict(models: Models, x: torch.Tensor, settings: Settings) -> torch.Tensor
 
 def measures(settings: Settings) -> tuple[str, ...]:
     """Return the names of two accuracies of each coarser level."""
-    return tuple(
-        f"test_{of}_{h}_accuracy" for of in ("level", "marginal")
-        for h in range(2, settings.levels + 1)
-    )  # fmt: skip
+    coarser = range(2, settings.levels + 1)
+    return tuple(f"test_{of}_{h}_accuracy" for of in ("level", "marginal") for h in coarser)
 
 
 def marginal(p: torch.Tensor, groups: torch.Tensor, count: int) -> torch.Tensor:
