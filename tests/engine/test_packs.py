@@ -17,6 +17,7 @@ SEMI: Json = {"split": {"labels": 60, "unlabelled": "all"}, "epoch_images": 200,
 LEVELS: Json = {**SEMI, "split": {**SEMI["split"], "coarse": [40],
                                   "hierarchy": [[0, 1, 2, 2, 1, 2, 0, 1, 0, 0]],
                                   "hierarchy_order": "random"}}  # fmt: skip
+EVEN: Json = {**SEMI, "mu": 1}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "supervised": ("supervised", {"label_smoothing": 0.1, "temperature": 2.0}, {}),
@@ -42,6 +43,14 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "hiermatch, coarse labels": ("hiermatch", {"levels": 2, "pools": "levels"}, LEVELS),
     "hiermatch, fixmatch": (
         "hiermatch", {"levels": 2, "pools": "levels", "core": "fixmatch"}, LEVELS),
+    "mixmatch": ("mixmatch", {}, EVEN),
+    "mixmatch, other forms": (
+        "mixmatch", {"views": 3, "mixing": "within", "share": "batch", "statistics": "all"}, EVEN),
+    "mixmatch of the average": (
+        "mixmatch", {"labels_from": "ema_train", "interleave": False}, EVEN),
+    "mixup": ("mixup_ssl", {}, SEMI),
+    "mixup, labelled": ("mixup_ssl", {"pools": "labelled"}, {}),
+    "interpolation consistency": ("ict", {}, SEMI),
     "distillation": ("kd", {}, {}),
     "distillation, hard null": ("kd", {"hard": None, "soft": 0.7}, {}),
     "distillation, cross-entropy": (
