@@ -24,6 +24,7 @@ CLAIMS = {
     "kd-fidelity": [f"KD-FIDELITY-{n}" for n in range(1, 15)],
     "soteacher": [f"SOTEACHER-{n}" for n in range(1, 8)],
     "ces-kd": [f"CES-KD-{n}" for n in range(1, 5)],
+    "hiermatch": [f"HIERMATCH-{n}" for n in range(1, 5)],
     "mixmatch": [f"MIXMATCH-{n}" for n in (1, 2, 3, 4, *(f"5{part}" for part in "abcdef"), 6, 7)],
     "mean-teacher": [f"MEANTEACHER-{n}" for n in (*range(1, 7), "6b", "7a", "7b", "7c", "7d")],
     "uda": [*(f"UDA-{n}" for n in range(1, 10)), "UDA-mask", "UDA-sharpening", "UDA-theory"],
@@ -35,6 +36,7 @@ COLUMNS = "paper,table,dataset,labels,architecture,method,metric,value,std,runs,
 UNEQUAL = {
     "staged": 2, "super-full": 2, "super-fifth": 2, "unlabelled-share-images": 4, "size-10": 2,
     "size-2": 2, "start": 2, "optimisation": 3,
+    "half": 2, "half-fixmatch": 2, "cifar100": 2, "cifar100-fixmatch": 2,
     "digits-teachers": 5, "fashion-teachers": 5, "wrn-teachers": 5,
 }  # fmt: skip
 # Papers whose figures are not known from anywhere.
@@ -44,6 +46,7 @@ UPDATE_MS = {
     "fixmatch": 2.2,
     "mean_teacher": 1.3,
     "pseudo_label": 1.3,
+    "hiermatch": 3.1,
     "mixmatch": 2.9,
     "mixup_ssl": 2.0,
     "ict": 1.9,

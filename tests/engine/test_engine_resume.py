@@ -37,6 +37,14 @@ METHODS["alignment"] = factory.everything("fixmatch", method_settings=ALIGNED)
 METHODS["ctaugment"] = factory.everything(
     "fixmatch", method_settings={"prediction_view": "ctaugment"}
 )
+LEVELS = {"hierarchy": [[0, 1, 2, 2, 1, 2, 0, 1, 0, 0]], "coarse": [40], "labels": 60}
+for core in ("mixmatch", "fixmatch"):
+    METHODS[f"levels, {core}"] = factory.everything(
+        "hiermatch",
+        method_settings={"core": core, "levels": 2, "pools": "levels"},
+        split=LEVELS,
+        threshold=factory.cycle(0.1, 0.2),
+    )
 CASES = METHODS | NETWORKS | OPTIMISERS
 
 

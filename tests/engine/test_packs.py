@@ -14,6 +14,9 @@ _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 SEMI: Json = {"split": {"labels": 60, "unlabelled": "all"}, "epoch_images": 200, "mu": 2,
               "batch": 20}  # fmt: skip
+LEVELS: Json = {**SEMI, "split": {**SEMI["split"], "coarse": [40],
+                                  "hierarchy": [[0, 1, 2, 2, 1, 2, 0, 1, 0, 0]],
+                                  "hierarchy_order": "random"}}  # fmt: skip
 EVEN: Json = {**SEMI, "mu": 1}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
@@ -47,6 +50,10 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "uda, as in ports": (
         "uda", {"signal": "largest", "mean_over": "all", "mask_from": "sharpened",
                 "confidence": 0.2, "release": 0.5, "entropy": 0.1}, SEMI),
+    "hiermatch": ("hiermatch", {"levels": 2}, LEVELS),
+    "hiermatch, coarse labels": ("hiermatch", {"levels": 2, "pools": "levels"}, LEVELS),
+    "hiermatch, fixmatch": (
+        "hiermatch", {"levels": 2, "pools": "levels", "core": "fixmatch"}, LEVELS),
     "mixmatch": ("mixmatch", {}, EVEN),
     "mixmatch, other forms": (
         "mixmatch", {"views": 3, "mixing": "within", "share": "batch", "statistics": "all"}, EVEN),

@@ -14,13 +14,6 @@ NOISE: Json = {"kind": "symmetric", "rate": 0.4}
 NORMED: Json = {"name": "small_cnn", "width": 4, "norm": "group"}
 
 CARDS: dict[str, Json] = {
-    "hiermatch": {
-        "full": {**EPOCHS, "split": {**FEW, "hierarchy": "shape"}, "method": {"name": "hiermatch"}},
-        "partial": {
-            **EPOCHS, "split": {**FEW, "hierarchy": "shape", "coarse": [40]},
-            "method": {"name": "hiermatch_partial", "levels": 2},
-        },
-    },
     "dp-sgd": {
         "private": {
             "model": NORMED, "lr": 0.5, "momentum": 0,
@@ -48,8 +41,6 @@ CARDS: dict[str, Json] = {
     },
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
-    "hiermatch": [{"experiment": "main", "arm": "partial", "against": {"constant": 10},
-                   "metric": "test_level_2_accuracy"}],
     "dp-sgd": [{"experiment": "main", "arm": "private", "against": {"constant": 100},
                 "metric": "train_epsilon", "lower_is_better": True}],
     "deep-reference-priors": [
