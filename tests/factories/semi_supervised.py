@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cyclery import methods, models
 from cyclery.engine.stream import Batch, Samples
-from cyclery.methods import fixmatch, mean_teacher, pseudo_label
+from cyclery.methods import fixmatch, mean_teacher, pseudo_label, vat
 from factories import batches
 
 B, MU, K = 5, 3, 4
@@ -23,6 +23,7 @@ DEFAULTS = {
     fixmatch: {"threshold": 0.5, "weight": 0.7, "temperature": 1.0},
     mean_teacher: {"weight": 0.7},
     pseudo_label: {"threshold": 0.5, "weight": 0.7},
+    vat: {"weight": 0.7, "epsilon": 2.0, "entropy_weight": 0.3, "xi": 0.01},
 }
 # Every path through the three steps.
 PATHS: list[tuple[Any, dict[str, Any]]] = [
@@ -45,6 +46,9 @@ PATHS: list[tuple[Any, dict[str, Any]]] = [
     (mean_teacher, {"logit_distance": 0.1, "target": "current", "forward": "separate"}),
     (pseudo_label, {}),
     (pseudo_label, {"forward": "joint", "statistics": "all"}),
+    (vat, {}),
+    (vat, {"divergence": "reverse", "iterations": 2}),
+    (vat, {"forward": "joint", "statistics": "all"}),
 ]
 IDS = [
     f"{module.__name__.rpartition('.')[2]} {' '.join(map(str, given.values()))}".strip()

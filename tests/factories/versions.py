@@ -68,6 +68,10 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "soft, aligned": {"target": "soft", "alignment": "average"},
     },
     "soteacher": {penalty: {"penalty": penalty} for penalty in ("l1", "l1_matched")},
+    "vat": {
+        "reverse, two iterations": {"divergence": "reverse", "iterations": 2},
+        "joint": {"forward": "joint", "statistics": "all"},
+    },
 }  # fmt: skip
 
 

@@ -35,11 +35,13 @@ from torch import Tensor, nn
 
 from cyclery import methods, schedules
 from cyclery.common.errors import UserError
-from cyclery.methods import _ssl, fixmatch, mean_teacher, pseudo_label
+from cyclery.methods import _ssl, fixmatch, mean_teacher, pseudo_label, vat
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
-FILES = [Path(module.__file__ or "") for module in (_ssl, fixmatch, mean_teacher, pseudo_label)]
+FILES = [
+    Path(module.__file__ or "") for module in (_ssl, fixmatch, mean_teacher, pseudo_label, vat)
+]
 
 
 def halves(module: Any, threshold: float) -> dict[str, Tensor]:
@@ -92,7 +94,7 @@ def test_no_gradient_reaches_a_teacher_that_could_take_it():
 def test_settings_that_exclude_each_other_are_refused():
     with pytest.raises(UserError, match=r"^gradient: both needs target: current \(found ema\)"):
         mean_teacher.Settings(gradient="both")
-    for module in (mean_teacher, pseudo_label):
+    for module in (mean_teacher, pseudo_label, vat):
         with pytest.raises(UserError, match=r"^statistics: labelled needs forward: separate"):
             module.Settings(forward="joint", statistics="labelled")
 
@@ -114,13 +116,13 @@ def test_a_method_that_does_not_read_the_average_does_not_run_it(name):
     assert declared.uses_ema(settings) or not declared.trains_ema(settings)
 
 
-@pytest.mark.parametrize("module", [fixmatch, mean_teacher, pseudo_label])
+@pytest.mark.parametrize("module", [fixmatch, mean_teacher, pseudo_label, vat])
 def test_the_default_schedules_are_the_papers(module):
     clock, _ = schedules.clock_for(np.full(10, 10), 1000)
     weight = schedules.column(module.Settings().weight, clock)
-    last = {fixmatch: 1.0, mean_teacher: 100.0, pseudo_label: 1.0}[module]
-    first = {fixmatch: 1.0, mean_teacher: 100 * np.exp(-5), pseudo_label: 0.0}[module]
-    over = {fixmatch: 0.0, mean_teacher: 0.27, pseudo_label: 0.4}[module]
+    last = {fixmatch: 1.0, mean_teacher: 100.0, pseudo_label: 1.0, vat: 0.3}[module]
+    first = {fixmatch: 1.0, mean_teacher: 100 * np.exp(-5), pseudo_label: 0.0, vat: 0.0}[module]
+    over = {fixmatch: 0.0, mean_teacher: 0.27, pseudo_label: 0.4, vat: 0.4}[module]
     assert weight[0] == pytest.approx(first)
     assert weight[int(1000 * over)] == weight[-1] == pytest.approx(last)
     if over:
@@ -157,7 +159,8 @@ def test_quantities_come_from_the_row_alone(module, given):
     networks = all_models(module, module.Settings(**given), net, ema)
     first = run_images(module, given, networks)
     assert run_images(module, {**given, **dict.fromkeys(quantities, 0.123)}, networks) == first
-    other = {"threshold": 0.999, "weight": 1.3, "temperature": 20.0}
+    other = {"threshold": 0.999, "weight": 1.3, "temperature": 20.0, "epsilon": 1.0,
+             "entropy_weight": 0.9, "xi": 0.5}  # fmt: skip
     for name in quantities:
         assert run_images(module, given, networks, **{name: other[name]})[0] != first[0], name
 

@@ -56,11 +56,19 @@ def test_mean_teacher_improves_on_the_labels_alone(plain: float) -> None:
     assert min(runs[0].curve["train_loss_consistency"]) > 0
 
 
-@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label"])
+def test_vat_improves_on_the_labels_alone(plain: float) -> None:
+    runs = [of("vat", method_settings={"epsilon": 2.0}, seed=seed) for seed in SEEDS]
+    assert accuracy(runs) - plain > 0.03
+    entropy = runs[0].curve["train_entropy"]
+    assert entropy[-1] < entropy[0]
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "mean_teacher", "pseudo_label", "vat"])
 def test_without_weight_a_method_is_supervised_training(method: str) -> None:
     """With GroupNorm, because samples of a shared pass have batch statistics in common."""
     net = {"model_settings": {"width": 4, "norm": "group"}, "epochs": 2, "epoch_images": 200}
-    plain, run = of("supervised", **net), of(method, weight=0.0, **net)
+    off = {"weight": 0.0} | ({"entropy_weight": 0.0} if method == "vat" else {})
+    plain, run = of("supervised", **net), of(method, method_settings=off, **net)
     assert int(run.update) == 20
     for name in ("main", "ema"):
         one, other = plain.models[name].state_dict(), run.models[name].state_dict()
