@@ -7,7 +7,8 @@ N. Papernot et al., Scalable Private Learning with PATE (arXiv 1802.08908), algo
 
 the label is argmax_c (n_c + N(0, answer_noise^2)), else there is none (Confident-GNMax). Answered
 images are the student's labelled ones, with these labels, right or not; all other public images are
-its unlabelled ones. Private images, those with labels in the split, reach it through votes alone.
+its unlabelled ones (all, where every one is answered). Private images, those with labels in the
+split, reach it through votes alone.
 
 One private image changes one teacher, so two counts by one each: in order a, the Renyi divergence
 of a label is a / answer_noise^2, of a test a / (2 threshold_noise^2), answered or not. This bound
@@ -27,7 +28,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
 from cyclery.methods import Stream
 from cyclery.methods._accounting import epsilon
-from cyclery.methods._streams import OWN, SHORT, Declared
+from cyclery.methods._streams import OWN, SHORT
 
 TEACHERS = "teachers"
 # In the place of a label.
@@ -70,7 +71,7 @@ def parents(settings: Votes) -> tuple[str, ...]:
 voters = parents
 
 
-def streams(declared: Declared) -> dict[str, Stream]:
+def streams(declared: Mapping[str, tuple[str, ...] | Stream]) -> dict[str, Stream]:
     """Return the streams of a method, each of which takes public images alone."""
     return {
         name: replace(each, pool=OWN)
@@ -114,9 +115,10 @@ def begin(
             f"was (found {settings.threshold}, and at most {counts.amax():g} equal votes)."
         )
     moment.fill("labelled", asked[known], labels[known])
+    rest = public[~torch.isin(public, asked[known])]
     for name in names:
         if name != "labelled":
-            moment.fill(name, public[~torch.isin(public, asked[known])])
+            moment.fill(name, rest if len(rest) else public)
 
 
 def tally(teachers: Any) -> Any:
