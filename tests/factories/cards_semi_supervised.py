@@ -14,15 +14,6 @@ NOISE: Json = {"kind": "symmetric", "rate": 0.4}
 NORMED: Json = {"name": "small_cnn", "width": 4, "norm": "group"}
 
 CARDS: dict[str, Json] = {
-    "mixmatch": {
-        "supervised": {"split": FEW, "epoch_images": 100, "ema_decay": 0.9,
-                       "method": {"name": "supervised"}},
-        "mixmatch": {
-            "split": FEW, "epoch_images": 100, "ema_decay": 0.9,
-            "method": {"name": "mixmatch",
-                       "weight": {"kind": "ramp", "end": 30, "over": 0.5, "shape": "linear"}},
-        },
-    },
     "uda": {
         "uda": {
             **EPOCHS, "ema_decay": 0.9, "ema_buffers": "average", "lr": {"kind": "cosine_arc",
@@ -65,7 +56,6 @@ CARDS: dict[str, Json] = {
     },
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
-    "mixmatch": [{"experiment": "main", "arm": "mixmatch", "against": "supervised"}],
     "hiermatch": [{"experiment": "main", "arm": "partial", "against": {"constant": 10},
                    "metric": "test_level_2_accuracy"}],
     "dp-sgd": [{"experiment": "main", "arm": "private", "against": {"constant": 100},

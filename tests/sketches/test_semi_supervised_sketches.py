@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from cyclery import methods
 from cyclery.common.errors import UserError
 from cyclery.engine.run import Run
-from cyclery.engine.stream import Batch, Samples
+from cyclery.engine.stream import Samples
 from cyclery.schedules import column
 
 Json = dict[str, Any]
@@ -31,72 +31,6 @@ def begun(root: Path, card: str, arm: str, **changes: Any) -> Run:
     arms = {arm: {**copy.deepcopy(CARDS[card][arm]), **changes}}
     [job] = sketches.jobs(sketches.planned(root, arms))
     return factory.run(job["settings"])
-
-
-def one_step(run: Run) -> tuple[Batch, Any, Tensor]:
-    """Return a batch of a run, what its step returns for it, and the generator's state before."""
-    run.begin_epoch()
-    batch = run._batch(run.table.batches[0], None)
-    state = run.generators["method"].get_state()
-    row = run.table.row(run.update)
-    found = run.method.step(run.models, batch, row, run.method_settings, run.generators["method"])
-    return batch, found, state
-
-
-# MixMatch.
-
-
-def test_mixmatch_equals_its_formulas_with_statistics_of_the_first_pass(tmp_path: Path) -> None:
-    run = begun(tmp_path, "mixmatch", "mixmatch")
-    before = copy.deepcopy(run.models["main"])
-    batch, (loss, logs), state = one_step(run)
-    drawn, size = torch.Generator(), len(batch.x)
-    drawn.set_state(state)
-    guess = [F.softmax(copy.deepcopy(before)(view), 1) for view in batch.unlabelled.views]
-    q = F.softmax((sum(guess) / 2).log() / 0.5, 1)
-    a, b = torch._standard_gamma(torch.full((2, 3 * size), 0.75), generator=drawn)
-    share = torch.max(a / (a + b), 1 - a / (a + b))
-    other = torch.rand(3 * size, generator=drawn).argsort()
-    x = torch.cat([batch.x, *batch.unlabelled.views])
-    y = torch.cat([F.one_hot(batch.y, 10).float(), q, q])
-    x = share.view(-1, 1, 1, 1) * x + (1 - share.view(-1, 1, 1, 1)) * x[other]
-    y = share[:, None] * y + (1 - share[:, None]) * y[other]
-    # As Google's code swaps parts: pass 0 gives its i-th third for that of pass i.
-    parts = [list(part.tensor_split([7, 14])) for part in x.split(size)]
-    for i in (1, 2):
-        parts[0][i], parts[i][i] = parts[i][i], parts[0][i]
-    passes = [torch.cat(part) for part in parts]
-    z = [list(copy.deepcopy(before)(each).tensor_split([7, 14])) for each in passes]
-    for i in (1, 2):
-        z[0][i], z[i][i] = z[i][i], z[0][i]
-    found = torch.cat([torch.cat(part) for part in z])
-    weight = float(run.table.columns["weight"][0])
-    loss_u = F.mse_loss(found[size:].softmax(1), y[size:])
-    torch.testing.assert_close(logs["loss_unlabelled"], loss_u)
-    torch.testing.assert_close(loss, F.cross_entropy(found[:size], y[:size]) + weight * loss_u)
-    before(passes[0])
-    for (name, own), expected in zip(
-        run.models["main"].named_buffers(), before.buffers(), strict=True
-    ):
-        torch.testing.assert_close(own, expected, msg=name)
-
-
-def test_mixmatch_counts_the_passes_of_its_guesses(tmp_path: Path) -> None:
-    run = begun(tmp_path, "mixmatch", "mixmatch")
-    # 20 labelled images, two views of 20 others; the views pass once more to be guessed.
-    assert run.method.spent(run.method_settings, 20, None) == (60, 100)
-
-
-def test_mixmatch_learns_more_from_four_labels_a_class_than_labels_alone(tmp_path: Path) -> None:
-    accuracy: dict[str, list[float]] = {"mixmatch": [], "supervised": []}
-    how = {"epochs": 40, "model": {"name": "small_cnn", "width": 8}}
-    for arm, found in accuracy.items():
-        settings = begun(tmp_path / arm, "mixmatch", arm, **how).settings
-        for seed in range(3):
-            run = factory.train({**settings, "seed": seed})
-            found.append(run.evaluate("test")["accuracy"])
-    gains = np.subtract(accuracy["mixmatch"], accuracy["supervised"])
-    assert gains.mean() > 0.05 and gains.min() > 0, accuracy
 
 
 # UDA.
