@@ -7,3 +7,4 @@ from cyclery.records.metrics._units import COUNT
 UNIT = COUNT
 BETTER = None
 BY_ENDING = True
+WORDS = {"train_answers": "answered queries"}
