@@ -128,7 +128,7 @@ def test_a_process_that_is_killed_goes_on_and_ends_the_same(tmp_path: Path) -> N
 REFUSED = {
     "a number read": "if loss_of_before(z) > 1e9: z = z + 1",
     "a list": "z = z + 0 * z.detach().sum().tolist()",
-    "a draw": "z = z + 0 * torch.rand(1, generator=generator)",
+    "a draw": "z = z + 0 * torch.zeros(1).normal_(generator=generator)",
     "a constant that takes a run's number": "z = z * torch.ones(10).add_(row['temperature'])",
     "data": "z = z.clone(); z.data.mul_(0.5)",
     "a curve": "z = z + 0.1 * torch.sigmoid(z)",

@@ -110,6 +110,22 @@ def test_what_is_kept_changes_in_place_through_views_of_it() -> None:
         assert tensor.equal(others[name]), name
 
 
+def test_what_is_drawn_is_drawn_anew_from_the_same_generator() -> None:
+    own, twin = (torch.Generator().manual_seed(4) for _ in range(2))
+
+    def noisy(x: Tensor, generator: torch.Generator) -> Tensor:
+        keys = torch.rand(3, generator=generator)
+        parts = torch.empty(2, 3).unbind()
+        parts[1].normal_(generator=generator)
+        return x + keys + parts[1].bernoulli_(0.5, generator=generator)
+
+    tape = Tape(lambda x: noisy(x, own), [drawn(0, 3)])
+    noisy(drawn(0, 3), twin)
+    for seed in (1, 2):
+        assert tape(drawn(seed, 3)).equal(noisy(drawn(seed, 3), twin))
+    assert own.get_state().equal(twin.get_state())
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from cyclery.common.errors import UserError
 from cyclery.engine.contract import check_step
 from cyclery.methods import Gradients
-from cyclery.methods._gradients import per_example
+from cyclery.methods._gradients import by_input, per_example
 from cyclery.models.layers import Dropout, use_generator
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
@@ -100,6 +100,65 @@ def test_dropout_draws_for_every_example_from_its_own_generator() -> None:
     kept = first[:, 0] != 0
     assert len({tuple(each.tolist()) for each in kept}) == 5 and kept.float().mean() > 0.2
     torch.testing.assert_close(first, drawn(2))
+
+
+class Normed(nn.Module):
+    """A perceptron with batch norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        z: Tensor = self.body(x)
+        return z
+
+
+@pytest.fixture
+def normed() -> Normed:
+    torch.manual_seed(0)
+    return Normed()
+
+
+def divergence(net: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
+    p = torch.linspace(-1, 1, 3).softmax(0).expand(len(x), 3)
+    return lambda d: F.kl_div(net(x + d).float().log_softmax(1), p, reduction="batchmean")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gradient_by_the_input_is_that_of_autograd(compiled: bool, normed: Normed) -> None:
+    """It leaves the running statistics, and has no graph; of a compiled network, too."""
+    x, d = torch.randn(5, 6), torch.randn(5, 6)
+    twin = copy.deepcopy(normed)
+    if compiled:
+        normed.compile(backend="eager")
+    before = {name: value.clone() for name, value in normed.state_dict().items()}
+    found = by_input(normed, divergence(normed, x), d)
+    assert all(value.equal(before[name]) for name, value in normed.state_dict().items())
+    assert not found.requires_grad and not d.requires_grad
+    assert all(p.grad is None for p in normed.parameters())
+    assert (normed._compiled_call_impl is not None) == compiled
+    at = d.clone().requires_grad_()
+    [expected] = torch.autograd.grad(divergence(twin, x)(at), at)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_gradient_by_the_input_leaves_those_of_other_passes(first: bool, normed: Normed) -> None:
+    """In bfloat16 as well, where autocast remembers weights that were cast without a graph."""
+    x, y, d = torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1]), torch.randn(5, 6)
+
+    def gradients(inward: bool) -> list[Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            if inward and first:
+                by_input(normed, divergence(normed, x), d)
+            loss = F.cross_entropy(normed(x).float(), y)
+            if inward and not first:
+                by_input(normed, divergence(normed, x), d)
+            loss = loss + F.cross_entropy(normed(x).float(), y)
+        return list(torch.autograd.grad(loss, list(normed.parameters())))
+
+    torch.testing.assert_close(gradients(True), gradients(False))
 
 
 # In a run.

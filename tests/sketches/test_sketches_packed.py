@@ -21,8 +21,6 @@ REFUSED: dict[tuple[str, str], str] = {
     # Convolutions.
     ("annotation-efficient", "coarse"): "not asked",
     ("dp-sgd", "private"): "not asked",
-    ("uda", "uda"): "`xlogy` depend on how many runs",
-    ("reinit", "restarts"): "`xlogy` depend on how many runs",
 }
 
 

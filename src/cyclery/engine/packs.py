@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,9 +18,9 @@ from torch import Tensor
 
 from cyclery.common.errors import UserError
 from cyclery.engine.contract import check_step
+from cyclery.engine.draws import Draws
 from cyclery.engine.evaluation import BATCH
 from cyclery.engine.globals import Globals
-from cyclery.engine.masks import Masks
 from cyclery.engine.metrics import measure
 from cyclery.engine.networks import average
 from cyclery.engine.stackable import Stackable
@@ -34,7 +33,7 @@ from cyclery.models.layers import evaluating
 from cyclery.optim.flat.parameters import clip_, stacked
 
 T = TypeVar("T")
-DRAWS = "a step draws random numbers"
+DRAWS = "a step draws random numbers that runs cannot draw each for itself"
 # How many runs are tried beside one another. Odd, so that some lie askew in memory.
 BESIDE = 7
 # Images of so many updates are made at once, in bytes.
@@ -51,7 +50,6 @@ class Pack:
     def __init__(self, runs: Sequence[Stackable]) -> None:
         self.runs = list(runs)
         self._tapes: dict[tuple[Any, ...], Tape] = {}
-        self._masks: dict[tuple[Any, ...], Masks] = {}
         first = runs[0]
         self._vectors = stacked([run.flat for run in runs])
         views = self._vectors.views(self._vectors.data.detach())
@@ -70,8 +68,7 @@ class Pack:
             stacks |= {id(p): moved[name] for name, p in averaged[0].params.items()}
         self._places = Places(first.models.values(), stacks)
         self._ones = torch.ones(len(runs))
-        # A step that draws from it is found out, and not stacked.
-        self._generator = torch.Generator()
+        self._draws = Draws([run.generators for run in runs])
 
     def _stacked(self) -> dict[str, Tensor]:
         """Return the runs' live tensors, stacked, by name."""
@@ -104,9 +101,7 @@ class Pack:
         """
         found = []
         for inputs in self._inputs(size, starts, updates):
-            tape = self._step_tape(size, inputs)
-            self._masks[self._key(size)].draw()
-            found.append(tape(*inputs))
+            found.append(self._step_tape(size, inputs)(*inputs))
         self._live["update"].add_(updates)
         for run in self.runs:
             run.logged = self.logged
@@ -142,7 +137,7 @@ class Pack:
     def _try(self, size: int, inputs: Sequence[Tensor]) -> int:
         """Record a step, and compare it with one that is not; return how many bytes it takes."""
         tape, found = self._step_tape(size, inputs), []
-        for make in (tape, partial(self._step, self._masks[self._key(size)])):
+        for make in (tape, self._step):
 
             def made(make: Callable[..., Tensor] = make) -> list[Tensor]:
                 return [make(*inputs), *(x.clone() for x in self._live.values())]
@@ -158,27 +153,23 @@ class Pack:
         """Return whether each of several runs like this one computes what it does alone."""
         wide = Pack(self.runs * BESIDE)
         wide._layout = self._layout
+        # In all places from the same state, and none from what another has left.
+        own = self.runs[0].generators.items()
+        wide._draws = Draws([{k: x.clone_state() for k, x in own} for _ in wide.runs])
         given = [x.expand(BESIDE, *x.shape[1:]).contiguous() for x in inputs]
 
         def made() -> list[Tensor]:
-            logged = wide._step(Masks(wide.runs), *given, looking=True)
+            logged = wide._step(*given)
             return [logged, *(x.clone() for x in wide._live.values())]
 
         pairs = zip(wide._recorded(made), alone, strict=True)
         return all(a.equal(b.expand_as(a)) or b.isnan().any() for a, b in pairs)
 
-    def _key(self, size: int) -> tuple[Any, ...]:
-        # Of a pool that a hook fills an update may have fewer samples.
-        return ("step", size, *(feed.size(size) for feed in self.runs[0].feeds.values()))
-
     def _step_tape(self, size: int, inputs: Sequence[Tensor]) -> Tape:
-        """Return the tape of a step, and have the masks that its networks draw."""
-        key = self._key(size)
-        if key not in self._tapes:
-            # Which masks there are is seen in a first step that has none.
-            masks = self._masks[key] = Masks(self.runs)
-            self._recorded(lambda: self._step(masks, *inputs, looking=True))
-        return self._tape(key, partial(self._step, self._masks[key]), inputs)
+        """Return the tape of a step."""
+        # Of a pool that a hook fills an update may have fewer samples.
+        sizes = [feed.size(size) for feed in self.runs[0].feeds.values()]
+        return self._tape(("step", size, *sizes), self._step, inputs)
 
     def _put_back(self, before: Sequence[Tensor]) -> None:
         for tensor, value in zip(self._live.values(), before, strict=True):
@@ -232,11 +223,10 @@ class Pack:
         """Return what is made of a step, which changes nothing.
 
         Raises:
-            NotStacked: it cannot be made, or it draws random numbers.
+            NotStacked: it cannot be made, or it draws random numbers that are no run's own.
         """
         first, before = self.runs[0], [x.clone() for x in self._live.values()]
-        generators = {**first.generators, "step": self._generator}
-        states = {name: x.get_state() for name, x in generators.items()}
+        states = [(x, x.get_state()) for x in self._draws.generators]
         drawn = Globals(first.method.name, first.device)
         try:
             with warnings.catch_warnings():
@@ -244,12 +234,14 @@ class Pack:
                 warnings.simplefilter("ignore")
                 made = make()
             drawn.check("`step`", "")
-            if any(not x.get_state().equal(states[name]) for name, x in generators.items()):
+            if self._draws.moved:
                 raise NotTaped(DRAWS)
         except Exception as error:
             raise NotStacked(reason(error)) from error
         finally:
             self._put_back(before)
+            for generator, state in states:
+                generator.set_state(state)
         return made
 
     def _inputs(self, size: int, starts: Sequence[int], updates: int) -> Iterator[Sequence[Tensor]]:
@@ -275,13 +267,13 @@ class Pack:
                 given += [*found.views, found.y, found.ids, *masks]
             yield from zip(*(tensor.unbind() for tensor in given), strict=True)
 
-    def _step(self, masks: Masks, rows: Tensor, *given: Tensor, looking: bool = False) -> Tensor:
+    def _step(self, rows: Tensor, *given: Tensor) -> Tensor:
         """Make an update of every run; return what is logged, [logged, K]."""
         first, names = self.runs[0], self.runs[0].table.names
         try:
-            with masks.taken(first.models.values(), looking):
+            with self._draws.taken(first.models.values(), first.generators):
                 loss, gradients, logs = mapped(
-                    partial(self._one, masks), self._places.stacks, rows, list(given), masks.values
+                    self._one, self._places.stacks, rows, list(given), draws=self._draws
                 )
         finally:
             self._places.restore()
@@ -306,17 +298,10 @@ class Pack:
         self.logged = list(scalars)
         return torch.stack([x.float() for x in scalars.values()])
 
-    def _one(
-        self,
-        masks: Masks,
-        tensors: Sequence[Tensor],
-        row: Tensor,
-        given: Sequence[Tensor],
-        drawn: Sequence[Tensor],
-    ) -> Any:
+    def _one(self, tensors: Sequence[Tensor], row: Tensor, given: Sequence[Tensor]) -> Any:
         """Return the loss of one run, gradients where it makes them itself, and what it logs."""
         first, left = self.runs[0], iter(given)
-        masks.give(drawn)
+        self._draws.begin(row)
         self._places.put(tensors)
         streams = {}
         for name, (views, masked, expected) in self._layout.items():
@@ -326,7 +311,7 @@ class Pack:
         quantities = dict(zip(first.table.names, row.unbind(), strict=True))
         found = first.method.step(
             first.models, Batch(streams), quantities, first.method_settings,
-            self._generator,
+            self._draws.stand_ins["method"],
         )  # fmt: skip
         check_step(first.method.name, found, first.flat.params, mapped=True)
         loss, logs = found

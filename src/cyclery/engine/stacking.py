@@ -13,16 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from cyclery.engine.draws import Draws
+
 # A module's own dictionary of parameters or buffers, and the name there.
 Place = tuple[dict[str, Any], str]
 
 
-def mapped(function: Callable[..., Any], *given: Any) -> Any:
+def mapped(function: Callable[..., Any], *given: Any, draws: Draws | None = None) -> Any:
     """Return what ``function`` makes of every run's entries of ``given``, stacked.
 
-    A draw of random numbers is an error: it would depend on how many runs there are.
+    A draw of random numbers that is not one of ``draws`` is an error: it would be no run's own.
     """
-    with _Layers():
+    with _Layers(draws):
         return torch.vmap(function, randomness="error")(*given)
 
 
@@ -52,13 +54,19 @@ class Places:
 
 
 class _Layers(TorchFunctionMode):
-    """Inside, linear layers and batch norm are those of this file, in whatever network."""
+    """Inside, linear layers and batch norm are those of this file, and every run draws its own."""
+
+    def __init__(self, draws: Draws | None) -> None:
+        super().__init__()
+        self._draws = draws
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is F.linear:
             return _linear(*args, **(kwargs or {}))
         if func is F.batch_norm:
             return _batch_norm(*args, **(kwargs or {}))
+        if self._draws is not None:
+            return self._draws.made(func, args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
 
@@ -161,33 +169,19 @@ def _batch_norm(
 
 
 class _Norm(torch.autograd.Function):
-    """x [B, C] with weight [C] and bias [C] -> y [B, C], and the batch's mean and variance [C]."""
+    """x [B, C] with weight [C] and bias [C] -> y [B, C], and the batch's mean and variance [C].
+
+    Or of all runs, where each has K before.
+    """
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
-        y, mean, variance = _StackedNorm.forward(x[None], weight[None], bias[None], eps)
-        return y[0], mean[0], variance[0]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        raise NotImplementedError("only runs that are stacked have it")
-
-    @staticmethod
-    def vmap(info: Any, dims: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
-        given = [each.movedim(dim, 0) for each, dim in zip((x, weight, bias), dims, strict=False)]
-        return _StackedNorm.apply(*given, eps), (0, 0, 0)
-
-
-class _StackedNorm(torch.autograd.Function):
-    """x [K, B, C], weight and bias [K, C] -> [K, B, C], and mean and variance [K, C]."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
-        mean = x.mean(1, keepdim=True)
+        mean = x.mean(-2, keepdim=True)
         centred = x - mean
-        variance = centred.square().mean(1, keepdim=True)
-        scale = (variance + eps).rsqrt_().mul_(weight[:, None])
-        return torch.addcmul(bias[:, None], centred, scale), mean[:, 0], variance[:, 0]
+        variance = centred.square().mean(-2, keepdim=True)
+        scale = (variance + eps).rsqrt_().mul_(weight.unsqueeze(-2))
+        y = torch.addcmul(bias.unsqueeze(-2), centred, scale)
+        return y, mean.squeeze(-2), variance.squeeze(-2)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
@@ -199,10 +193,19 @@ class _StackedNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
         x, weight, mean, variance = ctx.saved_tensors
-        inverse = (variance + ctx.eps).rsqrt_()[:, None]
-        hat = (x - mean[:, None]).mul_(inverse)
-        of_bias, of_weight = gradient.sum(1), (gradient * hat).sum(1)
-        count = x.shape[1]
-        of_x = torch.addcmul(gradient, hat, of_weight[:, None], value=-1 / count)
-        of_x.sub_(of_bias[:, None], alpha=1 / count).mul_(inverse * weight[:, None])
+        inverse = (variance + ctx.eps).rsqrt_().unsqueeze(-2)
+        hat = (x - mean.unsqueeze(-2)).mul_(inverse)
+        of_bias, of_weight = gradient.sum(-2), (gradient * hat).sum(-2)
+        count = x.shape[-2]
+        of_x = torch.addcmul(gradient, hat, of_weight.unsqueeze(-2), value=-1 / count)
+        of_x.sub_(of_bias.unsqueeze(-2), alpha=1 / count).mul_(inverse * weight.unsqueeze(-2))
         return of_x, of_weight, of_bias, None
+
+    @staticmethod
+    def vmap(info: Any, dims: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
+        given = [each.movedim(dim, 0) for each, dim in zip((x, weight, bias), dims, strict=False)]
+        return _StackedNorm.apply(*given, eps), (0, 0, 0)
+
+
+class _StackedNorm(_Norm):
+    """x [K, B, C], weight and bias [K, C] -> [K, B, C], and mean and variance [K, C]."""

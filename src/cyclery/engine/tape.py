@@ -31,11 +31,11 @@ _READING = frozenset(
 # Torch's own bindings of these take the same arguments and cost half as much as the operator.
 _BOUND = frozenset((
     "_unsafe_view", "add", "add_", "addcdiv_", "addcmul", "addcmul_", "amax", "as_strided",
-    "baddbmm", "bmm", "clamp_max", "clamp_min", "copy_", "div", "div_", "eq", "exp", "expand",
-    "gather", "index_select", "lerp", "lerp_", "log", "masked_fill", "mean", "mul", "mul_",
-    "ne", "neg", "new_empty_strided", "new_zeros", "permute", "pow", "reciprocal", "relu",
-    "rsqrt", "scatter_add", "select", "sqrt", "squeeze", "sub", "sub_", "sum",
-    "transpose", "unsqueeze", "view",
+    "baddbmm", "bernoulli_", "bmm", "clamp_max", "clamp_min", "copy_", "div", "div_", "eq", "exp",
+    "expand", "gather", "index_select", "lerp", "lerp_", "log", "masked_fill", "mean", "mul",
+    "mul_", "ne", "neg", "new_empty_strided", "new_zeros", "normal_", "permute", "pow",
+    "reciprocal", "relu", "rsqrt", "scatter_add", "select", "sqrt", "squeeze", "sub", "sub_", "sum",
+    "transpose", "unbind", "uniform_", "unsqueeze", "view",
 ))  # fmt: skip
 
 

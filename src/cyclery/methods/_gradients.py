@@ -22,6 +22,21 @@ class Gradients:
     of: Mapping[str, torch.Tensor]
 
 
+def by_input(
+    net: torch.nn.Module, loss: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor
+) -> torch.Tensor:
+    """Return the gradient of ``loss(at)`` [] by ``at``, of its shape, within a step.
+
+    The loss may call ``net``, whose running statistics stay. No graph leads out of the result. In
+    packs nothing else differentiates inside of a step: ``requires_grad_`` cannot be stacked.
+    """
+    from cyclery.models.layers import statistics_kept, uncompiled
+
+    with torch.no_grad(), statistics_kept(net), uncompiled(net):
+        gradient: torch.Tensor = torch.func.grad(loss)(at)
+    return gradient
+
+
 def per_example(
     net: torch.nn.Module,
     losses: Callable[..., torch.Tensor],

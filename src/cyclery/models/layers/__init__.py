@@ -25,16 +25,12 @@ class Noise(nn.Module):
     """A module that draws random numbers in training.
 
     They come from ``generator``, or from torch's own generator of the device where it is None.
-    ``drawn`` gives masks in the place of a generator, where runs are stacked and each has its own.
     """
 
     generator: torch.Generator | None = None
-    drawn: Callable[[Noise, Tensor, float], Tensor] | None = None
 
     def mask(self, like: Tensor, share: float) -> Tensor:
         """Return a new tensor like another, of 1 with the probability ``share`` and else 0."""
-        if self.drawn is not None:
-            return self.drawn(self, like, share)
         return torch.empty_like(like).bernoulli_(share, generator=self.generator)
 
 
@@ -96,6 +92,20 @@ def statistics_kept(net: nn.Module) -> Iterator[None]:
     finally:
         for norm, tracked in before:
             norm.track_running_stats = tracked
+
+
+@contextmanager
+def uncompiled(net: nn.Module) -> Iterator[None]:
+    """Inside, a network that is compiled runs as it was written, as ``torch.func`` wants it."""
+    compiled = net._compiled_call_impl
+    if compiled is None:
+        yield
+        return
+    net._compiled_call_impl = None
+    try:
+        yield
+    finally:
+        net._compiled_call_impl = compiled
 
 
 @contextmanager
