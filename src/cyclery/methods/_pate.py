@@ -53,6 +53,10 @@ class Votes:
     answer_noise: float = field(
         default=1.0, metadata={"doc": "deviation of the noise of each class's votes", "above": 0.0}
     )
+    balanced: bool = field(
+        default=False,
+        metadata={"doc": "answered images are drawn so that each class of answers is as likely"},
+    )
     delta: float = field(
         default=1e-5, metadata={"doc": "delta of the epsilon", "above": 0.0, "below": 1.0}
     )
@@ -71,14 +75,19 @@ def parents(settings: Votes) -> tuple[str, ...]:
 voters = parents
 
 
-def streams(declared: Mapping[str, tuple[str, ...] | Stream]) -> dict[str, Stream]:
+def streams(
+    declared: Mapping[str, tuple[str, ...] | Stream], settings: Votes
+) -> dict[str, Stream]:
     """Return the streams of a method, each of which takes public images alone."""
-    return {
+    found = {
         name: replace(each, pool=OWN)
         if isinstance(each, Stream)
         else replace(SHORT[name], views=each, pool=OWN)
         for name, each in declared.items()
     }
+    if settings.balanced:
+        found["labelled"] = replace(found["labelled"], sampler="balanced")
+    return found
 
 
 def modules(settings: Votes, made: Any) -> dict[str, torch.nn.Module]:

@@ -28,7 +28,7 @@ parents, voters, modules = _pate.parents, _pate.voters, _pate.modules
 
 def streams(settings: Settings) -> dict[str, Stream]:
     """Return the streams of answered and of other public images."""
-    return _pate.streams(mixmatch.streams(settings))
+    return _pate.streams(mixmatch.streams(settings), settings)
 
 
 def begin(models: dict[str, torch.nn.Module], moment: Any, settings: Settings) -> None:

@@ -27,7 +27,7 @@ measures, evaluate, ignored = _pate.measures, _pate.evaluate, _pate.ignored
 
 def streams(settings: Settings) -> dict[str, Stream]:
     """Return the stream of answered images."""
-    return _pate.streams({"labelled": ("weak",)})
+    return _pate.streams({"labelled": ("weak",)}, settings)
 
 
 def begin(models: dict[str, torch.nn.Module], moment: Any, settings: Settings) -> None:

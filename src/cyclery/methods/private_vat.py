@@ -28,7 +28,7 @@ measures, evaluate, ignored = _pate.measures, _pate.evaluate, _pate.ignored
 
 def streams(settings: Settings) -> dict[str, Stream]:
     """Return the streams of answered and of other public images."""
-    return _pate.streams(vat.streams(settings))
+    return _pate.streams(vat.streams(settings), settings)
 
 
 def begin(models: dict[str, torch.nn.Module], moment: Any, settings: Settings) -> None:
