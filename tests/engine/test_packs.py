@@ -14,6 +14,8 @@ _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 SEMI: Json = {"split": {"labels": 60, "unlabelled": "all"}, "epoch_images": 200, "mu": 2,
               "batch": 20}  # fmt: skip
+REST: Json = {"split": {"labels": 60, "unlabelled": "rest"}}
+VOTES: Json = {"queries": 60, "answer_noise": 0.5, "balanced": True}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "supervised": ("supervised", {"label_smoothing": 0.1, "temperature": 2.0}, {}),
@@ -44,6 +46,8 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "experts, random": ("ces_kd", {"assignment": "random"}, {}),
     "experts, mean": ("ces_kd", {"assignment": "mean"}, {}),
     "experts, easy first": ("ces_kd", {"unlocking": "easy_first"}, {}),
+    **{f"private {core}": (f"private_{core}", VOTES, {**SEMI, **REST})
+       for core in ("supervised", "vat", "mixmatch")},
     "soteacher": ("soteacher", {}, {}),
     "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
 }  # fmt: skip

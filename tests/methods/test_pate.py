@@ -12,6 +12,7 @@ import torch
 from factories import engine as factory
 from factories.threads import one_thread
 
+from cyclery import methods
 from cyclery.common.errors import UserError
 from cyclery.engine.run import Run
 from cyclery.methods import _pate
@@ -175,6 +176,67 @@ def test_private_images_reach_the_student_through_votes_alone(unlabelled):
         assert torch.equal(value, other.networks.models["main"].state_dict()[name]), name
     assert plain.final()["test_nll"] == other.final()["test_nll"]
     assert plain.final()["train_nll"] != other.final()["train_nll"]
+
+
+CORES = ("private_supervised", "private_vat", "private_mixmatch")
+
+
+def test_students_of_all_kinds_learn_from_the_same_answers():
+    found = [run(settings(name)) for name in CORES]
+    first, *others = [made.models["votes"].get_buffer("labels") for made in found]
+    assert all(torch.equal(first, each) for each in others)
+    pools = [made.feeds["labelled"].ids for made in found]
+    assert all(torch.equal(pools[0], each) for each in pools[1:])
+    for made in found:
+        assert set(made.feeds) == ({"labelled"} if made is found[0] else {"labelled", "unlabelled"})
+        if len(made.feeds) > 1:
+            rest = made.feeds["unlabelled"].ids
+            everything = torch.cat([rest, pools[0]]).sort()[0]
+            assert torch.equal(everything, made.ids["unlabelled"].sort()[0])
+
+
+@pytest.mark.parametrize("name", CORES)
+def test_a_student_sees_no_private_image(name):
+    made = run(settings(name, epochs=2))
+    made.begin_epoch()
+    for feed in made.feeds.values():
+        for _ in range(4):
+            samples = feed.samples(50, None, torch.contiguous_format)
+            assert not torch.isin(samples.ids, made.ids["train"]).any()
+
+
+def test_where_all_are_answered_they_are_the_unlabelled_ones_too():
+    made = run(settings(CORES[1], votes={"queries": 5000, "threshold": None}))
+    public = made.ids["unlabelled"].sort()[0]
+    for feed in made.feeds.values():
+        assert torch.equal(feed.ids.sort()[0], public)
+    # More queries than there are images cost no more.
+    assert (made.models["votes"].get_buffer("labels") >= 0).sum() == len(public)
+
+
+def test_balanced_answers_are_drawn_alike_whatever_their_number():
+    made = run(settings(votes={"balanced": True}, epoch_images=5000))
+    made.begin_epoch()
+    labels = made.models["votes"].get_buffer("labels")
+    counts = torch.bincount(labels[labels >= 0], minlength=10)
+    taken = [
+        made.feeds["labelled"].samples(50, None, torch.contiguous_format).y for _ in range(100)
+    ]
+    drawn = torch.bincount(torch.cat(taken), minlength=10)
+    assert counts.max() > 2 * counts[counts > 0].min()
+    there = [number for number, some in zip(drawn.tolist(), counts.tolist(), strict=True) if some]
+    assert there == pytest.approx([5000 / len(there)] * len(there), rel=0.2)
+
+
+def test_settings_and_figures_are_those_of_both():
+    made = run(settings(CORES[2], votes={"threshold": None}, epochs=1))
+    factory.finish(made)
+    figures = {"test_batch_statistics_accuracy", "train_epsilon", "train_answers"}
+    assert figures <= made.final().keys()
+    method = methods.load(CORES[2])
+    nothing = method.ignored(method.chosen({"mixing": "none", "threshold": None}))
+    assert set(nothing) == {"alpha", "share", "threshold_noise"}
+    assert {"weight", "alpha", "temperature"} == set(method.quantities)
 
 
 def test_figures_are_of_what_was_asked_and_answered():
