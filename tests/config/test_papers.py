@@ -24,6 +24,7 @@ CLAIMS = {
     "kd-fidelity": [f"KD-FIDELITY-{n}" for n in range(1, 15)],
     "soteacher": [f"SOTEACHER-{n}" for n in range(1, 8)],
     "ces-kd": [f"CES-KD-{n}" for n in range(1, 5)],
+    "mixmatch": [f"MIXMATCH-{n}" for n in (1, 2, 3, 4, *(f"5{part}" for part in "abcdef"), 6, 7)],
     "mean-teacher": [f"MEANTEACHER-{n}" for n in (*range(1, 7), "6b", "7a", "7b", "7c", "7d")],
 }
 COLUMNS = "paper,table,dataset,labels,architecture,method,metric,value,std,runs,source,confidence"
@@ -42,6 +43,9 @@ UPDATE_MS = {
     "fixmatch": 2.2,
     "mean_teacher": 1.3,
     "pseudo_label": 1.3,
+    "mixmatch": 2.9,
+    "mixup_ssl": 2.0,
+    "ict": 1.9,
     "soteacher": 1.4,
     "ces_kd": 1.5,
 }

@@ -16,6 +16,7 @@ SEMI: Json = {"split": {"labels": 60, "unlabelled": "all"}, "epoch_images": 200,
               "batch": 20}  # fmt: skip
 REST: Json = {"split": {"labels": 60, "unlabelled": "rest"}}
 VOTES: Json = {"queries": 60, "answer_noise": 0.5, "balanced": True}
+EVEN: Json = {**SEMI, "mu": 1}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "supervised": ("supervised", {"label_smoothing": 0.1, "temperature": 2.0}, {}),
@@ -37,6 +38,14 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
         "mean_teacher", {"forward": "separate", "statistics": "labelled"}, SEMI),
     "mean teacher, two heads": (
         "mean_teacher", {"logit_distance": 0.1, "denominator": "all"}, SEMI),
+    "mixmatch": ("mixmatch", {}, EVEN),
+    "mixmatch, other forms": (
+        "mixmatch", {"views": 3, "mixing": "within", "share": "batch", "statistics": "all"}, EVEN),
+    "mixmatch of the average": (
+        "mixmatch", {"labels_from": "ema_train", "interleave": False}, EVEN),
+    "mixup": ("mixup_ssl", {}, SEMI),
+    "mixup, labelled": ("mixup_ssl", {"pools": "labelled"}, {}),
+    "interpolation consistency": ("ict", {}, SEMI),
     "distillation": ("kd", {}, {}),
     "distillation, hard null": ("kd", {"hard": None, "soft": 0.7}, {}),
     "distillation, cross-entropy": (
