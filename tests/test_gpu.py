@@ -206,11 +206,13 @@ def of_method(name: str, given: dict[str, Any] | None = None, **changes: Any) ->
     if "threshold" in quantities:
         # So that pseudo-labels are used from the start.
         quantities["threshold"] = 0.1
-    unlabelled = "unlabelled" in method.streams(method.chosen(values))
+    streams = method.streams(method.chosen(values))
+    unlabelled, own = "unlabelled" in streams, next(iter(streams.values())).pool == "own"
     base = settings()
     return settings(
         method={"name": name, "version": method.version, "settings": values},
-        split={**base["split"], "unlabelled": "all" if unlabelled else None},
+        split={**base["split"], "unlabelled": "rest" if own else "all" if unlabelled else None},
+        epoch_images=500 if own else None,
         mu=2 if unlabelled else None,
         strong=[{"op": "policy"}, {"op": "cutout", "size": 3}] if unlabelled else [],
         ema_buffers="shared",

@@ -69,6 +69,11 @@ def of(wanted: dict) -> dict[str, np.ndarray]:
             r"split\.unlabelled: must be all, or `labels` fewer than the 400 training rows",
         ),
         ({"test": 999, "folds": 2, "fold": 0}, r"split\.folds: must be null where one row is all"),
+        ({"test": 998, "folds": 4, "part": 2}, r"split\.part: must be below 2, .* \(found 2\)"),
+        (
+            {"test": 9, "labels": 33, "folds": 5, "part": "seed"},
+            r"split\.part: must be a number unless `folds` \(5\) divides the 33 training rows",
+        ),
     ],
 )
 def test_too_much_is_refused_alike_when_planned_and_when_drawn(wanted, message):
@@ -108,6 +113,19 @@ def test_a_class_that_is_too_small_is_named_with_what_it_has():
         ({"test": 9, "folds": 5}, r"split\.fold: must be from 0 to 4 .* \(found null\)"),
         ({"test": 9, "fold": 0}, r"split\.fold: must be null with this `folds` \(found 0\)"),
         ({"test": 9, "folds": 5, "fold": 5}, r"split\.fold: must be from 0 to 4 .* \(found 5\)"),
+        ({"test": 9, "part": 0}, r"split\.part: must be null without `folds` \(found 0\)"),
+        (
+            {"test": 9, "folds": 5, "fold": 0, "part": 1},
+            r"split\.part: must be null beside `fold`, .* \(found 1\)",
+        ),
+        (
+            {"test": 9, "folds": 5, "part": 5},
+            r"split\.part: must be from 0 to 4 .* or seed \(found 5\)",
+        ),
+        *[
+            ({"test": 9, "folds": 5, "part": wrong}, r"split\.part: must be a whole number from 0")
+            for wrong in (-1, True, 1.0, "sed", [1])
+        ],
         ({"test": 9, "share": 0}, r"split\.share: must be at least 1"),
         (
             {"test": 9, "choose": "frist"},
@@ -174,6 +192,9 @@ def test_an_official_test_set_is_not_cut():
         (FASHION_MNIST, {"validation": 5000}, (55_000, 5000, 10_000)),
         (DIGITS, {"test": 600, "labels": 203, "folds": 5, "fold": 2, "share": 3}, (162, 0, 600)),
         (DIGITS, {"test": 600, "labels": 203, "folds": 5, "fold": 3}, (163, 0, 600)),
+        (DIGITS, {"test": 600, "labels": 203, "folds": 5, "part": 2}, (41, 0, 600)),
+        (DIGITS, {"test": 600, "labels": 203, "folds": 5, "part": 3}, (40, 0, 600)),
+        (DIGITS, {"test": 600, "labels": 200, "folds": 5, "part": "seed"}, (40, 0, 600)),
         (FASHION_MNIST, {"labels": 4000, "choose": "first"}, (4000, 0, 10_000)),
         (CIFAR100, {"per_class": 40}, (4000, 0, 10_000)),
         (

@@ -332,6 +332,14 @@ def test_folds_are_disjoint_stratified_and_cover_the_training_rows(problem):
     sizes = [len(ids) for ids in out]
     assert max(sizes) - min(sizes) <= 1
     per_class = np.array([np.bincount(labels[ids], minlength=CLASSES) for ids in out])
+    for number, ids in enumerate(out):
+        # The part that one leaves out is what another trains on alone, and all else is the same.
+        if len(ids):
+            alone = {**wanted, "folds": folds, "part": number}
+            found = split(labels, len(labels), CLASSES, alone, seed)
+            np.testing.assert_array_equal(found["train"], ids)
+            for name in ("validation", "test"):
+                np.testing.assert_array_equal(found[name], whole[name])
     assert (per_class.max(0) - per_class.min(0) <= 1).all()
     for part, left in zip(parts, out, strict=True):
         assert (np.diff(part["train"]) > 0).all() and set(part["train"]) <= set(whole["train"])
@@ -368,3 +376,14 @@ def test_an_arm_with_folds_keeps_the_other_draws():
     for part in ("test", "validation", "unlabelled"):
         np.testing.assert_array_equal(plain[part], left[part])
     assert len(left["train"]) == 160
+
+
+def test_seeds_in_a_row_train_on_one_part_after_another():
+    wanted = {"test": 100, "labels": 200, "folds": 5, "part": "seed", "share": 5}
+    whole = [of({"test": 100, "labels": 200}, seed) for seed in range(2)]
+    for seed in range(10):
+        found, number = of(wanted, seed), {**wanted, "part": seed % 5}
+        np.testing.assert_array_equal(found["train"], of(number, seed)["train"])
+        np.testing.assert_array_equal(found["test"], whole[seed // 5]["test"])
+    parts = [of(wanted, seed)["train"] for seed in range(5, 10)]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), whole[1]["train"])

@@ -17,6 +17,8 @@ SEMI: Json = {"split": {"labels": 60, "unlabelled": "all"}, "epoch_images": 200,
 LEVELS: Json = {**SEMI, "split": {**SEMI["split"], "coarse": [40],
                                   "hierarchy": [[0, 1, 2, 2, 1, 2, 0, 1, 0, 0]],
                                   "hierarchy_order": "random"}}  # fmt: skip
+REST: Json = {"split": {"labels": 60, "unlabelled": "rest"}}
+VOTES: Json = {"queries": 60, "answer_noise": 0.5, "balanced": True}
 EVEN: Json = {**SEMI, "mu": 1}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
@@ -71,6 +73,8 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "experts, random": ("ces_kd", {"assignment": "random"}, {}),
     "experts, mean": ("ces_kd", {"assignment": "mean"}, {}),
     "experts, easy first": ("ces_kd", {"unlocking": "easy_first"}, {}),
+    **{f"private {core}": (f"private_{core}", VOTES, {**SEMI, **REST})
+       for core in ("supervised", "vat", "mixmatch")},
     "soteacher": ("soteacher", {}, {}),
     "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
 }  # fmt: skip

@@ -95,7 +95,11 @@ def settings(
     """Return resolved settings; ``quantities`` are schedules, those of the method among them."""
     declared = methods.load(method)
     chosen = declared.chosen(method_settings or {})
-    if "unlabelled" in declared.streams(chosen):
+    streams = declared.streams(chosen)
+    if next(iter(streams.values())).pool == "own":
+        # It fills its pools with samples without labels, and how many there are is not known.
+        split, epoch_images = {"unlabelled": "rest", **(split or {})}, epoch_images or 200
+    if "unlabelled" in streams:
         split, mu = {"unlabelled": "all", **(split or {})}, mu or 2
         strong = strong or ({"op": "cutout", "size": 3},)
     if declared.uses_ema(chosen):

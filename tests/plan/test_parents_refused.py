@@ -129,3 +129,38 @@ def test_folds_that_do_not_leave_each_sample_to_one_are_refused(
     # Whose part is whose does not matter.
     good = {f"out{n}": {"split": {"folds": 5, "fold": 4 - n}, "batch": 40} for n in range(5)}
     planned(tmp_path, {**arms, **good})
+
+
+VOTERS: Json = {"split": {"labels": 60, "folds": 3, "part": "seed", "share": 3}, "batch": 20}
+ASKING: Json = {
+    "method": "private_supervised", "split": {"labels": 60, "unlabelled": "rest"}, "batch": 20,
+    "epoch_images": 60, "parents": {"teachers": {"arm": "voters", "seeds": {"members": 3}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("voters", "asking", "message"),
+    [
+        ({"split": {"labels": 60, "share": 3}}, {}, r"has split folds null, part null, and 3 of"),
+        ({"split": {**VOTERS["split"], "part": 1}}, {}, r"has split folds 3, part 1, and 3 of"),
+        ({"split": {**VOTERS["split"], "folds": 6}, "batch": 10}, {}, r"folds 6, part seed, and 3"),
+        (
+            {"split": {**VOTERS["split"], "share": 1}},
+            {"parents": {"teachers": "voters"}},
+            r"and 1 of its runs are taken\); set `folds: M`, `part: seed`, `share: M` there, and",
+        ),
+        (
+            {"split": {**VOTERS["split"], "labels": 90}},
+            {},
+            r"one/students/voters has split\.labels 90, this arm 60; both must divide the same",
+        ),
+    ],
+    ids=["whole", "one part", "of another number", "not members", "of other samples"],
+)
+def test_voters_that_have_no_part_of_their_own_are_refused(
+    voters: Json, asking: Json, message: str, tmp_path: Path
+) -> None:
+    arms = {"voters": {**VOTERS, **voters}, "asking": {**ASKING, **asking}}
+    with pytest.raises(UserError, match=rf"arms\.asking\.parents\.teachers: .*{message}"):
+        planned(tmp_path, arms)
+    planned(tmp_path, {"voters": VOTERS, "asking": ASKING})

@@ -20,8 +20,8 @@ from packaging.utils import canonicalize_name
 ENVS = checkout_factory.files("workflow/envs/*.yaml")
 # What `import NAME` calls the packages whose distribution has another name.
 DISTRIBUTIONS = {
-    "PIL": "pillow", "sklearn": "scikit-learn", "typing_extensions": "typing-extensions",
-    "yaml": "pyyaml",
+    "PIL": "pillow", "dp_accounting": "dp-accounting", "sklearn": "scikit-learn",
+    "typing_extensions": "typing-extensions", "yaml": "pyyaml",
 }  # fmt: skip
 
 

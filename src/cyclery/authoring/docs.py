@@ -39,6 +39,7 @@ from cyclery.config.models import (
     SeedRule,
     Tier,
 )
+from cyclery.config.plots import Plot
 from cyclery.config.resolve import DEFAULTS, REQUIRED
 from cyclery.config.schema import schema
 from cyclery.config.settings import Settings
@@ -90,6 +91,7 @@ MODELS: dict[str, type] = {
     "Rank correlation": RankCorrelation,
     "Benchmark table": BenchmarkTable,
     "Line of a table": Line,
+    "Plot": Plot,
 }
 # What a key holds, where that has its own section.
 LINKS = {
@@ -101,6 +103,9 @@ LINKS = {
     ("Paper", "experiments"): "Experiment",
     ("Paper", "claims"): "Claim",
     ("Paper", "tables"): "Benchmark table",
+    ("Paper", "plots"): "Plot",
+    ("Plot", "x"): "Metrics",
+    ("Plot", "y"): "Metrics",
     ("BenchmarkTable", "rows"): "Line of a table",
     ("BenchmarkTable", "columns"): "Line of a table",
     ("BenchmarkTable", "metric"): "Metrics",

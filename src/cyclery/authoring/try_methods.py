@@ -32,7 +32,7 @@ from cyclery.engine.made import networks
 from cyclery.engine.packs import Pack, reason
 from cyclery.engine.run import Data, Run
 from cyclery.engine.teachers import Trained, handed_on
-from cyclery.methods._streams import UNLABELLED
+from cyclery.methods._streams import OWN, UNLABELLED
 from cyclery.plan.graph import Plan
 from cyclery.records.record import ArmSettings, RunSettings
 
@@ -142,8 +142,11 @@ def _by_default(plan: Plan, name: str) -> Choice:
     chosen = method.chosen({})
     given = BASE | merge([plan.project.tier.base]) | {"method": {"name": name}}
     streams = method.streams(chosen)
-    if any(each.pool.partition(".")[0] == UNLABELLED for each in streams.values()):
-        given["split"] = {**given.get("split", {}), "unlabelled": "all"}
+    pools = {each.pool.partition(".")[0] for each in streams.values()}
+    if pools & {UNLABELLED, OWN}:
+        # A pool of its own may be filled with any sample.
+        kind = "all" if UNLABELLED in pools else "rest"
+        given["split"] = {**given.get("split", {}), "unlabelled": kind}
     kinds = {kind for each in streams.values() for kind in each.views}
     if "strong" in kinds:
         given["strong"] = given.get("strong") or [{"op": "cutout", "size": 2}]
@@ -253,7 +256,9 @@ def _small(given: ArmSettings, values: Mapping[str, float]) -> RunSettings:
 
     ``values`` are those of its quantities.
     """
-    split = {key: given["split"].get(key) for key in ("unlabelled", "folds", "fold")}
+    split: dict[str, Any] = {"unlabelled": given["split"]["unlabelled"]}
+    if given["split"]["fold"] is not None:
+        split |= {key: given["split"][key] for key in ("folds", "fold")}
     asked = max(_level(stream.pool) for stream in _streams(given).values())
     if depth := max(asked - 1, len(given["split"].get("hierarchy") or ())):
         # As many levels as there, of pairs of classes, of pairs of these and so on.

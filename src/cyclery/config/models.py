@@ -18,6 +18,7 @@ from cyclery.common.errors import HERE, UserError, choices, nearest
 from cyclery.common.strict import Strict, Text
 from cyclery.config.comparisons import Comparison
 from cyclery.config.components import QUANTITIES, check_name
+from cyclery.config.plots import Plot
 from cyclery.config.settings import Count, Name, Settings
 from cyclery.config.tables import BenchmarkTable
 from cyclery.engine.execution import Execution
@@ -240,6 +241,9 @@ class Paper(Strict):
     claims: dict[Name, Claim] = Field(min_length=1, description="the claims")
     tables: Annotated[dict[Name, BenchmarkTable], Field(max_length=50)] = Field(
         {}, description="the paper's tables, ours beside what it prints"
+    )
+    plots: Annotated[dict[Name, Plot], Field(max_length=50)] = Field(
+        {}, description="figures of arms against other ones, or against numbers"
     )
 
     @model_validator(mode="after")

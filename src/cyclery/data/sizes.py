@@ -130,7 +130,7 @@ def sizes(split: Split, class_counts: Sequence[int], n_test: int) -> Sizes:
             f"split.coarse: must be at most {free} rows in all, which test, validation and "
             f"`{key}` leave (found {coarse})."
         )
-    rows -= len(range(split.fold or 0, rows, split.folds)) if split.folds else 0
+    rows = _folded(split, rows)
     if rows == 0:
         raise UserError(
             f"split.folds: must be null where one row is all there is (found {split.folds})."
@@ -250,6 +250,27 @@ def _surely_free(split: Split, counts: list[int]) -> int:
         train()
     draw(sum(split.coarse or ()))
     return min(rows)
+
+
+def _folded(split: Split, rows: int) -> int:
+    """Return the training rows that folds leave of so many."""
+    if split.folds is None:
+        return rows
+    if split.part == "seed":
+        if rows % split.folds:
+            raise UserError(
+                f"split.part: must be a number unless `folds` ({split.folds}) divides the {rows} "
+                "training rows, so that every seed has as many (found 'seed')."
+            )
+        return rows // split.folds
+    if split.part is None:
+        return rows - len(range(split.fold or 0, rows, split.folds))
+    if split.part >= rows:
+        raise UserError(
+            f"split.part: must be below {rows}, the training rows, or the part has none "
+            f"(found {split.part})."
+        )
+    return len(range(split.part, rows, split.folds))
 
 
 def _pools(split: Split, train: int, drawn: Pool | None) -> dict[str, int]:

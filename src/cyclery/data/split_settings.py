@@ -24,6 +24,7 @@ from cyclery.data.split_parts import (
 # What the resolved split leaves out where it is as these say, so that it may be added to without
 # another key for runs that ask nothing of it.
 NOTHING: dict[str, Any] = {
+    "part": None,
     "noise": None,
     "hierarchy": None,
     "hierarchy_order": True,
@@ -33,6 +34,15 @@ NOTHING: dict[str, Any] = {
     "unlabelled_imbalance": None,
     "resolution": None,
 }
+
+
+def _part(value: Any, where: str) -> int | str:
+    """Return the part of the training samples that is trained on, or `seed`."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not whole and value != "seed":
+        raise UserError(f"{where}: must be a whole number from 0, or seed (found {value!r:.80}).")
+    found: int | str = value
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +155,16 @@ class Split:
         default=None,
         metadata={"doc": "the part that is left out of training, 0 to folds - 1", "low": 0},
     )
+    part: Annotated[
+        Any, checked(_part, {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "seed"}]})
+    ] = field(
+        default=None,
+        metadata={
+            "doc": "instead of `fold`, the only part that is trained on, 0 to folds - 1; `seed` "
+            "takes seed modulo folds, so that with `share: folds` so many seeds in a row divide "
+            "the samples of one split among them"
+        },
+    )
     noise: Symmetric | Asymmetric | None = field(
         default=None,
         metadata={"doc": "noise of the labels of training samples, drawn per seed; null has none"},
@@ -237,10 +257,26 @@ class Split:
                 "per_class: must be null with a two_level imbalance, which shares out `labels` "
                 f"(found {self.per_class})."
             )
-        if (self.folds is None) != (self.fold is None) or (self.fold or 0) >= (self.folds or 1):
+        if self.part is not None:
+            self._check_part()
+        elif (self.folds is None) != (self.fold is None) or (self.fold or 0) >= (self.folds or 1):
             allowed = "null" if self.folds is None else f"from 0 to {self.folds - 1}"
             found = "null" if self.fold is None else self.fold
             raise UserError(f"fold: must be {allowed} with this `folds` (found {found}).")
+
+    def _check_part(self) -> None:
+        if self.fold is not None:
+            raise UserError(
+                f"part: must be null beside `fold`, which trains on the other parts "
+                f"(found {self.part!r})."
+            )
+        if self.folds is None:
+            raise UserError(f"part: must be null without `folds` (found {self.part!r}).")
+        if self.part != "seed" and self.part >= self.folds:
+            raise UserError(
+                f"part: must be from 0 to {self.folds - 1} with this `folds`, or seed "
+                f"(found {self.part})."
+            )
 
     def _check_pools(self) -> None:
         for key, value in (

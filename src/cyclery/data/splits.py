@@ -69,7 +69,9 @@ def split(
     if size.drawn_test == 0:
         test = official
     if wanted.folds is not None:
-        train = train[rows.folds(train, wanted.folds) != wanted.fold]
+        folds = rows.folds(train, wanted.folds)
+        part = seed % wanted.folds if wanted.part == "seed" else wanted.part
+        train = train[folds != wanted.fold if part is None else folds == part]
     parts = {"train": train, "validation": validation, "test": test}
     coarse = [rows.draw(f"coarse {k}", n) for k, n in enumerate(wanted.coarse or (), 2)]
     if size.drawn is not None:

@@ -240,7 +240,7 @@ def _held_out(split: SplitChoice) -> dict[str, Any]:
     of a parent.
     """
     but = (
-        "unlabelled", "share", "folds", "fold", "hierarchy", "hierarchy_order", "coarse",
+        "unlabelled", "share", "folds", "fold", "part", "hierarchy", "hierarchy_order", "coarse",
         "unlabelled_imbalance",
     )  # fmt: skip
     found: dict[str, Any] = {key: value for key, value in split.items() if key not in but}

@@ -21,6 +21,8 @@ from cyclery.evidence import build as evidence
 from cyclery.evidence import contracts
 from cyclery.evidence.benchmark_tables import Ours, tables
 from cyclery.evidence.contracts import ArmRuns, ExperimentRuns, JudgedSweep
+from cyclery.evidence.plots import metrics as plotted
+from cyclery.evidence.plots import plots
 from cyclery.evidence.settings_text import class_count, data, describe, network
 from cyclery.plan.cost import claim_needs, elsewhere
 from cyclery.plan.graph import RANGE_ARM, Plan
@@ -90,11 +92,17 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         [_range_evidence(test, sweeps, _users(plan, part, test)) for test in tests.values()],
         printed,
         only=_only(paper.claims, name) if name else None,
-        metrics={cell.metric for table in cells.values() for cell in table.cells},
+        metrics={cell.metric for table in cells.values() for cell in table.cells} | plotted(paper),
     )
     ours = Ours(judged["experiments"], experiments, known)
     shown = tables(plan, paper_name, cells, ours, others)
-    found: Evidence = {**judged, "tables": shown, "commands": _commands(plan, part), "sha256": ""}
+    commands = _commands(plan, part)
+    drawn = plots(paper, judged["experiments"])
+    found: Evidence = {
+        **judged, "tables": shown, "plots": drawn, "commands": commands, "sha256": "",
+    }  # fmt: skip
+    if not drawn:
+        del found["plots"]
     if table is not None:
         # No list while what it lists is written.
         checksums.of_table(table).unlink(missing_ok=True)

@@ -28,7 +28,9 @@ What a step gets:
   Each is in ``models``: called with images, it answers with log-probabilities [B, K] and no graph;
   its ``features(x)`` and ``parts`` are what it has before its head, and modules that it keeps;
 - ``judges(settings)``: parents that judge samples which they were not trained on, so each must
-  leave out another part of the training samples (``split.folds``), and together all.
+  leave out another part of the training samples (``split.folds``), and together all;
+- ``voters(settings)``: parents whose members vote on samples that none of them has seen, so each
+  member must be trained on a part of its own of the labelled samples (``split.part``).
 
 What happens between steps; both get a ``cyclery.engine.hooks.Moment``, and neither is captured:
 
@@ -106,6 +108,7 @@ class Method:
     modules: Callable[..., dict[str, Any]]
     parents: Callable[[Any], tuple[str, ...]]
     judges: Callable[[Any], tuple[str, ...]]
+    voters: Callable[[Any], tuple[str, ...]]
     begin: Callable[..., None]
     events: Callable[..., Iterable[int]]
     event: Callable[..., None]
@@ -151,6 +154,7 @@ USUAL: dict[str, Callable[..., Any]] = {
     "modules": lambda settings, made: {},
     "parents": lambda settings: (),
     "judges": lambda settings: (),
+    "voters": lambda settings: (),
     "begin": lambda models, moment, settings: None,
     "events": lambda settings, clock: (),
     "event": lambda models, moment, settings: None,

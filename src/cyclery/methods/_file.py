@@ -36,10 +36,10 @@ ARGUMENTS = {
     "evaluate": ("models", "measured", "settings"),
     "forwards": ("settings", "images"),
 }
-ALONE = ("streams", "uses_ema", "trains_ema", "parents", "judges", "measures", "averages",
-         "classifies", "keeps", "ignored")  # fmt: skip
+ALONE = ("streams", "uses_ema", "trains_ema", "parents", "judges", "voters", "measures",
+         "averages", "classifies", "keeps", "ignored")  # fmt: skip
 # Those that return names.
-NAMES = ("parents", "judges", "measures", "keeps")
+NAMES = ("parents", "judges", "voters", "measures", "keeps")
 # Those that planning calls.
 PLANNED = (*ALONE[1:], "forwards")
 # Functions that do nothing without one another.

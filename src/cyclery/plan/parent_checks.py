@@ -49,8 +49,10 @@ def check_parents(
         _check_data(name, settings, parent)
         _check_labels(name, settings["split"], parent)
     declared = methods.load(method["name"])
-    judges = declared.judges(declared.chosen(method["settings"]))
-    _check_folds(settings["split"], {name: parents[name] for name in judges})
+    chosen = declared.chosen(method["settings"])
+    split = settings["split"]
+    _check_folds(split, {name: parents[name] for name in declared.judges(chosen)})
+    _check_voters(split, {name: parents[name] for name in declared.voters(chosen)})
 
 
 def _check_descent(
@@ -76,12 +78,7 @@ def _check_folds(mine: SplitChoice, judges: Mapping[str, Parent]) -> None:
     left_out: dict[int | None, str] = {}
     for name, parent in judges.items():
         theirs = parent.arm.settings["split"]
-        for key in ("labels", "per_class", "imbalance"):
-            if mine[key] != theirs[key]:
-                raise UserError(
-                    f"parents.{name}: {parent.arm.id} has split.{key} {theirs[key]}, this arm "
-                    f"{mine[key]}; both must divide the same training samples."
-                )
+        _check_same_samples(name, mine, parent)
         other = left_out.setdefault(theirs["fold"], name)
         if theirs["folds"] != len(judges) or other != name:
             found = f"folds {theirs['folds']}, fold {theirs['fold']}".replace("None", "null")
@@ -89,6 +86,34 @@ def _check_folds(mine: SplitChoice, judges: Mapping[str, Parent]) -> None:
                 f"parents.{name}: must leave out a part of its own of the training samples, one of "
                 f"{len(judges)}, for it judges that part ({parent.arm.id} has split {found}); set "
                 f"split.folds {len(judges)} and another split.fold there, 0 to {len(judges) - 1}."
+            )
+
+
+def _check_voters(mine: SplitChoice, voters: Mapping[str, Parent]) -> None:
+    """Raise a UserError unless the members of a voter have a part of the samples each."""
+    for name, parent in voters.items():
+        theirs = parent.arm.settings["split"]
+        _check_same_samples(name, mine, parent)
+        folds, part = theirs["folds"], theirs.get("part")
+        if parent.kind != "members" or folds != parent.count or part != "seed":
+            found = f"folds {folds}, part {part}".replace("None", "null")
+            members = parent.count if parent.kind == "members" else 1
+            raise UserError(
+                f"parents.{name}: must be members that are each trained on a part of its own of "
+                f"the labelled samples, for they vote ({parent.arm.id} has split {found}, and "
+                f"{members} of its runs are taken); set `folds: M`, `part: seed`, `share: M` "
+                "there, and `seeds: {members: M}` here."
+            )
+
+
+def _check_same_samples(name: str, mine: SplitChoice, parent: Parent) -> None:
+    """Raise a UserError unless a parent's folds are of the child's own training samples."""
+    theirs = parent.arm.settings["split"]
+    for key in ("labels", "per_class", "imbalance"):
+        if mine[key] != theirs[key]:
+            raise UserError(
+                f"parents.{name}: {parent.arm.id} has split.{key} {theirs[key]}, this arm "
+                f"{mine[key]}; both must divide the same training samples."
             )
 
 

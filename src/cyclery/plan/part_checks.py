@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 # What of a split says which training samples have which label, for who learns from them.
 # Known classes and the held-out samples are those of its parent anyway.
-LABELS = ("labels", "per_class", "choose", "imbalance", "folds", "fold", "noise", "coarse")
+LABELS = (
+    "labels", "per_class", "choose", "imbalance", "folds", "fold", "part", "noise", "coarse",
+)  # fmt: skip
 
 
 def check_parts(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> None:

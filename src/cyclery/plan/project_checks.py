@@ -11,7 +11,7 @@ from cyclery.config.load import Project, tier_names
 from cyclery.config.margins import check_scales
 from cyclery.config.models import Claim, Experiment, Paper
 from cyclery.methods import REFERENCE, TEACHER
-from cyclery.plan import table_checks
+from cyclery.plan import plot_checks, table_checks
 from cyclery.plan.budget_checks import check_equal
 from cyclery.plan.checked_names import unknown, unusable_metric
 from cyclery.plan.graph import RANGE_ARM, Plan
@@ -88,6 +88,7 @@ def _paper(paper: Paper, tiers: list[str], own: Collection[str]) -> Iterator[str
             yield unknown("not_run", tier, tiers, "tier")
     for name, claim in paper.claims.items():
         yield from _claim(paper, claim, f"claims.{name}", tiers, own)
+    yield from plot_checks.names(paper, own)
 
 
 def _experiment(exp: Experiment, where: str, tiers: list[str]) -> Iterator[str]:

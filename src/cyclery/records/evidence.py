@@ -295,6 +295,42 @@ class BenchmarkTable(TypedDict):
     cells: list[BenchmarkCell]
 
 
+# Plots.
+
+
+class PlotPoint(TypedDict):
+    """An arm in a plot."""
+
+    experiment: str
+    arm: str
+    x: float | None
+    """Its number; null where the horizontal axis is a metric."""
+
+
+class PlotLine(TypedDict):
+    """A line of a plot, of the arms that run at the tier."""
+
+    label: str
+    points: list[PlotPoint]
+
+
+class Plot(TypedDict):
+    """A figure of arms against another of theirs, or against a number of each."""
+
+    id: str
+    title: str
+    caption: str
+    experiment: str
+    """Beside which it is shown."""
+    x: str | None
+    """The metric of the horizontal axis; null where it has numbers."""
+    x_name: str | None
+    """What these numbers are; null where it is a metric."""
+    y: str
+    scale: Literal["linear", "log"]
+    lines: list[PlotLine]
+
+
 class Provenance(TypedDict):
     """Where the numbers come from; a run that experiments share counts once."""
 
@@ -337,6 +373,8 @@ class Evidence(Judgement):
     """The evidence of a part, as its file holds it."""
 
     tables: list[BenchmarkTable]
+    plots: NotRequired[list[Plot]]
+    """Absent where there is none."""
     commands: Commands
     sha256: str
     """SHA-256 of the rest, as canonical JSON."""

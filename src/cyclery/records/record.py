@@ -53,6 +53,7 @@ class SplitChoice(TypedDict):
     folds: int | None
     fold: int | None
     # Absent where they say nothing, as in records from before they were there.
+    part: NotRequired[int | str]
     noise: NotRequired[Values]
     hierarchy: NotRequired[list[list[int]]]
     hierarchy_order: NotRequired[str]

@@ -18,6 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from cyclery.report.model import compact
@@ -30,6 +31,7 @@ PALE = 0.16  # opacity of bands
 INK = "#000000"
 WIDTH, LEFT, RIGHT = 300.0, 34.0, 30.0
 LETTER = 8.5  # height of a letter at the end of a line
+KEY = 12.0  # height of a line's name below a panel
 HEAD, FOOT = 18.0, 16.0  # over a panel for its heading, under it for its ticks
 _RC: Any = {
     "font.family": "DejaVu Sans", "font.size": 8.5, "text.parse_math": False, "axes.linewidth": 0.7,
@@ -165,6 +167,21 @@ class Page:
     def foot(self, ax: Axes, text: str) -> None:
         """Name the horizontal axis under the last panel."""
         ax.set_xlabel(text, labelpad=1)
+
+    def key(self, lines: Sequence[tuple[str, str, Any]]) -> None:
+        """Name lines (label, colour, dash pattern) below the foot of the last panel.
+
+        The heights that the page was made with have `KEY` for each.
+        """
+        self._top -= 9.0
+        for label, shade, pattern in lines:
+            y = (self._top - KEY / 2) / self.height
+            ends = [LEFT / WIDTH, (LEFT + 22) / WIDTH]
+            self.figure.add_artist(
+                Line2D(ends, [y, y], color=shade, linestyle=pattern, linewidth=1.8)
+            )
+            self.figure.text((LEFT + 28) / WIDTH, y, drawable(label), va="center_baseline")
+            self._top -= KEY
 
 
 def set_ticks(ax: Axes, axis: str, limits: tuple[float, float] | None) -> None:

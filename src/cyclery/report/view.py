@@ -21,6 +21,7 @@ from cyclery.report import (
     figures,
     leaders,
     methods_table,
+    plots,
     words,
 )
 from cyclery.report.chart import Chart
@@ -114,7 +115,10 @@ def experiment(
     lines, constant = figures.schedules(
         slugs.make(slug, "schedules"), title, raw["schedules"], raw["arms"]
     )
+    known = {(e["id"], arm["id"]): arm for e in part["experiments"] for arm in e["arms"]}
     charts = _charts([
+        *(plots.chart(slugs.make(slug, plot["id"]), plot, known)
+          for plot in part.get("plots", ()) if plot["experiment"] == raw["id"]),
         chains.picture(slugs.make(slug, "chain"), title, raw["chain"], raw["arms"]),
         figures.paired(slugs.make(slug, "paired"), title, items, raw["arms"]),
         figures.curves(slugs.make(slug, "curves"), title, raw["curves"], raw["arms"]),

@@ -19,6 +19,7 @@ SUMMARIES = tuple(RULES)
 WORDS = {
     "val_accuracy": "validation accuracy",
     "train_accuracy": "accuracy on the training samples",
+    "train_vote_accuracy": "share of right answers of the teachers",
     "raw_test_accuracy": "test accuracy without averaging of weights",
     "test_accuracy_median20": "test accuracy, median of the last evaluations",
     "test_accuracy_mean20": "test accuracy, mean of the last evaluations",

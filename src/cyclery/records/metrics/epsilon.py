@@ -7,3 +7,4 @@ from cyclery.records.metrics._units import EPSILON
 UNIT = EPSILON
 BETTER = "smaller"
 BY_ENDING = True
+WORDS = {"train_epsilon": "epsilon"}
