@@ -187,3 +187,31 @@ def test_experts_and_folds_train_from_configuration_alone(
     found = {job["label"]: r for job, r in zip(jobs, records, strict=True)}
     final = found["one/students/curriculum s1"]["final"]
     assert 0 < final["test_agreement"] <= 1
+
+
+def test_voters_have_parts_of_their_own_of_what_their_student_never_sees(tmp_path: Path) -> None:
+    parts = {"labels": 60, "folds": 3, "part": "seed", "share": 3}
+    asking = {
+        "method": {"name": "private_supervised", "queries": 40, "answer_noise": 0.1},
+        "split": {"labels": 60, "unlabelled": "rest"}, "batch": 20, "epoch_images": 60,
+        "parents": {"teachers": {"arm": "voters", "seeds": {"members": 3}}},
+    }  # fmt: skip
+    plan = planned(tmp_path, {"voters": {"split": parts, "batch": 20}, "asking": asking})
+    jobs = part_jobs(plan, "one.students")
+    trainer = factory.trainer(tmp_path / "store")
+    found = {job["label"]: r for job, r in zip(jobs, trainer.train(jobs), strict=True)}
+    settings = {job["label"]: job["settings"] for job in jobs}
+    for seed in (0, 1):
+        name = f"one/students/asking s{seed}"
+        own = factory.data().split(settings[name]["split"], seed)
+        taught = [
+            factory.data().split(settings[f"one/students/voters s{each}"]["split"], each)["train"]
+            for each in range(3 * seed, 3 * seed + 3)
+        ]
+        # All private samples, each once.
+        assert sorted(x for ids in taught for x in ids.tolist()) == own["train"].tolist()
+        assert not set(own["train"]) & {*own["unlabelled"], *own["test"], *own["validation"]}
+        assert [len(ids) for ids in taught] == [20, 20, 20]
+        final = found[name]["final"]
+        assert final["train_answers"] == 40 and final["train_epsilon"] > 0
+        assert len(found[name]["inputs"]["parents"]["teachers"]) == 3

@@ -82,6 +82,19 @@ def test_what_is_drawn_lies_where_the_numbers_are() -> None:
     assert ">supervised<" in text and ">other<" in text and "epsilon (log)" in text
 
 
+@pytest.mark.parametrize("spent", [2.0, 14.0, 600.0])
+def test_a_logarithmic_axis_has_ticks_however_short_it_is(spent: float) -> None:
+    given = part()
+    for place, arm in enumerate(given["experiments"][0]["arms"]):
+        arm["metrics"]["train_epsilon"] |= {"mean": spent * (1 + place / 2), "ci95": None}
+    found = charts(given)[0]
+    assert found is not None
+    with chart.style():
+        [ax] = found.figure.axes
+        low, high = ax.get_xlim()
+        assert len([tick for tick in ax.get_xticks() if low <= tick <= high]) >= 3
+
+
 def test_arms_without_a_figure_are_left_out() -> None:
     given = part()
     first, second, *others = given["experiments"][0]["arms"]

@@ -75,9 +75,7 @@ def parents(settings: Votes) -> tuple[str, ...]:
 voters = parents
 
 
-def streams(
-    declared: Mapping[str, tuple[str, ...] | Stream], settings: Votes
-) -> dict[str, Stream]:
+def streams(declared: Mapping[str, tuple[str, ...] | Stream], settings: Votes) -> dict[str, Stream]:
     """Return the streams of a method, each of which takes public images alone."""
     found = {
         name: replace(each, pool=OWN)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from cyclery.records.evidence import Arm, Plot
 from cyclery.report.chart import KEY as KEY_HEIGHT
-from cyclery.report.chart import Chart, Page, apart, colour, dash, log_ticks, span
+from cyclery.report.chart import Chart, Page, apart, colour, dash, log_ticks, set_ticks, span
 from cyclery.report.model import is_share, metric_name
 
 HEIGHT = 150.0
@@ -87,6 +87,9 @@ def _draw(page: Page, lines: Mapping[str, list[Mark]], x: str, y: str, log: bool
     ax = page.panel(HEIGHT, y, limits, span(along))
     if log:
         log_ticks(ax, limits, fine=True)
+        if len(ax.get_xticks()) < 3:
+            # So short an axis is nearly linear.
+            set_ticks(ax, "x", limits)
     for place, found in enumerate(lines.values()):
         shade = colour(place)
         up = apart([[m.x.at] * 2 for m in found], [[m.y.low, m.y.high] for m in found])
