@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from factories import batches
 from factories import engine as factory
+from factories.replay import NoWaiting
 from factories.semi_supervised import assert_same_gradients, buffers_equal, frozen, network, seen
 from torch import Tensor, nn
 
@@ -239,3 +240,26 @@ def test_it_learns_more_from_four_labels_a_class_than_labels_alone():
             found.append(factory.train(given).evaluate("test")["accuracy"])
     gains = np.subtract(accuracy["mixmatch"], accuracy["supervised"])
     assert gains.mean() > 0.05 and gains.min() > 0, accuracy
+
+
+@pytest.mark.parametrize(
+    "chosen", [{}, {"share": "batch", "mixing": "within", "views": 3}], ids=str
+)
+def test_a_step_never_waits_for_the_device(chosen):
+    batch, net, settings = case(chosen.get("views", K)), network(), mixmatch.Settings(**chosen)
+    row = {name: torch.tensor(value) for name, value in ROW.items()}
+    with NoWaiting():
+        loss, logs = mixmatch.step({"main": net}, batch, row, settings, torch.Generator())
+        loss.backward()
+    assert all(value.shape == () and value.isfinite() for value in (loss, *logs.values()))
+
+
+def test_half_precision_gives_the_gradients_of_full_precision():
+    """The guesses pass first, without a graph: no cast of the weights may remain of that."""
+    found = []
+    for half in (False, True):
+        net = network()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            step({"main": net}, case())
+        found.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    assert (found[0] - found[1]).norm() < 0.1 * found[0].norm()
