@@ -59,6 +59,7 @@ def test_good_plots_pass(tmp_path: Path, changes: Json) -> None:
         ({"lines": {"a": ["twim/slow"]}}, "plots.p.lines.a: unknown experiment 'twim'"),
         ({"lines": {}}, "plots.p.lines"),
         ({"lines": {"a": []}}, "plots.p.lines.a"),
+        ({"lines": {"a" * 49: ["plain"]}}, "must have at most 48 characters"),
         ({"x": None}, "plots.p: must have one of the keys `x` (a metric) and `x_name`"),
         ({"x_name": "rate"}, "plots.p: must have one of the keys `x` (a metric) and `x_name`"),
         (

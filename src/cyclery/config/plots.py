@@ -20,7 +20,7 @@ _ARMS = {
 Arms = Annotated[
     dict[str, Number] | list[str], Field(min_length=1, max_length=100), WithJsonSchema(_ARMS)
 ]
-Label = Annotated[str, Field(min_length=1, max_length=60)]
+Label = Annotated[str, Field(min_length=1, max_length=48)]
 
 
 class Point(NamedTuple):
