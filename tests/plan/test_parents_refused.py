@@ -189,5 +189,5 @@ def test_what_has_seen_all_labels_may_reach_neither_voters_nor_who_asks_them(
 
 def test_voters_are_asked_about_unlabelled_samples(tmp_path: Path) -> None:
     asking = {**ASKING, "split": {"labels": 60}}
-    with pytest.raises(UserError, match=r"asking\.split\.unlabelled: must be all or rest, for teach"):
+    with pytest.raises(UserError, match=r"asking\.split\.unlabelled: must be all or rest, for"):
         planned(tmp_path, {"voters": VOTERS, "asking": asking})
