@@ -242,7 +242,7 @@ def test_a_level_that_the_split_has_not_is_refused() -> None:
 
 
 def test_levels_without_features_of_their_own_are_refused() -> None:
-    narrow: Json = {"hierarchy": THREE, "model_settings": {"hidden": [2]}}
+    narrow: dict[str, Any] = {"hierarchy": THREE, "model_settings": {"hidden": [2]}}
     with pytest.raises(
         UserError, match=r"^method\.levels: must be at most 2, the features .*3\)\.$"
     ):
