@@ -1,14 +1,9 @@
-"""The engine on a CUDA device; skipped where there is none.
-
-These need nothing that a bare GPU machine lacks: numpy, torch, safetensors, pytest and
-scikit-learn's digits.
-"""
+"""The engine on a CUDA device; skipped where there is none."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,104 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from factories.data import DIGITS
+from factories import gpu
+from factories.gpu import CPU, GPU, captured, of_method, parents, settings, trained
 
 from cyclery import methods
-from cyclery.common.settings import plain
-from cyclery.data.prepare import load_or_remake, prepare
 from cyclery.engine.cohort import drain
 from cyclery.engine.cuda import Graphs
 from cyclery.engine.execution import Execution
 from cyclery.engine.run import Data, Run
-from cyclery.engine.teachers import Trained
 from cyclery.engine.train import Trainer
 from cyclery.records.run_store import Store
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
-GPU, CPU = torch.device("cuda"), torch.device("cpu")
-
-
-def settings(**changes: Any) -> dict[str, Any]:
-    """Return resolved settings of a short run on digits."""
-    constant = {name: {"kind": "constant", "value": value} for name, value in {
-        "batch": 50, "momentum": 0.9, "weight_decay": 5e-4, "weight_decay_norm": 0.0,
-        "temperature": 1.0,
-    }.items()}  # fmt: skip
-    return {
-        "engine": 1,
-        "method": {"name": "supervised", "version": 1, "settings": {"label_smoothing": 0.1}},
-        "dataset": {"name": "digits", "identity": DIGITS.identity},
-        "split": {"test": 600, "validation": 200, "labels": 500},
-        "model": {"name": "small_cnn", "settings": {"width": 16}},
-        "optimiser": {"name": "sgd", "settings": {"nesterov": True}},
-        "schedules": {**constant, "lr": {"kind": "cosine", "peak": 0.05}},
-        "augment": [{"op": "shift", "size": 1}],
-        "strong": [], "mu": None, "epoch_images": None, "ema_buffers": None, "compile": False,
-        "epochs": 6, "precision": "fp32", "deterministic": True, "threads": 1,
-        "evaluations": 2, "seed": 0, "parents": {}, "range": None,
-        "init": None, "init_share": None, "draw": None,
-    } | changes  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    prepare(DIGITS, folder, folder / "digits.json")
-    return folder / "digits.json"
-
-
-@pytest.fixture(scope="module")
-def data(manifest: Path) -> Data:
-    found, arrays = load_or_remake(manifest)
-    return Data(torch.as_tensor(arrays["images"]), torch.as_tensor(arrays["labels"]), found)
-
-
-def parents(config: dict[str, Any], data: Data) -> dict[str, list[Trained]]:
-    """Return untrained networks for the parents of a method, two for the teacher of `kd`.
-
-    Those of a fold have left it out.
-    """
-    found = {}
-    for name in methods.parents_of(config["method"]):
-        split = {key: config["split"][key] for key in ("test", "validation", "labels")}
-        if name.startswith("fold-"):
-            split |= {"folds": 5, "fold": int(name[-1])}
-        draws = [name, f"second {name}"] if name == "teacher" else [name]
-        runs = [settings(split=split, draw=draw) for draw in draws]
-        found[name] = [
-            Trained(given, Run(given, data.to(CPU), CPU).weights(), data.manifest["classes"])
-            for given in runs
-        ]
-    return found
-
-
-def trained(config: dict[str, Any], data: Data, device: torch.device) -> Run:
-    run = Run(config, data.to(device), device, parents=parents(config, data))
-    while not run.finished:
-        run.train_epoch()
-    return run
-
-
-@pytest.fixture
-def own_stream() -> Iterator[None]:
-    """Work on a stream of one's own, as a captured run must."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.default_stream())
-    with torch.cuda.stream(stream):
-        yield
-
-
-def captured(config: dict[str, Any], data: Data, graphs: Graphs | None = None) -> Run:
-    given = {"recorder": graphs or Graphs(), "parents": parents(config, data)}
-    run = Run(config, data.to(GPU), GPU, **given)
-    while not run.finished:
-        run.train_epoch()
-        run.evaluate_on_the_way()
-    return run
-
+pytestmark = gpu.MARKS
+manifest, data, own_stream = gpu.manifest, gpu.data, gpu.own_stream
 
 CUDA = Execution(device="cuda")
 NETS = [
@@ -195,79 +105,10 @@ def test_trainer_names_the_device(manifest: Path, tmp_path: Path) -> None:
 # Capture.
 
 
-def of_method(name: str, given: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    """Return settings of 50 steps with a method's own defaults and everything that it needs.
-
-    ``given`` are other settings of the method.
-    """
-    method = methods.load(name)
-    values = plain(method.settings_type()) | (given or {})
-    quantities = {q: values.pop(q) for q in method.quantities}
-    if "threshold" in quantities:
-        # So that pseudo-labels are used from the start.
-        quantities["threshold"] = 0.1
-    streams = method.streams(method.chosen(values))
-    unlabelled, own = "unlabelled" in streams, next(iter(streams.values())).pool == "own"
-    base = settings()
-    return settings(
-        method={"name": name, "version": method.version, "settings": values},
-        split={**base["split"], "unlabelled": "rest" if own else "all" if unlabelled else None},
-        epoch_images=500 if own else None,
-        mu=2 if unlabelled else None,
-        strong=[{"op": "policy"}, {"op": "cutout", "size": 3}] if unlabelled else [],
-        ema_buffers="shared",
-        schedules={**base["schedules"], **quantities, "ema_decay": 0.9, "clip_norm": 1.0},
-        epochs=5,
-        **changes,
-    )
-
-
-@pytest.mark.parametrize("name", methods.names())
-def test_captured_and_eager_agree(name: str, data: Data, own_stream: None) -> None:
-    config = of_method(name)
-    eager, replayed = trained(config, data, GPU), captured(config, data)
-    assert int(eager.update) == 50
-    assert eager.curve.get("train_mask_rate", [1.0])[0] > 0.5
-    for one, other in (
-        (eager.flat.data, replayed.flat.data),
-        (eager.models["ema"].head.weight, replayed.models["ema"].head.weight),
-    ):
-        assert (one - other).norm() <= 1e-5 * one.norm()
-
-
 def test_frozen_and_rated_parts_are_captured(data: Data, own_stream: None) -> None:
     config = settings(frozen=["body.0"], rates={"head": 10.0, "features": 0.1})
     eager, replayed = trained(config, data, GPU), captured(config, data)
     assert (eager.flat.data - replayed.flat.data).norm() <= 1e-5 * eager.flat.data.norm()
-
-
-DISTILLED = [
-    ("kd", {"mixup": 1.0, "hard": 0.0}),
-    ("kd", {"mixup": 0.4, "hard": 0.0, "inputs": "both"}),
-    ("kd", {"targets": "permuted"}),
-    ("kd", {"inputs": "unlabelled"}),
-    ("kd", {"form": "cross_entropy", "reduction": "mean", "inputs": "both"}),
-    ("ces_kd", {"assignment": "random", "unlocking": "easy_first"}),
-    ("ces_kd", {"assignment": "reversed", "difficulty": "first_correct"}),
-    ("ces_kd", {"assignment": "single", "expert": 2}),
-    ("ces_kd", {"assignment": "mean"}),
-    ("ces_kd", {"assignment": "all", "difficulty": "teacher_loss"}),
-]
-
-
-@pytest.mark.parametrize(("name", "given"), DISTILLED, ids=str)
-def test_every_path_of_distillation_is_captured(
-    name: str, given: dict[str, Any], data: Data, own_stream: None
-) -> None:
-    config, graphs = of_method(name, given), Graphs()
-    eager, replayed = trained(config, data, GPU), captured(config, data, graphs)
-    assert not graphs.refused
-    assert (eager.flat.data - replayed.flat.data).norm() <= 1e-5 * eager.flat.data.norm()
-    teachers = zip(eager.networks.teachers.values(), replayed.networks.teachers.values(),
-                   strict=True)  # fmt: skip
-    for one, other in teachers:
-        for first, second in zip(one.buffers(), other.buffers(), strict=True):
-            assert torch.equal(first, second)
 
 
 @pytest.mark.parametrize("difficulty", ["cv_loss", "first_correct"])

@@ -20,6 +20,8 @@ LEVELS: Json = {**SEMI, "split": {**SEMI["split"], "coarse": [40],
 REST: Json = {"split": {"labels": 60, "unlabelled": "rest"}}
 VOTES: Json = {"queries": 60, "answer_noise": 0.5, "balanced": True}
 EVEN: Json = {**SEMI, "mu": 1}
+# A long step of VAT's search, for a short one is lost in roundings that differ.
+LONG: Json = {"xi": 0.5}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "supervised": ("supervised", {"label_smoothing": 0.1, "temperature": 2.0}, {}),
@@ -44,10 +46,9 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "mean teacher, two heads": (
         "mean_teacher", {"logit_distance": 0.1, "denominator": "all"}, SEMI),
     "vat": ("vat", {}, SEMI),
-    # A long step of the search, for that of a short one is lost in other roundings.
     "vat, both streams": (
         "vat", {"forward": "joint", "statistics": "all", "divergence": "reverse"},
-        {**SEMI, "xi": 0.5}),
+        {**SEMI, **LONG}),
     "uda": ("uda", {"confidence": 0.2, "release": {"kind": "linear", "start": 0, "end": 1}}, SEMI),
     "uda, as in ports": (
         "uda", {"signal": "largest", "mean_over": "all", "mask_from": "sharpened",
@@ -73,8 +74,9 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "experts, random": ("ces_kd", {"assignment": "random"}, {}),
     "experts, mean": ("ces_kd", {"assignment": "mean"}, {}),
     "experts, easy first": ("ces_kd", {"unlocking": "easy_first"}, {}),
-    **{f"private {core}": (f"private_{core}", VOTES, {**SEMI, **REST})
-       for core in ("supervised", "vat", "mixmatch")},
+    "private supervised": ("private_supervised", VOTES, {**SEMI, **REST}),
+    "private vat": ("private_vat", VOTES, {**SEMI, **REST, **LONG}),
+    "private mixmatch": ("private_mixmatch", VOTES, {**SEMI, **REST}),
     "soteacher": ("soteacher", {}, {}),
     "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
 }  # fmt: skip

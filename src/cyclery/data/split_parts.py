@@ -1,4 +1,4 @@
-"""Settings within a split: noise of labels, hierarchies, open sets and resolutions.
+"""Settings within a split: noise of labels, parts, hierarchies, open sets and resolutions.
 
 Neither numpy nor torch is imported here.
 """
@@ -192,6 +192,15 @@ class Resolution:
         return channels, self.input, self.input
 
 
+def part(value: Any, where: str) -> int | str:
+    """Return the part of the training samples that is trained on, or `seed`."""
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not whole and value != "seed":
+        raise UserError(f"{where}: must be a whole number from 0, or seed (found {value!r:.80}).")
+    found: int | str = value
+    return found
+
+
 def hierarchy(value: Any, where: str) -> str | tuple[tuple[int, ...], ...]:
     """Return a hierarchy: the name of one of the dataset's, or the group of every class by level.
 
@@ -230,6 +239,15 @@ def check_levels(levels: Levels, classes: int, known: Sequence[int]) -> None:
         raise UserError(
             f"split.hierarchy[{len(levels) - 1}]: must have at least 2 groups, for one tells "
             "nothing (found 1)."
+        )
+
+
+def check_coarse(coarse: Sequence[int], levels: Sequence[Any], where: str) -> None:
+    """Raise a UserError unless there is a number for each coarser level."""
+    if len(coarse) != len(levels):
+        raise UserError(
+            f"{where}: must have a number for each of {len(levels)} coarser levels of `hierarchy` "
+            f"(found {len(coarse)})."
         )
 
 

@@ -5,7 +5,7 @@ Neither numpy nor torch is imported here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -17,8 +17,10 @@ from cyclery.data.split_parts import (
     OpenSet,
     Resolution,
     Symmetric,
+    check_coarse,
     check_levels,
     hierarchy,
+    part,
 )
 
 # What the resolved split leaves out where it is as these say, so that it may be added to without
@@ -34,15 +36,6 @@ NOTHING: dict[str, Any] = {
     "unlabelled_imbalance": None,
     "resolution": None,
 }
-
-
-def _part(value: Any, where: str) -> int | str:
-    """Return the part of the training samples that is trained on, or `seed`."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    if not whole and value != "seed":
-        raise UserError(f"{where}: must be a whole number from 0, or seed (found {value!r:.80}).")
-    found: int | str = value
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +149,7 @@ class Split:
         metadata={"doc": "the part that is left out of training, 0 to folds - 1", "low": 0},
     )
     part: Annotated[
-        Any, checked(_part, {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "seed"}]})
+        Any, checked(part, {"anyOf": [{"type": "integer", "minimum": 0}, {"const": "seed"}]})
     ] = field(
         default=None,
         metadata={
@@ -301,7 +294,7 @@ class Split:
         if self.hierarchy is None and self.coarse is not None:
             raise UserError(f"coarse: must be null {without} (found {list(self.coarse)}).")
         if self.coarse is not None and not isinstance(self.hierarchy, str):
-            _check_coarse(self.coarse, self.hierarchy, "coarse")
+            check_coarse(self.coarse, self.hierarchy, "coarse")
 
     def known(self, classes: int) -> tuple[int, ...]:
         """Return the known classes in ascending order, of all that the dataset has."""
@@ -336,7 +329,7 @@ def canonical(split: Split, dataset: Dataset) -> dict[str, Any]:
     if isinstance(split.hierarchy, str):
         found["hierarchy"] = _declared(split.hierarchy, dataset)
         if split.coarse is not None:
-            _check_coarse(split.coarse, found["hierarchy"], "split.coarse")
+            check_coarse(split.coarse, found["hierarchy"], "split.coarse")
     if split.open_set is not None:
         found["open_set"]["classes"] = sorted(split.open_set.classes)
     if split.noise is not None and split.noise.rate == 0:
@@ -357,14 +350,6 @@ def _declared(name: str, dataset: Dataset) -> list[list[int]]:
             f"lists (found {name!r:.80})."
         )
     return [list(level) for level in dataset.hierarchies[name]]
-
-
-def _check_coarse(coarse: Sequence[int], levels: Sequence[Any], where: str) -> None:
-    if len(coarse) != len(levels):
-        raise UserError(
-            f"{where}: must have a number for each of {len(levels)} coarser levels of `hierarchy` "
-            f"(found {len(coarse)})."
-        )
 
 
 def without_unlabelled(split: dict[str, Any]) -> None:

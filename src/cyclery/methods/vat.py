@@ -28,11 +28,11 @@ computes in float32 whatever the rest does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cyclery.common.lazy import F, torch
+from cyclery.methods._gradients import by_input
 from cyclery.methods._ssl import Forward, Statistics, check_passes, passes
 from cyclery.schedules import Quantity
 
@@ -122,7 +122,7 @@ def unit(d: torch.Tensor) -> torch.Tensor:
 
 
 def direction(
-    function: Callable[[torch.Tensor], torch.Tensor],
+    net: torch.nn.Module,
     x: torch.Tensor,
     clean: torch.Tensor,
     xi: torch.Tensor,
@@ -131,16 +131,15 @@ def direction(
 ) -> torch.Tensor:
     """Return the unit vectors [N, C, H, W] along which answers to ``x`` change most.
 
-    ``function`` makes logits [N, K] of images; ``clean`` are those of ``x``. There is no graph.
+    ``clean`` [N, K] are those answers, as logits. There is no graph.
     """
 
     def grown(d: torch.Tensor) -> torch.Tensor:
-        return divergence(clean, function(x + d))
+        return divergence(clean, net(x + d))
 
     d = unit(torch.empty_like(x).normal_(generator=generator))
-    with torch.no_grad():
-        for _ in range(iterations):
-            d = unit(torch.func.grad(grown)(xi * d))
+    for _ in range(iterations):
+        d = unit(by_input(net, grown, xi * d))
     return d
 
 
