@@ -80,6 +80,11 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "soteacher": ("soteacher", {}, {}),
     "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
 }  # fmt: skip
+# Variants that take seconds each, and whose parts are in other programs.
+SLOW = (
+    "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
+    "private supervised", "private vat",
+)  # fmt: skip
 
 
 def given(program: str, seed: int, **more: Any) -> Json:
@@ -114,7 +119,9 @@ def assert_independent(every: list[Json], *widths: int, make: packs.Make = packs
     return alone
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    "program", [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW)) for p in PROGRAMS]
+)
 def test_bits_depend_on_neither_width_nor_place(program: str) -> None:
     """Of thirty updates or more, and of all evaluations."""
     alone = assert_independent([given(program, seed) for seed in range(7)], 2, 7)

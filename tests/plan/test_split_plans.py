@@ -216,6 +216,11 @@ def test_data_and_split_say_in_words_what_is_asked(tmp_path: Path) -> None:
         "known classes 0-1-2-3-4-5, 300 unlabelled, 50 % of these of other classes": both(
             split(unlabelled="rest", open_set=OPEN), pseudo()
         ),
+        "of these one part a seed of 5": fast(
+            split={"folds": 5, "part": "seed"}, batch=10, epoch_images=100
+        ),
+        "of these part 1 of 5": fast(split={"folds": 5, "part": 1}, batch=10, epoch_images=100),
+        "1,200 unlabelled": both(split(unlabelled="rest", unlabelled_pool=1200), pseudo()),
         "unlabelled long tail 1:10": both(
             split(unlabelled="rest", unlabelled_imbalance={"kind": "long_tail", "ratio": 0.1}),
             pseudo(),

@@ -20,7 +20,9 @@ _ARMS = {
 
 
 def _kind(value: Any) -> str | None:
-    return {list: "<names>", dict: "<numbers>"}.get(type(value))
+    if isinstance(value, list):
+        return "<names>"
+    return "<numbers>" if isinstance(value, dict) else None
 
 
 Arms = Annotated[

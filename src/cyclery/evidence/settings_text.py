@@ -86,6 +86,9 @@ def _asked(split: SplitChoice) -> Iterator[str]:
 
     Two splits that differ in these have other words.
     """
+    if (part := split.get("part")) is not None:
+        which = "one part a seed" if part == "seed" else f"part {part}"
+        yield f"of these {which} of {split['folds']}"
     if noise := split.get("noise"):
         kind = noise["kind"]
         if noise["kind"] == "asymmetric":
@@ -104,6 +107,8 @@ def _asked(split: SplitChoice) -> Iterator[str]:
             yield f"{known['pool']:,} unlabelled"
         if known["contamination"] is not None:
             yield f"{100 * known['contamination']:g} % of these of other classes"
+    if pool := split.get("unlabelled_pool"):
+        yield f"{pool:,} unlabelled"
     if imbalance := split.get("unlabelled_imbalance"):
         yield f"unlabelled {_imbalance(imbalance)}"
     if sides := split.get("resolution"):
