@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
@@ -31,11 +32,12 @@ from factories.project import arms
 from factories.record import Records, claim, comparison, experiment, key
 
 from cyclery.data.sizes import counts
-from cyclery.data.split_settings import canonical, parse
+from cyclery.data.split_settings import Split, canonical, parse
 from cyclery.evidence.arm_tables import tidy, warnings
 from cyclery.evidence.settings_text import class_count, data, describe
 from cyclery.evidence.verdicts import judge
 from cyclery.plan.snakemake_api import Graph
+from cyclery.records.record import SplitChoice
 
 NOISE = {"kind": "symmetric", "rate": 0.4}
 HALVES, ODD = [[c // 5 for c in range(10)]], [[c % 2 for c in range(10)]]
@@ -216,6 +218,9 @@ def test_data_and_split_say_in_words_what_is_asked(tmp_path: Path) -> None:
         "known classes 0-1-2-3-4-5, 300 unlabelled, 50 % of these of other classes": both(
             split(unlabelled="rest", open_set=OPEN), pseudo()
         ),
+        "one of 4 parts, by seed": fast(split={"folds": 4, "part": "seed"}, epoch_images=100),
+        "one of 4 parts, number 3": fast(split={"folds": 4, "part": 3}, epoch_images=100),
+        "300 unlabelled": both(split(unlabelled="rest", unlabelled_pool=300), pseudo()),
         "unlabelled long tail 1:10": both(
             split(unlabelled="rest", unlabelled_imbalance={"kind": "long_tail", "ratio": 0.1}),
             pseudo(),
@@ -258,6 +263,7 @@ def test_runs_that_know_other_classes_make_no_pair() -> None:
 def test_only_other_labelled_or_held_out_samples_are_mixed_splits() -> None:
     for own, mixed in (
         ({"unlabelled": "rest", "open_set": OPEN, "hierarchy": HALVES, "coarse": [5]}, False),
+        ({"open_set": KNOWN, "unlabelled_pool": 90, "folds": 2, "part": 1}, False),
         ({"open_set": {**KNOWN, "classes": [1, 2]}}, True),
         ({"open_set": KNOWN, "noise": NOISE}, True),
     ):
@@ -272,6 +278,11 @@ def test_only_other_labelled_or_held_out_samples_are_mixed_splits() -> None:
             if text.startswith("Mixed splits")
         ]
         assert bool(said) == mixed
+
+
+def test_a_record_may_have_every_setting_of_a_split() -> None:
+    """So its schema, which is made of this type, refuses none."""
+    assert set(get_type_hints(SplitChoice)) == {field.name for field in fields(Split)}
 
 
 # The manual

@@ -241,7 +241,7 @@ def _held_out(split: SplitChoice) -> dict[str, Any]:
     """
     but = (
         "unlabelled", "share", "folds", "fold", "part", "hierarchy", "hierarchy_order", "coarse",
-        "unlabelled_imbalance",
+        "unlabelled_pool", "unlabelled_imbalance",
     )  # fmt: skip
     found: dict[str, Any] = {key: value for key, value in split.items() if key not in but}
     if known := split.get("open_set"):

@@ -18,8 +18,8 @@ SIZES = ("hidden", "size", "depth", "growth", "width")
 PLAIN_SPLIT = {"validation": 0, "share": 1}
 # What of a split has words of its own.
 WORDED = (
-    "noise", "hierarchy", "hierarchy_order", "coarse", "open_set", "unlabelled_imbalance",
-    "resolution",
+    "part", "noise", "hierarchy", "hierarchy_order", "coarse", "open_set", "unlabelled_pool",
+    "unlabelled_imbalance", "resolution",
 )  # fmt: skip
 
 
@@ -86,6 +86,9 @@ def _asked(split: SplitChoice) -> Iterator[str]:
 
     Two splits that differ in these have other words.
     """
+    if (part := split.get("part")) is not None:
+        which = "by seed" if part == "seed" else f"number {part}"
+        yield f"one of {split['folds']} parts, {which}"
     if noise := split.get("noise"):
         kind = noise["kind"]
         if noise["kind"] == "asymmetric":
@@ -104,6 +107,8 @@ def _asked(split: SplitChoice) -> Iterator[str]:
             yield f"{known['pool']:,} unlabelled"
         if known["contamination"] is not None:
             yield f"{100 * known['contamination']:g} % of these of other classes"
+    if size := split.get("unlabelled_pool"):
+        yield f"{size:,} unlabelled"
     if imbalance := split.get("unlabelled_imbalance"):
         yield f"unlabelled {_imbalance(imbalance)}"
     if sides := split.get("resolution"):

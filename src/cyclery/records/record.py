@@ -59,6 +59,7 @@ class SplitChoice(TypedDict):
     hierarchy_order: NotRequired[str]
     coarse: NotRequired[list[int]]
     open_set: NotRequired[Values]
+    unlabelled_pool: NotRequired[int]
     unlabelled_imbalance: NotRequired[Values]
     resolution: NotRequired[Values]
 
