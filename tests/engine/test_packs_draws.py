@@ -129,6 +129,9 @@ REFUSED = {
     "torch.nn.init.normal_(torch.empty(3), generator=generator).sum()": UNSEEN,
     "torch.rand(3, out=torch.zeros(3), generator=generator).sum()": "into what `out=` names",
     "torch.rand(3).sum()": UNSEEN,
+    "torch.empty(4, 3).t().normal_(generator=generator)[0].sum()": "that is not contiguous",
+    "torch.empty(2, 3, 4, 4, memory_format=torch.channels_last)"
+    ".normal_(generator=generator)[:, 0].sum()": "that is not contiguous",
 }
 
 

@@ -250,8 +250,16 @@ def test_an_arm_with_one_seed_has_no_interval_and_decides_nothing() -> None:
     assert any("'a' has no such seed" in text for text in claim["comparisons"][0]["left_out"])
 
 
-@pytest.mark.parametrize("part", [{"share": 5}, {"folds": 2, "fold": 1}])
-def test_parts_of_a_split_that_parents_need_are_not_mixed(part: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"share": 5},
+        {"folds": 2, "fold": 1},
+        {"folds": 2, "part": "seed"},
+        {"unlabelled": "rest", "unlabelled_pool": 9},
+    ],
+)
+def test_parts_of_a_split_that_some_arms_need_are_not_mixed(part: Json) -> None:
     exps, records = setting()
     for seed in range(5):
         records[key("e", "a", seed)]["settings"]["split"] |= part

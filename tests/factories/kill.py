@@ -35,6 +35,37 @@ def jobs(epochs: int = 40) -> list[Json]:
     ]
 
 
+def jobs_with_draws(epochs: int = 20) -> list[Json]:
+    """Return runs that draw in their steps, as packs: MixMatch, and who asks teachers of parts."""
+    few: Json = {"batch": 20, "epoch_images": 200, "mu": 1}
+    split: Json = {"labels": 60, "unlabelled": "all"}
+    dropout = {"hidden": [32], "dropout": 0.2}
+    found = [
+        factory.job(factory.settings(
+            "mixmatch", seed=seed, epochs=epochs + seed, model_settings=dropout, split=split, **few
+        ), keep=True)
+        for seed in range(3)
+    ]  # fmt: skip
+    learnt = {"prediction_view": "ctaugment", "threshold": 0.2}
+    found.append(factory.job(factory.settings(
+        "fixmatch", epochs=epochs // 4, method_settings=learnt, split=split, **few
+    ), keep=True))  # fmt: skip
+    part = {"labels": 60, "folds": 3, "part": "seed", "share": 3}
+    teachers = [
+        factory.job(factory.settings(seed=seed, epochs=epochs, split=part, batch=10), keep=True)
+        for seed in range(3)
+    ]
+    votes = {"queries": 60, "threshold": 1.0, "answer_noise": 0.3}
+    for seed in range(2):
+        settings = factory.settings(
+            "private_mixmatch", seed=seed, epochs=epochs, method_settings=votes,
+            split={**split, "unlabelled": "rest"}, **few,
+        )  # fmt: skip
+        settings["parents"] = {"teachers": [job["key"] for job in teachers]}
+        found.append(factory.job(settings, keep=True))
+    return teachers + found
+
+
 def results(root: Path, wanted: list[Json]) -> list[tuple[Json, Any, bytes | None]]:
     """Return what must be the same, checkpoints' bytes included."""
     trainer = factory.trainer(root)

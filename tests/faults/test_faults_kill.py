@@ -80,6 +80,31 @@ def test_the_command_killed_at_random_moments_from_its_start_on(
     note(record_property, "kill -9 of the trainer, imports included", SAME, toll.kills, toll.lost)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_packs_that_draw_and_teachers_that_vote_end_with_the_same_numbers(
+    tmp_path: Path, workers: int, record_property: Properties
+) -> None:
+    wanted = kills.jobs_with_draws()
+    expected, seconds = kills.undisturbed(tmp_path / "whole", wanted)
+    options = ("--resume-seconds", "0", "--workers", str(workers))
+    moment = kills.within(generator(f"draws {workers}"), seconds)
+
+    def attempt(left: int) -> kills.Toll:
+        root = tmp_path / str(left)
+        toll = kills.harassed(
+            lambda: factory.forked(kills.run_command, root, wanted, *options),
+            kills.end_fork, root / "store", moment, left,
+        )  # fmt: skip
+        assert kills.results(root / "store", wanted) == expected
+        assert kills.resume_points(root / "store") == set()
+        return toll
+
+    toll = kills.again_and_again(attempt, 8)
+    assert toll.lost == 0 and toll.halfway > 2
+    note(record_property, "kill -9 of packs that draw", SAME, toll.kills, toll.lost)
+
+
 def cut(path: Path) -> None:
     """Die in the middle of a file."""
     with writing(path) as stream:

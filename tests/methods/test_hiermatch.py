@@ -241,6 +241,15 @@ def test_a_level_that_the_split_has_not_is_refused() -> None:
         factory.run(hiermatch.settings(chosen={"levels": 3}))
 
 
+def test_levels_without_features_of_their_own_are_refused() -> None:
+    narrow: dict[str, Any] = {"hierarchy": THREE, "model_settings": {"hidden": [2]}}
+    with pytest.raises(
+        UserError, match=r"^method\.levels: must be at most 2, the features .*3\)\.$"
+    ):
+        factory.run(hiermatch.settings(**narrow))
+    factory.run(hiermatch.settings(chosen={"split_features": False}, **narrow))
+
+
 def test_the_first_of_more_levels_may_be_trained_alone() -> None:
     run = factory.run(hiermatch.settings(hierarchy=THREE, chosen={"levels": 2}))
     assert [head.out_features for head in run.models["heads"].children()] == [10, 3]

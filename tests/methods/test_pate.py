@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import log
+from dataclasses import fields, replace
+from math import isfinite, log
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,21 @@ def test_votes_that_answer_nothing_are_one_message():
     message = r"^method\.threshold: must be so low .* none of 60 was \(found 99\.0, and at most 3"
     with pytest.raises(UserError, match=message):
         run(settings(votes={"threshold": 99.0}))
+
+
+def test_a_pool_of_private_images_alone_is_one_message():
+    message = r"^split\.unlabelled: .* \(found 200 unlabelled samples, and none of these\)"
+    with pytest.raises(UserError, match=message):
+        run(settings(split={"unlabelled": "all", "unlabelled_pool": 200}))
+
+
+def test_what_is_spent_is_a_number_at_the_limits_of_all_settings():
+    limits = {f.name: f.metadata for f in fields(Votes)}
+    for name in ("threshold_noise", "answer_noise"):
+        for end in ("low", "high"):
+            votes = replace(PUBLISHED, **{name: limits[name][end]})
+            found = [epsilon(multipliers(10**5, 10**5, votes), delta) for delta in (5e-324, 0.999)]
+            assert isfinite(found[0]) and found[0] > found[1] >= 0
 
 
 # What the student sees.

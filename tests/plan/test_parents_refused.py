@@ -164,3 +164,30 @@ def test_voters_that_have_no_part_of_their_own_are_refused(
     with pytest.raises(UserError, match=rf"arms\.asking\.parents\.teachers: .*{message}"):
         planned(tmp_path, arms)
     planned(tmp_path, {"voters": VOTERS, "asking": ASKING})
+
+
+def test_what_has_seen_all_labels_may_reach_neither_voters_nor_who_asks_them(
+    tmp_path: Path,
+) -> None:
+    whole: Json = {"split": {"labels": 60}, "batch": 20}
+    shared: Json = {"split": {"labels": 60, "share": 3}, "batch": 20}
+    taught = {**VOTERS, "method": "kd", "parents": {"teacher": "shared"}}
+    begun = {**ASKING, "init": "start", "parents": {**ASKING["parents"], "start": "whole"}}
+    own: Json = {"whole": whole, "shared": shared}
+    for arms, message in (
+        ({**own, "voters": taught, "asking": ASKING},
+         r"teachers: one/students/voters votes, so .* \(found one/students/shared\); train voters"),
+        ({**own, "voters": VOTERS, "asking": begun},
+         r"start: one/students/whole is used beside votes, so .* \(found one/students/whole\)"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=rf"arms\.asking\.parents\.{message}"):
+            planned(tmp_path, arms)
+    # What a run is compared with tells it nothing.
+    compared = {**ASKING, "parents": {**ASKING["parents"], "reference": "whole"}}
+    planned(tmp_path, {**own, "voters": VOTERS, "asking": compared})
+
+
+def test_voters_are_asked_about_unlabelled_samples(tmp_path: Path) -> None:
+    asking = {**ASKING, "split": {"labels": 60}}
+    with pytest.raises(UserError, match=r"asking\.split\.unlabelled: must be all or rest, for"):
+        planned(tmp_path, {"voters": VOTERS, "asking": asking})

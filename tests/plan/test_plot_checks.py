@@ -59,6 +59,15 @@ def test_good_plots_pass(tmp_path: Path, changes: Json) -> None:
         ({"lines": {"a": ["twim/slow"]}}, "plots.p.lines.a: unknown experiment 'twim'"),
         ({"lines": {}}, "plots.p.lines"),
         ({"lines": {"a": []}}, "plots.p.lines.a"),
+        ({"lines": {"a": 3}}, "plots.p.lines.a: must be a list of arms, or arms to numbers (found"),
+        ({"lines": {"a": [1]}}, "plots.p.lines.a[0]: must be text (found 1)"),
+        ({"lines": {"a": ["plain"] * 2}}, "lines.a: must name each arm once (found 'plain' twice)"),
+        ({"y": ""}, "plots.p.y: unknown metric ''"),
+        (
+            {**NUMBERS, "lines": {"a": {"plain": float("nan")}}},
+            "plots.p.lines.a.plain: must be a finite number (found nan)",
+        ),
+        ({"lines": {"a" * 49: ["plain"]}}, "must have at most 48 characters"),
         ({"x": None}, "plots.p: must have one of the keys `x` (a metric) and `x_name`"),
         ({"x_name": "rate"}, "plots.p: must have one of the keys `x` (a metric) and `x_name`"),
         (

@@ -105,6 +105,14 @@ def test_arms_without_a_figure_are_left_out() -> None:
     assert privacy is not None and cost is not None
     assert len(privacy.data) == 4 and privacy.data[1][2:5] == [4.0] * 3
     assert len(cost.data) == 5
+    # One that goes below 0 leaves the arm its place, and the axis on the left.
+    others[0]["metrics"]["train_epsilon"]["ci95"] = [-1.0, 3.0]
+    below = charts(given)[0]
+    assert below is not None and below.data[2][3:5] == [-1.0, 3.0]
+    with chart.style():
+        [ax] = below.figure.axes
+        left = ax.get_xlim()[0]
+        assert 0 < left < 4 and min(min(x.get_xdata()) for x in ax.lines[1:]) == left
     for arm in (second, *others):
         arm["metrics"]["train_epsilon"] |= {"mean": 0.0, "ci95": None}
     # 0 has no logarithm.

@@ -173,6 +173,8 @@ _BRANCHES = {"arm": "against", "best_of": "against", "constant": "against"} | {
     "word": "seeds",
     "rule": "seeds",
 }
+# Such a branch is named so that no key can be.
+_BRANCH = re.compile(r"<\w+>")
 
 
 def _message(problem: Any) -> str:
@@ -181,7 +183,7 @@ def _message(problem: Any) -> str:
     for part, after in zip(loc, (*loc[1:], None), strict=False):
         if isinstance(part, int) and after != "[key]":
             key += f"[{part}]"
-        elif part != "[key]" and _BRANCHES.get(part) != before:
+        elif part != "[key]" and _BRANCHES.get(part) != before and not _BRANCH.fullmatch(f"{part}"):
             key += f".{_part(part)}" if key else _part(part)
         before = part
     value, context = problem.get("input"), problem.get("ctx") or {}

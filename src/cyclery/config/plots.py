@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, WithJsonSchema, model_validator
+from pydantic import Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from cyclery.common.errors import HERE
 from cyclery.common.strict import Strict, Text
@@ -17,10 +17,23 @@ _ARMS = {
         {"type": "object", "additionalProperties": {"type": "number"}},
     ]
 }
+
+
+def _kind(value: Any) -> str | None:
+    return {list: "<names>", dict: "<numbers>"}.get(type(value))
+
+
 Arms = Annotated[
-    dict[str, Number] | list[str], Field(min_length=1, max_length=100), WithJsonSchema(_ARMS)
+    Annotated[dict[str, Number], Field(min_length=1, max_length=100), Tag("<numbers>")]
+    | Annotated[list[str], Field(min_length=1, max_length=100), Tag("<names>")],
+    Discriminator(
+        _kind,
+        custom_error_type="arms",
+        custom_error_message="must be a list of arms, or arms to numbers",
+    ),
+    WithJsonSchema(_ARMS),
 ]
-Label = Annotated[str, Field(min_length=1, max_length=60)]
+Label = Annotated[str, Field(min_length=1, max_length=48)]
 
 
 class Point(NamedTuple):
@@ -66,6 +79,10 @@ class Plot(Strict):
                 key = "x_name" if self.x is None else "x"
                 raise ValueError(
                     f"{HERE}.lines.{label}: must be {wanted} beside `{key}` (found {arms!r:.80})."
+                )
+            if twice := [arm for arm in arms if list(arms).count(arm) > 1]:
+                raise ValueError(
+                    f"{HERE}.lines.{label}: must name each arm once (found {twice[0]!r:.80} twice)."
                 )
             numbers = arms.values() if isinstance(arms, dict) else ()
             if self.scale == "log" and min(numbers, default=1) <= 0:

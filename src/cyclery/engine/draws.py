@@ -78,7 +78,7 @@ class Draws:
             return func(*args, **kwargs)
         if func in _EMPTY and "out" not in kwargs:
             found = func(*args, **kwargs)
-            if is_batchedtensor(found):
+            if is_batchedtensor(found) or not found.is_contiguous():
                 return found
             # Memory of each run's own, for it may be drawn into.
             return self._each(lambda: torch.empty(self._runs, *found.shape, dtype=found.dtype))
@@ -99,6 +99,9 @@ class Draws:
         if not func.__name__.endswith("_"):
             return self._each(partial(_made, generators, func, args, given), *args, *given.values())
         into, *others = args
+        if into.stride() != torch.empty(into.shape, device="meta").stride():
+            # Alone they would come in the order of its memory.
+            raise NotTaped("a step draws random numbers into a tensor that is not contiguous")
         filled = partial(_filled, generators, func, into.shape, into.dtype, others, given)
         drawn = self._each(filled, *others, *given.values())
         try:

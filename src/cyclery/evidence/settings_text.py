@@ -18,8 +18,8 @@ SIZES = ("hidden", "size", "depth", "growth", "width")
 PLAIN_SPLIT = {"validation": 0, "share": 1}
 # What of a split has words of its own.
 WORDED = (
-    "part", "noise", "hierarchy", "hierarchy_order", "coarse", "open_set", "unlabelled_pool",
-    "unlabelled_imbalance", "resolution",
+    "noise", "hierarchy", "hierarchy_order", "coarse", "open_set", "unlabelled_imbalance",
+    "resolution",
 )  # fmt: skip
 
 
@@ -87,8 +87,8 @@ def _asked(split: SplitChoice) -> Iterator[str]:
     Two splits that differ in these have other words.
     """
     if (part := split.get("part")) is not None:
-        which = "by seed" if part == "seed" else f"number {part}"
-        yield f"one of {split['folds']} parts, {which}"
+        which = "one part a seed" if part == "seed" else f"part {part}"
+        yield f"of these {which} of {split['folds']}"
     if noise := split.get("noise"):
         kind = noise["kind"]
         if noise["kind"] == "asymmetric":
@@ -107,8 +107,8 @@ def _asked(split: SplitChoice) -> Iterator[str]:
             yield f"{known['pool']:,} unlabelled"
         if known["contamination"] is not None:
             yield f"{100 * known['contamination']:g} % of these of other classes"
-    if size := split.get("unlabelled_pool"):
-        yield f"{size:,} unlabelled"
+    if pool := split.get("unlabelled_pool"):
+        yield f"{pool:,} unlabelled"
     if imbalance := split.get("unlabelled_imbalance"):
         yield f"unlabelled {_imbalance(imbalance)}"
     if sides := split.get("resolution"):

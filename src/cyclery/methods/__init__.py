@@ -30,7 +30,8 @@ What a step gets:
 - ``judges(settings)``: parents that judge samples which they were not trained on, so each must
   leave out another part of the training samples (``split.folds``), and together all;
 - ``voters(settings)``: parents whose members vote on samples that none of them has seen, so each
-  member must be trained on a part of its own of the labelled samples (``split.part``).
+  member must be trained on a part of its own of the labelled samples (``split.part``), and what has
+  seen more of them may reach the run in no other way.
 
 What happens between steps; both get a ``cyclery.engine.hooks.Moment``, and neither is captured:
 

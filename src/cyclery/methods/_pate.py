@@ -33,6 +33,8 @@ from cyclery.methods._streams import OWN, SHORT
 TEACHERS = "teachers"
 # In the place of a label.
 NOT_ASKED, NO_ANSWER = -2, -1
+# Beyond these an epsilon is no finite number.
+NOISE = {"low": 1e-3, "high": 1e6}
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,10 @@ class Votes:
         metadata={"doc": "votes for the first class, with noise, that an answer needs; null: none"},
     )
     threshold_noise: float = field(
-        default=1.0, metadata={"doc": "deviation of the noise of that test", "above": 0.0}
+        default=1.0, metadata={"doc": "deviation of the noise of that test", **NOISE}
     )
     answer_noise: float = field(
-        default=1.0, metadata={"doc": "deviation of the noise of each class's votes", "above": 0.0}
+        default=1.0, metadata={"doc": "deviation of the noise of each class's votes", **NOISE}
     )
     balanced: bool = field(
         default=False,
@@ -101,6 +103,11 @@ def begin(
     """Ask the teachers, and fill the stream ``labelled`` with answers, other ones with the rest."""
     hidden = moment.pool("unlabelled")
     public = hidden[~torch.isin(hidden, moment.ids)]
+    if not len(public):
+        raise UserError(
+            "split.unlabelled: must be so that the pool has samples besides the labelled ones, "
+            f"which are private (found {len(hidden)} unlabelled samples, and none of these)."
+        )
     # Drawn on the CPU, where it is the same for every device.
     order = torch.randperm(len(public), generator=moment.generator("queries"))
     asked = public[order.to(public.device)][: settings.queries]

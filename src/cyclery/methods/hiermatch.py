@@ -161,6 +161,11 @@ def modules(settings: Settings, made: Any) -> Models:
             f"method.levels: must be at most {known}, the classes and the coarser levels of "
             f"`split.hierarchy` (found {settings.levels})."
         )
+    if settings.split_features and settings.levels > made.width:
+        raise UserError(
+            f"method.levels: must be at most {made.width}, the features of the network, of which "
+            f"each level has a part, or `split_features` false (found {settings.levels})."
+        )
     groups = [[*range(made.classes)], *made.levels[: settings.levels - 1]]
     sizes = [1 + max(level) for level in groups]
     heads: Any = torch.nn.ModuleList()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from cyclery import methods
@@ -50,9 +50,11 @@ def check_parents(
         _check_labels(name, settings["split"], parent)
     declared = methods.load(method["name"])
     chosen = declared.chosen(method["settings"])
-    split = settings["split"]
-    _check_folds(split, {name: parents[name] for name in declared.judges(chosen)})
-    _check_voters(split, {name: parents[name] for name in declared.voters(chosen)})
+    _check_folds(settings["split"], {name: parents[name] for name in declared.judges(chosen)})
+    voters = declared.voters(chosen)
+    _check_voters(settings["split"], {name: parents[name] for name in voters})
+    if voters:
+        _check_votes_alone(settings, parents, voters)
 
 
 def _check_descent(
@@ -91,6 +93,11 @@ def _check_folds(mine: SplitChoice, judges: Mapping[str, Parent]) -> None:
 
 def _check_voters(mine: SplitChoice, voters: Mapping[str, Parent]) -> None:
     """Raise a UserError unless the members of a voter have a part of the samples each."""
+    if voters and mine["unlabelled"] is None:
+        raise UserError(
+            f"split.unlabelled: must be all or rest, for {choices(voters)} vote on unlabelled "
+            "samples (found null)."
+        )
     for name, parent in voters.items():
         theirs = parent.arm.settings["split"]
         _check_same_samples(name, mine, parent)
@@ -104,6 +111,29 @@ def _check_voters(mine: SplitChoice, voters: Mapping[str, Parent]) -> None:
                 f"{members} of its runs are taken); set `folds: M`, `part: seed`, `share: M` "
                 "there, and `seeds: {members: M}` here."
             )
+
+
+def _check_votes_alone(
+    child: ArmSettings, parents: Mapping[str, Parent], voters: Collection[str]
+) -> None:
+    """Raise a UserError where a run reaches voters, or the child past them, that saw the samples.
+
+    Such a run may have learnt all labels, and what one sample changes would not be one vote.
+    """
+    own = child["dataset"]
+    for name, parent in parents.items():
+        before = [*parent.arm.ancestors(0).values()]
+        reached = "votes"
+        if name not in voters:
+            before, reached = [parent.arm, *before], "is used beside votes"
+        for arm in before if name != REFERENCE else ():
+            theirs = arm.settings["dataset"]
+            if theirs["name"] == own["name"] or theirs["identity"] == own["identity"]:
+                raise UserError(
+                    f"parents.{name}: {parent.arm.id} {reached}, so neither it nor an ancestor may "
+                    f"have seen samples of more than one part (found {arm.id}); train voters and "
+                    "this arm from new weights, or from a run on another dataset."
+                )
 
 
 def _check_same_samples(name: str, mine: SplitChoice, parent: Parent) -> None:

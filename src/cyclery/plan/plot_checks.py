@@ -17,7 +17,7 @@ def names(paper: Paper, own: Collection[str]) -> Iterator[str]:
             if name not in known:
                 yield unknown(f"{where}.experiments", name, paper.experiments, "experiment")
         for axis in ("x", "y"):
-            if metric := getattr(plot, axis):
+            if (metric := getattr(plot, axis)) is not None:
                 yield from unusable_metric(metric, False, f"{where}.{axis}", own=own)
         for label, points in plot.points().items():
             at = f"{where}.lines.{label}"

@@ -63,7 +63,7 @@ def _marks(points: Iterable[Any], plot: Plot, arms: Arms) -> Iterable[Mark]:
         number = point["x"]
         x = Place(number, number, number) if number is not None else _place(arm, plot["x"] or "")
         y = _place(arm, plot["y"])
-        if x and y and (plot["scale"] == "linear" or x.low > 0):
+        if x and y and (plot["scale"] == "linear" or x.at > 0):
             yield Mark(point["arm"], arm["label"], x, y)
 
 
@@ -81,7 +81,7 @@ def _place(arm: Arm, metric: str) -> Place | None:
 
 def _draw(page: Page, lines: Mapping[str, list[Mark]], x: str, y: str, log: bool) -> None:
     marks = [mark for each in lines.values() for mark in each]
-    across = [end for mark in marks for end in (mark.x.low, mark.x.high)]
+    across = [end for mark in marks for end in mark.x if end > 0 or not log]
     limits = (min(across) / 1.15, max(across) * 1.15) if log else span(across)
     along = [end for mark in marks for end in (mark.y.low, mark.y.high)]
     ax = page.panel(HEIGHT, y, limits, span(along))
@@ -95,7 +95,10 @@ def _draw(page: Page, lines: Mapping[str, list[Mark]], x: str, y: str, log: bool
         up = apart([[m.x.at] * 2 for m in found], [[m.y.low, m.y.high] for m in found])
         ax.plot(*up, color=shade, linewidth=1.0)
         if any(m.x.low < m.x.high for m in found):
-            wide = apart([[m.x.low, m.x.high] for m in found], [[m.y.at] * 2 for m in found])
+            # What has no logarithm lies beyond the axis.
+            lows = [max(m.x.low, limits[0]) for m in found]
+            ends = [[low, m.x.high] for low, m in zip(lows, found, strict=True)]
+            wide = apart(ends, [[m.y.at] * 2 for m in found])
             ax.plot(*wide, color=shade, linewidth=1.0)
         ax.plot([m.x.at for m in found], [m.y.at for m in found], color=shade,
                 linestyle=dash(place), linewidth=1.3)  # fmt: skip
