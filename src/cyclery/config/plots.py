@@ -20,7 +20,10 @@ _ARMS = {
 
 
 def _kind(value: Any) -> str | None:
-    return {list: "<names>", dict: "<numbers>"}.get(type(value))
+    """Return the form of a line, or None where it is neither."""
+    if isinstance(value, dict):
+        return "<numbers>"
+    return "<names>" if isinstance(value, list) else None
 
 
 Arms = Annotated[
