@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
@@ -31,11 +32,12 @@ from factories.project import arms
 from factories.record import Records, claim, comparison, experiment, key
 
 from cyclery.data.sizes import counts
-from cyclery.data.split_settings import canonical, parse
+from cyclery.data.split_settings import Split, canonical, parse
 from cyclery.evidence.arm_tables import tidy, warnings
 from cyclery.evidence.settings_text import class_count, data, describe
 from cyclery.evidence.verdicts import judge
 from cyclery.plan.snakemake_api import Graph
+from cyclery.records.record import SplitChoice
 
 NOISE = {"kind": "symmetric", "rate": 0.4}
 HALVES, ODD = [[c // 5 for c in range(10)]], [[c % 2 for c in range(10)]]
@@ -277,6 +279,11 @@ def test_only_other_labelled_or_held_out_samples_are_mixed_splits() -> None:
             if text.startswith("Mixed splits")
         ]
         assert bool(said) == mixed
+
+
+def test_a_record_may_have_every_setting_of_a_split() -> None:
+    """So its schema, which is made of this type, refuses none."""
+    assert set(get_type_hints(SplitChoice)) == {field.name for field in fields(Split)}
 
 
 # The manual

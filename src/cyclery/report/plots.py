@@ -25,9 +25,8 @@ class Place(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A point of a line."""
+    """A point of a line; ``label`` is that of its arm."""
 
-    arm: str
     label: str
     x: Place
     y: Place
@@ -64,7 +63,7 @@ def _marks(points: Iterable[Any], plot: Plot, arms: Arms) -> Iterable[Mark]:
         x = Place(number, number, number) if number is not None else _place(arm, plot["x"] or "")
         y = _place(arm, plot["y"])
         if x and y and (plot["scale"] == "linear" or x.at > 0):
-            yield Mark(point["arm"], arm["label"], x, y)
+            yield Mark(arm["label"], x, y)
 
 
 def _place(arm: Arm, metric: str) -> Place | None:
