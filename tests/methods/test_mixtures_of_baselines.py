@@ -102,6 +102,7 @@ def test_what_the_student_says_of_a_mixture_is_compared_with_the_mixture_of_the_
 
 
 # MixUp's own words about unlabelled samples teach it little: a point.
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "least"), [("mixup_ssl", 0.0), ("ict", 0.02)])
 def test_they_learn_more_from_four_labels_a_class_than_labels_alone(method, least):
     few: dict[str, Any] = {

@@ -49,6 +49,7 @@ def test_fixmatch_improves_on_the_labels_alone(plain: float) -> None:
     assert run.curve["train_pseudo_classes"][-1] > 5
 
 
+@pytest.mark.slow
 def test_ctaugment_finds_out_how_much_digits_bear(plain: float) -> None:
     learnt = {"method_settings": {"prediction_view": "ctaugment"}}
     runs = [of("fixmatch", seed=seed, **learnt) for seed in SEEDS]
@@ -63,6 +64,7 @@ def test_ctaugment_finds_out_how_much_digits_bear(plain: float) -> None:
     assert 0 < proximity[0] < proximity[-1] < 1
 
 
+@pytest.mark.slow
 def test_uda_improves_on_the_labels_alone_and_on_their_augmentation(plain: float) -> None:
     strong = ({"op": "policy_uda"}, {"op": "cutout", "size": 3})
     runs = [of("uda", strong=strong, seed=seed) for seed in SEEDS]
@@ -79,6 +81,7 @@ def test_mean_teacher_improves_on_the_labels_alone(plain: float) -> None:
     assert min(runs[0].curve["train_loss_consistency"]) > 0
 
 
+@pytest.mark.slow
 def test_vat_improves_on_the_labels_alone(plain: float) -> None:
     runs = [of("vat", method_settings={"epsilon": 2.0}, seed=seed) for seed in SEEDS]
     assert accuracy(runs) - plain > 0.03
