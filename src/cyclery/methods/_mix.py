@@ -132,6 +132,11 @@ def interleaved_passes(
     return torch.cat(passes(function, batches, "separate", keep)).index_select(0, order)
 
 
+def correct(q: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Return the share [] of guesses q [N, K] whose likeliest class is the hidden label y [N]."""
+    return (q.argmax(1) == y).to(q.dtype).mean()
+
+
 def loss_pair(z: torch.Tensor, y: torch.Tensor, labelled: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the labelled and the unlabelled loss of mixtures (equations 3 and 4), two scalars.
 

@@ -173,12 +173,24 @@ def unlabelled_losses(
     """
     sharp = (z_label / row["temperature"]).softmax(1)
     if target == "hard":
-        confidence, labels = sharp.max(1)
-        losses = F.cross_entropy(z_prediction, labels, reduction="none")
-    else:
-        confidence, labels = z_label.softmax(1).max(1)
-        losses = F.cross_entropy(z_prediction, sharp, reduction="none")
-    mask = (confidence >= row["threshold"]).to(losses.dtype)
+        return confident_losses(sharp, z_prediction, row["threshold"])
+    return confident_losses(z_label.softmax(1), z_prediction, row["threshold"], sharp)
+
+
+def confident_losses(
+    q: torch.Tensor,
+    z: torch.Tensor,
+    threshold: torch.Tensor,
+    target: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the loss of each sample [N], the mask [N] of 0 and 1, and the pseudo-labels [N].
+
+    Probabilities ``q`` [N, K] say the pseudo-labels, and which of them are confident enough;
+    logits ``z`` [N, K] are trained on them, or on ``target`` [N, K].
+    """
+    confidence, labels = q.max(1)
+    losses = F.cross_entropy(z, labels if target is None else target, reduction="none")
+    mask = (confidence >= threshold).to(losses.dtype)
     return losses * mask, mask, labels
 
 

@@ -36,7 +36,7 @@ from typing import Any, Literal
 
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
-from cyclery.methods import _mix
+from cyclery.methods import _mix, fixmatch
 from cyclery.methods._ssl import pseudo_figures
 from cyclery.methods._streams import MU, TRAIN, UNLABELLED, Stream
 from cyclery.schedules import Quantity
@@ -281,11 +281,10 @@ def _fixmatch(given: _Together, row: dict[str, torch.Tensor]) -> Iterator[Found]
     each = outputs.split(given.sizes, 1)
     for z, y, hidden in zip(each, given.y, given.hidden, strict=True):
         z_x, z_w, z_s = z.split([labelled, unlabelled, unlabelled])
-        confidence, labels = z_w.detach().softmax(1).max(1)
-        mask = (confidence >= row["threshold"]).to(z.dtype)
-        losses = F.cross_entropy(z_s, labels, reduction="none")
+        q = z_w.detach().softmax(1)
+        losses, mask, labels = fixmatch.confident_losses(q, z_s, row["threshold"])
         figures = pseudo_figures(mask, labels, hidden, z.shape[1])
-        yield F.cross_entropy(z_x, y), (losses * mask).mean(), figures
+        yield F.cross_entropy(z_x, y), losses.mean(), figures
 
 
 def _mixmatch(
@@ -308,8 +307,7 @@ def _mixmatch(
     z = _mix.interleaved_passes(given.function, x, batch, keep)
     levels = zip(z.split(sizes, 1), y.split(sizes, 1), guesses, given.hidden, strict=True)
     for z_h, y_h, guess, hidden in levels:
-        right = (guess.argmax(1) == hidden).to(z.dtype).mean()
-        yield *_mix.loss_pair(z_h, y_h, batch), {"target_correct": right}
+        yield *_mix.loss_pair(z_h, y_h, batch), {"target_correct": _mix.correct(guess, hidden)}
 
 
 def step(

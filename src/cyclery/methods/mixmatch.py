@@ -35,6 +35,7 @@ from typing import Any, Literal
 from cyclery.common.lazy import torch
 from cyclery.methods import Stream
 from cyclery.methods._mix import (
+    correct,
     guess_passes,
     guessed,
     interleaved_passes,
@@ -182,7 +183,7 @@ def step(
     return loss_x + row["weight"] * loss_u, {
         "loss_labelled": loss_x,
         "loss_unlabelled": loss_u,
-        "target_correct": (q.argmax(1) == unlabelled.y).to(q.dtype).mean(),
+        "target_correct": correct(q, unlabelled.y),
     }
 
 

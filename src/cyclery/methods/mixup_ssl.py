@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cyclery.common.lazy import F, torch
-from cyclery.methods._mix import blended, guess_passes, mirrored, mixed, shares
+from cyclery.methods._mix import blended, correct, guess_passes, mirrored, mixed, shares
 from cyclery.methods._ssl import passes
 from cyclery.schedules import Quantity
 
@@ -91,5 +91,5 @@ def step(
     return loss_x + row["weight"] * loss_u, {
         "loss_labelled": loss_x,
         "loss_unlabelled": loss_u,
-        "target_correct": (q.argmax(1) == unlabelled.y).to(q.dtype).mean(),
+        "target_correct": correct(q, unlabelled.y),
     }
