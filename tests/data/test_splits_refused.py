@@ -287,11 +287,11 @@ def test_a_method_without_unlabelled_samples_keeps_nothing_of_their_pool() -> No
         "unlabelled_imbalance": {"kind": "two_level", "ratio": [2, 1]},
     }
     found = resolved(wanted)
-    without_unlabelled(found)
+    without_unlabelled(found, 10)
     plain = {**POOL, "unlabelled": None, "open_set": {"classes": [1, 0]}}
     assert found == resolved(plain)
     sized = resolved({**POOL, "unlabelled_pool": 99})
-    without_unlabelled(sized)
+    without_unlabelled(sized, 10)
     assert sized == resolved({**POOL, "unlabelled": None})
     # The samples that are labelled and held out are the same.
     digits = np.repeat(np.arange(10), DIGITS.train_class_counts)

@@ -89,7 +89,7 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
     dataset = _dataset(given["dataset"], datasets)
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
-    split = split_settings.canonical(split_settings.parse(given["split"]), dataset)
+    split = split_settings.canonical(split_settings.parse(given["split"]), dataset, datasets)
     # What the network sees, not what the dataset has.
     shape = split_settings.resolution(split, dataset.shape)
     model = _model(given["model"], shape)
@@ -106,7 +106,7 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
             **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
             "batch": schedules.normalise(given["batch"], "batch"),
         },
-        **_views(given, split, method, columns, shape, probed.get("probes", {})),
+        **_views(given, split, method, columns, (shape, dataset.classes), probed.get("probes", {})),
         **probed,
         "epoch_images": given.get("epoch_images"),
         "ema_buffers": _ema_buffers(given, method, model, columns),
@@ -184,14 +184,15 @@ def _views(
     split: dict[str, Any],
     method: dict[str, Any],
     columns: dict[str, Any],
-    shape: tuple[int, int, int],
+    seen: tuple[tuple[int, int, int], int],
     probed: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what the method's views are made with; what it asks for none of is left out.
 
     So a supervised run has the same key whatever its experiment says of unlabelled samples, as long
-    as no probe measures them.
+    as no probe measures them. ``seen`` is the shape of images and the classes of the dataset.
     """
+    shape, classes = seen
     declared = methods.load(method["name"])
     chosen = declared.chosen(method["settings"])
     streams = declared.streams(chosen)
@@ -201,7 +202,7 @@ def _views(
     measured = {part for probe in probed.values() for part in probes.needs(probe)}
     # A pool of the method's own may be filled with any sample.
     if not (pools | measured) & {UNLABELLED, OWN}:
-        split_settings.without_unlabelled(split)
+        split_settings.without_unlabelled(split, classes)
     elif UNLABELLED in pools and split["unlabelled"] is None:
         raise UserError(
             f"split.unlabelled: {name} trains on unlabelled samples; set it to all or rest."
