@@ -106,7 +106,7 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
             **{key: schedules.normalise(spec, key) for key, spec in sorted(columns.items())},
             "batch": schedules.normalise(given["batch"], "batch"),
         },
-        **_views(given, split, method, columns, (shape, dataset.classes), probed.get("probes", {})),
+        **_views(given, split, method, columns, shape, probed.get("probes", {})),
         **probed,
         "epoch_images": given.get("epoch_images"),
         "ema_buffers": _ema_buffers(given, method, model, columns),
@@ -184,15 +184,14 @@ def _views(
     split: dict[str, Any],
     method: dict[str, Any],
     columns: dict[str, Any],
-    seen: tuple[tuple[int, int, int], int],
+    shape: tuple[int, int, int],
     probed: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what the method's views are made with; what it asks for none of is left out.
 
     So a supervised run has the same key whatever its experiment says of unlabelled samples, as long
-    as no probe measures them. ``seen`` is the shape of images and the classes of the dataset.
+    as no probe measures them.
     """
-    shape, classes = seen
     declared = methods.load(method["name"])
     chosen = declared.chosen(method["settings"])
     streams = declared.streams(chosen)
@@ -202,7 +201,7 @@ def _views(
     measured = {part for probe in probed.values() for part in probes.needs(probe)}
     # A pool of the method's own may be filled with any sample.
     if not (pools | measured) & {UNLABELLED, OWN}:
-        split_settings.without_unlabelled(split, classes)
+        split_settings.without_unlabelled(split)
     elif UNLABELLED in pools and split["unlabelled"] is None:
         raise UserError(
             f"split.unlabelled: {name} trains on unlabelled samples; set it to all or rest."

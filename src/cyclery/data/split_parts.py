@@ -174,14 +174,22 @@ class OpenSet:
             )
 
     def check(self, classes: int) -> None:
-        """Raise a UserError unless some classes are known and some, or other images, are not."""
+        """Raise a UserError unless classes are there, and some are unknown that a pool asks for.
+
+        Of an open set whose outliers are other images a method may have no use for the pool.
+        """
         for each in self.classes:
             if each >= classes:
                 raise UserError(
                     f"split.open_set.classes: must be numbers of classes, 0 to {classes - 1} "
                     f"(found {each})."
                 )
-        if len(self.classes) == classes and self.outliers is None:
+        if self.contamination is not None and self.outliers is None:
+            self.check_unknown(classes)
+
+    def check_unknown(self, classes: int) -> None:
+        """Raise a UserError unless a class is left out."""
+        if len(self.classes) == classes:
             raise UserError(
                 f"split.open_set.classes: must leave out at least one of the {classes} classes, "
                 "which is then unknown (found all)."

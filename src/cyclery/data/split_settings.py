@@ -336,6 +336,8 @@ def canonical(
             check_coarse(split.coarse, found["hierarchy"], "split.coarse")
     if split.open_set is not None:
         found["open_set"]["classes"] = sorted(split.open_set.classes)
+        if split.open_set.outliers is None:
+            split.open_set.check_unknown(dataset.classes)
         outliers.resolve(found["open_set"], dataset, datasets or {})
     if split.noise is not None and split.noise.rate == 0:
         found["noise"] = None
@@ -357,15 +359,14 @@ def _declared(name: str, dataset: Dataset) -> list[list[int]]:
     return [list(level) for level in dataset.hierarchies[name]]
 
 
-def without_unlabelled(split: dict[str, Any], classes: int) -> None:
+def without_unlabelled(split: dict[str, Any]) -> None:
     """Take what is said of unlabelled samples out of a resolved split, whose method has none."""
     split["unlabelled"] = None
     split.pop("unlabelled_pool", None)
     split.pop("unlabelled_imbalance", None)
     if "open_set" in split:
         split["open_set"] = {**split["open_set"], "pool": None, "contamination": None}
-        if split["open_set"].pop("outliers", None) and len(split["open_set"]["classes"]) == classes:
-            del split["open_set"]
+        split["open_set"].pop("outliers", None)
 
 
 def class_count(settings: Mapping[str, Any], classes: int) -> int:
