@@ -135,6 +135,26 @@ REFUSED: dict[str, Case] = {
         split(hierarchy=[[0, 0, 1, 1, 2, 2, 3, 3, 4, 4], [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]]), SMOKE,
         "base.split.hierarchy[1]: is no tree; classes 4 and 5 are both in group 2", [],
     ),
+    "outliers of a dataset that there is not": (
+        split(open_set={**KNOWN, "outliers": {"dataset": "digit"}}), SMOKE,
+        "base.split.open_set.outliers.dataset: unknown dataset 'digit'", ["Did you mean"],
+    ),
+    "outliers of the split's own dataset": (
+        split(open_set={**KNOWN, "outliers": {"dataset": "digits"}}), SMOKE,
+        "base.split.open_set.outliers.dataset: must be another one than the split's", ["digits"],
+    ),
+    "outliers without their dataset": (
+        split(open_set={**KNOWN, "outliers": ["digits"]}), SMOKE,
+        "base.split.open_set.outliers: must name a dataset", ["{dataset: digits}"],
+    ),
+    "more outliers than there are": (
+        both(
+            split(unlabelled="rest", open_set={**KNOWN, "outliers": {"dataset": "cifar10"},
+                                               "pool": 70_000, "contamination": 0.999}),
+            pseudo(),
+        ), SMOKE, "base.split.open_set.contamination: must ask for at most 50000 samples of the "
+        "dataset cifar10", ["(arm one/main/fast)"],
+    ),
     "one known class": (
         split(open_set={"classes": [3]}), SMOKE,
         "base.split.open_set.classes: must have at least 2 elements", [],
