@@ -1,0 +1,66 @@
+"""Projectors and predictors: the small networks behind a feature vector of contrastive methods.
+
+What the codes build, d being the length of a feature vector (``std``: of the weights at first):
+
+    SimCLR v1     mlp(d, d, 128, output_norm="scale", std=0.01)
+    SimCLR v2     mlp(d, d, 128, layers=3, output_norm="scale", std=0.01)
+    lightly       SimCLR as v1, but ``output_norm="affine"`` and torch's weights
+    solo-learn    mlp(d, 2048, 256, hidden_norm=False)
+    BYOL          mlp(d, 4096, 256, hidden_bias=True, output_bias=False), projector and predictor
+    OpenCoS       mlp(d, d, d, hidden_norm=False)
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+from cyclery.common.lazy import torch
+
+OutputNorm = Literal["none", "scale", "affine"]
+
+
+def mlp(
+    width: int,
+    hidden: int,
+    output: int,
+    layers: int = 2,
+    *,
+    hidden_norm: bool = True,
+    output_norm: OutputNorm = "none",
+    hidden_bias: bool | None = None,
+    output_bias: bool | None = None,
+    std: float | None = None,
+) -> torch.nn.Sequential:
+    """Return ``layers`` linear layers, from [B, width] to [B, output].
+
+    All but the last have ``hidden`` units, a batch norm (``hidden_norm``) and ReLU; the last has
+    the norm ``output_norm``, of which ``scale`` has no offset. None of the layers leaves [B, width]
+    as it is. Without a word on them there are biases where no norm follows. ``std`` is the
+    deviation of normal initial weights, about biases of zero; without it they are torch's.
+    """
+    nn = torch.nn
+    hidden_bias = not hidden_norm if hidden_bias is None else hidden_bias
+    output_bias = output_norm == "none" if output_bias is None else output_bias
+    widths = [width, *[hidden] * (layers - 1), output] if layers else []
+    parts: list[torch.nn.Module] = []
+    for index, (inputs, outputs) in enumerate(pairwise(widths), 1):
+        last = index == layers
+        parts.append(_linear(inputs, outputs, output_bias if last else hidden_bias, std))
+        if not last:
+            parts += [nn.BatchNorm1d(outputs), nn.ReLU()] if hidden_norm else [nn.ReLU()]
+        elif output_norm != "none":
+            norm = nn.BatchNorm1d(outputs)
+            # Frozen at zero: packs stack a batch norm that has weight and bias.
+            norm.bias.requires_grad_(output_norm == "affine")
+            parts.append(norm)
+    return nn.Sequential(*parts)
+
+
+def _linear(inputs: int, outputs: int, bias: bool, std: float | None) -> torch.nn.Linear:
+    layer = torch.nn.Linear(inputs, outputs, bias=bias)
+    if std is not None:
+        torch.nn.init.normal_(layer.weight, std=std)
+        if bias:
+            torch.nn.init.zeros_(layer.bias)
+    return layer
