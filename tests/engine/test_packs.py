@@ -22,6 +22,7 @@ VOTES: Json = {"queries": 60, "answer_noise": 0.5, "balanced": True}
 EVEN: Json = {**SEMI, "mu": 1}
 # A long step of VAT's search, for a short one is lost in roundings that differ.
 LONG: Json = {"xi": 0.5}
+PAIRS: Json = {"strong": ({"op": "random_resized_crop", "area": [0.4, 1.0]},)}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "supervised": ("supervised", {"label_smoothing": 0.1, "temperature": 2.0}, {}),
@@ -74,6 +75,16 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "experts, random": ("ces_kd", {"assignment": "random"}, {}),
     "experts, mean": ("ces_kd", {"assignment": "mean"}, {}),
     "experts, easy first": ("ces_kd", {"unlocking": "easy_first"}, {}),
+    "byol": ("byol", {"hidden": 32, "output": 16}, {**PAIRS, "ema_buffers": "own"}),
+    "byol, simclr's loss": (
+        "byol", {"hidden": 32, "output": 16, "beta": 1.0, "target": "online", "predictor": "none",
+                 "head_norm": "group_ws"}, PAIRS),
+    "byol, parts": (
+        "byol", {"hidden": 32, "output": 16, "chunk": 10, "normalise": "batchnorm",
+                 "target_init": "other"}, {**PAIRS, "batch": 20}),
+    "byol, closed form": (
+        "byol", {"hidden": 32, "output": 16, "predictor": "closed_form",
+                 "target": "stop_gradient"}, PAIRS),
     "private supervised": ("private_supervised", VOTES, {**SEMI, **REST}),
     "private vat": ("private_vat", VOTES, {**SEMI, **REST, **LONG}),
     "private mixmatch": ("private_mixmatch", VOTES, {**SEMI, **REST}),
@@ -83,7 +94,7 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
 # Variants that take seconds each, and whose parts are in other programs.
 SLOW = (
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
-    "private supervised", "private vat",
+    "private supervised", "private vat", "byol, parts",
 )  # fmt: skip
 
 
