@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from factories import byol as small
 from factories import engine as factory
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclery import methods
 from cyclery.common.errors import UserError
 from cyclery.methods import byol
 from cyclery.methods._contrastive import nt_xent, similarities, unit
+from cyclery.models.layers.standardised import StandardisedLinear
 
 B, D = 6, 5
 
@@ -327,6 +328,21 @@ def test_heads_are_those_of_the_paper() -> None:
     assert set(run.models) == {"main", "projector", "predictor", "ema", "ema.projector",
                                "ema.predictor"}  # fmt: skip
     assert "predictor" not in small.begun(predictor="none").models
+
+
+def test_heads_have_another_norm_or_none() -> None:
+    for name in ("projector", "predictor"):
+        heads = {norm: list(small.begun(head_norm=norm).models[name].children())
+                 for norm in ("batch", "group_ws", "none")}  # fmt: skip
+        kinds = {norm: [type(part) for part in parts] for norm, parts in heads.items()}
+        assert kinds == {
+            "batch": [nn.Linear, nn.BatchNorm1d, nn.ReLU, nn.Linear],
+            "group_ws": [StandardisedLinear, nn.GroupNorm, nn.ReLU, nn.Linear],
+            "none": [nn.Linear, nn.ReLU, nn.Linear],
+        }
+        # The same draw of weights.
+        first = [parts[0].weight for parts in heads.values()]
+        assert torch.equal(first[0], first[1]) and torch.equal(first[0], first[2])
 
 
 def test_views_are_two_strong_ones_or_of_two_kinds() -> None:
