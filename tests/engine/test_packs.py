@@ -23,6 +23,7 @@ EVEN: Json = {**SEMI, "mu": 1}
 # A long step of VAT's search, for a short one is lost in roundings that differ.
 LONG: Json = {"xi": 0.5}
 PAIRS: Json = {"strong": ({"op": "cutout", "size": 3},)}
+PAIRS: Json = {"strong": ({"op": "random_resized_crop", "area": [0.4, 1.0]},)}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "supervised": ("supervised", {"label_smoothing": 0.1, "temperature": 2.0}, {}),
@@ -82,6 +83,16 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "experts, random": ("ces_kd", {"assignment": "random"}, {}),
     "experts, mean": ("ces_kd", {"assignment": "mean"}, {}),
     "experts, easy first": ("ces_kd", {"unlocking": "easy_first"}, {}),
+    "byol": ("byol", {"hidden": 32, "output": 16}, {**PAIRS, "ema_buffers": "own"}),
+    "byol, simclr's loss": (
+        "byol", {"hidden": 32, "output": 16, "beta": 1.0, "target": "online", "predictor": "none",
+                 "head_norm": "group_ws"}, PAIRS),
+    "byol, parts": (
+        "byol", {"hidden": 32, "output": 16, "chunk": 10, "normalise": "batchnorm",
+                 "target_init": "other"}, {**PAIRS, "batch": 20}),
+    "byol, closed form": (
+        "byol", {"hidden": 32, "output": 16, "predictor": "closed_form",
+                 "target": "stop_gradient"}, PAIRS),
     "private supervised": ("private_supervised", VOTES, {**SEMI, **REST}),
     "private vat": ("private_vat", VOTES, {**SEMI, **REST, **LONG}),
     "private mixmatch": ("private_mixmatch", VOTES, {**SEMI, **REST}),
@@ -101,6 +112,7 @@ SLOW = (
     "remixmatch", "remixmatch, ctaugment",
     "private supervised", "private vat",
     "private supervised", "private vat", "simclr, margin", "transformations, noise",
+    "private supervised", "private vat", "byol, parts",
 )  # fmt: skip
 
 

@@ -18,13 +18,6 @@ CHILD: Json = {"parents": {"encoder": "encoder"}, "split": FEW, "epoch_images": 
 OPEN: Json = {"test": 100, "validation": 50, "per_class": 8, "unlabelled": "all",
               "open_set": {"classes": [0, 1, 2, 3, 4, 5], "pool": 400,
                            "contamination": 0.5}}  # fmt: skip
-T: list[Json] = [
-    {"op": "random_resized_crop", "area": [0.4, 1.0]},
-    {"op": "colour_jitter", "form": "byol"},
-    {"op": "gaussian_blur", "kernel": 0.4, "p": 1.0},
-]
-T_PRIME: list[Json] = [*T[:2], {"op": "solarise", "p": 0.2}]
-COSINE: Json = {"kind": "cosine", "peak": 0.1, "warmup_epochs": 1}
 DECAY: Json = {"kind": "piecewise", "value": 0.1, "drops": [0.6, 0.8]}
 
 
@@ -41,6 +34,12 @@ CARDS: Cards = {
                     "optimiser": {"name": "lars", "variant": "byol", "eta": 0.02},
                     "lr": {**COSINE, "peak": 1}, "weight_decay": 1e-6},
         "linear": {**CHILD, "frozen": ["features"]},
+    "simclr": {
+        "encoder": ENCODER,
+        "untrained": {**ENCODER, "lr": 0},
+        "linear": {**CHILD, "frozen": ["features"]},
+        "tuned": {**CHILD, "init": {**CHILD["init"], "head": "fresh"}, "rates": {"head": 10}},
+        "scratch": {"split": FEW, "epoch_images": 40},
     },
     "s4l": {
         "supervised": {"split": FEW, "epoch_images": 80, "lr": DECAY},
@@ -85,6 +84,10 @@ CARDS: Cards = {
 CLAIMS: dict[str, list[Json]] = {
     "byol": [{"experiment": "main", "arm": "encoder", "against": {"constant": 0.5},
               "metric": "test_collapse"}],
+    "simclr": [{"experiment": "main", "arm": "encoder", "against": "encoder",
+                "metric": "test_h_accuracy", "against_metric": "test_z_accuracy"},
+               {"experiment": "main", "arm": "encoder", "against": "untrained",
+                "metric": "test_h_accuracy"}],
     "s4l": [{"experiment": "main", "arm": "rotation", "against": "supervised"}],
     "opencos": [{"experiment": "main", "arm": "opencos", "against": {"constant": 50},
                  "metric": "unlabelled_auroc"}],

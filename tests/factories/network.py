@@ -15,6 +15,7 @@ DIGITS, FASHION, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
 # Settings of those whose defaults are larger than a test has time for.
 SMALL: dict[str, dict[str, Any]] = {
     "bn_mlp": {"hidden": [16, 8]},
+    "mlp": {"hidden": [16, 8]},
     "small_cnn": {"width": 4},
     "plain_cnn": {"size": 2, "width": 0.25},
     "vgg": {"depth": 8, "width": 0.0625},

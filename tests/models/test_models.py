@@ -184,7 +184,11 @@ def test_settings_are_documented_and_survive_json(name):
             {"dept": 20},
             r"unknown key 'dept'\. Did you mean 'depth'\? Allowed: depth, norm",
         ),
-        ("resnet", {"norm": "bach"}, r"one of batch, group, layer \(found 'bach'\)\. Did you mean"),
+        (
+            "resnet",
+            {"norm": "bach"},
+            r"one of batch, group, group_ws, layer, none \(found 'bach'\)\. Did you mean 'batch'",
+        ),
         ("resnet18", {"depth": 18}, r"unknown key 'depth'.*Allowed: norm"),
         ("wrn", {"depth": 20}, r"wrn\.depth: must be 6n \+ 4"),
         ("wrn", {"width": 0}, r"wrn\.width: must be at least 1 and at most 1000 \(found 0\)"),

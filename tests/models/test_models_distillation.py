@@ -339,7 +339,7 @@ def test_the_layer_norm_resnet_keeps_no_statistics():
         ("plain_cnn", {"size": "2"}, r"size: must be a whole number \(found '2'\)"),
         ("plain_cnn", {"width": 0}, r"width: must be above 0 and at most 5 \(found 0\)"),
         ("plain_cnn", {"widths": "cifar"}, r"one of cifar10, cifar100 .*Did you mean 'cifar10'"),
-        ("plain_cnn", {"norm": "none"}, r"one of batch, group, layer \(found 'none'\)"),
+        ("plain_cnn", {"norm": "instance"}, r"one of batch, group, group_ws, layer, none \(found"),
         ("vgg", {"depth": 12}, r"vgg\.depth: must be one of 8, 11, 13, 16, 19 \(found 12\)"),
         ("vgg", {"norm": "nome"}, r"one of batch, group, layer, none .*Did you mean 'none'"),
         ("vgg", {"pools": 6}, r"pools: must be at least 1 and at most 5 \(found 6\)"),

@@ -18,6 +18,7 @@ from typing import Literal
 from cyclery.common.lazy import torch
 
 OutputNorm = Literal["none", "scale", "affine"]
+HiddenNorm = Literal["batch", "group_ws"]
 
 
 def mlp(
@@ -27,6 +28,7 @@ def mlp(
     layers: int = 2,
     *,
     hidden_norm: bool = True,
+    norm: HiddenNorm = "batch",
     output_norm: OutputNorm = "none",
     hidden_bias: bool | None = None,
     output_bias: bool | None = None,
@@ -34,11 +36,14 @@ def mlp(
 ) -> torch.nn.Sequential:
     """Return ``layers`` linear layers, from [B, width] to [B, output].
 
-    All but the last have ``hidden`` units, a batch norm (``hidden_norm``) and ReLU; the last has
-    the norm ``output_norm``, of which ``scale`` has no offset. None of the layers leaves [B, width]
+    All but the last have ``hidden`` units, a norm (``hidden_norm``) and ReLU: batch norm, or with
+    ``norm`` group_ws group norm behind standardised weights. The last has the batch norm
+    ``output_norm``, of which ``scale`` has no offset. None of the layers leaves [B, width]
     as it is. Without a word on them there are biases where no norm follows. ``std`` is the
     deviation of normal initial weights, about biases of zero; without it they are torch's.
     """
+    from cyclery.models.layers import norm_1d
+
     nn = torch.nn
     hidden_bias = not hidden_norm if hidden_bias is None else hidden_bias
     output_bias = output_norm == "none" if output_bias is None else output_bias
@@ -46,19 +51,25 @@ def mlp(
     parts: list[torch.nn.Module] = []
     for index, (inputs, outputs) in enumerate(pairwise(widths), 1):
         last = index == layers
-        parts.append(_linear(inputs, outputs, output_bias if last else hidden_bias, std))
+        bias = output_bias if last else hidden_bias
+        parts.append(_linear(inputs, outputs, bias, std, not last and hidden_norm and norm))
         if not last:
-            parts += [nn.BatchNorm1d(outputs), nn.ReLU()] if hidden_norm else [nn.ReLU()]
+            parts += [norm_1d(norm, outputs), nn.ReLU()] if hidden_norm else [nn.ReLU()]
         elif output_norm != "none":
-            norm = nn.BatchNorm1d(outputs)
+            final = nn.BatchNorm1d(outputs)
             # Frozen at zero: packs stack a batch norm that has weight and bias.
-            norm.bias.requires_grad_(output_norm == "affine")
-            parts.append(norm)
+            final.bias.requires_grad_(output_norm == "affine")
+            parts.append(final)
     return nn.Sequential(*parts)
 
 
-def _linear(inputs: int, outputs: int, bias: bool, std: float | None) -> torch.nn.Linear:
-    layer = torch.nn.Linear(inputs, outputs, bias=bias)
+def _linear(
+    inputs: int, outputs: int, bias: bool, std: float | None, norm: HiddenNorm | Literal[False]
+) -> torch.nn.Linear:
+    from cyclery.models.layers.standardised import StandardisedLinear
+
+    kind = StandardisedLinear if norm == "group_ws" else torch.nn.Linear
+    layer = kind(inputs, outputs, bias=bias)
     if std is not None:
         torch.nn.init.normal_(layer.weight, std=std)
         if bias:

@@ -86,6 +86,10 @@ def build(
     """
     checked = check(name, settings, shape)
     network: nn.Module = _FILES.load(name).build(checked, shape, classes)
+    if getattr(checked, "norm", None) == "group_ws":
+        from cyclery.models.layers.standardised import standardise
+
+        standardise(network)
     if head is not None:
         from cyclery.models._classifier import put_head
 

@@ -10,13 +10,17 @@ from cyclery.common.errors import UserError
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
 
-Norm = Literal["batch", "group", "layer"]
+Norm = Literal["batch", "group", "layer", "group_ws", "none"]
 Activation = Literal["relu", "leaky", "sigmoid"]
 
 # Metadata of fields that several networks have.
+NORMS = (
+    "normalisation: batch; group (16 groups, fewer where a group would hold under 4 channels); "
+    "layer (one group over channels and pixels)"
+)
 NORM: dict[str, Any] = {
-    "doc": "normalisation: batch; group (16 groups, fewer where a group would hold under 4 "
-    "channels); layer (one group over channels and pixels)"
+    "doc": NORMS + "; group_ws (group, and standardised weights before it: De et al. 2022); none "
+    "(a bias in the place of each norm)"
 }
 NORM_MOMENTUM: dict[str, Any] = {
     "doc": "share of each batch in the running statistics of batch norm (torch's sense: 1 - "

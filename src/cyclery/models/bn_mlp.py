@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import prod
 from typing import TYPE_CHECKING
 
 from cyclery.common.errors import UserError
@@ -50,18 +49,6 @@ def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
 
     Linear layers start as torch's.
     """
-    from torch import nn
+    from cyclery.models._perceptron import perceptron
 
-    from cyclery.models._classifier import Classifier
-    from cyclery.models.layers import Dropout, activation
-
-    net = Classifier(settings.hidden[-1], classes)
-    layers: list[nn.Module] = [nn.Flatten()]
-    for inputs, outputs in pairwise((prod(shape), *settings.hidden)):
-        layers += [
-            nn.Linear(inputs, outputs, bias=False),
-            nn.BatchNorm1d(outputs, settings.norm_eps, settings.norm_momentum),
-            nn.Sequential(activation(settings.activation), Dropout(settings.dropout)),
-        ]
-    net.body = nn.Sequential(*layers)
-    return net
+    return perceptron(settings, "batch", shape, classes)

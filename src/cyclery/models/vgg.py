@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from cyclery.common.errors import UserError
 from cyclery.models._limits import check_among
-from cyclery.models._settings import NORM, WIDTH, ModelSettings, Shape
+from cyclery.models._settings import NORMS, WIDTH, ModelSettings, Shape
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,7 +46,7 @@ class Settings(ModelSettings):
     DEPTHS: ClassVar[tuple[int, ...]] = (8, 11, 13, 16, 19)
     depth: int = field(default=8, metadata={"doc": "name of the network: 8, 11, 13, 16 or 19"})
     norm: NormOrNone = field(
-        default="batch", metadata={"doc": NORM["doc"] + "; none (convolution and ReLU alone)"}
+        default="batch", metadata={"doc": NORMS + "; none (convolution and ReLU alone)"}
     )
     pools: int = field(
         default=3,

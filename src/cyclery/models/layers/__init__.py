@@ -132,15 +132,42 @@ def share_buffers(to: nn.Module, source: nn.Module) -> None:
             setattr(module, name, source.get_submodule(path).get_buffer(name))
 
 
+class Bias(nn.Module):
+    """A bias for each channel, where there is no norm that would have it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, C] or maps [B, C, H, W] with the bias added."""
+        return x + self.bias.view(-1, *[1] * (x.ndim - 2))
+
+
 def norm_2d(kind: Norm, channels: int, momentum: float = 0.1, eps: float = 1e-5) -> nn.Module:
     """Return the normalisation of maps [B, channels, H, W]; ``momentum`` is batch norm's.
 
     ``group`` has the 16 groups of De et al. (2022), but fewer where a group would hold under four
-    channels: the norm of one channel on a few pixels would erase most of what it carries.
+    channels: the norm of one channel on a few pixels would erase most of what it carries. With
+    ``group_ws`` it is the same norm: the convolutions are others (``standardised.standardise``).
     """
     if kind == "batch":
         return nn.BatchNorm2d(channels, eps, momentum)
-    return nn.GroupNorm(gcd(16, max(channels // 4, 1)) if kind == "group" else 1, channels, eps)
+    return _batchless(kind, channels, eps)
+
+
+def norm_1d(kind: Norm, units: int, momentum: float = 0.1, eps: float = 1e-5) -> nn.Module:
+    """Return the normalisation of vectors [B, units], as ``norm_2d`` is that of maps."""
+    if kind == "batch":
+        return nn.BatchNorm1d(units, eps, momentum)
+    return _batchless(kind, units, eps)
+
+
+def _batchless(kind: Norm, channels: int, eps: float) -> nn.Module:
+    if kind == "none":
+        return Bias(channels)
+    groups = 1 if kind == "layer" else gcd(16, max(channels // 4, 1))
+    return nn.GroupNorm(groups, channels, eps)
 
 
 def activation(kind: Activation) -> nn.Module:
