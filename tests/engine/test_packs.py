@@ -77,6 +77,12 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "private supervised": ("private_supervised", VOTES, {**SEMI, **REST}),
     "private vat": ("private_vat", VOTES, {**SEMI, **REST, **LONG}),
     "private mixmatch": ("private_mixmatch", VOTES, {**SEMI, **REST}),
+    "s4l": ("s4l", {}, SEMI),
+    "s4l, exemplar": ("s4l", {"task": "exemplar", "copies": 3, "embedding": 32}, SEMI),
+    "s4l, all terms": ("s4l", {"vat": True}, {**SEMI, **LONG}),
+    "s4l, task alone": ("s4l", {"samples": "unlabelled"}, SEMI),
+    "s4l, labels of a parent": ("s4l", {"labels": "teacher"}, SEMI),
+    "retraining": ("retraining", {"predictions": "rotations"}, SEMI),
     "soteacher": ("soteacher", {}, {}),
     "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
 }  # fmt: skip

@@ -14,8 +14,6 @@ def rotations(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.rot90(x, k, (2, 3)) for k in range(QUARTERS)])
 
 
-def averaged(
-    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor
-) -> torch.Tensor:
+def averaged(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """Return the mean [N, K] of what ``function`` makes of the four rotations of images."""
     return function(rotations(x)).float().unflatten(0, (QUARTERS, len(x))).mean(0)
