@@ -52,6 +52,10 @@ PATHS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("hiermatch", {"levels": 2, "pools": "levels"}, LEVELS),
     ("hiermatch", {"levels": 2, "pools": "levels", "core": "fixmatch"}, LEVELS),
     ("private_mixmatch", {"threshold": 1.0, "balanced": True}, {}),
+    ("s4l", {"vat": True}, {}),
+    ("s4l", {"task": "exemplar", "copies": 4, "embedding": 64}, {}),
+    ("s4l", {"samples": "unlabelled"}, {}),
+    ("s4l", {"labels": "teacher", "vat": True}, {}),
 ]
 
 

@@ -27,6 +27,7 @@ CLAIMS = {
     "hiermatch": [f"HIERMATCH-{n}" for n in range(1, 5)],
     "mixmatch": [f"MIXMATCH-{n}" for n in (1, 2, 3, 4, *(f"5{part}" for part in "abcdef"), 6, 7)],
     "mean-teacher": [f"MEANTEACHER-{n}" for n in (*range(1, 7), "6b", "7a", "7b", "7c", "7d")],
+    "s4l": [f"S4L-{n}" for n in range(1, 9)],
     "uda": [*(f"UDA-{n}" for n in range(1, 10)), "UDA-mask", "UDA-sharpening", "UDA-theory"],
 }
 COLUMNS = "paper,table,dataset,labels,architecture,method,metric,value,std,runs,source,confidence"
@@ -37,6 +38,7 @@ UNEQUAL = {
     "staged": 2, "super-full": 2, "super-fifth": 2, "unlabelled-share-images": 4, "size-10": 2,
     "size-2": 2, "start": 2, "optimisation": 3,
     "half": 2, "half-fixmatch": 2, "cifar100": 2, "cifar100-fixmatch": 2,
+    "larger": 2, "before": 2, "before-smaller": 2, "combination": 3,
     "digits-teachers": 5, "fashion-teachers": 5, "wrn-teachers": 5,
 }  # fmt: skip
 # Papers whose figures are not known from anywhere.
@@ -54,6 +56,8 @@ UPDATE_MS = {
     "soteacher": 1.4,
     "ces_kd": 1.5,
     "uda": 2.4,
+    "s4l": 5.0,
+    "vat": 2.5,
 }
 
 each_paper = pytest.mark.parametrize("paper", CLAIMS)

@@ -103,6 +103,12 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
         "simclr", {"loss": "margin", "negatives": "other", "head": "none"}, PAIRS),
     "transformations": ("transformation_probe", {}, {}),
     "transformations, noise": ("transformation_probe", {"task": "noise"}, {}),
+    "s4l": ("s4l", {}, SEMI),
+    "s4l, exemplar": ("s4l", {"task": "exemplar", "copies": 3, "embedding": 32}, SEMI),
+    "s4l, all terms": ("s4l", {"vat": True}, {**SEMI, **LONG}),
+    "s4l, task alone": ("s4l", {"samples": "unlabelled"}, SEMI),
+    "s4l, labels of a parent": ("s4l", {"labels": "teacher"}, SEMI),
+    "retraining": ("retraining", {"predictions": "rotations"}, SEMI),
     "soteacher": ("soteacher", {}, {}),
     "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
 }  # fmt: skip

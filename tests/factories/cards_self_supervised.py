@@ -19,6 +19,13 @@ OPEN: Json = {"test": 100, "validation": 50, "per_class": 8, "unlabelled": "all"
               "open_set": {"classes": [0, 1, 2, 3, 4, 5], "pool": 400,
                            "contamination": 0.5}}  # fmt: skip
 DECAY: Json = {"kind": "piecewise", "value": 0.1, "drops": [0.6, 0.8]}
+T: list[Json] = [
+    {"op": "random_resized_crop", "area": [0.4, 1.0]},
+    {"op": "colour_jitter", "form": "byol"},
+    {"op": "gaussian_blur", "kernel": 0.4, "p": 1.0},
+]
+T_PRIME: list[Json] = [*T[:2], {"op": "solarise", "p": 0.2}]
+COSINE: Json = {"kind": "cosine", "peak": 0.1, "warmup_epochs": 1}
 
 
 def _self_training(kind: str) -> Json:
@@ -40,14 +47,6 @@ CARDS: Cards = {
         "linear": {**CHILD, "frozen": ["features"]},
         "tuned": {**CHILD, "init": {**CHILD["init"], "head": "fresh"}, "rates": {"head": 10}},
         "scratch": {"split": FEW, "epoch_images": 40},
-    },
-    "s4l": {
-        "supervised": {"split": FEW, "epoch_images": 80, "lr": DECAY},
-        "rotation": {"method": "s4l", "split": FEW, "epoch_images": 80, "lr": DECAY},
-        "exemplar": {"method": {"name": "s4l", "task": "exemplar"}, "split": FEW,
-                     "epoch_images": 80, "lr": DECAY},
-        "retrained": {"method": "retrain", "split": FEW, "epoch_images": 200, "lr": DECAY,
-                      "parents": {"teacher": "rotation"}},
     },
     "opencos": {
         "encoder": {**ENCODER, "split": OPEN,
@@ -88,7 +87,6 @@ CLAIMS: dict[str, list[Json]] = {
                 "metric": "test_h_accuracy", "against_metric": "test_z_accuracy"},
                {"experiment": "main", "arm": "encoder", "against": "untrained",
                 "metric": "test_h_accuracy"}],
-    "s4l": [{"experiment": "main", "arm": "rotation", "against": "supervised"}],
     "opencos": [{"experiment": "main", "arm": "opencos", "against": {"constant": 50},
                  "metric": "unlabelled_auroc"}],
     "small-data": [{"experiment": "main", "arm": "smooth", "against": "plain",

@@ -1,4 +1,4 @@
-"""Sketches of twelve methods: each in one short file, trained, resumed and evaluated."""
+"""Sketches of methods: each in one short file, trained, resumed and evaluated."""
 
 from __future__ import annotations
 
