@@ -245,7 +245,7 @@ def _nothing_inside(models: Models, pool: torch.Tensor, settings: Settings) -> s
             "the pool has no sample of a known class."
         )
     memory = models["memory"]
-    limit = float(memory.get_buffer("threshold")[settings.scores == "left_out"])
+    limit = float(memory.get_buffer("threshold")[int(settings.scores == "left_out")])
     best = float(memory.get_buffer("score")[pool].max())
     return (
         f"method.deviations: finds no in-class sample in the pool of {len(pool)} (found "
