@@ -28,14 +28,19 @@ def split(contamination: float = 0.5, pool: int = 400, **changes: Any) -> Json:
 
 @cache
 def encoder(contamination: float = 0.5, seed: int = 0, large: bool = False) -> Trained:
-    """Return a network that contrasts views of the labelled and the unlabelled images."""
+    """Return a network that contrasts views of the labelled and the unlabelled images.
+
+    A ``large`` one does so of more images, and for longer.
+    """
     views = ({"op": "random_resized_crop", "area": [0.5, 1.0]}, {"op": "colour_jitter"})
     chosen = {"pool": "unlabelled", "hidden_norm": False, "output_norm": "none",
               "weights_std": None, "output": 64 if large else 16}  # fmt: skip
+    more = {"pool": 850, "test": 500, "per_class": 4} if large else {}
+    own = split(contamination, **{**more, "unlabelled": "all"})
     given = factory.settings(
-        "simclr", method_settings=chosen, split=split(contamination, unlabelled="all"), seed=seed,
-        augment=(), strong=views, epochs=40 if large else 10, epoch_images=400, batch=100, lr=0.2,
-        evaluations=1, model_settings=LARGE if large else MODEL,
+        "simclr", method_settings=chosen, split=own, seed=seed, augment=(), strong=views,
+        epochs=60 if large else 10, epoch_images=400, batch=100, lr=0.2, evaluations=1,
+        model_settings=LARGE if large else MODEL,
     )  # fmt: skip
     return factory.trained(factory.train(given))
 

@@ -207,12 +207,6 @@ def test_an_empty_pool_is_one_message() -> None:
     left = opencos.run({**alone, "method": {**alone["method"], "settings": {
         **alone["method"]["settings"], "scores": "left_out"}}})  # fmt: skip
     assert len(left.feeds["unlabelled"].ids) > 0
-    with pytest.raises(UserError) as refused:
-        opencos.run(opencos.settings(contamination=1.0, chosen={"filter": "oracle"}))
-    assert str(refused.value) == (
-        "split.open_set.contamination: must be below 1 with the method's `filter: oracle`, for the "
-        "pool has no sample of a known class."
-    )
 
 
 def test_a_network_without_batch_norm_has_no_norms_of_its_own() -> None:

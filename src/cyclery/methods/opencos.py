@@ -239,11 +239,6 @@ def begin(models: Models, moment: Any, settings: Settings) -> None:
 
 
 def _nothing_inside(models: Models, pool: torch.Tensor, settings: Settings) -> str:
-    if settings.filter == "oracle":
-        return (
-            "split.open_set.contamination: must be below 1 with the method's `filter: oracle`, for "
-            "the pool has no sample of a known class."
-        )
     memory = models["memory"]
     limit = float(memory.get_buffer("threshold")[int(settings.scores == "left_out")])
     best = float(memory.get_buffer("score")[pool].max())
@@ -304,7 +299,9 @@ def measures(settings: Settings) -> tuple[str, ...]:
     """Return the names of figures of detection in the pool, and of the labels that are added."""
     names = ["confidence_auroc"]
     if settings.detects:
-        names += ["auroc", "tpr", "tnr", "left_out_tpr", "left_out_tnr"]
+        names += ["auroc"]
+    if settings.detects and settings.filter != "oracle":
+        names += ["tpr", "tnr", "left_out_tpr", "left_out_tnr"]
     if settings.confident:
         names += ["linear_auroc", "confident_accuracy"]
     return tuple(f"unlabelled_{name}" for name in names)
@@ -324,7 +321,7 @@ def evaluate(models: Models, measured: Any, settings: Settings) -> dict[str, flo
     if settings.detects:
         memory = models["memory"]
         by[""] = memory.get_buffer("score")[pool]
-        found = _open_set.rates(memory, pool, known)
+        found = _open_set.rates(memory, pool, known) if settings.filter != "oracle" else {}
     if settings.confident:
         by["linear"] = memory.get_buffer("linear")[pool]
         given = memory.get_buffer("labels")[pool]
