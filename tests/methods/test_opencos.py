@@ -284,3 +284,9 @@ def test_what_is_said_of_no_effect_has_none(core: str) -> None:
     assert set(method.ignored(off)) >= {
         "soft_temperature", "outside_weight", "auxiliary", "deviations", "scores"
     }  # fmt: skip
+
+
+def test_images_that_are_guessed_pass_once_more() -> None:
+    images = {"labelled": 32, "unlabelled": 64, "outside": 32}
+    assert method.forwards(method.Settings(), images) == 128 + 32
+    assert method.forwards(method.Settings(core="fixmatch"), images) == 128

@@ -138,6 +138,7 @@ def test_packs_train_it_as_it_trains_alone_in_one(core: str) -> None:
     assert len({len(run.feeds["unlabelled"].ids) for run in one}) > 1
 
 
+@pytest.mark.slow
 def test_it_improves_on_its_core_where_most_of_the_pool_is_of_other_classes() -> None:
     """An easy case: 24 labels, 170 further images of these digits and 680 of others."""
     more: Json = {
@@ -149,9 +150,9 @@ def test_it_improves_on_its_core_where_most_of_the_pool_is_of_other_classes() ->
 
     def accuracy(chosen: Json) -> float:
         made = [opencos.settings("remixmatch", 0.8, seed=seed, chosen=chosen, split=split, **more)
-                for seed in range(6)]  # fmt: skip
+                for seed in range(5)]  # fmt: skip
         runs = packs.beside(
-            made, packs.Widths(6), lambda each, stack: opencos.run(each, stack=stack)
+            made, packs.Widths(5), lambda each, stack: opencos.run(each, stack=stack)
         )
         return float(np.mean([run.figures["test_accuracy"] for run in runs]))  # type: ignore[attr-defined]
 
