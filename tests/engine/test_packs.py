@@ -66,6 +66,13 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
         "mixmatch", {"views": 3, "mixing": "within", "share": "batch", "statistics": "all"}, EVEN),
     "mixmatch of the average": (
         "mixmatch", {"labels_from": "ema_train", "interleave": False}, EVEN),
+    "remixmatch": ("remixmatch", {"views": 2}, EVEN),
+    "remixmatch, as in opencos": (
+        "remixmatch",
+        {"alignment": "history", "share": "batch", "statistics": "all", "labelled_view": "weak",
+         "views": 1, "unmixed": False, "rotation": False}, EVEN),
+    "remixmatch, ctaugment": (
+        "remixmatch", {"views": 1, "prediction_view": "ctaugment"}, EVEN),
     "mixup": ("mixup_ssl", {}, SEMI),
     "mixup, labelled": ("mixup_ssl", {"pools": "labelled"}, {}),
     "interpolation consistency": ("ict", {}, SEMI),
@@ -87,6 +94,7 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
 # Variants that take seconds each, and whose parts are in other programs.
 SLOW = (
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
+    "remixmatch", "remixmatch, ctaugment",
     "private supervised", "private vat",
 )  # fmt: skip
 

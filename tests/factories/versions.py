@@ -68,6 +68,13 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "soft, aligned": {"target": "soft", "alignment": "average"},
         "ctaugment": {"prediction_view": "ctaugment"},
     },
+    "remixmatch": {
+        "as in OpenCoS": {
+            "alignment": "history", "share": "batch", "statistics": "all", "labelled_view": "weak",
+            "views": 1, "unmixed": False, "rotation": False,
+        },
+        "ctaugment": {"prediction_view": "ctaugment", "views": 2},
+    },
     "soteacher": {penalty: {"penalty": penalty} for penalty in ("l1", "l1_matched")},
     "vat": {
         "reverse, two iterations": {"divergence": "reverse", "iterations": 2},
