@@ -38,13 +38,6 @@ CARDS: Cards = {
                     "lr": {**COSINE, "peak": 1}, "weight_decay": 1e-6},
         "linear": {**CHILD, "frozen": ["features"]},
     },
-    "simclr": {
-        "encoder": ENCODER,
-        "untrained": {**ENCODER, "lr": 0},
-        "linear": {**CHILD, "frozen": ["features"]},
-        "tuned": {**CHILD, "init": {**CHILD["init"], "head": "fresh"}, "rates": {"head": 10}},
-        "scratch": {"split": FEW, "epoch_images": 40},
-    },
     "s4l": {
         "supervised": {"split": FEW, "epoch_images": 80, "lr": DECAY},
         "rotation": {"method": "s4l", "split": FEW, "epoch_images": 80, "lr": DECAY},
@@ -81,10 +74,6 @@ CARDS: Cards = {
 CLAIMS: dict[str, list[Json]] = {
     "byol": [{"experiment": "main", "arm": "encoder", "against": {"constant": 0.5},
               "metric": "test_collapse"}],
-    "simclr": [{"experiment": "main", "arm": "encoder", "against": "encoder",
-                "metric": "test_h_accuracy", "against_metric": "test_z_accuracy"},
-               {"experiment": "main", "arm": "encoder", "against": "untrained",
-                "metric": "test_h_accuracy"}],
     "s4l": [{"experiment": "main", "arm": "rotation", "against": "supervised"}],
     "small-data": [{"experiment": "main", "arm": "smooth", "against": "plain",
                     "metric": "test_balanced_accuracy"}],

@@ -101,6 +101,7 @@ def settings(
         split, epoch_images = {"unlabelled": "rest", **(split or {})}, epoch_images or 200
     if "unlabelled" in streams:
         split, mu = {"unlabelled": "all", **(split or {})}, mu or 2
+    if "unlabelled" in streams or any("strong" in each.views for each in streams.values()):
         strong = strong or ({"op": "cutout", "size": 3},)
     if declared.uses_ema(chosen):
         quantities = {"ema_decay": 0.9, **quantities}
