@@ -59,6 +59,10 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "hiermatch, coarse labels": ("hiermatch", {"levels": 2, "pools": "levels"}, LEVELS),
     "hiermatch, fixmatch": (
         "hiermatch", {"levels": 2, "pools": "levels", "core": "fixmatch"}, LEVELS),
+    "opencos": ("opencos", {}, {"split": {**SEMI["split"], "unlabelled": "rest"}}),
+    "opencos, fixmatch": (
+        "opencos", {"core": "fixmatch", "auxiliary": False, "outside": "uniform"},
+        {"split": {**SEMI["split"], "unlabelled": "rest"}, "mu": 2}),
     "mixmatch": ("mixmatch", {}, EVEN),
     "mixmatch, other forms": (
         "mixmatch", {"views": 3, "mixing": "within", "share": "batch", "statistics": "all"}, EVEN),
@@ -116,7 +120,6 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
 SLOW = (
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
     "remixmatch", "remixmatch, ctaugment",
-    "private supervised", "private vat",
     "private supervised", "private vat", "simclr, margin", "transformations, noise",
     "private supervised", "private vat", "byol, parts",
 )  # fmt: skip

@@ -48,13 +48,6 @@ CARDS: Cards = {
         "tuned": {**CHILD, "init": {**CHILD["init"], "head": "fresh"}, "rates": {"head": 10}},
         "scratch": {"split": FEW, "epoch_images": 40},
     },
-    "opencos": {
-        "encoder": {**ENCODER, "split": OPEN,
-                    "probes": {"open": {"name": "detection", "of": "z"}}},
-        "opencos": {"method": "opencos", "parents": {"encoder": "encoder"},
-                    "init": CHILD["init"], "split": {**OPEN, "unlabelled": "rest"},
-                    "epoch_images": 100, "ema_decay": 0.9},
-    },
     "small-data": {
         "plain": {},
         "tailed": {"head": {"name": "tvmf", "kappa": 4}},
@@ -89,6 +82,7 @@ CLAIMS: dict[str, list[Json]] = {
                 "metric": "test_h_accuracy"}],
     "opencos": [{"experiment": "main", "arm": "opencos", "against": {"constant": 50},
                  "metric": "unlabelled_auroc"}],
+    "s4l": [{"experiment": "main", "arm": "rotation", "against": "supervised"}],
     "small-data": [{"experiment": "main", "arm": "smooth", "against": "plain",
                     "metric": "test_balanced_accuracy"}],
     "annotation-efficient": [{"experiment": "main", "arm": "proxies", "against": {"constant": 20},

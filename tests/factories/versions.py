@@ -68,6 +68,12 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "soft, aligned": {"target": "soft", "alignment": "average"},
         "ctaugment": {"prediction_view": "ctaugment"},
     },
+    "opencos": {
+        "fixmatch": {"core": "fixmatch"},
+        "left out, one norm": {"scores": "left_out", "auxiliary": False},
+        "whole pool, uniform": {"filter": "none", "outside": "uniform"},
+        "by hidden labels": {"filter": "oracle", "confident": 0.3, "balanced": False},
+    },
     "remixmatch": {
         "as in OpenCoS": {
             "alignment": "history", "share": "batch", "statistics": "all", "labelled_view": "weak",
