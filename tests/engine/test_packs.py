@@ -120,8 +120,7 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
 SLOW = (
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
     "remixmatch", "remixmatch, ctaugment",
-    "private supervised", "private vat", "simclr, margin", "transformations, noise",
-    "private supervised", "private vat", "byol, parts",
+    "private supervised", "private vat", "simclr, margin", "transformations, noise", "byol, parts",
 )  # fmt: skip
 
 

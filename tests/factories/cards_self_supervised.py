@@ -1,4 +1,4 @@
-"""Arms of sketches: self-supervised methods, and those for few labels or many unknown ones."""
+"""Arms of sketches: small data, and annotations that are used well."""
 
 from __future__ import annotations
 
@@ -7,25 +7,7 @@ from typing import Any
 Json = dict[str, Any]
 Cards = dict[str, Json]
 
-LINEAR: Json = {"name": "linear", "l2": [0.01]}
 FEW: Json = {"test": 200, "validation": 100, "per_class": 4, "unlabelled": "all"}
-ENCODER: Json = {"method": {"name": "simclr", "pool": "unlabelled"}, "split": FEW,
-                 "epoch_images": 400,
-                 "probes": {"h": LINEAR, "z": {**LINEAR, "of": "z"}}}  # fmt: skip
-CHILD: Json = {"parents": {"encoder": "encoder"}, "split": FEW, "epoch_images": 40,
-               "init": {"from": "encoder", "parts": ["features"]}}  # fmt: skip
-# Digits 0 to 5 are known; of the pool besides the labelled samples a share is of the others.
-OPEN: Json = {"test": 100, "validation": 50, "per_class": 8, "unlabelled": "all",
-              "open_set": {"classes": [0, 1, 2, 3, 4, 5], "pool": 400,
-                           "contamination": 0.5}}  # fmt: skip
-DECAY: Json = {"kind": "piecewise", "value": 0.1, "drops": [0.6, 0.8]}
-T: list[Json] = [
-    {"op": "random_resized_crop", "area": [0.4, 1.0]},
-    {"op": "colour_jitter", "form": "byol"},
-    {"op": "gaussian_blur", "kernel": 0.4, "p": 1.0},
-]
-T_PRIME: list[Json] = [*T[:2], {"op": "solarise", "p": 0.2}]
-COSINE: Json = {"kind": "cosine", "peak": 0.1, "warmup_epochs": 1}
 
 
 def _self_training(kind: str) -> Json:
@@ -34,20 +16,6 @@ def _self_training(kind: str) -> Json:
 
 
 CARDS: Cards = {
-    "byol": {
-        "encoder": {**ENCODER, "method": {"name": "byol", "pool": "unlabelled"},
-                    "views": {"t": T, "t_prime": T_PRIME}, "probes": {"h": LINEAR},
-                    "ema_decay": {"kind": "cosine", "peak": 0.9, "end": 1}, "ema_buffers": "own",
-                    "optimiser": {"name": "lars", "variant": "byol", "eta": 0.02},
-                    "lr": {**COSINE, "peak": 1}, "weight_decay": 1e-6},
-        "linear": {**CHILD, "frozen": ["features"]},
-    "simclr": {
-        "encoder": ENCODER,
-        "untrained": {**ENCODER, "lr": 0},
-        "linear": {**CHILD, "frozen": ["features"]},
-        "tuned": {**CHILD, "init": {**CHILD["init"], "head": "fresh"}, "rates": {"head": 10}},
-        "scratch": {"split": FEW, "epoch_images": 40},
-    },
     "small-data": {
         "plain": {},
         "tailed": {"head": {"name": "tvmf", "kappa": 4}},
@@ -74,15 +42,6 @@ CARDS: Cards = {
     },
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
-    "byol": [{"experiment": "main", "arm": "encoder", "against": {"constant": 0.5},
-              "metric": "test_collapse"}],
-    "simclr": [{"experiment": "main", "arm": "encoder", "against": "encoder",
-                "metric": "test_h_accuracy", "against_metric": "test_z_accuracy"},
-               {"experiment": "main", "arm": "encoder", "against": "untrained",
-                "metric": "test_h_accuracy"}],
-    "opencos": [{"experiment": "main", "arm": "opencos", "against": {"constant": 50},
-                 "metric": "unlabelled_auroc"}],
-    "s4l": [{"experiment": "main", "arm": "rotation", "against": "supervised"}],
     "small-data": [{"experiment": "main", "arm": "smooth", "against": "plain",
                     "metric": "test_balanced_accuracy"}],
     "annotation-efficient": [{"experiment": "main", "arm": "proxies", "against": {"constant": 20},

@@ -16,9 +16,8 @@ from cyclery.engine.stream import Data
 
 @pytest.mark.parametrize(
     ("card", "arm"),
-    [("opencos", "opencos"), ("annotation-efficient", "gist"), ("byol", "linear"),
-     ("simclr", "tuned")],
-)  # fmt: skip
+    [("annotation-efficient", "gist"), ("small-data", "distilled")],
+)
 def test_no_hidden_label_is_looked_at(
     card: str, arm: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
