@@ -29,6 +29,8 @@ ENTRIES = [
     {"op": "gaussian_blur", "kernel": 0.3},
     {"op": "gaussian_blur", "kernel": 0.3, "border": "zero"},
     {"op": "solarise", "p": 0.5},
+    {"op": "gaussian_noise"},
+    {"op": "sobel"},
     {"op": "rotation"},
     {"op": "random_resized_crop"},
     {"op": "random_resized_crop", "interpolation": "bicubic"},

@@ -41,8 +41,9 @@ def planned(root: Path, arms: Json, **base: Any) -> Any:
 
 
 def probed(root: Path, probes: Json, **arm: Any) -> Any:
-    given: Json = {"method": {"name": "simclr"}, "split": {"test": 200, "validation": 100,
-                   "per_class": 10, "unlabelled": None}, "probes": probes, **arm}  # fmt: skip
+    split = {"test": 200, "validation": 100, "per_class": 10, "unlabelled": None}
+    method = {"name": "simclr", "output": 16}
+    given: Json = {"method": method, "split": split, "probes": probes, **arm}
     return planned(root, {"encoder": given})
 
 

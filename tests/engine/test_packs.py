@@ -22,7 +22,7 @@ VOTES: Json = {"queries": 60, "answer_noise": 0.5, "balanced": True}
 EVEN: Json = {**SEMI, "mu": 1}
 # A long step of VAT's search, for a short one is lost in roundings that differ.
 LONG: Json = {"xi": 0.5}
-PAIRS: Json = {"strong": ({"op": "random_resized_crop", "area": [0.4, 1.0]},)}
+PAIRS: Json = {"strong": ({"op": "cutout", "size": 3},)}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "supervised": ("supervised", {"label_smoothing": 0.1, "temperature": 2.0}, {}),
@@ -88,13 +88,21 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "private supervised": ("private_supervised", VOTES, {**SEMI, **REST}),
     "private vat": ("private_vat", VOTES, {**SEMI, **REST, **LONG}),
     "private mixmatch": ("private_mixmatch", VOTES, {**SEMI, **REST}),
+    "simclr": ("simclr", {}, PAIRS),
+    "simclr, logistic": (
+        "simclr", {"loss": "nt_logistic", "mining": "semi_hard", "head": "linear"}, PAIRS),
+    "simclr, margin": (
+        "simclr", {"loss": "margin", "negatives": "other", "head": "none"}, PAIRS),
+    "transformations": ("transformation_probe", {}, {}),
+    "transformations, noise": ("transformation_probe", {"task": "noise"}, {}),
     "soteacher": ("soteacher", {}, {}),
     "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
 }  # fmt: skip
 # Variants that take seconds each, and whose parts are in other programs.
 SLOW = (
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
-    "private supervised", "private vat", "byol, parts",
+    "private supervised", "private vat", "simclr, margin", "transformations, noise",
+    "byol, parts",
 )  # fmt: skip
 
 

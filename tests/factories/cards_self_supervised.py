@@ -27,13 +27,6 @@ def _self_training(kind: str) -> Json:
 
 
 CARDS: Cards = {
-    "simclr": {
-        "encoder": ENCODER,
-        "untrained": {**ENCODER, "lr": 0},
-        "linear": {**CHILD, "frozen": ["features"]},
-        "tuned": {**CHILD, "init": {**CHILD["init"], "head": "fresh"}, "rates": {"head": 10}},
-        "scratch": {"split": FEW, "epoch_images": 40},
-    },
     "s4l": {
         "supervised": {"split": FEW, "epoch_images": 80, "lr": DECAY},
         "rotation": {"method": "s4l", "split": FEW, "epoch_images": 80, "lr": DECAY},
@@ -75,10 +68,6 @@ CARDS: Cards = {
     },
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
-    "simclr": [{"experiment": "main", "arm": "encoder", "against": "encoder",
-                "metric": "test_h_accuracy", "against_metric": "test_z_accuracy"},
-               {"experiment": "main", "arm": "encoder", "against": "untrained",
-                "metric": "test_h_accuracy"}],
     "s4l": [{"experiment": "main", "arm": "rotation", "against": "supervised"}],
     "opencos": [{"experiment": "main", "arm": "opencos", "against": {"constant": 50},
                  "metric": "unlabelled_auroc"}],

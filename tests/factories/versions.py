@@ -68,6 +68,12 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "soft, aligned": {"target": "soft", "alignment": "average"},
         "ctaugment": {"prediction_view": "ctaugment"},
     },
+    "simclr": {
+        "logistic, semi-hard": {"loss": "nt_logistic", "mining": "semi_hard", "head": "linear"},
+        "margin, other view": {"loss": "margin", "negatives": "other", "head": "none"},
+        "products, three layers": {"normalise": False, "layers": 3, "loss_scale": "sum"},
+    },
+    "transformation_probe": {task: {"task": task} for task in ("noise", "sobel", "inversion")},
     "soteacher": {penalty: {"penalty": penalty} for penalty in ("l1", "l1_matched")},
     "vat": {
         "reverse, two iterations": {"divergence": "reverse", "iterations": 2},
@@ -118,7 +124,9 @@ def losses(given: Json) -> list[float]:
     """Return the losses of a short run on real data."""
     with in_official_order():
         run = factory.train(given)
-        return [*run.curve["train_loss"], run.final()["test_nll"]]
+        final = run.final()
+        # Of a head that nothing trains there is none.
+        return [*run.curve["train_loss"], *(final[k] for k in ("test_nll",) if k in final)]
 
 
 def method_values(name: str) -> list[float]:

@@ -123,7 +123,7 @@ def test_a_new_network_learns_the_parents_answers_and_the_labels_there_are(plan:
 @pytest.mark.parametrize(
     ("card", "arm"),
     [("s4l", "rotation"), ("s4l", "exemplar"), ("s4l", "retrained"), ("opencos", "opencos"),
-     ("annotation-efficient", "gist"), ("simclr", "tuned")],
+     ("annotation-efficient", "gist")],
 )  # fmt: skip
 def test_no_hidden_label_is_looked_at(
     card: str, arm: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
