@@ -121,6 +121,8 @@ SLOW = (
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
     "remixmatch", "remixmatch, ctaugment",
     "private supervised", "private vat", "simclr, margin", "transformations, noise", "byol, parts",
+    "private supervised", "private vat", "simclr, margin", "transformations, noise",
+    "byol, parts",
 )  # fmt: skip
 
 
