@@ -47,6 +47,8 @@ PATHS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("vat", {"divergence": "reverse", "iterations": 2}, {}),
     ("vat", {"forward": "joint", "statistics": "all"}, {}),
     ("hiermatch", {"levels": 2}, LEVELS),
+    ("remixmatch", {"alignment": "history", "share": "batch", "statistics": "all"}, {}),
+    ("remixmatch", {"prediction_view": "ctaugment", "views": 2}, {}),
     ("hiermatch", {"levels": 2, "pools": "levels"}, LEVELS),
     ("hiermatch", {"levels": 2, "pools": "levels", "core": "fixmatch"}, LEVELS),
     ("private_mixmatch", {"threshold": 1.0, "balanced": True}, {}),

@@ -49,6 +49,7 @@ UPDATE_MS = {
     "hiermatch": 3.1,
     "mixmatch": 2.9,
     "mixup_ssl": 2.0,
+    "remixmatch": 3.0,
     "ict": 1.9,
     "soteacher": 1.4,
     "ces_kd": 1.5,

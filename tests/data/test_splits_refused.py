@@ -109,7 +109,10 @@ def opened(**settings: Any) -> dict[str, Any]:
         (opened(classes=[1, 2, 1]), r"open_set\.classes: must name each class once \(found 1"),
         (opened(classes=[1, 6]), r"open_set\.classes: must be numbers .*, 0 to 5 \(found 6"),
         (opened(classes=[1, -6]), r"open_set\.classes\[1\]: must be at least 0 \(found -6\)"),
-        (opened(classes=[5, 4, 3, 2, 1, 0]), r"open_set\.classes: must leave out at least one of"),
+        (
+            opened(classes=[5, 4, 3, 2, 1, 0], contamination=0.5),
+            r"open_set\.classes: must leave out at least one of",
+        ),
         (opened(pool=30), r"split\.open_set\.contamination: must be a share where `pool` is"),
         (opened(contamination=1.0), r"split\.open_set\.pool: must be given with contamination 1"),
         (opened(contamination=1.1), r"open_set\.contamination: must be at least 0 and at most 1"),

@@ -37,6 +37,9 @@ METHODS["alignment"] = factory.everything("fixmatch", method_settings=ALIGNED)
 METHODS["ctaugment"] = factory.everything(
     "fixmatch", method_settings={"prediction_view": "ctaugment"}
 )
+METHODS["history of labels"] = factory.everything(
+    "remixmatch", method_settings={"alignment": "history", "views": 1, "statistics": "all"}
+)
 LEVELS = {"hierarchy": [[0, 1, 2, 2, 1, 2, 0, 1, 0, 0]], "coarse": [40], "labels": 60}
 for core in ("mixmatch", "fixmatch"):
     METHODS[f"levels, {core}"] = factory.everything(

@@ -63,6 +63,13 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
         "mixmatch", {"views": 3, "mixing": "within", "share": "batch", "statistics": "all"}, EVEN),
     "mixmatch of the average": (
         "mixmatch", {"labels_from": "ema_train", "interleave": False}, EVEN),
+    "remixmatch": ("remixmatch", {"views": 2}, EVEN),
+    "remixmatch, as in opencos": (
+        "remixmatch",
+        {"alignment": "history", "share": "batch", "statistics": "all", "labelled_view": "weak",
+         "views": 1, "unmixed": False, "rotation": False}, EVEN),
+    "remixmatch, ctaugment": (
+        "remixmatch", {"views": 1, "prediction_view": "ctaugment"}, EVEN),
     "mixup": ("mixup_ssl", {}, SEMI),
     "mixup, labelled": ("mixup_ssl", {"pools": "labelled"}, {}),
     "interpolation consistency": ("ict", {}, SEMI),
@@ -92,6 +99,8 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
 SLOW = (
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
     "private supervised", "private vat", "simclr, margin", "transformations, noise",
+    "remixmatch", "remixmatch, ctaugment",
+    "private supervised", "private vat",
 )  # fmt: skip
 
 

@@ -74,6 +74,13 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "products, three layers": {"normalise": False, "layers": 3, "loss_scale": "sum"},
     },
     "transformation_probe": {task: {"task": task} for task in ("noise", "sobel", "inversion")},
+    "remixmatch": {
+        "as in OpenCoS": {
+            "alignment": "history", "share": "batch", "statistics": "all", "labelled_view": "weak",
+            "views": 1, "unmixed": False, "rotation": False,
+        },
+        "ctaugment": {"prediction_view": "ctaugment", "views": 2},
+    },
     "soteacher": {penalty: {"penalty": penalty} for penalty in ("l1", "l1_matched")},
     "vat": {
         "reverse, two iterations": {"divergence": "reverse", "iterations": 2},

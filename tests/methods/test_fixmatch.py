@@ -31,7 +31,7 @@ from torch import nn
 from cyclery import methods
 from cyclery.common.errors import UserError
 from cyclery.common.settings import read
-from cyclery.methods import fixmatch
+from cyclery.methods import _alignment, fixmatch
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
@@ -95,7 +95,7 @@ def test_fixmatch_asks_for_two_views_label_first(label_view, prediction_view):
 
 
 def test_alignment_is_the_hand_computation_over_several_updates(monkeypatch):
-    monkeypatch.setattr(fixmatch, "ALIGNMENT_UPDATES", 3)
+    monkeypatch.setattr(_alignment, "UPDATES", 3)
     settings = fixmatch.Settings(alignment="average")
     memory = fixmatch.modules(settings, made(nn.Identity(), K))["alignment"]
     places = {name: buffer.data_ptr() for name, buffer in memory.named_buffers()}
@@ -131,7 +131,7 @@ def test_alignment_remembers_128_updates_and_starts_uniform():
     uniform = torch.full((N, K), 1 / K)
     assert torch.equal(memory.get_buffer("means"), torch.full((128, K), 1 / K))
     y = torch.arange(K)
-    assert fixmatch.alignment(memory, uniform, y).tolist() == pytest.approx([0.0] * K, abs=1e-5)
+    assert _alignment.alignment(memory, uniform, y).tolist() == pytest.approx([0.0] * K, abs=1e-5)
     assert fixmatch.modules(fixmatch.Settings(), made(nn.Identity(), K)) == {}
 
 
@@ -140,11 +140,11 @@ def test_alignment_spares_the_classes_that_the_first_batches_lack():
     memory, uniform = aligning(100), torch.full((448, 100), 0.01)
     for update in range(20):
         y = torch.randint(100, (64,), generator=torch.Generator().manual_seed(update))
-        ratio = fixmatch.alignment(memory, uniform, y).exp()
+        ratio = _alignment.alignment(memory, uniform, y).exp()
         assert ratio.min() >= 0.98 and ratio.max() <= 1.1, update
     # After many updates it is the distribution of the labels.
     for _ in range(4000):
-        fixmatch.alignment(memory, uniform[:1], torch.tensor([3, 3, 3, 8]))
+        _alignment.alignment(memory, uniform[:1], torch.tensor([3, 3, 3, 8]))
     p_data = memory.get_buffer("p_data")
     assert p_data[[3, 8]].tolist() == pytest.approx([0.75, 0.25], abs=0.02)
 

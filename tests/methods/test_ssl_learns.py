@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -74,6 +75,15 @@ def test_uda_improves_on_the_labels_alone_and_on_their_augmentation(plain: float
     assert accuracy(runs) - accuracy(noised) > 0.03
 
 
+def test_remixmatch_improves_on_the_labels_alone(plain: float) -> None:
+    """With weak views of the labelled digits, for its weights rise within a few updates here."""
+    learnt = {"views": 2, "labelled_view": "weak"}
+    runs = [of("remixmatch", mu=1, method_settings=learnt, seed=seed) for seed in SEEDS]
+    assert accuracy(runs) - plain > 0.03
+    # Four ways to turn an image, a quarter of them each.
+    assert runs[0].curve["train_loss_rotation"][-1] < 0.8 * math.log(4)
+
+
 def test_mean_teacher_improves_on_the_labels_alone(plain: float) -> None:
     ramp = {"kind": "ramp", "start": 0.0, "end": 10.0, "over": 0.3}
     runs = [of("mean_teacher", method_settings={"weight": ramp}, seed=seed) for seed in SEEDS]
@@ -116,7 +126,9 @@ LOW = {"fixmatch": {"threshold": 0.1}, "pseudo_label": {"threshold": 0.1},
        "uda": {"confidence": 0.1}}  # fmt: skip
 
 
-@pytest.mark.parametrize("method", [*LOW, "mean_teacher", "mixmatch", "mixup_ssl", "ict"])
+@pytest.mark.parametrize(
+    "method", [*LOW, "mean_teacher", "mixmatch", "mixup_ssl", "ict", "remixmatch"]
+)
 def test_hidden_labels_train_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other hidden labels change the figures that are logged and no weight."""
     given = {**FEW, "epochs": 1, "epoch_images": 100}

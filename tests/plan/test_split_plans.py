@@ -27,6 +27,7 @@ from factories.bad_config import (
 )
 from factories.checkout import ROOT
 from factories.data import CIFAR10, CIFAR100, DIGITS
+from factories.data import KNOWN as KNOWN_DATASETS
 from factories.plan import keys, planned
 from factories.project import arms
 from factories.record import Records, claim, comparison, experiment, key
@@ -133,6 +134,26 @@ REFUSED: dict[str, Case] = {
     "a hierarchy that is no tree": (
         split(hierarchy=[[0, 0, 1, 1, 2, 2, 3, 3, 4, 4], [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]]), SMOKE,
         "base.split.hierarchy[1]: is no tree; classes 4 and 5 are both in group 2", [],
+    ),
+    "outliers of a dataset that there is not": (
+        split(open_set={**KNOWN, "outliers": {"dataset": "digit"}}), SMOKE,
+        "base.split.open_set.outliers.dataset: unknown dataset 'digit'", ["Did you mean"],
+    ),
+    "outliers of the split's own dataset": (
+        split(open_set={**KNOWN, "outliers": {"dataset": "digits"}}), SMOKE,
+        "base.split.open_set.outliers.dataset: must be another one than the split's", ["digits"],
+    ),
+    "outliers without their dataset": (
+        split(open_set={**KNOWN, "outliers": ["digits"]}), SMOKE,
+        "base.split.open_set.outliers: must name a dataset", ["{dataset: digits}"],
+    ),
+    "more outliers than there are": (
+        both(
+            split(unlabelled="rest", open_set={**KNOWN, "outliers": {"dataset": "cifar10"},
+                                               "pool": 70_000, "contamination": 0.999}),
+            pseudo(),
+        ), SMOKE, "base.split.open_set.contamination: must ask for at most 50000 samples of the "
+        "dataset cifar10", ["(arm one/main/fast)"],
     ),
     "one known class": (
         split(open_set={"classes": [3]}), SMOKE,
@@ -295,8 +316,8 @@ def test_every_split_of_the_manual_can_be_planned() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     examples = [text for block in blocks for text in re.split(r"^(?=split:)", block, flags=re.M)]
     found = [yaml.safe_load(text)["split"] for text in examples if text]
-    assert len(found) == 10
+    assert len(found) == 11
     for wanted in found:
         dataset = DIGITS if "test" in wanted else CIFAR100 if "hierarchy" in wanted else CIFAR10
-        resolved = canonical(parse(wanted), dataset)
+        resolved = canonical(parse(wanted), dataset, KNOWN_DATASETS)
         assert counts(dataset, resolved)["train"] > 0

@@ -89,7 +89,7 @@ def resolve(merged: dict[str, Any], datasets: Mapping[str, Dataset]) -> ArmSetti
     dataset = _dataset(given["dataset"], datasets)
     method, quantities = _method(given["method"])
     columns = {key: given[key] for key in QUANTITIES if key in given} | quantities
-    split = split_settings.canonical(split_settings.parse(given["split"]), dataset)
+    split = split_settings.canonical(split_settings.parse(given["split"]), dataset, datasets)
     # What the network sees, not what the dataset has.
     shape = split_settings.resolution(split, dataset.shape)
     model = _model(given["model"], shape)

@@ -31,10 +31,11 @@ def resized(images: Tensor, stored: int, input: int) -> Tensor:
         uint8 [N, C, input, input], on the device of the images; these themselves where both sides
         are theirs.
     """
-    return _to_side(_to_side(images, stored), input)
+    return resized_to(resized_to(images, stored), input)
 
 
-def _to_side(images: Tensor, side: int) -> Tensor:
+def resized_to(images: Tensor, side: int) -> Tensor:
+    """Return images uint8 [N, C, S, S] at another side, themselves where it is theirs."""
     if images.shape[-1] == side:
         return images
     weights = _weights(images.shape[-1], side, images.device)

@@ -139,7 +139,11 @@ def sizes(split: Split, class_counts: Sequence[int], n_test: int) -> Sizes:
     if split.unlabelled is None:
         return replace(whole, pools=_pools(split, rows, None))
     given = coarse + (rows if split.unlabelled == "all" else 0)
-    pool = _pool(split, _Left(given, free - coarse, sum(class_counts) - n_train, counts))
+    left_for_it = _Left(given, free - coarse, sum(class_counts) - n_train, counts)
+    if split.open_set is not None and (other := split.open_set.outliers):
+        whose = f"the dataset {other['dataset']}"
+        left_for_it = replace(left_for_it, others=other["images"], whose=whose)
+    pool = _pool(split, left_for_it)
     return replace(whole, pools=_pools(split, rows, pool), drawn=pool)
 
 
@@ -155,6 +159,7 @@ class _Left:
     free: int
     others: int
     counts: list[int]
+    whose: str = "other classes"
 
 
 def _pool(split: Split, left: _Left) -> Pool:
@@ -186,9 +191,9 @@ def _pool(split: Split, left: _Left) -> Pool:
         others = _rounded(exact / (1 - exact) * (left.given + known))
     if others > left.others:
         raise UserError(
-            f"split.open_set.contamination: must ask for at most {left.others} samples of other "
-            f"classes, all there are, but asks for {others} (found {share:g}); lower it, or set a "
-            "smaller `pool`."
+            f"split.open_set.contamination: must ask for at most {left.others} samples of "
+            f"{left.whose}, all there are, but asks for {others} (found {share:g}); lower it, or "
+            "set a smaller `pool`."
         )
     if not left.given + known + others:
         raise UserError(

@@ -92,9 +92,25 @@ class Asymmetric:
                 )
 
 
+def _outliers(value: Any, where: str) -> dict[str, Any] | None:
+    """Return which dataset outliers are of; of resolved settings with its identity and images."""
+    if value is None:
+        return None
+    given = value if isinstance(value, Mapping) else {}
+    known = {"dataset", "identity", "images"}
+    if not isinstance(given.get("dataset"), str) or not known.issuperset(given):
+        raise UserError(
+            f"{where}: must name a dataset, as in {{dataset: digits}} (found {value!r:.80})."
+        )
+    return dict(given)
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpenSet:
-    """Only some classes are known; samples of the others are met in the unlabelled pool alone."""
+    """Only some classes are known; samples of others are met in the unlabelled pool alone.
+
+    Those are of the dataset's further classes, or of another dataset.
+    """
 
     classes: tuple[int, ...] = field(
         metadata={
@@ -121,6 +137,25 @@ class OpenSet:
             "high": 1,
         },
     )
+    outliers: Annotated[
+        Any,
+        checked(
+            _outliers,
+            {
+                "type": ["object", "null"],
+                "properties": {"dataset": {"type": "string"}},
+                "required": ["dataset"],
+                "additionalProperties": False,
+            },
+        ),
+    ] = field(
+        default=None,
+        metadata={
+            "doc": "another dataset, as in {dataset: digits}, whose training images are the "
+            "samples of other classes, resized; further classes of the split's own are then left "
+            "out; null takes samples of these"
+        },
+    )
 
     def __post_init__(self) -> None:
         """Refuse classes that stand twice, and a pool that nothing divides."""
@@ -139,13 +174,21 @@ class OpenSet:
             )
 
     def check(self, classes: int) -> None:
-        """Raise a UserError unless some classes are known and some are not."""
+        """Raise a UserError unless classes are there, and some are unknown that a pool asks for.
+
+        Of an open set whose outliers are other images a method may have no use for the pool.
+        """
         for each in self.classes:
             if each >= classes:
                 raise UserError(
                     f"split.open_set.classes: must be numbers of classes, 0 to {classes - 1} "
                     f"(found {each})."
                 )
+        if self.contamination is not None and self.outliers is None:
+            self.check_unknown(classes)
+
+    def check_unknown(self, classes: int) -> None:
+        """Raise a UserError unless a class is left out."""
         if len(self.classes) == classes:
             raise UserError(
                 f"split.open_set.classes: must leave out at least one of the {classes} classes, "

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclery.common.errors import UserError, choices
 from cyclery.common.settings import checked, plain, read, read_layer
+from cyclery.data import outliers
 from cyclery.data.dataset import Dataset
 from cyclery.data.split_parts import (
     Asymmetric,
@@ -319,11 +320,14 @@ def parse(settings: Mapping[str, Any]) -> Split:
     return read(Split, {key: v for key, v in settings.items() if v is not None}, "split")
 
 
-def canonical(split: Split, dataset: Dataset) -> dict[str, Any]:
+def canonical(
+    split: Split, dataset: Dataset, datasets: Mapping[str, Dataset] | None = None
+) -> dict[str, Any]:
     """Return the resolved split as JSON has it, which enters the run keys.
 
     Of the settings in `NOTHING` those that say nothing are left out, a hierarchy stands with its
-    levels instead of its name, and known classes are in ascending order.
+    levels instead of its name, known classes are in ascending order, and outliers of another of
+    the ``datasets`` stand with its identity.
     """
     found: dict[str, Any] = plain(split)
     if isinstance(split.hierarchy, str):
@@ -332,6 +336,9 @@ def canonical(split: Split, dataset: Dataset) -> dict[str, Any]:
             check_coarse(split.coarse, found["hierarchy"], "split.coarse")
     if split.open_set is not None:
         found["open_set"]["classes"] = sorted(split.open_set.classes)
+        if split.open_set.outliers is None:
+            split.open_set.check_unknown(dataset.classes)
+        outliers.resolve(found["open_set"], dataset, datasets or {})
     if split.noise is not None and split.noise.rate == 0:
         found["noise"] = None
     if split.resolution is not None:
@@ -359,6 +366,7 @@ def without_unlabelled(split: dict[str, Any]) -> None:
     split.pop("unlabelled_imbalance", None)
     if "open_set" in split:
         split["open_set"] = {**split["open_set"], "pool": None, "contamination": None}
+        split["open_set"].pop("outliers", None)
 
 
 def class_count(settings: Mapping[str, Any], classes: int) -> int:

@@ -40,7 +40,8 @@ def split(
     the unlabelled pool, those with a coarser label among them. ``unlabelled`` is ``unlabelled.1``.
 
     Args:
-        labels: The label of every row [N]: official training rows, then official test rows.
+        labels: The label of every row [N]: official training rows, then official test rows, then
+            outliers of another dataset, -1, where the open set has these.
         n_train: Number of official training rows; the rest is the test set where there is a rest.
         classes: Number of classes.
         settings: The ``split`` part of a run's settings, see `cyclery.data.split_settings`.
@@ -77,9 +78,7 @@ def split(
     if size.drawn is not None:
         drawn = [rows.pool(size.drawn)]
         if size.drawn.others:
-            unknown = _unknown(wanted, classes)[every[:n_train]]
-            others = _Rows(unknown, classes - rows.classes, rows.seed)
-            drawn.append(others.draw("unlabelled others", size.drawn.others))
+            drawn.append(_others(wanted, every, n_train, classes, rows.seed, size.drawn.others))
         if wanted.unlabelled == "all":
             drawn.append(train)
         parts["unlabelled"] = _joined(*drawn, *coarse)
@@ -163,8 +162,11 @@ def levels(settings: Mapping[str, Any], seed: int | None = None) -> list[list[in
 
 
 def _numbers(wanted: Split, classes: int) -> Ids:
-    """Return the number that every class [C] is trained as, -1 where it is unknown."""
-    found = np.full(classes, -1, dtype=np.int64)
+    """Return the number that every class [C + 1] is trained as, -1 where it is unknown.
+
+    The last entry is what -1 finds, the label of an image of another dataset.
+    """
+    found = np.full(classes + 1, -1, dtype=np.int64)
     known = list(wanted.known(classes))
     found[known] = np.arange(len(known))
     return found
@@ -172,8 +174,22 @@ def _numbers(wanted: Split, classes: int) -> Ids:
 
 def _unknown(wanted: Split, classes: int) -> Ids:
     """Return numbers of the unknown classes [C], -1 where a class is known."""
-    known = _numbers(wanted, classes) >= 0
+    known = _numbers(wanted, classes)[:classes] >= 0
     return np.where(known, -1, np.cumsum(~known) - 1).astype(np.int64)
+
+
+def _others(wanted: Split, every: Ids, n_train: int, classes: int, seed: int, total: int) -> Ids:
+    """Return rows of other classes, or of another dataset, for the unlabelled pool."""
+    assert wanted.open_set is not None
+    if (there := wanted.open_set.outliers) is None:
+        unknown = _unknown(wanted, classes)[every[:n_train]]
+        others = _Rows(unknown, classes - len(wanted.known(classes)), seed)
+        return others.draw("unlabelled others", total)
+    first = len(every) - there["images"]
+    if first < n_train or (every[first:] != -1).any():
+        raise ValueError(f"the last {there['images']} of {len(every)} rows are no outliers")
+    rows = _Rows(np.zeros(there["images"], dtype=np.int64), 1, seed)
+    return first + rows.draw("unlabelled outliers", total)
 
 
 def _joined(*ids: Ids) -> Ids:

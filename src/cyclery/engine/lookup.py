@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, read_regular
 from cyclery.common.seals import is_altered
+from cyclery.data import outliers
 from cyclery.records import trial_selection
-from cyclery.records.record import Inputs, Job, ParentInput, RangeInput, Record, RunSettings
+from cyclery.records.record import Inputs, Job, ParentInput, RangeInput, Record
 from cyclery.records.run_store import Store
 
 if TYPE_CHECKING:
@@ -77,14 +78,17 @@ class Lookup:
     def inputs(self, job: Job) -> Inputs:
         """Return the inputs of the job; a UserError names what is missing."""
         settings = job["settings"]
+        dataset = settings["dataset"]
         found: Inputs = {
-            "dataset": self._manifest(settings)["content_sha256"],
+            "dataset": self._content(dataset["name"], dataset["identity"]),
             "parents": {
                 name: [self._parent(job, name, key) for key in keys]
                 for name, keys in sorted(settings.get("parents", {}).items())
             },
             "range": self._range(job) if job.get("range_runs") else None,
         }
+        if other := outliers.chosen(settings["split"]):
+            found["outliers"] = self._content(other["dataset"], other["identity"])
         if job.get("trials"):
             # Not the trials' figures: a trial repeated with the same outcome changes nothing.
             found["tuned"] = self._chosen(job)
@@ -122,8 +126,8 @@ class Lookup:
         # A parent that diverged has no weights, so its children are not trained.
         return {"key": key, "sha256": None if diverged else sha256}
 
-    def _manifest(self, settings: RunSettings) -> Manifest:
-        name = settings["dataset"]["name"]
+    def _content(self, name: str, identity: str) -> str:
+        """Return the hash of what a prepared dataset holds."""
         if name not in self.manifests:
             raise UserError(f"{name}: is not prepared; run `cyclery prepare {name}`.")
         path = self.manifests[name]
@@ -138,12 +142,12 @@ class Lookup:
             if not complete or is_altered(manifest):
                 raise UserError(f"{path}: is damaged; delete it and run `cyclery prepare {name}`.")
             self._manifests[name] = manifest
-        if self._manifests[name].get("identity") != settings["dataset"]["identity"]:
+        if self._manifests[name].get("identity") != identity:
             raise UserError(
                 f"{path}: was prepared from other files or by another version; "
                 f"delete it and run `cyclery prepare {name}`."
             )
-        return self._manifests[name]
+        return str(self._manifests[name]["content_sha256"])
 
     def _range(self, job: Job) -> RangeInput:
         from cyclery.records import range_bounds

@@ -18,7 +18,7 @@ from cyclery.records.record import Facts, Inputs, Job, Spent
 # What computes, among the files of the package.
 COMPUTING = (
     "__init__.py", "augment/*.py", *(f"data/{name}.py" for name in (
-        "resolution", "sizes", "split_parts", "split_settings", "splits",
+        "outliers", "resolution", "sizes", "split_parts", "split_settings", "splits",
     )), "models/**/*.py", "optim/**/*.py",
     "records/range_bounds.py",
     "probes/*.py", "schedules/*.py", *(f"engine/{name}.py" for name in (

@@ -106,7 +106,9 @@ def _asked(split: SplitChoice) -> Iterator[str]:
         if known["pool"] is not None:
             yield f"{known['pool']:,} unlabelled"
         if known["contamination"] is not None:
-            yield f"{100 * known['contamination']:g} % of these of other classes"
+            other = known.get("outliers")
+            of = f"images of {other['dataset']}" if other else "of other classes"
+            yield f"{100 * known['contamination']:g} % of these {of}"
     if pool := split.get("unlabelled_pool"):
         yield f"{pool:,} unlabelled"
     if imbalance := split.get("unlabelled_imbalance"):

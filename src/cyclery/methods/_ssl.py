@@ -40,6 +40,17 @@ def passes(
     return found
 
 
+def averaged(net: torch.nn.Module, x: torch.Tensor, evaluation: bool) -> torch.Tensor:
+    """Return the logits [N, K] of the averaged network, without a graph."""
+    from cyclery.models.layers import evaluating
+
+    with torch.no_grad():
+        if not evaluation:
+            return net(x).float()
+        with evaluating(net):
+            return net(x).float()
+
+
 def pseudo_figures(
     mask: torch.Tensor, labels: torch.Tensor, y: torch.Tensor, classes: int
 ) -> dict[str, torch.Tensor]:

@@ -18,17 +18,12 @@ softmax(z_w / T) and the mask looks at softmax(z_w) (..._sharpen_conditional_con
 ``label_view`` and ``prediction_view`` are the anchoring ablation: where both are of one kind they
 are two independent draws of it, as in ab_fixmatch_anchoring. ``prediction_view: ctaugment`` is the
 strong view of that code itself: a weak view, changed inside the step by CTAugment, whose strengths
-the run learns (`cyclery.augment._ctaugment`). Its probes are the weak views of the labelled
-samples; what moves its weights is what the averaged network, in evaluation mode, says of these,
+the run learns (`cyclery.methods._learnt_views`). Its probes are the weak views of the labelled
+samples, which the averaged network judges.
 
-    proximity = 1 - 1/2 sum_c |p_c - 1[c = y]|
-
-Distribution alignment, an extension that the repository has in ReMixMatch only: q is multiplied
-by (1e-6 + p_data) / (1e-6 + p_model) and normalised before anything else is done with it. p_model
-is the average of the batch means of q at the last 128 updates; p_data is the running average, with
-a decay of 0.999, of the shares that the classes have among the labels of a batch. Both start
-uniform and do not hold the present update. That code can be told another p_data, on its command
-line, which is not rebuilt. OWN DEFINITION: where this enters FixMatch.
+Distribution alignment (`cyclery.methods._alignment`) is an extension that the repository has in
+ReMixMatch only: q is multiplied by a ratio and normalised before anything else is done with it.
+OWN DEFINITION: where this enters FixMatch.
 
 A cycle in ``weight`` or ``threshold`` is our reading (OWN DEFINITION) of the cyclical
 semi-supervised learning that General Cyclical Training proposes (L. N. Smith, arXiv 2202.08835).
@@ -39,15 +34,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
-from cyclery.methods._ssl import passes, pseudo_figures
+from cyclery.methods import _alignment, _learnt_views
+from cyclery.methods._ssl import averaged, passes, pseudo_figures
 from cyclery.schedules import Quantity
 
 VERSION = 1
 TITLE = "FixMatch"
-ALIGNMENT_UPDATES = 128
-LABELS_DECAY = 0.999
 
 
 @dataclass(frozen=True)
@@ -126,38 +119,10 @@ def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
     """Return the memory of distribution alignment, and CTAugment, where they are on."""
     found: dict[str, torch.nn.Module] = {}
     if settings.prediction_view == "ctaugment":
-        from cyclery.augment import Images
-        from cyclery.augment._ctaugment import CTAugment
-
-        if made.shape[0] not in (1, 3):
-            raise UserError(
-                "method.prediction_view: ctaugment needs images of 1 or 3 channels (found "
-                f"{made.shape[0]})."
-            )
-        found["ctaugment"] = CTAugment(Images(made.shape, made.mean, 255), made.std)
+        found["ctaugment"] = _learnt_views.module(made)
     if settings.alignment:
-        found["alignment"] = _alignment_memory(made.classes)
+        found["alignment"] = _alignment.memory(made.classes)
     return found
-
-
-def _alignment_memory(classes: int) -> torch.nn.Module:
-    """Return what distribution alignment remembers of the last updates."""
-    memory = torch.nn.Module()
-    memory.register_buffer("means", torch.full((ALIGNMENT_UPDATES, classes), 1 / classes))
-    memory.register_buffer("slot", torch.zeros(1, dtype=torch.int64))
-    memory.register_buffer("p_data", torch.full((classes,), 1 / classes))
-    return memory
-
-
-def alignment(memory: torch.nn.Module, q: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Return log (1e-6 + p_data) / (1e-6 + p_model) [K], and remember q [N, K] and y [B]."""
-    means, slot, p_data = (memory.get_buffer(name) for name in ("means", "slot", "p_data"))
-    ratio = (1e-6 + p_data / p_data.sum()) / (1e-6 + means.mean(0))
-    means.index_copy_(0, slot, q.mean(0, keepdim=True))
-    slot.add_(1).remainder_(len(means))
-    drawn = (y[:, None] == torch.arange(len(p_data), device=y.device)).to(p_data.dtype)
-    p_data.lerp_(drawn.mean(0), 1 - LABELS_DECAY)
-    return ratio.log()
 
 
 def unlabelled_losses(
@@ -194,44 +159,6 @@ def confident_losses(
     return losses * mask, mask, labels
 
 
-def _averaged(net: torch.nn.Module, x: torch.Tensor, evaluation: bool) -> torch.Tensor:
-    """Return the logits [N, K] of the averaged network, without a graph."""
-    from cyclery.models.layers import evaluating
-
-    with torch.no_grad():
-        if not evaluation:
-            return net(x).float()
-        with evaluating(net):
-            return net(x).float()
-
-
-def _ctaugmented(
-    models: dict[str, torch.nn.Module], batch: Any, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """Return the strong views and the probes that CTAugment makes, and its policy of the latter."""
-    from cyclery.augment._ctaugment import COLUMNS
-
-    learnt: Any = models["ctaugment"]
-    parts = [batch.x, batch.unlabelled.views[1]]
-    x, sizes = torch.cat(parts), [len(part) for part in parts]
-    u = torch.rand(len(x), COLUMNS, generator=generator, device=x.device)
-    policy = learnt.policy(u, sizes[0])
-    probes, strong = learnt(x, policy).split(sizes)
-    return strong, probes, policy
-
-
-def _learn(
-    models: dict[str, torch.nn.Module], probes: torch.Tensor, policy: Any, y: torch.Tensor
-) -> torch.Tensor:
-    """Move CTAugment's weights by what the averaged network says of probes; return the mean."""
-    p = _averaged(models["ema"], probes, evaluation=True).softmax(1)
-    right = (y[:, None] == torch.arange(p.shape[1], device=y.device)).to(p.dtype)
-    proximity = 1 - (p - right).abs().sum(1) / 2
-    learnt: Any = models["ctaugment"]
-    learnt.learn(policy, proximity)
-    return proximity.mean()
-
-
 def step(
     models: dict[str, torch.nn.Module],
     batch: Any,
@@ -243,7 +170,9 @@ def step(
     label_view, prediction_view = batch.unlabelled.views
     learnt, logs = settings.prediction_view == "ctaugment", {}
     if learnt:
-        prediction_view, probes, policy = _ctaugmented(models, batch, generator)
+        prediction_view, probes, policy = _learnt_views.changed(
+            models["ctaugment"], batch.x, prediction_view, generator
+        )
     # The trained network goes first: under autocast a pass without a graph must not be the one
     # that casts its weights.
     if settings.labels_from == "main":
@@ -251,12 +180,14 @@ def step(
         z_x, z_w, z_s = passes(models["main"], parts, "joint")
     else:
         z_x, z_s = passes(models["main"], [batch.x, prediction_view], "joint")
-        z_w = _averaged(models["ema"], label_view, settings.labels_from == "ema_eval")
+        z_w = averaged(models["ema"], label_view, settings.labels_from == "ema_eval")
     z_w = z_w.detach()
     if settings.alignment:
-        z_w = z_w + alignment(models["alignment"], z_w.softmax(1), batch.y)
+        z_w = z_w + _alignment.alignment(models["alignment"], z_w.softmax(1), batch.y)
     if learnt:
-        logs["proximity"] = _learn(models, probes, policy, batch.y)
+        logs["proximity"] = _learnt_views.learn(
+            models["ctaugment"], models["ema"], probes, policy, batch.y
+        )
     losses, mask, labels = unlabelled_losses(z_w, z_s, row, settings.target)
     loss_x, loss_u = F.cross_entropy(z_x, batch.y), losses.mean()
     return loss_x + row["weight"] * loss_u, {

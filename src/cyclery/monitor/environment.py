@@ -21,6 +21,7 @@ from typing import Literal
 
 from cyclery.common.errors import UserError, choices
 from cyclery.config.load import read_yaml
+from cyclery.data import outliers
 from cyclery.engine.machine import computes_bf16, no_bf16
 from cyclery.plan.graph import Plan
 
@@ -173,7 +174,7 @@ def datasets(plan: Plan) -> Iterator[Finding]:
 def _datasets(plan: Plan) -> list[str]:
     papers = plan.project.selected()
     arms = (arm for paper in papers for shard in plan.closure(paper) for arm in shard.arms)
-    return sorted({arm.settings["dataset"]["name"] for arm in arms})
+    return sorted({name for arm in arms for name in outliers.names(arm.settings)})
 
 
 def _raw(plan: Plan, name: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from cyclery.common import checksums, mtimes
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.config.load import load, tier_names
+from cyclery.data import outliers
 from cyclery.data.split_settings import resolution
 from cyclery.plan import resources
 from cyclery.plan.graph import Plan
@@ -165,9 +166,10 @@ class Graph:
     def _megabytes(self, of: Iterable[ArmPlan | RangePlan], threads: int) -> int:
         datasets = self.plan.project.datasets
         found = {
-            (name, resolution(each.settings["split"], datasets[name].shape))
+            (name, resolution(each.settings["split"], datasets[own].shape))
             for each in of
-            for name in [each.settings["dataset"]["name"]]
+            for own in [each.settings["dataset"]["name"]]
+            for name in outliers.names(each.settings)
         }
         # As large as a run sees its images.
         data = [datasets[name].model_copy(update={"shape": shape}) for name, shape in found]
@@ -186,7 +188,7 @@ class Graph:
     def manifests(self, group: str) -> list[str]:
         """Return the manifests that a group's runs need."""
         cells = (cell for shard in self.plan.shards(group) for cell in shard.cells)
-        names = {cell.arm.settings["dataset"]["name"] for cell in cells}
+        names = {name for cell in cells for name in outliers.names(cell.arm.settings)}
         return [self.manifest(name) for name in sorted(names)]
 
     def _range_file(self, group: str) -> str:

@@ -171,6 +171,8 @@ class Inputs(TypedDict):
 
     dataset: str
     """Hash of the content of the prepared dataset."""
+    outliers: NotRequired[str]
+    """That of the other dataset whose images are outliers; absent where there is none."""
     parents: dict[str, list[ParentInput]]
     range: RangeInput | None
     tuned: NotRequired[dict[str, float]]

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cyclery.common import checksums
+from cyclery.data import outliers
 from cyclery.plan.graph import Plan
 from cyclery.plan.model import Shard
 from cyclery.plan.snakemake_api import Graph
@@ -54,7 +55,7 @@ class Contents:
     def datasets(self) -> list[str]:
         """The datasets that the runs read."""
         arms = (arm for shard in self.shards.values() for arm in shard.arms)
-        return sorted({arm.settings["dataset"]["name"] for arm in arms})
+        return sorted({name for arm in arms for name in outliers.names(arm.settings)})
 
     def of_evidence(self, paper: str) -> list[str]:
         """Return what is made of a paper's records: evidence, table and the list of their sums."""
