@@ -58,6 +58,10 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "hiermatch, coarse labels": ("hiermatch", {"levels": 2, "pools": "levels"}, LEVELS),
     "hiermatch, fixmatch": (
         "hiermatch", {"levels": 2, "pools": "levels", "core": "fixmatch"}, LEVELS),
+    "opencos": ("opencos", {}, {"split": {**SEMI["split"], "unlabelled": "rest"}}),
+    "opencos, fixmatch": (
+        "opencos", {"core": "fixmatch", "auxiliary": False, "outside": "uniform"},
+        {"split": {**SEMI["split"], "unlabelled": "rest"}, "mu": 2}),
     "mixmatch": ("mixmatch", {}, EVEN),
     "mixmatch, other forms": (
         "mixmatch", {"views": 3, "mixing": "within", "share": "batch", "statistics": "all"}, EVEN),

@@ -14,10 +14,6 @@ ENCODER: Json = {"method": {"name": "simclr", "pool": "unlabelled"}, "split": FE
                  "probes": {"h": LINEAR, "z": {**LINEAR, "of": "z"}}}  # fmt: skip
 CHILD: Json = {"parents": {"encoder": "encoder"}, "split": FEW, "epoch_images": 40,
                "init": {"from": "encoder", "parts": ["features"]}}  # fmt: skip
-# Digits 0 to 5 are known; of the pool besides the labelled samples a share is of the others.
-OPEN: Json = {"test": 100, "validation": 50, "per_class": 8, "unlabelled": "all",
-              "open_set": {"classes": [0, 1, 2, 3, 4, 5], "pool": 400,
-                           "contamination": 0.5}}  # fmt: skip
 T: list[Json] = [
     {"op": "random_resized_crop", "area": [0.4, 1.0]},
     {"op": "colour_jitter", "form": "byol"},
@@ -50,13 +46,6 @@ CARDS: Cards = {
         "retrained": {"method": "retrain", "split": FEW, "epoch_images": 200, "lr": DECAY,
                       "parents": {"teacher": "rotation"}},
     },
-    "opencos": {
-        "encoder": {**ENCODER, "split": OPEN,
-                    "probes": {"open": {"name": "detection", "of": "z"}}},
-        "opencos": {"method": "opencos", "parents": {"encoder": "encoder"},
-                    "init": CHILD["init"], "split": {**OPEN, "unlabelled": "rest"},
-                    "epoch_images": 100, "ema_decay": 0.9},
-    },
     "small-data": {
         "plain": {},
         "tailed": {"head": {"name": "tvmf", "kappa": 4}},
@@ -86,8 +75,6 @@ CLAIMS: dict[str, list[Json]] = {
     "byol": [{"experiment": "main", "arm": "encoder", "against": {"constant": 0.5},
               "metric": "test_collapse"}],
     "s4l": [{"experiment": "main", "arm": "rotation", "against": "supervised"}],
-    "opencos": [{"experiment": "main", "arm": "opencos", "against": {"constant": 50},
-                 "metric": "unlabelled_auroc"}],
     "small-data": [{"experiment": "main", "arm": "smooth", "against": "plain",
                     "metric": "test_balanced_accuracy"}],
     "annotation-efficient": [{"experiment": "main", "arm": "proxies", "against": {"constant": 20},

@@ -74,6 +74,12 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "products, three layers": {"normalise": False, "layers": 3, "loss_scale": "sum"},
     },
     "transformation_probe": {task: {"task": task} for task in ("noise", "sobel", "inversion")},
+    "opencos": {
+        "fixmatch": {"core": "fixmatch"},
+        "left out, one norm": {"scores": "left_out", "auxiliary": False},
+        "whole pool, uniform": {"filter": "none", "outside": "uniform"},
+        "by hidden labels": {"filter": "oracle", "confident": 0.3, "balanced": False},
+    },
     "remixmatch": {
         "as in OpenCoS": {
             "alignment": "history", "share": "batch", "statistics": "all", "labelled_view": "weak",

@@ -122,7 +122,7 @@ def test_a_new_network_learns_the_parents_answers_and_the_labels_there_are(plan:
 
 @pytest.mark.parametrize(
     ("card", "arm"),
-    [("s4l", "rotation"), ("s4l", "exemplar"), ("s4l", "retrained"), ("opencos", "opencos"),
+    [("s4l", "rotation"), ("s4l", "exemplar"), ("s4l", "retrained"),
      ("annotation-efficient", "gist"), ("byol", "linear")],
 )  # fmt: skip
 def test_no_hidden_label_is_looked_at(
