@@ -110,6 +110,8 @@ def test_the_closed_form_predictor_is_least_squares_and_has_no_gradient_in_its_w
     torch.testing.assert_close(grad, solution.sum(1).expand(40, D), rtol=1e-3, atol=1e-4)
     # Where all has collapsed it stays finite.
     assert byol.best_linear(torch.zeros(4, D), torch.ones(4, D)).isfinite().all()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(byol.best_linear(z, target), found)
 
 
 def test_an_untrained_network_is_near_chance() -> None:
@@ -294,6 +296,22 @@ def test_parts_must_be_equal() -> None:
     with pytest.raises(UserError, match=r"method.chunk: must divide the batch \(found 8, batch 20"):
         methods.load("byol").spent(settings, 20, None)
     assert methods.load("byol").spent(settings, 16, None) == (32, 64)
+
+
+@pytest.mark.parametrize("name", ["byol", "simclr"])
+def test_a_batch_of_one_image_has_nothing_to_compare(name: str) -> None:
+    method = methods.load(name)
+    message = r"batch: must be at least 2, .* \(found 1\)"
+    with pytest.raises(UserError, match=message):
+        method.spent(method.chosen({}), 1, None)
+    assert method.spent(method.chosen({}), 2, None)[0] == 4
+
+
+def test_heads_of_one_layer_have_nothing_hidden() -> None:
+    one = {"projector_layers": 1, "predictor_layers": 1}
+    assert {"hidden", "head_norm"} <= byol.ignored(byol.Settings(**one)).keys()
+    assert "hidden" in byol.ignored(byol.Settings(projector_layers=1, predictor="none"))
+    assert "hidden" not in byol.ignored(byol.Settings(projector_layers=1))
 
 
 # What it declares.

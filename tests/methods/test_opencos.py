@@ -207,6 +207,11 @@ def test_an_empty_pool_is_one_message() -> None:
     left = opencos.run({**alone, "method": {**alone["method"], "settings": {
         **alone["method"]["settings"], "scores": "left_out"}}})  # fmt: skip
     assert len(left.feeds["unlabelled"].ids) > 0
+    # The encoder is that of another pool.
+    unknown = opencos.settings(contamination=1.0, chosen={"filter": "oracle"})
+    message = r"method.filter: oracle leaves the core no sample \(found a pool of 400\); let"
+    with pytest.raises(UserError, match=message):
+        factory.run(unknown, parents={"encoder": [opencos.encoder()]})
 
 
 def test_a_network_without_batch_norm_has_no_norms_of_its_own() -> None:

@@ -27,7 +27,7 @@ from torch.distributions import Categorical, kl_divergence
 from cyclery import methods
 from cyclery.common.errors import UserError
 from cyclery.engine.stream import Batch, Samples
-from cyclery.methods import s4l
+from cyclery.methods import retraining, s4l
 from cyclery.methods._rotations import averaged, rotations
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
@@ -335,6 +335,19 @@ def test_rotations_of_images_that_are_not_square_are_refused() -> None:
     with pytest.raises(UserError, match="8 x 6 pixels"):
         s4l.modules(s4l.Settings(), made)
     assert s4l.modules(s4l.Settings(task="exemplar"), made)
+    teacher = s4l.Settings(task="exemplar", labels="teacher")
+    message = r"method.predictions: rotations needs square images \(found 8 x 6 pixels\)"
+    for method, settings in ((s4l, teacher), (retraining, retraining.Settings("rotations"))):
+        with pytest.raises(UserError, match=message):
+            method.modules(settings, made)
+    assert retraining.modules(retraining.Settings(), made) == {}
+
+
+def test_distances_of_triplets_are_exact_under_autocast() -> None:
+    z = torch.randn(12, 8, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = s4l.triplet_loss(z, 4)
+    assert torch.equal(found, s4l.triplet_loss(z, 4))
 
 
 def test_each_switch_makes_another_loss_and_what_is_ignored_none() -> None:

@@ -13,10 +13,20 @@ from __future__ import annotations
 
 from typing import Literal
 
+from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
 
 Negatives = Literal["both", "other"]
 Mining = Literal["all", "semi_hard"]
+
+
+def check_pairs(images: int) -> None:
+    """Raise a UserError where the views of a batch, so many, are of one image."""
+    if images < 4:
+        raise UserError(
+            "batch: must be at least 2, for views are compared with those of other images (found "
+            f"{images // 2})."
+        )
 
 
 def unit(z: torch.Tensor) -> torch.Tensor:

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cyclery.common.errors import UserError
 from cyclery.common.lazy import torch
 
 QUARTERS = 4
+
+
+def check_square(shape: tuple[int, int, int], where: str, instead: str) -> None:
+    """Raise a UserError unless images [C, H, W] can be turned."""
+    _, height, width = shape
+    if height != width:
+        raise UserError(
+            f"method.{where} needs square images (found {height} x {width} pixels); choose "
+            f"{instead}, or images of another shape."
+        )
 
 
 def rotations(x: torch.Tensor) -> torch.Tensor:

@@ -34,7 +34,7 @@ from typing import Any, Literal
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
 from cyclery.methods import Stream
-from cyclery.methods._contrastive import spread, unit
+from cyclery.methods._contrastive import check_pairs, spread, unit
 from cyclery.methods._projection import HiddenNorm, mlp
 from cyclery.schedules import Quantity
 
@@ -108,7 +108,8 @@ class Settings:
         default=None,
         metadata={
             "doc": "samples of each part of a batch whose losses are averaged; null: the batch",
-            **SIZE,
+            "low": 2,
+            "high": 65_536,
         },
     )
     pool: Literal["train", "unlabelled"] = field(
@@ -167,15 +168,19 @@ def ignored(settings: Settings) -> dict[str, str]:
         found["target_init"] = f"target: {settings.target}"
     if not settings.beta:
         found["temperature"] = "beta: 0"
+    layers = settings.predictor_layers if settings.predictor == "mlp" else 1
+    if settings.projector_layers == layers == 1:
+        found |= dict.fromkeys(("hidden", "head_norm"), "projector_layers: 1")
     return found
 
 
 def forwards(settings: Settings, images: dict[str, int]) -> int:
     """Return the images that pass a network forwards: all twice, where the target is another.
 
-    A UserError where the parts of a batch would not be equal.
+    A UserError where the parts of a batch would not be equal, or of one sample.
     """
     pairs = images["pairs"]
+    check_pairs(pairs)
     if settings.chunk and pairs // 2 % settings.chunk:
         raise UserError(
             f"method.chunk: must divide the batch (found {settings.chunk}, batch {pairs // 2})."
@@ -236,7 +241,8 @@ def best_linear(z: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         ridge = 1e-6 * gram.diagonal().mean() + 1e-12
         gram = gram + ridge * torch.eye(len(gram), device=z.device)
         weights = torch.linalg.solve_ex(gram, z.T @ target)[0]
-    return z @ weights
+    with torch.autocast(z.device.type, enabled=False):
+        return z @ weights
 
 
 def normalised(x: torch.Tensor, kind: Normalise) -> torch.Tensor:
@@ -325,7 +331,9 @@ def effective_rank(z: torch.Tensor) -> torch.Tensor:
     It is D where they are spread evenly over all dimensions, and 1 where they are one.
     """
     values = torch.linalg.svdvals(unit(z))
-    return torch.special.entr(values / values.sum()).sum().exp()
+    # Where all are zero there are no directions, and it is 1 too.
+    tiny = torch.finfo(values.dtype).tiny
+    return torch.special.entr(values / values.sum().clamp_min(tiny)).sum().exp()
 
 
 def evaluate(

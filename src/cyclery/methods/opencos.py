@@ -239,6 +239,11 @@ def begin(models: Models, moment: Any, settings: Settings) -> None:
 
 
 def _nothing_inside(models: Models, pool: torch.Tensor, settings: Settings) -> str:
+    if settings.filter != "detected" or not len(pool):
+        return (
+            f"method.filter: {settings.filter} leaves the core no sample (found a pool of "
+            f"{len(pool)}); let the split's pool hold samples of known classes."
+        )
     memory = models["memory"]
     limit = float(memory.get_buffer("threshold")[int(settings.scores == "left_out")])
     best = float(memory.get_buffer("score")[pool].max())

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from cyclery.common.lazy import F, torch
 from cyclery.methods import Stream
-from cyclery.methods._rotations import averaged
+from cyclery.methods._rotations import averaged, check_square
 from cyclery.methods._streams import OWN
 
 VERSION = 1
@@ -49,6 +49,18 @@ def streams(settings: Settings) -> dict[str, Stream]:
 def parents(settings: Settings) -> tuple[str, ...]:
     """Return the parent that makes the pseudo-labels."""
     return (TEACHER,)
+
+
+def check_shape(shape: tuple[int, int, int], predictions: Predictions) -> None:
+    """Raise a UserError where images [C, H, W] must be turned and cannot be."""
+    if predictions == "rotations":
+        check_square(shape, "predictions: rotations", "upright")
+
+
+def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
+    """Return no module; images that cannot be turned are refused."""
+    check_shape(made.shape, settings.predictions)
+    return {}
 
 
 def label_all(

@@ -44,8 +44,10 @@ from typing import Any, Literal
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
 from cyclery.methods import Stream, retraining
+from cyclery.methods._contrastive import similarities
+from cyclery.methods._contrastive import unit as unit_length
 from cyclery.methods._gradients import by_input
-from cyclery.methods._rotations import QUARTERS, averaged, rotations
+from cyclery.methods._rotations import QUARTERS, averaged, check_square, rotations
 from cyclery.methods._streams import MU, OWN, TRAIN, UNLABELLED
 from cyclery.methods.retraining import Predictions
 from cyclery.methods.vat import divergence, unit
@@ -173,12 +175,10 @@ def begin(models: dict[str, torch.nn.Module], moment: Any, settings: Settings) -
 
 def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
     """Return the layer that makes the outputs of the task."""
-    _, height, width = made.shape
-    if settings.task == "rotation" and height != width:
-        raise UserError(
-            f"method.task: rotation needs square images (found {height} x {width} pixels); choose "
-            "exemplar, or images of another shape."
-        )
+    if settings.task == "rotation":
+        check_square(made.shape, "task: rotation", "exemplar")
+    if settings.labels == "teacher":
+        retraining.check_shape(made.shape, settings.predictions)
     outputs = QUARTERS if settings.task == "rotation" else settings.embedding
     return {"task": torch.nn.Linear(made.width, outputs)}
 
@@ -220,9 +220,8 @@ def triplet_loss(z: torch.Tensor, images: int) -> torch.Tensor:
     """
     ids = torch.arange(images, device=z.device).repeat(len(z) // images)
     same = ids[:, None] == ids
-    z = F.normalize(z)
     # Of vectors of length 1; the root of less has no gradient that is finite.
-    distances = (2 - 2 * z @ z.t()).clamp(min=1e-12).sqrt()
+    distances = (2 - 2 * similarities(unit_length(z))).clamp(min=1e-12).sqrt()
     far = distances.masked_fill(~same, 0).amax(1)
     near = distances.masked_fill(same, torch.inf).amin(1)
     # Both are between 0 and 2, so nothing overflows.

@@ -30,6 +30,7 @@ from cyclery.methods import Stream
 from cyclery.methods._contrastive import (
     Mining,
     Negatives,
+    check_pairs,
     contrastive_accuracy,
     contrastive_entropy,
     margin_triplet,
@@ -112,6 +113,12 @@ class Settings:
 def streams(settings: Settings) -> dict[str, Stream]:
     """Return the one stream: two strong views, drawn from the same distribution."""
     return {"pairs": Stream(("strong", "strong"), settings.pool)}
+
+
+def forwards(settings: Settings, images: dict[str, int]) -> int:
+    """Return the images that pass: both views. A UserError where there is one image."""
+    check_pairs(images["pairs"])
+    return images["pairs"]
 
 
 def classifies(settings: Settings) -> bool:
