@@ -27,18 +27,26 @@ CLAIMS = {
     "hiermatch": [f"HIERMATCH-{n}" for n in range(1, 5)],
     "mixmatch": [f"MIXMATCH-{n}" for n in (1, 2, 3, 4, *(f"5{part}" for part in "abcdef"), 6, 7)],
     "mean-teacher": [f"MEANTEACHER-{n}" for n in (*range(1, 7), "6b", "7a", "7b", "7c", "7d")],
+    "opencos": [
+        *(f"OPENCOS-{n}" for n in range(1, 5)),
+        *(f"OPENCOS-5-{part}" for part in ("filter", "soft", "norms", "labels", "left-out")),
+        "OPENCOS-6",
+    ],
     "s4l": [f"S4L-{n}" for n in range(1, 9)],
     "uda": [*(f"UDA-{n}" for n in range(1, 10)), "UDA-mask", "UDA-sharpening", "UDA-theory"],
 }
 COLUMNS = "paper,table,dataset,labels,architecture,method,metric,value,std,runs,source,confidence"
 # Claims of these experiments are about fewer or more iterations, about equal views instead of equal
-# labelled images, or about teachers that stop early, or an arm is an untrained parent: how many
-# different numbers of images their arms see.
+# labelled images, or about teachers that stop early, or an arm is a parent, untrained or trained
+# without labels: how many different numbers of images their arms see.
 UNEQUAL = {
     "staged": 2, "super-full": 2, "super-fifth": 2, "unlabelled-share-images": 4, "size-10": 2,
     "size-2": 2, "start": 2, "optimisation": 3,
     "half": 2, "half-fixmatch": 2, "cifar100": 2, "cifar100-fixmatch": 2,
     "larger": 2, "before": 2, "before-smaller": 2, "combination": 3,
+    **dict.fromkeys([f"digits-{share}" for share in ("80", "50", "00")], 2),
+    **dict.fromkeys([f"small-{pool}" for pool in ("80", "50", "00", "80-25", "far")], 2),
+    "animals-4": 2, "animals-25": 2,
     "digits-teachers": 5, "fashion-teachers": 5, "wrn-teachers": 5,
 }  # fmt: skip
 # Papers whose figures are not known from anywhere.
