@@ -16,7 +16,6 @@ KNOWN = (0, 1, 2, 3, 4, 5)
 # All that is not the core's.
 OFF: Json = {"filter": "none", "outside": "none", "confident": 0.0, "balanced": False}
 MODEL: Json = {"hidden": [32]}
-LARGE: Json = {"hidden": [96, 96]}
 
 
 def split(contamination: float = 0.5, pool: int = 400, **changes: Any) -> Json:
@@ -27,20 +26,15 @@ def split(contamination: float = 0.5, pool: int = 400, **changes: Any) -> Json:
 
 
 @cache
-def encoder(contamination: float = 0.5, seed: int = 0, large: bool = False) -> Trained:
-    """Return a network that contrasts views of the labelled and the unlabelled images.
-
-    A ``large`` one does so of more images, and for longer.
-    """
+def encoder(contamination: float = 0.5, seed: int = 0) -> Trained:
+    """Return a network that contrasts views of the labelled and the unlabelled images."""
     views = ({"op": "random_resized_crop", "area": [0.5, 1.0]}, {"op": "colour_jitter"})
     chosen = {"pool": "unlabelled", "hidden_norm": False, "output_norm": "none",
-              "weights_std": None, "output": 64 if large else 16}  # fmt: skip
-    more = {"pool": 850, "test": 500, "per_class": 4} if large else {}
-    own = split(contamination, **{**more, "unlabelled": "all"})
+              "weights_std": None, "output": 16}  # fmt: skip
+    own = split(contamination, unlabelled="all")
     given = factory.settings(
         "simclr", method_settings=chosen, split=own, seed=seed, augment=(), strong=views,
-        epochs=60 if large else 10, epoch_images=400, batch=100, lr=0.2, evaluations=1,
-        model_settings=LARGE if large else MODEL,
+        epochs=10, epoch_images=400, batch=100, lr=0.2, evaluations=1, model_settings=MODEL,
     )  # fmt: skip
     return factory.trained(factory.train(given))
 
@@ -60,8 +54,7 @@ def settings(core: str = "fixmatch", contamination: float = 0.5, **changes: Any)
 def run(given: Json, **options: Any) -> Run:
     """Return a new run, which starts from the parent of its pool."""
     known = given["split"]["open_set"]
-    large = given["model"]["settings"] == LARGE
-    parent = encoder(known["contamination"] if known else 0.5, given["seed"], large)
+    parent = encoder(known["contamination"] if known else 0.5, given["seed"])
     return factory.run(copy.deepcopy(given), parents={"encoder": [parent]}, **options)
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from factories import checkout, moments, opencos, packs
 from factories import engine as factory
-from factories import moments, opencos, packs
 from factories.opencos import CORES, OFF, Json
 from factories.threads import one_thread
 
+from cyclery.config.load import load
 from cyclery.engine.run import Run
+from cyclery.engine.teachers import Trained
+from cyclery.plan.graph import Plan
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
@@ -140,22 +145,25 @@ def test_packs_train_it_as_it_trains_alone_in_one(core: str) -> None:
 
 @pytest.mark.slow
 def test_it_improves_on_its_core_where_most_of_the_pool_is_of_other_classes() -> None:
-    """An easy case: 24 labels, 170 further images of these digits and 680 of others."""
-    more: Json = {
-        "epochs": 15, "epoch_images": 500, "batch": 25, "weight": 1.5, "weight_decay": 0.0,
-        "lr": {"kind": "cosine_arc", "peak": 0.1}, "ema_decay": 0.95, "evaluations": 1,
-        "model_settings": opencos.LARGE, "strong": ({"op": "policy"}, {"op": "cutout", "size": 4}),
-    }  # fmt: skip
-    split = {**opencos.split(0.8, 850), "test": 500, "per_class": 4}
-
-    def accuracy(chosen: Json) -> float:
-        made = [opencos.settings("remixmatch", 0.8, seed=seed, chosen=chosen, split=split, **more)
-                for seed in range(5)]  # fmt: skip
-        runs = packs.beside(
-            made, packs.Widths(5), lambda each, stack: opencos.run(each, stack=stack)
-        )
-        return float(np.mean([run.figures["test_accuracy"] for run in runs]))  # type: ignore[attr-defined]
-
-    found, core, bound = accuracy({}), accuracy(OFF), accuracy({"filter": "oracle"})
+    """The paper's smoke on validation images: 24 labels, and 680 of 850 images of other digits."""
+    encoders = [factory.trained(run) for run in planned("simclr")]
+    core, found = (
+        np.mean([np.median(run.curve["val_accuracy"][-5:]) for run in planned(arm, encoders)])
+        for arm in ("fixmatch-ft", "opencos-fixmatch")
+    )
+    # Seen there: 88.7 against 83.5 per cent.
     assert found - core > 0.01
-    assert bound - core > 0.03
+
+
+def planned(arm: str, encoders: Sequence[Trained] = ()) -> list[Run]:
+    """Return finished runs of an arm at smoke, of seeds that nothing else uses."""
+    plan = Plan(load(checkout.ROOT, {"tier": "smoke", "papers": ["opencos"]}))
+    settings = plan.arm("opencos", "digits-80", arm).settings
+    own = {"parents": {}, "range": None}
+    every = [{**copy.deepcopy(settings), **own, "seed": seed} for seed in range(1000, 1005)]
+
+    def make(given: Json, stack: Any) -> Run:
+        parents = {"encoder": [encoders[given["seed"] - 1000]]} if encoders else {}
+        return factory.run(given, stack=stack, parents=parents)
+
+    return packs.beside(every, packs.Widths(len(every)), make)
