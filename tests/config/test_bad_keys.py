@@ -152,8 +152,8 @@ NAMES: dict[str, Case] = {
         SMOKE, "base.model resnet.depth: must be 6n + 2", ["found 21", "and 1 more arm"],
     ),
     "unknown network of `plan`": (
-        lambda tier, paper: tier.update(images_per_second={"mlp": 10}),
-        SMOKE, "images_per_second: unknown model 'mlp'", ["bn_mlp"],
+        lambda tier, paper: tier.update(images_per_second={"bn_mpl": 10}),
+        SMOKE, "images_per_second: unknown model 'bn_mpl'", ["bn_mlp"],
     ),
     "a network without a name": (
         lambda tier, paper: tier["base"].update(model={"hidden": [8]}),
