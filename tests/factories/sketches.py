@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cyclery import methods
 from cyclery.config.load import load
 from cyclery.engine.run import Run
+from cyclery.engine.stream import Data
 from cyclery.models import heads
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
@@ -96,6 +99,27 @@ def run(plan: Plan, arm: str, done: bool = False, **how: Any) -> Run:
         return found
 
     return made(plan.arm("one", "main", arm).key(0), done, **how)
+
+
+def assert_no_hidden_label_trains(plan: Plan, arm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail unless a run, and those that it learns from, are the same with other hidden labels."""
+    weights = run(plan, arm, done=True).weights()
+    honest = Data.trained_on
+
+    def misled(data: Data, settings: Any, seed: int, ids: Any) -> Data:
+        found = honest(data, settings, seed, ids)
+        shown = torch.cat([torch.from_numpy(ids[p]) for p in ("train", "validation", "test")])
+        # Which are of unknown classes decides what is drawn, and is measured.
+        hidden = found.labels >= 0
+        hidden[shown] = False
+        assert hidden.any()
+        others = (found.labels + 1).remainder(found.manifest["classes"])
+        # The dataset itself is shared by all runs.
+        return replace(found, labels=torch.where(hidden, others, found.labels))
+
+    monkeypatch.setattr(Data, "trained_on", misled)
+    for name, value in run(plan, arm, done=True).weights().items():
+        assert torch.equal(value, weights[name]), name
 
 
 class Killed(BaseException):

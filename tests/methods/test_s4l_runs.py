@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from factories.threads import one_thread
 from torch import Tensor
 
 from cyclery.engine.run import Run
-from cyclery.engine.stream import Data
 from cyclery.methods._rotations import averaged
 
 Json = dict[str, Any]
@@ -175,21 +173,7 @@ def test_the_second_step_goes_on_from_all_layers_of_the_first(plan: Any) -> None
 
 @pytest.mark.parametrize("arm", ["rotation", "exemplar", "step-2", "retrained", "linear"])
 def test_no_hidden_label_is_looked_at(plan: Any, arm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    weights = sketches.run(plan, arm, done=True).weights()
-    honest = Data.trained_on
-
-    def hidden(data: Data, settings: Any, seed: int, ids: Any) -> Data:
-        found = honest(data, settings, seed, ids)
-        found = replace(found, labels=found.labels.clone())
-        shown = torch.cat([torch.from_numpy(ids[p]) for p in ("train", "validation", "test")])
-        lost = torch.ones(len(found.labels), dtype=torch.bool)
-        lost[shown] = False
-        found.labels[lost] = (found.labels[lost] + 1).remainder(10)
-        return found
-
-    monkeypatch.setattr(Data, "trained_on", hidden)
-    for name, value in sketches.run(plan, arm, done=True).weights().items():
-        assert torch.equal(value, weights[name]), name
+    sketches.assert_no_hidden_label_trains(plan, arm, monkeypatch)
 
 
 def run_of(seed: int, **given: Any) -> Run:
