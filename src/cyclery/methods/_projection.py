@@ -12,8 +12,9 @@ What the codes build, d being the length of a feature vector (``std``: of the we
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from cyclery.common.lazy import torch
 
@@ -61,6 +62,13 @@ def mlp(
             final.bias.requires_grad_(output_norm == "affine")
             parts.append(final)
     return nn.Sequential(*parts)
+
+
+def projected(models: Mapping[str, torch.nn.Module], x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return h as ``features``, and ``z`` behind the projector, of images [B, C, H, W]."""
+    net: Any = models["main"]
+    h = net.features(x)
+    return {"features": h, "z": models["projector"](h)}
 
 
 def _linear(

@@ -14,6 +14,7 @@ from itertools import pairwise
 from cyclery.common.lazy import F, torch
 from cyclery.methods import _alignment
 from cyclery.methods._mix import guess_passes, interleaved, mixed, permutation, shares
+from cyclery.methods._rotations import QUARTERS
 from cyclery.methods._ssl import passes
 
 Function = Callable[["torch.Tensor"], "torch.Tensor"]
@@ -92,11 +93,11 @@ def rotation_loss(
 
 def quarters(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return square images x [N, C, S, S], the i-th of four parts turned i times, and i [N]."""
-    ends = [-(-turn * len(x) // 4) for turn in range(5)]
+    ends = [-(-turn * len(x) // QUARTERS) for turn in range(QUARTERS + 1)]
     parts = [x[start:end] for start, end in pairwise(ends)]
     turned = torch.cat([torch.rot90(part, turn, (2, 3)) for turn, part in enumerate(parts)])
     row = torch.arange(len(x), device=x.device)
-    return turned, (4 * row).div(len(x), rounding_mode="floor")
+    return turned, (QUARTERS * row).div(len(x), rounding_mode="floor")
 
 
 def _passed(function: Function, x: torch.Tensor, keep: torch.nn.Module | None) -> torch.Tensor:

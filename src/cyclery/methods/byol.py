@@ -35,7 +35,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
 from cyclery.methods import Stream
 from cyclery.methods._contrastive import check_pairs, spread, unit
-from cyclery.methods._projection import HiddenNorm, mlp
+from cyclery.methods._projection import HiddenNorm, mlp, projected
 from cyclery.schedules import Quantity
 
 VERSION = 1
@@ -226,9 +226,7 @@ def features(
     models: dict[str, torch.nn.Module], x: torch.Tensor, settings: Settings
 ) -> dict[str, torch.Tensor]:
     """Return h as ``features``, and ``z`` behind the projector, of images [B, C, H, W]."""
-    net: Any = models["main"]
-    h = net.features(x)
-    return {"features": h, "z": models["projector"](h)}
+    return projected(models, x)
 
 
 def best_linear(z: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

@@ -256,10 +256,8 @@ def _nothing_inside(models: Models, pool: torch.Tensor, settings: Settings) -> s
 
 def _projected(encoder: Any, x: torch.Tensor) -> torch.Tensor:
     """Return what a parent's projector makes of images, or its features where it has none."""
-    # Of several runs it has no features of one, and says so.
-    features: torch.Tensor = encoder.features(x)
-    found = encoder.members[0].features(x)
-    return found["z"].float() if "z" in found else features
+    found: torch.Tensor = encoder.features(x, "z" if "projector" in encoder.parts else "features")
+    return found
 
 
 def _detect(models: Models, moment: Any, settings: Settings) -> torch.Tensor:

@@ -43,6 +43,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.lazy import torch
 from cyclery.methods import Stream, _alignment, _learnt_views, _remixmatch
 from cyclery.methods._mix import correct
+from cyclery.methods._rotations import QUARTERS
 from cyclery.schedules import Quantity
 
 VERSION = 1
@@ -169,7 +170,7 @@ def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
                 "method.rotation: only square images can be turned (found "
                 f"{height} x {width} pixels); set it to false."
             )
-        found["turns"] = turns = torch.nn.Linear(made.width, 4)
+        found["turns"] = turns = torch.nn.Linear(made.width, QUARTERS)
         torch.nn.init.xavier_normal_(turns.weight)
         torch.nn.init.zeros_(turns.bias)
     if _learns(settings):

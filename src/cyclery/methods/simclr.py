@@ -40,7 +40,7 @@ from cyclery.methods._contrastive import (
     spread,
     unit,
 )
-from cyclery.methods._projection import OutputNorm, mlp
+from cyclery.methods._projection import OutputNorm, mlp, projected
 from cyclery.schedules import Quantity
 
 VERSION = 1
@@ -166,9 +166,7 @@ def features(
     models: dict[str, torch.nn.Module], x: torch.Tensor, settings: Settings
 ) -> dict[str, torch.Tensor]:
     """Return h as ``features``, and ``z`` behind the projector, of images [B, C, H, W]."""
-    net: Any = models["main"]
-    h = net.features(x)
-    return {"features": h, "z": models["projector"](h)}
+    return projected(models, x)
 
 
 def _loss(s: torch.Tensor, row: dict[str, torch.Tensor], settings: Settings) -> torch.Tensor:

@@ -25,6 +25,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
 from cyclery.methods import Stream
 from cyclery.methods._projection import mlp
+from cyclery.methods._rotations import QUARTERS, check_square
 
 VERSION = 1
 TITLE = "Transformation probe"
@@ -61,7 +62,7 @@ class Settings:
 
 def forms(settings: Settings) -> int:
     """Return how many forms an image has."""
-    return 4 if settings.task == "rotation" else 2
+    return QUARTERS if settings.task == "rotation" else 2
 
 
 def parents(settings: Settings) -> tuple[str, ...]:
@@ -98,11 +99,8 @@ def modules(settings: Settings, made: Any) -> dict[str, torch.nn.Module]:
     """Return the probe, and what images are normalised by."""
     if settings.task == "greyscale":
         check_colour(made.shape[0], "method.task: greyscale")
-    if settings.task == "rotation" and made.shape[1] != made.shape[2]:
-        raise UserError(
-            f"method.task: rotation needs square images (found {made.shape[1]} x {made.shape[2]} "
-            "pixels)."
-        )
+    if settings.task == "rotation":
+        check_square(made.shape, "task: rotation", "another task")
     pixels = torch.nn.Module()
     for name in ("mean", "std"):
         value = torch.tensor(getattr(made, name), dtype=torch.float32)
