@@ -148,7 +148,8 @@ def charts(slugs: Slugs, slug: str, experiment: Experiment) -> list[Chart]:
             "line or dot is a trial. Strong are the chosen ones, pale those that were stopped."
         )
         title = f"{experiment['title']}: search of {letter(place)}, {arm['label']}"
-        draw = partial(_draw, found=found, panels=panels, shade=colour(place))
+        name = f"{letter(place)} {arm['label']}"
+        draw = partial(_draw, name=name, found=found, panels=panels, shade=colour(place))
         drawn.append(
             Chart(slugs.make(slug, "search", arm["id"]), title, text,
                   [TALL] * (1 + len(panels)), draw, _data(found))
@@ -171,27 +172,27 @@ def _data(found: Searched) -> list[list[Any]]:
     return rows
 
 
-def _draw(page: Page, found: Searched, panels: list[str], shade: str) -> None:
+def _draw(page: Page, name: str, found: Searched, panels: list[str], shade: str) -> None:
     kinds = _kinds(found)
     every = [100 * v for trials in kinds.values() for t in trials for v in t["metric"]]
     y = span(every)
-    ax = page.panel(TALL, "validation accuracy (%), by epoch", (1, max(found["epochs"], 2)), y)
+    ax = page.panel(TALL, f"{name}: val. acc. (%) by epoch", (1, max(found["epochs"], 2)), y)
     for opacity, trials in kinds.items():
         lines = [t["metric"] for t in trials if t["metric"]]
         epochs = [[float(k + 1) for k in range(len(line))] for line in lines]
         across, along = apart(epochs, [[100 * v for v in line] for line in lines])
         ax.plot(across, along, color=shade, alpha=opacity, linewidth=1.9 if opacity == 1 else 0.8)
-    for name in panels:
-        values = _values(found, name)
+    for quantity in panels:
+        values = _values(found, quantity)
         low, high = min(values), max(values)
         log = low > 0 and high / low >= WIDE
         limits = (low / 1.25, high * 1.25) if log else span(values)
-        head = f"at the end of a trial, by {metric_name(name)}{' (log)' if log else ''}"
+        head = f"at the end of a trial, by {metric_name(quantity)}{' (log)' if log else ''}"
         ax = page.panel(TALL, head, limits, y)
         if log:
             log_ticks(ax, limits)
         for opacity, trials in kinds.items():
-            ends = [(t["values"][name], 100 * t["metric"][-1]) for t in trials if t["metric"]]
+            ends = [(t["values"][quantity], 100 * t["metric"][-1]) for t in trials if t["metric"]]
             dots = apart([[x] * 2 for x, _ in ends], [[v] * 2 for _, v in ends])
             ax.plot(*dots, color=shade, alpha=opacity, linewidth=6 if opacity == 1 else 3.6)
 
