@@ -238,6 +238,7 @@ def study(
         }
         kept.end(trial, run, took + time.monotonic() - began - run.waited)
         log.debug("%s: trial %d %s after epoch %d", kept.label, number, ended_by, run.epoch)
+        stop_if_asked()
     return {
         "images": kept.spent["images"],
         "views": kept.spent["views"],
