@@ -14,7 +14,7 @@ from cyclery import methods, schedules
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.config.models import Arm
 from cyclery.config.resolve import DEFAULTS, budget
-from cyclery.config.search import SEARCHED, Search, changes, configurations
+from cyclery.config.search import SEARCHED, Search, changes, configurations, texts
 from cyclery.data.registry import Datasets
 from cyclery.plan.model import ArmPlan, Parent
 from cyclery.plan.model import Search as Searched
@@ -47,9 +47,16 @@ def search(
     trials: list[StudyTrial] = []
     costs = []
     for values in configurations(space, declared.trials):
-        found = held_out(resolve(with_values(merged, changes(values, declared.tied))))
+        given = with_values(merged, changes(values, declared.tied))
+        try:
+            found = held_out(resolve(given))
+            costs.append(budget(found, datasets))
+        except UserError as error:
+            # The arm as declared was right.
+            raise UserError(
+                f"search.space: {texts(values)} does not suit the arm: {error}"
+            ) from None
         trials.append({"values": values, "schedules": found["schedules"]})
-        costs.append(budget(found, datasets))
     settings["draw"] = f"{settings['draw'] or ''}search"
     settings["evaluations"] = settings["epochs"]
     settings.pop("probes", None)
