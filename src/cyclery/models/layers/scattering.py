@@ -64,14 +64,17 @@ class Scattering(nn.Module):
             for j in range(scales)
         ]
         for level in range(scales):
-            self._keep(f"low{level}", _periodic(low, level))
+            self._keep(f"low{level}", low, level, scales)
             for j in range(scales):
                 # Those of the first order at full size, those of the second after another.
                 if level == 0 or j > level:
-                    self._keep(f"wave{j}_{level}", _periodic(waves[j], level))
+                    self._keep(f"wave{j}_{level}", waves[j], level, j)
 
-    def _keep(self, name: str, spectrum: Tensor) -> None:
-        self.register_buffer(name, spectrum.float(), persistent=False)
+    def _keep(self, name: str, spectrum: Tensor, level: int, then: int) -> None:
+        """Keep a filter for maps at every 2^level-th pixel, of which every 2^then-th is left."""
+        # A sum of 4^(then - level) parts of the spectrum follows, where their mean is meant.
+        found = _periodic(spectrum, level) / 4 ** (then - level)
+        self.register_buffer(name, found.float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images [B, C, H, W] as [B, C * coefficients, H // 2^J, W // 2^J].
@@ -100,12 +103,12 @@ class Scattering(nn.Module):
     def _modulus(self, spectrum: Tensor, j: int, level: int) -> Tensor:
         """Return |x * psi_j| in all orientations, at every 2^j-th pixel, of x at every 2^level."""
         wave = self.get_buffer(f"wave{j}_{level}")
-        return torch.fft.ifft2(_subsampled(spectrum * wave, 2 ** (j - level))).abs()
+        return torch.fft.ifft2(_folded(spectrum * wave, 2 ** (j - level))).abs()
 
     def _smooth(self, spectrum: Tensor, level: int) -> Tensor:
         """Return x * phi at every 2^J-th pixel, without the margins, of x at every 2^level."""
         low = spectrum * self.get_buffer(f"low{level}")
-        maps = torch.fft.ifft2(_subsampled(low, 2 ** (self.scales - level))).real
+        maps = torch.fft.ifft2(_folded(low, 2 ** (self.scales - level))).real
         return maps[..., 1:-1, 1:-1]
 
 
@@ -177,15 +180,17 @@ def _periodic(spectrum: Tensor, level: int) -> Tensor:
         start = side // (2 * step)
         gap = (place >= start) & (place < start + side - side // step)
         spectrum = spectrum * (~gap).view(*[-1 if d == dim else 1 for d in (-2, -1)])
-    return _folded(spectrum, step).sum((-4, -2))
-
-
-def _subsampled(spectrum: Tensor, step: int) -> Tensor:
-    """Return the spectrum of maps [..., M, N] at every step-th pixel."""
-    return spectrum if step == 1 else _folded(spectrum, step).mean((-4, -2))
+    return _folded(spectrum, step)
 
 
 def _folded(spectrum: Tensor, step: int) -> Tensor:
-    """Return [..., M, N] as [..., step, M / step, step, N / step]."""
-    *outer, height, width = spectrum.shape
-    return spectrum.reshape(*outer, step, height // step, step, width // step)
+    """Return the sums [..., M / step, N / step] of the parts of [..., M, N]; step is 2^n.
+
+    Halves are added to each other, since a sum of complex numbers over dimensions is slow on a CPU.
+    """
+    while step > 1:
+        for dim in (-2, -1):
+            first, second = spectrum.chunk(2, dim)
+            spectrum = first + second
+        step //= 2
+    return spectrum
