@@ -3,6 +3,8 @@
 P. Sun et al. (ECCV workshops 2020), as Brigato et al. (arXiv 2212.12478) put them in other
 networks: what was a 3x3 convolution is a selective kernel, of 8 groups in networks for small
 images and 32 in ResNet-50, whose bottlenecks are twice as wide; strided shortcuts are blurred.
+Deviations from the benchmark's code (GEM): that of WRN also blurs the first shortcut, which has no
+stride; biases of the attention start at 0, there as torch's do.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 O. Kayhan, J. van Gemert, On Translation Invariance in CNNs: Convolutional Layers can Exploit
 Absolute Spatial Location (CVPR 2020, arXiv 2003.07064), as Brigato et al. (arXiv 2212.12478) put it
 in residual networks: maps grow at each convolution, and identity paths are padded with zeros so
-that pixels stay above one another.
+that pixels stay above one another. Deviation from its code (GEM): weights start as those of plain
+networks here, where 3x3 convolutions have torch's own there.
 """
 
 from __future__ import annotations

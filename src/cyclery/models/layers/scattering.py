@@ -8,7 +8,11 @@
   all of them at every 2^J-th pixel.
 - E. Oyallon, E. Belilovsky, S. Zagoruyko, Scaling the Scattering Transform (ICCV 2017, arXiv
   1703.08961): a network on top. The constants of the wavelets, and the order of what comes out, are
-  those of the package kymatio (Andreux et al., JMLR 2020), so that both give the same numbers.
+  those of the package kymatio (Andreux et al., JMLR 2020), so that both give the same numbers, but
+  for its pi of 3.1415.
+
+Deviation from the benchmark's code (GEM, arXiv 2212.12478): in its ResNet-50 the batch norm after
+scattering has the momentum 0.9, and the convolution a bias, which does nothing before a norm.
 """
 
 from __future__ import annotations
