@@ -38,6 +38,8 @@ class Block(nn.Module):
             conv_3x3(outputs, outputs),
             norm_2d(norm, outputs),
         )
+        # Has the maps before the ReLU as its output, for those who want them.
+        self.total = nn.Identity()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = (
@@ -51,7 +53,7 @@ class Block(nn.Module):
         out = self.residual(x)
         if keep is not None:
             out = out * keep
-        return F.relu(out + self.shortcut(x))
+        return F.relu(self.total(out + self.shortcut(x)))
 
 
 class PreBlock(nn.Module):
@@ -160,6 +162,8 @@ class SmallImageResNet(Classifier):
                 stride = 2 if group and not index else 1
                 self.blocks.append(Block(inputs, width, stride, norm, project))
                 inputs = width
+        last = [f"blocks.{group * blocks + blocks - 1}" for group in range(len(widths))]
+        self.stages = {f"{block}.total": f"{block}.residual.4" for block in last}
         self.survival = Survival(len(self.blocks), p_last) if p_last < 1 else None
         self.pool = Pool()
         initialise(self)
