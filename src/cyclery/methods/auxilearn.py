@@ -261,7 +261,7 @@ def event(models: dict[str, torch.nn.Module], moment: Any, settings: Settings) -
     trained = [models[name] for name in ("main", "embedding", "main_head") if name in models]
     weights = [p for net in trained for n, p in net.named_parameters() if p.requires_grad]
     if settings.embedding:
-        unused = set(models["main"].head.parameters())  # type: ignore[union-attr, operator]
+        unused = set(models["main"].head.parameters())  # type: ignore[union-attr]
         weights = [p for p in weights if p not in unused]
     of = list(learnt.parameters())
     rate, decay = learnt.rate.tolist()

@@ -97,6 +97,7 @@ def _connector(norm: Any) -> torch.nn.Module:
     return nn.Sequential(layer, (nn.BatchNorm2d if maps else nn.BatchNorm1d)(width))
 
 
+@torch.no_grad()
 def margin(norm: Any) -> torch.Tensor:
     """Return the margins [C] of a batch norm: E[x | x < 0] of N(bias, weight^2)."""
     mean, deviation = norm.bias.double(), norm.weight.double().abs()

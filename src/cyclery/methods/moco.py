@@ -194,7 +194,8 @@ def step(
     """Return the loss; how often a query finds its key, and how far q spreads, is logged."""
     from cyclery.models.layers.grouped import grouped_norms
 
-    pairs, queue = batch["pairs"], models["queue"]
+    queue: Any = models["queue"]
+    pairs = batch["pairs"]
     first, second = pairs.views
     groups = groups_of(len(first), settings.groups)
     # The trained network goes first: under autocast a pass without a graph must not cast weights.

@@ -41,7 +41,9 @@ def features_and_maps(net: Any, x: Tensor) -> tuple[Tensor, list[Tensor]]:
     """
     found: list[Tensor] = []
     hooks = [
-        net.get_submodule(name).register_forward_hook(lambda module, given, made: found.append(made))
+        net.get_submodule(name).register_forward_hook(
+            lambda module, given, made: found.append(made)
+        )
         for name in net.stages
     ]
     try:
