@@ -190,7 +190,8 @@ def test_margins_of_a_new_norm_are_those_of_a_standard_law() -> None:
 
 
 def test_the_distance_sets_in_after_five_epochs() -> None:
-    given = factory.settings("feature_distillation", **{**priors.SMALL, "epochs": 7})
+    later = {"kind": "epoch_ramp", "wait": 5, "end": 1e-4, "shape": "step"}
+    given = factory.settings("feature_distillation", weight=later, **{**priors.SMALL, "epochs": 7})
     weights = [factory.run(given).table.row(torch.tensor(10 * epoch))["weight"]
                for epoch in range(7)]  # fmt: skip
     assert [float(each) for each in weights] == pytest.approx([0.0] * 5 + [1e-4] * 2)

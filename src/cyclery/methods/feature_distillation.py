@@ -14,12 +14,12 @@ m_c is what values below zero are on average (margin ReLU, section 3.1): E[x | x
 N(beta_c, gamma_c^2) of the teacher's batch norm, and -3 |gamma_c| where a thousandth of x or less
 is below zero, as in the code. Elements are summed, so ``weight`` depends on how many a network has.
 
-The default ``weight`` is 0 in five epochs and then 1e-4, as ``no_distill_epoch`` of the code of the
-small-data benchmark (lorenzobrigato/gem) says; counted from 1 as there these are four. Two things
-of that code are settings, and not the default: the teacher is in training mode (``teacher:
-training``: its batch norm sees the batch; the running statistics that it moves nothing reads, so
-they stay here), and margins are those of new batch norms (``margins: new``, -sqrt(2 / pi) for all
-channels), for it makes them before it loads the teacher.
+The code of the small-data benchmark (lorenzobrigato/gem) has a ``weight`` of 0 in the first epochs,
+``no_distill_epoch`` = 5, a schedule here; counted from 1, as there, these are four. Two things of
+that code are settings, and not the default: the teacher is in training mode (``teacher: training``:
+its batch norm sees the batch; the running statistics that it moves nothing reads, so they stay
+here), and margins are those of new batch norms (``margins: new``, -sqrt(2 / pi) for all channels),
+for it makes them before it loads the teacher.
 
 Stages are the groups of a WRN or of a residual network, as in the code, whose margins of the latter
 are those of the last norm before the sum. Those of other networks are ours (OWN DEFINITION): each
@@ -42,17 +42,17 @@ TITLE = "Feature distillation"
 RARE, FAR = 1e-3, 3.0
 
 
-def _later() -> Any:
-    return {"kind": "epoch_ramp", "wait": 5, "end": 1e-4, "shape": "step"}
-
-
 @dataclass(frozen=True)
 class Settings:
     """Settings of the loss; the defaults are those of Distilling Visual Priors."""
 
     weight: Quantity = field(
-        default_factory=_later,
-        metadata={"doc": "of the distance, summed over elements, beside cross-entropy", "low": 0.0},
+        default=1e-4,
+        metadata={
+            "doc": "of the distance, summed over elements, beside cross-entropy; with `{kind: "
+            "epoch_ramp, wait: 5, end: 1.0e-4, shape: step}` 0 in the first five epochs (code)",
+            "low": 0.0,
+        },
     )
     teacher: Literal["evaluation", "training"] = field(
         default="evaluation",
