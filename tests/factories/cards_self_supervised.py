@@ -20,12 +20,6 @@ CARDS: Cards = {
         "plain": {},
         "tailed": {"head": {"name": "tvmf", "kappa": 4}},
         "smooth": {"method": "grad_l2"},
-        "auxiliary": {"method": "auxilearn", "epoch_images": 80},
-        "prior": {"method": "moco", "ema_decay": 0.9, "ema_buffers": "own"},
-        "distilled": {"method": {"name": "distil_features", "weight": {
-                          "kind": "epoch_ramp", "wait": 1, "end": 0.1, "shape": "step"}},
-                      "parents": {"prior": "prior"},
-                      "init": {"from": "prior", "parts": ["features"]}},
     },
     "annotation-efficient": {
         "proxies": {"method": "proxynca", "rates": {"proxies": 10}, "lr": 0.05,
