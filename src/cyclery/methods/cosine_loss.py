@@ -1,7 +1,8 @@
 """Cosine loss: the angle between a network's answer and the right class' axis, alone or with CE.
 
 B. Barz, J. Denzler, Deep Learning on Small Datasets without Pre-Training using Cosine Loss (WACV
-2020, arXiv 1901.09054), as L. Brigato et al. (arXiv 2212.12478) compare it. With logits z and u = z / |z|,
+2020, arXiv 1901.09054), as L. Brigato et al. (arXiv 2212.12478) compare it. With
+logits z and u = z / |z|,
 
     loss = mean (1 - u_y) + weight mean CE(y, g(u)),   g(u) = W norm(relu(u)) + b
 

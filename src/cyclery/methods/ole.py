@@ -1,8 +1,8 @@
 """OLE: features of a class lie in few dimensions, those of different classes at right angles.
 
 J. Lezama et al., OLE: Orthogonal Low-rank Embedding (CVPR 2018, arXiv 1712.01727), as L. Brigato
-et al. (arXiv 2212.12478) compare it. With the features X [N, D] of a batch, X_c its rows of class c,
-and the nuclear norm |A|_*, the sum of the singular values of A,
+et al. (arXiv 2212.12478) compare it. With the features X [N, D] of a batch, X_c its rows of class
+c, and the nuclear norm |A|_*, the sum of the singular values of A,
 
     loss = mean CE + weight / N (sum_c max(delta, |X_c|_*) - |X|_*)
 
