@@ -46,8 +46,15 @@ from cyclery.config.settings import Settings
 from cyclery.config.tables import BenchmarkTable, Line
 from cyclery.data.dataset import Content, DatasetFile, Package, RawFile
 from cyclery.data.registry import Datasets
-from cyclery.data.split_parts import Asymmetric, OpenSet, Resolution, Symmetric
-from cyclery.data.split_settings import LongTail, Split, TwoLevel
+from cyclery.data.split_parts import (
+    Asymmetric,
+    LongTail,
+    OpenSet,
+    Resolution,
+    Symmetric,
+    TwoLevel,
+)
+from cyclery.data.split_settings import Split
 from cyclery.models import heads
 from cyclery.records import metrics
 from cyclery.schedules import RANGE_WORDS

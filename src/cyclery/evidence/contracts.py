@@ -12,6 +12,7 @@ from cyclery.records.budgets import Ancestors, Measure
 from cyclery.records.claims import PrintedEffect, Test
 from cyclery.records.evidence import ChainNode, ScheduleLine, Tuned
 from cyclery.records.record import Figure, RangeRecord, RunRecord
+from cyclery.records.searches import Searched
 
 
 class JudgedSweep(RangeRecord):
@@ -43,6 +44,7 @@ class ArmRuns(TypedDict):
     """Run keys by seed."""
     schedules: dict[str, ScheduleLine]
     tuned: Tuned | None
+    searched: NotRequired[Searched | None]
     share: NotRequired[int]
     """Seeds in a row that are one independent unit; 1 where absent."""
     classes: NotRequired[int]

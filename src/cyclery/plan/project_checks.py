@@ -256,7 +256,8 @@ def _fair(plan: Plan, paper: str, group: Group, where: str) -> Iterator[str]:
                 )
                 return
             validates = base.removeprefix("raw_").startswith("val_")
-            if validates and not settings["split"]["validation"]:
+            split = settings["split"]
+            if validates and (split.get("retrain") or not split["validation"]):
                 yield f"{where}: {metric!r} needs a validation split; {arm!r} has none."
                 return
     asked = RANGE_ARM in group.arms
