@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -19,10 +19,15 @@ class Classifier(nn.Module):
     It begins with the linear head: ``cyclery.models.build`` puts another in its place, so that the
     parts before it have the same initial weights whatever the head.
 
+    Where stages of layers end is said by ``stages``, the first one first: the name of the module
+    that makes the last maps before an activation, and that of their norm (``_stages``).
+
     Args:
         width: D, the length of a feature vector, kept as ``width``.
         classes: how many there are.
     """
+
+    stages: Mapping[str, str] = {}
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()

@@ -40,6 +40,8 @@ class Block(Residual):
             conv_3x3(outputs, outputs),
             norm_2d(norm, outputs),
         )
+        # Has the maps before the ReLU as its output, for those who want them.
+        self.total = nn.Identity()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = (
@@ -53,7 +55,7 @@ class Block(Residual):
         out = self.residual(x)
         if keep is not None:
             out = out * keep
-        return F.relu(out + self.shortcut(x))
+        return F.relu(self.total(out + self.shortcut(x)))
 
 
 class Bottleneck(Residual):
@@ -204,6 +206,8 @@ class SmallImageResNet(Classifier):
                 stride = 2 if group and not index and not first else 1
                 self.blocks.append(block(inputs, width, stride))
                 inputs = width
+        last = [f"blocks.{group * blocks + blocks - 1}" for group in range(len(widths))]
+        self.stages = {f"{block}.total": f"{block}.residual.4" for block in last}
         self.survival = Survival(len(self.blocks), p_last) if p_last < 1 else None
         self.pool = Pool()
         initialise(self)
