@@ -66,7 +66,14 @@ def trained() -> Path:
         ["prepare", "digits"],
         ["train", "one/L0-0000", "--output", f"{out}/records/one/L0-0000.jsonl"],
         ["train", "one/L1-0000", "--output", f"{out}/records/one/L1-0000.jsonl"],
-        ["evidence", "one", "--output", f"{out}/evidence/one.json", "--table", f"{out}/one.csv"],
+        [
+            "evidence",
+            "one",
+            "--output",
+            f"{out}/evidence/one.json",
+            "--table",
+            f"{out}/tables/one.csv",
+        ],
         ["report", f"{out}/evidence/one.json", "--output", f"{out}/report/index.html"],
     ):
         run(root, *command, "--log", f"{root}/log.txt")
