@@ -99,6 +99,16 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "byol, closed form": (
         "byol", {"hidden": 32, "output": 16, "predictor": "closed_form",
                  "target": "stop_gradient"}, PAIRS),
+    "moco": (
+        "moco", {"keys": 64, "output": 16, "groups": 5}, {**PAIRS, "ema_buffers": "own"}),
+    "moco, own keys left out": (
+        "moco", {"keys": 64, "output": 16, "groups": 1, "own_keys": "left_out"}, PAIRS),
+    "feature distillation": ("feature_distillation", {}, {}),
+    "feature distillation, as in the code": (
+        "feature_distillation", {"teacher": "training", "margins": "new"}, {}),
+    "auxilearn": ("auxilearn", {"embedding": None, "every": 3}, {}),
+    "auxilearn, heads of two layers": (
+        "auxilearn", {"embedding": 24, "hidden": 16, "every": 3, "clamp": False}, {}),
     "private supervised": ("private_supervised", VOTES, {**SEMI, **REST}),
     "private vat": ("private_vat", VOTES, {**SEMI, **REST, **LONG}),
     "private mixmatch": ("private_mixmatch", VOTES, {**SEMI, **REST}),

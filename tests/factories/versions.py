@@ -47,6 +47,11 @@ ENGINE: dict[str, Json] = {
 }  # fmt: skip
 # Of methods that teach: what their defaults, which stand under `losses`, do not compute.
 VARIANTS: dict[str, dict[str, Json]] = {
+    "auxilearn": {
+        "heads on features": {"embedding": None, "every": 4, "clamp": False, "held_out": 0.3},
+    },
+    "feature_distillation": {"as in the code": {"teacher": "training", "margins": "new"}},
+    "moco": {"one group": {"groups": 1, "own_keys": "left_out", "keys": 100, "hidden": 64}},
     "kd": {
         "no labels": {"hard": 0.0},
         "cross-entropy as TAKD divides": {"form": "cross_entropy", "reduction": "mean"},
