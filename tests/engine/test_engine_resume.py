@@ -22,6 +22,13 @@ from cyclery.records.run_store import Store
 NETWORKS = {
     "dropout": factory.settings(model="wrn", epochs=4, evaluations=3),
     "stochastic depth": factory.settings(model="stochastic_depth", epochs=4, evaluations=3),
+    "dual selective kernel": factory.settings(
+        "dual_selective_kernel",
+        model="resnet_b",
+        model_settings={"depth": 8, "widths": [8, 8, 8, 8], "blocks": "dual_selective_kernel"},
+        epochs=4,
+        evaluations=3,
+    ),
     "dampening": factory.settings(
         optimiser_settings={"nesterov": False, "dampening": 0.5}, epochs=4, evaluations=3
     ),

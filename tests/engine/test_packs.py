@@ -85,6 +85,7 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "distillation, cross-entropy": (
         "kd", {"form": "cross_entropy", "reduction": "mean", "squared": False}, {}),
     "distillation, unlabelled": ("kd", {"inputs": "both", "hard": 0.0}, SEMI),
+    "losses of dsk-net": ("dual_selective_kernel", {}, {}),
     "experts": ("ces_kd", {}, {}),
     "experts, random": ("ces_kd", {"assignment": "random"}, {}),
     "experts, mean": ("ces_kd", {"assignment": "mean"}, {}),

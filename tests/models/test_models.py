@@ -32,6 +32,7 @@ from cyclery.models.layers import Dropout, batch_norms
         ("resnet", {"depth": 110}, 1_727_962, "1.7"),
         ("stochastic_depth", {"depth": 110}, 1_727_962, "1.7"),
         ("resnet18", {}, 11_173_962, "11.17"),
+        ("resnet50", {}, 23_528_522, "23.5"),
         # Zagoruyko and Komodakis 2016, table 4; WRN-28-2 as in the semi-supervised literature.
         ("wrn", {"depth": 28, "width": 2}, 1_467_610, "1.47"),
         ("wrn", {"depth": 28, "width": 2, "shortcuts": "raw"}, 1_467_610, "1.47"),

@@ -26,7 +26,7 @@ GROUPS = 32
 class Settings(BlockSettings):
     """ResNet-50 (He et al. 2016): a 7x7 stem of stride 2 and max pooling, then bottlenecks."""
 
-    MIN_SIDE = 32
+    MIN_SIDE = 17
     width: float = field(default=1.0, metadata=WIDTH)
     norm: Norm = field(default="batch", metadata=NORM)
 

@@ -144,16 +144,12 @@ def _gabor(sides: list[int], sigma: float, angle: float, frequency: float, slant
     c, s, square = cos(angle), sin(angle), slant**2
     scale = 1 / (2 * sigma**2)
     a, b, d = c * c + square * s * s, (1 - square) * c * s, s * s + square * c * c
-    total = torch.zeros(*sides, dtype=torch.complex128)
-    for up in range(-2, 3):
-        for along in range(-2, 3):
-            y, x = torch.meshgrid(
-                torch.arange(sides[0], dtype=torch.float64) + up * sides[0],
-                torch.arange(sides[1], dtype=torch.float64) + along * sides[1],
-                indexing="ij",
-            )
-            decay = -scale * (a * y * y + 2 * b * y * x + d * x * x)
-            total = total + torch.exp(torch.complex(decay, frequency * (c * y + s * x)))
+    # Summed over 5 x 5 copies of the torus, beyond which there is nothing.
+    down, along = (torch.arange(-2 * n, 3 * n, dtype=torch.float64) for n in sides)
+    y, x = torch.meshgrid(down, along, indexing="ij")
+    decay = -scale * (a * y * y + 2 * b * y * x + d * x * x)
+    wave = torch.exp(torch.complex(decay, frequency * (c * y + s * x)))
+    total = wave.view(5, sides[0], 5, sides[1]).sum((0, 2))
     return total / (2 * pi * sigma**2 / slant)
 
 
