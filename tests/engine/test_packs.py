@@ -9,6 +9,8 @@ from factories import engine as factory
 from factories import packs
 from factories.threads import one_thread
 
+from cyclery.models import heads
+
 Json = dict[str, Any]
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
@@ -124,6 +126,10 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "s4l, task alone": ("s4l", {"samples": "unlabelled"}, SEMI),
     "s4l, labels of a parent": ("s4l", {"labels": "teacher"}, SEMI),
     "retraining": ("retraining", {"predictions": "rotations"}, SEMI),
+    "ole": ("ole", {}, {}),
+    "gradient penalty": ("grad_l2", {"statistics": "twice"}, {}),
+    "cosine loss": ("cosine_loss", {}, {}),
+    "cosine loss, cross-entropy": ("cosine_loss", {"weight": 0.1}, {}),
     "soteacher": ("soteacher", {}, {}),
     "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
 }  # fmt: skip
@@ -236,6 +242,12 @@ def test_bits_where_all_that_can_vary_varies(method: str) -> None:
     """Cyclical batch sizes, clipping, averaged weights and magnitudes of augmentation."""
     every = [factory.everything(method, seed=seed, epochs=3 + seed % 3) for seed in range(4)]
     assert_independent(every, 2, 4)
+
+
+@pytest.mark.parametrize("head", [name for name in heads.names() if name != heads.DEFAULT])
+def test_bits_of_every_head(head: str) -> None:
+    chosen = heads.resolve(head, {})
+    assert_independent([{**given("supervised", seed), "head": chosen} for seed in range(4)], 2, 4)
 
 
 def test_teachers_of_another_width() -> None:

@@ -1,4 +1,4 @@
-"""Arms of sketches: small data, and annotations that are used well."""
+"""Arms of sketches: annotations that are used well."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ def _self_training(kind: str) -> Json:
 
 
 CARDS: Cards = {
-    "small-data": {
-        "plain": {},
-        "tailed": {"head": {"name": "tvmf", "kappa": 4}},
-        "smooth": {"method": "grad_l2"},
-    },
     "annotation-efficient": {
         "proxies": {"method": "proxynca", "rates": {"proxies": 10}, "lr": 0.05,
                     "probes": {"near": {"name": "retrieval", "k": [1, 4], "unseen": True}},
@@ -36,8 +31,6 @@ CARDS: Cards = {
     },
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
-    "small-data": [{"experiment": "main", "arm": "smooth", "against": "plain",
-                    "metric": "test_balanced_accuracy"}],
     "annotation-efficient": [{"experiment": "main", "arm": "proxies", "against": {"constant": 20},
                               "metric": "unlabelled_near_recall_at_1"}],
 }  # fmt: skip

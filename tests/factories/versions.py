@@ -91,6 +91,8 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "margin, other view": {"loss": "margin", "negatives": "other", "head": "none"},
         "products, three layers": {"normalise": False, "layers": 3, "loss_scale": "sum"},
     },
+    "grad_l2": {"statistics moved twice": {"statistics": "twice"}},
+    "cosine_loss": {"with cross-entropy": {"weight": 0.1}},
     "transformation_probe": {task: {"task": task} for task in ("noise", "sobel", "inversion")},
     "soteacher": {penalty: {"penalty": penalty} for penalty in ("l1", "l1_matched")},
     "vat": {
