@@ -87,6 +87,7 @@ class Kind:
         judge: the package's own verdict at the last look of one data set [n, ...] and its plan.
         expected: the power that ``stats.paired_tests`` states for n seeds at one look, if it does.
         of_arms: whether it draws arms, so that only laws of arms suit it.
+        most: data sets of a cell at most, where each is resampled.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Kind:
     judge: Callable[[Floats, int | None], str]
     expected: Callable[[int], float] | None = None
     of_arms: bool = False
+    most: int | None = None
 
 
 def _inside(test: str, margin: float, bounds: Bounds, level: Level) -> Bools:
@@ -347,7 +349,7 @@ def flat(by: flatness.By, planted: float) -> Kind:
     return Kind(
         f"flatness, {by}", 0.0, planted, partial(_flatness, by),
         lambda x: partial(_inside, "superiority", 0.0, resampled_bounds(x)),
-        partial(_judge, "superiority", 0.0, contrasts.resampled), of_arms=True,
+        partial(_judge, "superiority", 0.0, contrasts.resampled), of_arms=True, most=4_000,
     )  # fmt: skip
 
 
