@@ -34,6 +34,7 @@ CLAIMS = {
         *(f"OPENCOS-5-{part}" for part in ("filter", "soft", "norms", "labels", "left-out")),
         "OPENCOS-6",
     ],
+    "reinit": [f"REINIT-{n}" for n in range(1, 6)],
     "s4l": [f"S4L-{n}" for n in range(1, 9)],
     "small-data": [f"SMALL-DATA-{n}" for n in range(1, 7)],
     "uda": [*(f"UDA-{n}" for n in range(1, 10)), "UDA-mask", "UDA-sharpening", "UDA-theory"],

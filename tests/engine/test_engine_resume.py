@@ -47,6 +47,15 @@ METHODS["ctaugment"] = factory.everything(
 METHODS["history of labels"] = factory.everything(
     "remixmatch", method_settings={"alignment": "history", "views": 1, "statistics": "all"}
 )
+# Stages of two epochs and a half; and the best of five epochs.
+METHODS["stages, layer by layer"] = factory.everything(
+    "reinit",
+    method_settings={"reset": "layerwise", "distil": True},
+    model_settings={"hidden": [32, 16]},
+)
+METHODS["early stopping"] = factory.everything(
+    "reinit", method_settings={"stages": 1, "early_stopping": True}
+)
 LEVELS = {"hierarchy": [[0, 1, 2, 2, 1, 2, 0, 1, 0, 0]], "coarse": [40], "labels": 60}
 for core in ("mixmatch", "fixmatch"):
     METHODS[f"levels, {core}"] = factory.everything(

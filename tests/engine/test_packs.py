@@ -125,6 +125,11 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "s4l, all terms": ("s4l", {"vat": True}, {**SEMI, **LONG}),
     "s4l, task alone": ("s4l", {"samples": "unlabelled"}, SEMI),
     "s4l, labels of a parent": ("s4l", {"labels": "teacher"}, SEMI),
+    "stages": ("reinit", {"distil": True, "reset": "full"}, {}),
+    "stages, layer by layer": (
+        "reinit", {"reset": "layerwise", "stages": 3, "distil": True, "tau": 2.0},
+        {"model_settings": {"hidden": [32, 16]}}),
+    "stages, early stopping": ("reinit", {"stages": 1, "early_stopping": True}, {}),
     "retraining": ("retraining", {"predictions": "rotations"}, SEMI),
     "ole": ("ole", {}, {}),
     "gradient penalty": ("grad_l2", {"statistics": "twice"}, {}),

@@ -79,6 +79,13 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "whole pool, uniform": {"filter": "none", "outside": "uniform"},
         "by hidden labels": {"filter": "oracle", "confident": 0.3, "balanced": False},
     },
+    "reinit": {
+        "layer by layer, distilled": {"reset": "layerwise", "distil": True, "tau": 2.0},
+        "last block": {"reset": "last_block"},
+        "full, three stages": {"reset": "full", "stages": 3},
+        "norms left out": {"norms": False},
+        "early stopping": {"stages": 1, "early_stopping": True},
+    },
     "remixmatch": {
         "as in OpenCoS": {
             "alignment": "history", "share": "batch", "statistics": "all", "labelled_view": "weak",
@@ -160,8 +167,12 @@ def engine_values(name: str) -> list[float]:
 def variant_values(name: str, variant: str) -> list[float]:
     chosen = VARIANTS[name][variant]
     # An expert is unlocked on the way.
-    ramp = {"progress": {"kind": "linear", "start": 0.0, "end": 1.0}} if name == "ces_kd" else {}
-    return losses(factory.everything(name, epochs=3, method_settings=chosen, **ramp))
+    more: Json = {
+        "ces_kd": {"progress": {"kind": "linear", "start": 0.0, "end": 1.0}},
+        # Of two blocks one can be kept.
+        "reinit": {"model_settings": {"hidden": [32, 16]}},
+    }.get(name, {})
+    return losses(factory.everything(name, epochs=3, method_settings=chosen, **more))
 
 
 def chain_values(name: str) -> list[float]:

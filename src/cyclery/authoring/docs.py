@@ -148,6 +148,7 @@ LINKS = {
     ("Comparison", "interaction"): "Interaction",
     ("Comparison", "trend"): "Trend",
     ("Comparison", "rank_correlation"): "Rank correlation",
+    ("Comparison", "flatness"): "Flatness",
 }
 INTRODUCTION = """\
 # Configuration reference

@@ -111,6 +111,15 @@ class RankCorrelation(TypedDict, total=False):
     coefficient: Literal["kendall", "spearman"]
 
 
+class Flatness(TypedDict):
+    """Two grids of arms, point by point."""
+
+    arms: list[str]
+    against: list[str]
+    by: NotRequired[Literal["share", "mean"]]
+    within: NotRequired[float]
+
+
 class Comparison(TypedDict, total=False):
     """A comparison as `cyclery.config.comparisons.Comparison` declares it."""
 
@@ -121,6 +130,7 @@ class Comparison(TypedDict, total=False):
     trend: Trend | None
     ordering: list[str] | None
     rank_correlation: RankCorrelation | None
+    flatness: Flatness | None
     metric: str
     against_metric: str | None
     test: Test

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclery.models._classifier import Classifier
+from cyclery.common.errors import UserError
+from cyclery.models._classifier import Classifier, layers_of
 from cyclery.models._settings import Norm
 from cyclery.models.layers import Dropout, Noise, Pool, conv_1x1, conv_3x3, initialise, norm_2d
 from cyclery.models.layers.full import Residual
@@ -211,6 +212,14 @@ class SmallImageResNet(Classifier):
         self.survival = Survival(len(self.blocks), p_last) if p_last < 1 else None
         self.pool = Pool()
         initialise(self)
+
+    def chain(self) -> Iterator[nn.Module]:
+        """Yield the modules one after another; a UserError where blocks drop out at random."""
+        if self.survival is not None:
+            raise UserError(
+                "model: blocks that drop out at random are no chain; choose another network."
+            )
+        yield from (*layers_of(self.stem), *self.blocks, self.pool)
 
     def features(self, x: Tensor) -> Tensor:
         """Return the pooled maps [B, last width] of images [B, C, H, W]."""
