@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from cyclery.evidence.comparison import Case
-from cyclery.evidence.stats import alpha_spending, contrasts, paired_tests
+from cyclery.evidence.stats import alpha_spending, contrasts, flatness, paired_tests
 from cyclery.evidence.stats.paired_tests import ALPHA
 from cyclery.evidence.stats.random_effects import pool
 from cyclery.evidence.verdicts import decide
@@ -87,6 +87,7 @@ class Kind:
         judge: the package's own verdict at the last look of one data set [n, ...] and its plan.
         expected: the power that ``stats.paired_tests`` states for n seeds at one look, if it does.
         of_arms: whether it draws arms, so that only laws of arms suit it.
+        most: data sets of a cell at most, where each is resampled.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Kind:
     judge: Callable[[Floats, int | None], str]
     expected: Callable[[int], float] | None = None
     of_arms: bool = False
+    most: int | None = None
 
 
 def _inside(test: str, margin: float, bounds: Bounds, level: Level) -> Bools:
@@ -300,6 +302,57 @@ CORRELATION = Kind(
     partial(_judge, "superiority", 0.0, contrasts.coefficient), of_arms=True,
 )  # fmt: skip
 
+# Points of each side's grid, and of differences in flatness the resampled means [runs, MOST_PLACES]
+# from either end that levels up to .05 ask for.
+POINTS = 9
+MOST_PLACES = flatness.place(ALPHA) + 2
+CHUNK = 1_000
+
+
+def _flatness(
+    by: flatness.By, rng: np.random.Generator, law: Law, shape: tuple[int, int], effect: float
+) -> Floats:
+    """Draw differences in flatness [runs, seeds] of two grids; the other side has a slope."""
+    if law.arm is None:
+        raise ValueError(f"{law.name} is no law of arms")
+    y = law.arm(rng, (*shape, 2, POINTS))
+    y[:, :, 1] += effect * np.linspace(-1, 1, POINTS)
+    return np.subtract(*np.moveaxis(flatness.flatness(y, by, 1.0), -1, 0))
+
+
+def resampled_bounds(x: Floats) -> Bounds:
+    """Return the outer ends of t and bootstrap intervals of data sets [runs, n]."""
+    usual, n, spread = t_bounds(x), x.shape[1], np.ptp(x, axis=1) > 1e-10
+    ends = []
+    for start in range(0, len(x) if n >= paired_tests.BOOTSTRAP_FROM else 0, CHUNK):
+        means = x[start : start + CHUNK] @ flatness.resampling(n).T
+        means.partition([MOST_PLACES, means.shape[1] - 1 - MOST_PLACES], axis=1)
+        low = np.sort(means[:, :MOST_PLACES], axis=1)
+        high = np.sort(means[:, -MOST_PLACES:], axis=1)[:, ::-1]
+        near = flatness.ROUNDING * np.maximum(1, np.abs(means).max(axis=1, keepdims=True))
+        ends.append((low - near, high + near))
+    outer = [np.concatenate(side) for side in zip(*ends, strict=True)]
+
+    def bounds(tail: float) -> tuple[Floats, Floats]:
+        low, high = usual(tail)
+        if outer:
+            at = flatness.place(tail)
+            low, high = np.minimum(low, outer[0][:, at]), np.maximum(high, outer[1][:, at])
+        # Differences that are all alike have no interval.
+        return np.where(spread, low, -np.inf), np.where(spread, high, np.inf)
+
+    return bounds
+
+
+def flat(by: flatness.By, planted: float) -> Kind:
+    """Return the test that one grid is flatter than another."""
+    return Kind(
+        f"flatness, {by}", 0.0, planted, partial(_flatness, by),
+        lambda x: partial(_inside, "superiority", 0.0, resampled_bounds(x)),
+        partial(_judge, "superiority", 0.0, contrasts.resampled), of_arms=True, most=4_000,
+    )  # fmt: skip
+
+
 KINDS = (
     one("superiority", 0.0, 0.0, 1.0),
     one("superiority", 1.0, 1.0, 2.0, ", margin of 1 s.d."),
@@ -315,6 +368,8 @@ KINDS = (
     ordering("ordering of equal arms", _steps_of_arms, of_arms=True),
     ordering("ordering, other steps beyond doubt", _one_doubtful_step, of_arms=False),
     CORRELATION,
+    flat("share", 1.0),
+    flat("mean", 1.0),
 )
 
 

@@ -138,6 +138,8 @@ def first_file(**changes: Any) -> Json:
         ({"class_counts": None}, "class_counts: missing; 1797 training images are not as many"),
         ({"max_value": 256}, "max_value: must be at most 255"),
         (first_file(sha256="x" * 64), "files[0].sha256: must be 64 hexadecimal digits"),
+        (first_file(sha256=None), "files[0]: sha256: missing; a raw file has it, or `md5`"),
+        (first_file(sha256=None, md5="0" * 32), "files[0]: sha256: missing; a `gzipped` file is"),
         (first_file(name="../digits.csv.gz"), "files[0].name: must be a plain name"),
         (first_file(name=".."), "files[0].name: must be a plain name"),
         (first_file(urls=["file:///etc/passwd"]), "files[0].urls[0]: must be an address"),

@@ -129,7 +129,7 @@ def test_a_class_that_is_too_small_is_named_with_what_it_has():
         ({"test": 9, "share": 0}, r"split\.share: must be at least 1"),
         (
             {"test": 9, "choose": "frist"},
-            r"split\.choose: must be one of first, random .* Did you mean 'first'\?",
+            r"split\.choose: must be one of blocks, first, random .* Did you mean 'first'\?",
         ),
         ({"test": 9, "choose": "first"}, r"split\.choose: must be random where `labels` and"),
         ({"test": 9, "imbalance": "two_level"}, r"split\.imbalance: must be keys and values with"),

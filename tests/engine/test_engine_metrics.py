@@ -7,10 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from factories import engine as factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, recall_score
 
+from cyclery.engine.hooks import Moment
 from cyclery.engine.metrics import BINS, calibration_error, figures
 
 
@@ -57,6 +59,13 @@ def test_balanced_accuracy_is_scikit_learns_where_all_classes_occur():
     expected = balanced_accuracy_score(y, logits.argmax(1))
     assert found["balanced_accuracy"] == pytest.approx(expected)
     assert found["balanced_accuracy"] != pytest.approx(found["accuracy"])
+
+
+def test_balanced_accuracy_is_a_figure_of_every_run():
+    run = factory.train(factory.settings(epochs=2))
+    logits = Moment(run._inside).outputs(run.models["main"], run.ids["test"])
+    expected = balanced_accuracy_score(run.data.labels[run.ids["test"]], logits.argmax(1))
+    assert run.final()["test_balanced_accuracy"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_calibration_error_at_the_edges_of_bins():

@@ -22,6 +22,13 @@ from cyclery.records.run_store import Store
 NETWORKS = {
     "dropout": factory.settings(model="wrn", epochs=4, evaluations=3),
     "stochastic depth": factory.settings(model="stochastic_depth", epochs=4, evaluations=3),
+    "dual selective kernel": factory.settings(
+        "dual_selective_kernel",
+        model="resnet_b",
+        model_settings={"depth": 8, "widths": [8, 8, 8, 8], "blocks": "dual_selective_kernel"},
+        epochs=4,
+        evaluations=3,
+    ),
     "dampening": factory.settings(
         optimiser_settings={"nesterov": False, "dampening": 0.5}, epochs=4, evaluations=3
     ),
@@ -39,6 +46,15 @@ METHODS["ctaugment"] = factory.everything(
 )
 METHODS["history of labels"] = factory.everything(
     "remixmatch", method_settings={"alignment": "history", "views": 1, "statistics": "all"}
+)
+# Stages of two epochs and a half; and the best of five epochs.
+METHODS["stages, layer by layer"] = factory.everything(
+    "reinit",
+    method_settings={"reset": "layerwise", "distil": True},
+    model_settings={"hidden": [32, 16]},
+)
+METHODS["early stopping"] = factory.everything(
+    "reinit", method_settings={"stages": 1, "early_stopping": True}
 )
 LEVELS = {"hierarchy": [[0, 1, 2, 2, 1, 2, 0, 1, 0, 0]], "coarse": [40], "labels": 60}
 for core in ("mixmatch", "fixmatch"):

@@ -9,6 +9,8 @@ from factories import engine as factory
 from factories import packs
 from factories.threads import one_thread
 
+from cyclery.models import heads
+
 Json = dict[str, Any]
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
@@ -83,6 +85,7 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "distillation, cross-entropy": (
         "kd", {"form": "cross_entropy", "reduction": "mean", "squared": False}, {}),
     "distillation, unlabelled": ("kd", {"inputs": "both", "hard": 0.0}, SEMI),
+    "losses of dsk-net": ("dual_selective_kernel", {}, {}),
     "experts": ("ces_kd", {}, {}),
     "experts, random": ("ces_kd", {"assignment": "random"}, {}),
     "experts, mean": ("ces_kd", {"assignment": "mean"}, {}),
@@ -97,6 +100,16 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "byol, closed form": (
         "byol", {"hidden": 32, "output": 16, "predictor": "closed_form",
                  "target": "stop_gradient"}, PAIRS),
+    "moco": (
+        "moco", {"keys": 64, "output": 16, "groups": 5}, {**PAIRS, "ema_buffers": "own"}),
+    "moco, own keys left out": (
+        "moco", {"keys": 64, "output": 16, "groups": 1, "own_keys": "left_out"}, PAIRS),
+    "feature distillation": ("feature_distillation", {}, {}),
+    "feature distillation, as in the code": (
+        "feature_distillation", {"teacher": "training", "margins": "new"}, {}),
+    "auxilearn": ("auxilearn", {"embedding": None, "every": 3}, {}),
+    "auxilearn, heads of two layers": (
+        "auxilearn", {"embedding": 24, "hidden": 16, "every": 3, "clamp": False}, {}),
     "private supervised": ("private_supervised", VOTES, {**SEMI, **REST}),
     "private vat": ("private_vat", VOTES, {**SEMI, **REST, **LONG}),
     "private mixmatch": ("private_mixmatch", VOTES, {**SEMI, **REST}),
@@ -112,7 +125,16 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "s4l, all terms": ("s4l", {"vat": True}, {**SEMI, **LONG}),
     "s4l, task alone": ("s4l", {"samples": "unlabelled"}, SEMI),
     "s4l, labels of a parent": ("s4l", {"labels": "teacher"}, SEMI),
+    "stages": ("reinit", {"distil": True, "reset": "full"}, {}),
+    "stages, layer by layer": (
+        "reinit", {"reset": "layerwise", "stages": 3, "distil": True, "tau": 2.0},
+        {"model_settings": {"hidden": [32, 16]}}),
+    "stages, early stopping": ("reinit", {"stages": 1, "early_stopping": True}, {}),
     "retraining": ("retraining", {"predictions": "rotations"}, SEMI),
+    "ole": ("ole", {}, {}),
+    "gradient penalty": ("grad_l2", {"statistics": "twice"}, {}),
+    "cosine loss": ("cosine_loss", {}, {}),
+    "cosine loss, cross-entropy": ("cosine_loss", {"weight": 0.1}, {}),
     "soteacher": ("soteacher", {}, {}),
     "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
 }  # fmt: skip
@@ -225,6 +247,12 @@ def test_bits_where_all_that_can_vary_varies(method: str) -> None:
     """Cyclical batch sizes, clipping, averaged weights and magnitudes of augmentation."""
     every = [factory.everything(method, seed=seed, epochs=3 + seed % 3) for seed in range(4)]
     assert_independent(every, 2, 4)
+
+
+@pytest.mark.parametrize("head", [name for name in heads.names() if name != heads.DEFAULT])
+def test_bits_of_every_head(head: str) -> None:
+    chosen = heads.resolve(head, {})
+    assert_independent([{**given("supervised", seed), "head": chosen} for seed in range(4)], 2, 4)
 
 
 def test_teachers_of_another_width() -> None:

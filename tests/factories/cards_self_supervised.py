@@ -1,4 +1,4 @@
-"""Arms of sketches: small data, and annotations that are used well."""
+"""Arms of sketches: annotations that are used well."""
 
 from __future__ import annotations
 
@@ -16,17 +16,6 @@ def _self_training(kind: str) -> Json:
 
 
 CARDS: Cards = {
-    "small-data": {
-        "plain": {},
-        "tailed": {"head": {"name": "tvmf", "kappa": 4}},
-        "smooth": {"method": "grad_l2"},
-        "auxiliary": {"method": "auxilearn", "epoch_images": 80},
-        "prior": {"method": "moco", "ema_decay": 0.9, "ema_buffers": "own"},
-        "distilled": {"method": {"name": "distil_features", "weight": {
-                          "kind": "epoch_ramp", "wait": 1, "end": 0.1, "shape": "step"}},
-                      "parents": {"prior": "prior"},
-                      "init": {"from": "prior", "parts": ["features"]}},
-    },
     "annotation-efficient": {
         "proxies": {"method": "proxynca", "rates": {"proxies": 10}, "lr": 0.05,
                     "probes": {"near": {"name": "retrieval", "k": [1, 4], "unseen": True}},
@@ -42,8 +31,6 @@ CARDS: Cards = {
     },
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
-    "small-data": [{"experiment": "main", "arm": "smooth", "against": "plain",
-                    "metric": "test_balanced_accuracy"}],
     "annotation-efficient": [{"experiment": "main", "arm": "proxies", "against": {"constant": 20},
                               "metric": "unlabelled_near_recall_at_1"}],
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Arms on digits of the sketches of semi-supervised and private learning, and of stages."""
+"""Arms on digits of the sketches of semi-supervised and private learning."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ Json = dict[str, Any]
 # Four labels of each class; the other training samples are unlabelled.
 FEW: Json = {"test": 200, "validation": 100, "per_class": 4, "unlabelled": "all"}
 EPOCHS: Json = {"split": FEW, "epoch_images": 100, "mu": 3}
-STAGES = [{"fraction": 1 / 3, "schedule": {"kind": "cosine", "peak": 0.1}}] * 3
-NOISE: Json = {"kind": "symmetric", "rate": 0.4}
 NORMED: Json = {"name": "small_cnn", "width": 4, "norm": "group"}
 
 CARDS: dict[str, Json] = {
@@ -27,18 +25,6 @@ CARDS: dict[str, Json] = {
         # One network has four times the updates.
         "fixmatch": {**EPOCHS, "epochs": 12, "ema_decay": 0.9, "method": {"name": "fixmatch"}},
     },
-    "reinit": {
-        "restarts": {
-            "split": {"test": 200, "validation": 100, "per_class": 10, "noise": NOISE},
-            "lr": {"kind": "staged", "stages": STAGES}, "epochs": 6,
-            "method": {"name": "reinit", "stages": 3},
-        },
-        "layers": {
-            "model": {"name": "bn_mlp", "hidden": [32, 32]}, "epochs": 6,
-            "split": {"test": 200, "validation": 100, "per_class": 10, "noise": NOISE},
-            "lr": {"kind": "staged", "stages": STAGES}, "method": {"name": "reinit_layerwise"},
-        },
-    },
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
     "dp-sgd": [{"experiment": "main", "arm": "private", "against": {"constant": 100},
@@ -49,6 +35,4 @@ CLAIMS: dict[str, list[Json]] = {
         {"experiment": "main", "arm": "ensemble", "against": "fixmatch",
          "equal": "forwards"},
     ],
-    "reinit": [{"experiment": "main", "arm": "restarts", "against": {"constant": 100},
-                "metric": "train_wrong_accuracy", "lower_is_better": True}],
 }  # fmt: skip

@@ -22,6 +22,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "resnet": {"depth": 8},
     "resnet_b": {"depth": 8, "widths": [4, 4, 8, 16]},
     "resnet18": {},
+    "resnet50": {"width": 0.125},
+    "preact_resnet18": {"width": 4},
     "preresnet": {"depth": 8, "width": 4},
     "wrn": {"depth": 10, "width": 1},
     "stochastic_depth": {"depth": 14, "p_last": 0.5},

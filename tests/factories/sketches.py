@@ -16,7 +16,6 @@ from cyclery import methods
 from cyclery.config.load import load
 from cyclery.engine.run import Run
 from cyclery.engine.stream import Data
-from cyclery.models import heads
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 from factories import component
@@ -27,7 +26,6 @@ from factories.project import TIER, write
 Json = dict[str, Any]
 
 FILES = Path(__file__).parents[1] / "sketches/methods"
-HEADS = Path(__file__).parents[1] / "sketches/heads"
 NAMES = sorted(path.stem for path in FILES.glob("[a-z]*.py"))
 WEAK: list[Json] = [{"op": "shift", "size": 1}]
 STRONG: list[Json] = [{"op": "cutout", "size": 3}]
@@ -38,13 +36,8 @@ BASE: Json = {"augment": WEAK, "strong": STRONG, "epochs": 3, "evaluations": 3, 
 
 @contextmanager
 def written(folder: Path) -> Iterator[component.Write]:
-    """Add the sketches to the methods, and their heads; after it they are gone."""
-    with (
-        component.written(methods, folder) as write_method,
-        component.written(heads, folder / "heads") as write_head,
-    ):
-        for path in HEADS.glob("[a-z]*.py"):
-            write_head(path.stem, path.read_text())
+    """Add the sketches to the methods; after it they are gone."""
+    with component.written(methods, folder) as write_method:
         for name in NAMES:
             write_method(name, (FILES / f"{name}.py").read_text())
         yield write_method

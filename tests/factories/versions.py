@@ -47,6 +47,11 @@ ENGINE: dict[str, Json] = {
 }  # fmt: skip
 # Of methods that teach: what their defaults, which stand under `losses`, do not compute.
 VARIANTS: dict[str, dict[str, Json]] = {
+    "auxilearn": {
+        "heads on features": {"embedding": None, "every": 4, "clamp": False, "held_out": 0.3},
+    },
+    "feature_distillation": {"as in the code": {"teacher": "training", "margins": "new"}},
+    "moco": {"one group": {"groups": 1, "own_keys": "left_out", "keys": 100, "hidden": 64}},
     "kd": {
         "no labels": {"hard": 0.0},
         "cross-entropy as TAKD divides": {"form": "cross_entropy", "reduction": "mean"},
@@ -74,6 +79,13 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "whole pool, uniform": {"filter": "none", "outside": "uniform"},
         "by hidden labels": {"filter": "oracle", "confident": 0.3, "balanced": False},
     },
+    "reinit": {
+        "layer by layer, distilled": {"reset": "layerwise", "distil": True, "tau": 2.0},
+        "last block": {"reset": "last_block"},
+        "full, three stages": {"reset": "full", "stages": 3},
+        "norms left out": {"norms": False},
+        "early stopping": {"stages": 1, "early_stopping": True},
+    },
     "remixmatch": {
         "as in OpenCoS": {
             "alignment": "history", "share": "batch", "statistics": "all", "labelled_view": "weak",
@@ -86,6 +98,8 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "margin, other view": {"loss": "margin", "negatives": "other", "head": "none"},
         "products, three layers": {"normalise": False, "layers": 3, "loss_scale": "sum"},
     },
+    "grad_l2": {"statistics moved twice": {"statistics": "twice"}},
+    "cosine_loss": {"with cross-entropy": {"weight": 0.1}},
     "transformation_probe": {task: {"task": task} for task in ("noise", "sobel", "inversion")},
     "soteacher": {penalty: {"penalty": penalty} for penalty in ("l1", "l1_matched")},
     "vat": {
@@ -153,8 +167,12 @@ def engine_values(name: str) -> list[float]:
 def variant_values(name: str, variant: str) -> list[float]:
     chosen = VARIANTS[name][variant]
     # An expert is unlocked on the way.
-    ramp = {"progress": {"kind": "linear", "start": 0.0, "end": 1.0}} if name == "ces_kd" else {}
-    return losses(factory.everything(name, epochs=3, method_settings=chosen, **ramp))
+    more: Json = {
+        "ces_kd": {"progress": {"kind": "linear", "start": 0.0, "end": 1.0}},
+        # Of two blocks one can be kept.
+        "reinit": {"model_settings": {"hidden": [32, 16]}},
+    }.get(name, {})
+    return losses(factory.everything(name, epochs=3, method_settings=chosen, **more))
 
 
 def chain_values(name: str) -> list[float]:

@@ -32,6 +32,9 @@ from cyclery.models.layers import Dropout, batch_norms
         ("resnet", {"depth": 110}, 1_727_962, "1.7"),
         ("stochastic_depth", {"depth": 110}, 1_727_962, "1.7"),
         ("resnet18", {}, 11_173_962, "11.17"),
+        ("resnet50", {}, 23_528_522, "23.5"),
+        # No norms of shortcuts and stem, and first norms of a block's inputs; one before pooling.
+        ("preact_resnet18", {}, 11_172_170, "11.17"),
         # Zagoruyko and Komodakis 2016, table 4; WRN-28-2 as in the semi-supervised literature.
         ("wrn", {"depth": 28, "width": 2}, 1_467_610, "1.47"),
         ("wrn", {"depth": 28, "width": 2, "shortcuts": "raw"}, 1_467_610, "1.47"),
@@ -75,7 +78,17 @@ def test_forward_shape_and_gradient_of_every_parameter(name, shape):
 @pytest.mark.parametrize("norm", ["group", "layer"])
 @pytest.mark.parametrize(
     "name",
-    ["small_cnn", "plain_cnn", "vgg", "resnet", "resnet_b", "resnet18", "preresnet", "wrn"],
+    [
+        "small_cnn",
+        "plain_cnn",
+        "vgg",
+        "resnet",
+        "resnet_b",
+        "resnet18",
+        "preact_resnet18",
+        "preresnet",
+        "wrn",
+    ],
 )
 def test_group_and_layer_norm_keep_images_apart(name, norm):
     net = small(name, norm=norm)

@@ -43,6 +43,19 @@ def test_resnet18_equals_torchvision_with_a_small_stem():
     torch.testing.assert_close(net(x), reference(x), rtol=1e-4, atol=1e-5)
 
 
+def test_resnet50_equals_torchvision():
+    models = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    reference = models.resnet50(num_classes=10)
+    net = build("resnet50", {}, (3, 40, 40), 10)
+    reference.classifier = reference.fc
+    del reference.fc
+    copy_in_order(reference.eval(), net.eval())
+    reference.fc = reference.classifier
+    x = torch.randn(2, 3, 40, 40)
+    torch.testing.assert_close(net(x), reference(x), rtol=1e-4, atol=1e-4)
+
+
 def test_densenet_bc_equals_torchvision_with_a_small_stem():
     models = pytest.importorskip("torchvision.models")
     torch.manual_seed(0)

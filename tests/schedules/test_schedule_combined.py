@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from factories.schedules import clock, epochs
+from factories.schedules import clock, epochs, optimiser, torch_rates
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts
 
 from cyclery.common.errors import UserError
 from cyclery.schedules import Clock, clock_for, column, epoch_batches
@@ -58,6 +59,33 @@ def test_stages_may_be_counted_in_updates() -> None:
     ):
         with pytest.raises(UserError, match=f"^stages: {said}"):
             staged(*stages)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 5])
+def test_a_repeated_cosine_is_torchs_warm_restarts(times: int) -> None:
+    length = 12
+    spec = {"kind": "repeated", "times": times, "schedule": {"kind": "cosine", "peak": 0.3}}
+    found = column(spec, clock(times * length, times))
+    scheduler = CosineAnnealingWarmRestarts(optimiser(0.3), T_0=length)
+    np.testing.assert_allclose(found, torch_rates(scheduler, times * length), atol=1e-15)
+    # And that rebuilt for every stage.
+    rebuilt = torch_rates(CosineAnnealingLR(optimiser(0.3), T_max=length), length)
+    np.testing.assert_allclose(found, np.tile(rebuilt, times), atol=1e-15)
+
+
+def test_repeats_are_as_long_as_one_another_and_are_those_of_stages() -> None:
+    inner = {"kind": "linear", "start": 0, "end": 1}
+    spec = {"kind": "repeated", "times": 3, "schedule": inner}
+    stages = [{"fraction": 1 / 3, "schedule": inner}] * 3
+    for updates in (9, 10, 11):
+        np.testing.assert_array_equal(
+            column(spec, clock(updates)), column({"kind": "staged", "stages": stages},
+                                                 clock(updates)))  # fmt: skip
+    with pytest.raises(UserError, match=r"^times: must be at most the 2 updates .* \(found 3\)"):
+        column(spec, clock(2))
+    long = {**spec, "schedule": {"kind": "cosine", "peak": 1, "warmup_epochs": 9}}
+    with pytest.raises(UserError, match=r"^schedule\.warmup_epochs: 9 of 1 epochs leave none"):
+        column(long, clock(9, 3))
 
 
 @pytest.mark.parametrize("at", [0, 3, 7])

@@ -150,6 +150,15 @@ def test_equal_settings_normalise_equally() -> None:
             {"kind": "staged", "stages": [{"updates": 0, "schedule": 1}]},
             "lr.stages[0].updates: must be at least 1 (found 0).",
         ),
+        (
+            {"kind": "repeated", "times": 0, "schedule": 1},
+            "lr.times: must be at least 1 (found 0).",
+        ),
+        ({"kind": "repeated", "times": 2}, "lr.schedule: missing"),
+        (
+            {"kind": "repeated", "times": 2, "schedule": {"kind": "cosin"}},
+            "lr.schedule.kind: unknown schedule 'cosin'",
+        ),
         ({"kind": "once", "value": 1}, "lr.at: give either `at` or `fraction` (found neither)."),
         ({"kind": "once", "value": 1, "at": 1, "fraction": 0.5}, "lr.at: give either `at` or"),
         ({"kind": "once", "value": 1, "at": -1}, "lr.at: must be at least 0 (found -1)."),
@@ -194,6 +203,8 @@ def test_the_amounts_are_those_that_are_written() -> None:
     assert list(amounts(2, "lr")) == [("lr", 2.0)]
     assert list(amounts({"kind": "cosine", "peak": 1}, "lr")) == [("lr.peak", 1.0)]
     assert list(amounts(staged, "lr")) == [("lr.stages[0].schedule.low", 0.0)]
+    repeated = {"kind": "repeated", "times": 3, "schedule": inner}
+    assert list(amounts(repeated, "lr")) == [("lr.schedule.low", 0.0)]
     assert list(amounts({"kind": "reciprocal", "of": 2}, "lr")) == []
     once = {"kind": "once", "value": 2, "otherwise": 1, "at": 0}
     assert list(amounts(once, "lr")) == [("lr.value", 2.0), ("lr.otherwise", 1.0)]

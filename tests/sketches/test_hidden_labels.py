@@ -11,7 +11,7 @@ from factories.cards_self_supervised import CARDS, CLAIMS
 
 @pytest.mark.parametrize(
     ("card", "arm"),
-    [("annotation-efficient", "gist"), ("small-data", "distilled")],
+    [("annotation-efficient", "gist")],
 )
 def test_no_hidden_label_is_looked_at(
     card: str, arm: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

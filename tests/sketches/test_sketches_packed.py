@@ -16,7 +16,6 @@ CARDS: dict[str, Json] = cards_self_supervised.CARDS | cards_semi_supervised.CAR
 CLAIMS: dict[str, Any] = cards_self_supervised.CLAIMS | cards_semi_supervised.CLAIMS
 # What trains one by one, and why: so that a change is seen.
 REFUSED: dict[tuple[str, str], str] = {
-    ("small-data", "smooth"): "requires_grad_",
     # Convolutions.
     ("annotation-efficient", "coarse"): "not asked",
     ("dp-sgd", "private"): "not asked",

@@ -42,12 +42,13 @@ from cyclery.config.models import (
 from cyclery.config.plots import Plot
 from cyclery.config.resolve import DEFAULTS, REQUIRED
 from cyclery.config.schema import schema
+from cyclery.config.search import Search, SearchTier, Span
 from cyclery.config.settings import Settings
 from cyclery.config.tables import BenchmarkTable, Line
+from cyclery.data import split_parts
 from cyclery.data.dataset import Content, DatasetFile, Package, RawFile
 from cyclery.data.registry import Datasets
-from cyclery.data.split_parts import Asymmetric, OpenSet, Resolution, Symmetric
-from cyclery.data.split_settings import LongTail, Split, TwoLevel
+from cyclery.data.split_settings import Split
 from cyclery.models import heads
 from cyclery.records import metrics
 from cyclery.schedules import RANGE_WORDS
@@ -74,13 +75,16 @@ MODELS: dict[str, type] = {
     "Tier of an experiment": ExperimentTier,
     "Settings": Settings,
     "Split": Split,
-    "Imbalance: two_level": TwoLevel,
-    "Imbalance: long_tail": LongTail,
-    "Label noise: symmetric": Symmetric,
-    "Label noise: asymmetric": Asymmetric,
-    "Open set": OpenSet,
-    "Resolution": Resolution,
+    "Imbalance: two_level": split_parts.TwoLevel,
+    "Imbalance: long_tail": split_parts.LongTail,
+    "Label noise: symmetric": split_parts.Symmetric,
+    "Label noise: asymmetric": split_parts.Asymmetric,
+    "Open set": split_parts.OpenSet,
+    "Resolution": split_parts.Resolution,
     "Range test": RangeTest,
+    "Search": Search,
+    "Search of a tier": SearchTier,
+    "Span": Span,
     "Claim": Claim,
     "Comparison": Comparison,
     "Printed effect": PrintedEffect,
@@ -114,10 +118,13 @@ LINKS = {
     ("Arm", "parents"): "Parent",
     ("ParentRef", "seeds"): "Seeds of a parent",
     ("Experiment", "range"): "Range test",
+    ("Experiment", "search"): "Search",
     ("Experiment", "tiers"): "Tier of an experiment",
     ("Experiment", "arms"): "Arm",
     ("ExperimentTier", "base"): "Settings",
     ("ExperimentTier", "range"): "Range test",
+    ("ExperimentTier", "search"): "Search of a tier",
+    ("Search", "space"): "Span",
     ("Settings", "dataset"): "Datasets",
     ("Settings", "split"): "Split",
     ("Split", "noise"): "Label noise: symmetric",
@@ -141,6 +148,7 @@ LINKS = {
     ("Comparison", "interaction"): "Interaction",
     ("Comparison", "trend"): "Trend",
     ("Comparison", "rank_correlation"): "Rank correlation",
+    ("Comparison", "flatness"): "Flatness",
 }
 INTRODUCTION = """\
 # Configuration reference

@@ -32,7 +32,7 @@ from cyclery.records.record import Record
 Name = tuple[str, str, str]
 HEAD = ("experiment", "arm", "seed", "key", "status")
 # What of a run's settings tells runs of one arm apart.
-OWN_TO_RUN = ("seed", "parents", "range")
+OWN_TO_RUN = ("seed", "parents", "range", "searched")
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,10 @@ def _name_by_settings(found: ResultSet) -> None:
 
 def arm_settings(record: Record) -> dict[str, object]:
     """Return the settings that the runs of an arm have in common."""
-    return {name: value for name, value in record["settings"].items() if name not in OWN_TO_RUN}
+    settings = record["settings"]
+    # Each search gives its runs schedules of their own.
+    own = (*OWN_TO_RUN, *(("schedules",) if "searched" in settings else ()))
+    return {name: value for name, value in settings.items() if name not in own}
 
 
 def _arm_digest(record: Record) -> str:

@@ -14,7 +14,7 @@ from cyclery.common.strict import Strict, Text
 from cyclery.records.budgets import Ancestors, Measure
 from cyclery.records.metrics import smaller_is_better
 
-Kind = Literal["difference", "interaction", "trend", "ordering", "rank correlation"]
+Kind = Literal["difference", "interaction", "trend", "ordering", "rank correlation", "flatness"]
 # Beyond these, differences and squares of numbers are no longer exact, or no numbers at all.
 Number = Annotated[float, Field(ge=-1e12, le=1e12)]
 Values = Annotated[dict[str, Number], Field(min_length=3, max_length=100)]
@@ -133,6 +133,38 @@ class RankCorrelation(Strict):
         return self
 
 
+Points = Annotated[list[str], Field(min_length=3, max_length=50)]
+
+
+class Flatness(Strict):
+    """How flat the metric is over the points of a grid, against another side's at the same points.
+
+    A point is an arm; the points of both sides have the same rates and decays, in the same order.
+    """
+
+    arms: Points = Field(description="the points of the side that the claim says is flatter")
+    against: Points = Field(description="the points of the other side")
+    by: Literal["share", "mean"] = Field(
+        "share",
+        description="what is measured of a side in each seed: the `share` of points near its best, "
+        "or the `mean` of all minus the best",
+    )
+    within: Annotated[float, Field(gt=0, le=1e12)] = Field(
+        1.0, description="how near is near, in the unit of the metric; for `share`"
+    )
+
+    @model_validator(mode="after")
+    def _as_long(self) -> Flatness:
+        if len(self.arms) != len(self.against):
+            raise ValueError(
+                f"{HERE}.against: must have as many points as `arms`, {len(self.arms)} (found "
+                f"{len(self.against)})."
+            )
+        if self.by == "mean" and "within" in self.model_fields_set:
+            raise ValueError(f"{HERE}.within: has no effect with `by: mean`; leave it out.")
+        return self
+
+
 class PrintedEffect(Strict):
     """An effect as the paper prints it, oriented as the comparison is."""
 
@@ -167,6 +199,11 @@ class Comparison(Strict):
     )
     rank_correlation: RankCorrelation | None = Field(
         None, description="the claim is that the metric rises with others; no `arm`, `against`"
+    )
+    flatness: Flatness | None = Field(
+        None,
+        description="the claim is that the metric is flatter over a grid of arms than over another "
+        "side's; no `arm`, `against`",
     )
     metric: str = Field("test_accuracy", description="a final metric, or `curve@fraction`")
     against_metric: str | None = Field(
@@ -220,11 +257,13 @@ class Comparison(Strict):
             return "trend"
         if self.ordering:
             return "ordering"
+        if self.flatness:
+            return "flatness"
         return "rank correlation" if self.rank_correlation else "difference"
 
     @model_validator(mode="after")
     def _one_kind(self) -> Comparison:
-        keys = ("interaction", "trend", "ordering", "rank_correlation")
+        keys = ("interaction", "trend", "ordering", "rank_correlation", "flatness")
         given = [key for key in keys if getattr(self, key) is not None]
         if len(given) > 1:
             raise ValueError(f"{HERE}: has {' and '.join(given)}; make them two comparisons.")
@@ -243,6 +282,10 @@ class Comparison(Strict):
             raise ValueError(f"{HERE}.{key}: an interaction takes two arms and one metric.")
         if self.ordering and len(set(self.ordering)) < len(self.ordering):
             raise ValueError(f"{HERE}.ordering: an arm stands twice (found {self.ordering!r:.80}).")
+        if self.flatness and self.lower_is_better:
+            raise ValueError(
+                f"{HERE}.lower_is_better: has no place beside `flatness`; exchange its two sides."
+            )
         return self
 
     @model_validator(mode="after")
@@ -318,9 +361,11 @@ class Comparison(Strict):
         return first, first.model_copy(update=second)
 
     def listed(self) -> tuple[str, ...]:
-        """Return the arms that a trend, an ordering or a rank correlation lists."""
+        """Return the arms that are listed where there are no two sides of one arm each."""
         if self.trend:
             return tuple(self.trend.values)
+        if self.flatness:
+            return (*self.flatness.arms, *self.flatness.against)
         if self.rank_correlation:
             return tuple(self.rank_correlation.values or self.rank_correlation.arms or ())
         return tuple(self.ordering or ())

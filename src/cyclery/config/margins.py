@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from cyclery.config.comparisons import Comparison
-from cyclery.records.metrics import CORRELATION, scale, smaller_is_better
+from cyclery.records.metrics import CORRELATION, SHARE, scale, smaller_is_better
 
 
 def check_scales(comparison: Comparison, where: str) -> Iterator[str]:
@@ -48,6 +48,8 @@ def _check_direction(comparison: Comparison, where: str) -> Iterator[str]:
 
 def _check_margin(comparison: Comparison, where: str) -> Iterator[str]:
     ours = CORRELATION if comparison.rank_correlation else scale(comparison.metric)
+    if comparison.flatness and comparison.flatness.by == "share":
+        ours = SHARE
     test, margin = comparison.test, comparison.margin
     if test == "superiority":
         if ours.span is not None and margin >= ours.span:

@@ -19,6 +19,7 @@ from cyclery.common.strict import Strict, Text
 from cyclery.config.comparisons import Comparison
 from cyclery.config.components import QUANTITIES, check_name
 from cyclery.config.plots import Plot
+from cyclery.config.search import Own, Search, SearchTier, check_searches
 from cyclery.config.settings import Count, Name, Settings
 from cyclery.config.tables import BenchmarkTable
 from cyclery.engine.execution import Execution
@@ -121,6 +122,14 @@ class Arm(Settings):
         "which it needs, as `teacher`; `reference` is what final figures are compared with) to "
         "`arm`, `experiment/arm`, or `arm` and `seeds`",
     )
+    searched: bool = Field(
+        True,
+        description="whether a search of the experiment is for this arm; else its runs have "
+        "the values as declared",
+    )
+    search_also: Own = Field(
+        {}, description="what this arm's search tries besides, such as quantities of its method"
+    )
 
 
 Factor = Annotated[float, Field(gt=0, le=1e12)]
@@ -160,6 +169,11 @@ class ExperimentTier(Strict):
     arms: Names | None = Field(None, description="the arms that run; null runs all")
     base: Settings = Field(default_factory=_nothing, description="settings of this tier")
     range: RangeTest | None = Field(None, description="range test of this tier")
+    search: SearchTier | None = Field(
+        None,
+        description="search at this tier, with what changes of it: `{}` changes nothing; "
+        "null has none, so that arms run as declared",
+    )
     not_run: dict[str, Text] = Field(
         {}, description="arms left out, each with its reason; shown in the report"
     )
@@ -179,8 +193,18 @@ class Experiment(Strict):
         "`tuning_seeds` seeds of their own, the mean validation accuracy chooses, and the arm's "
         "runs take what it chose",
     )
+    search: Search | None = Field(
+        None, description="random search, at the tiers that have `search`; excludes `tune`"
+    )
     tiers: dict[str, ExperimentTier] = Field(min_length=1, description="where and how it runs")
     arms: dict[Name, Arm] = Field(min_length=1, max_length=10_000, description="the arms")
+
+    @model_validator(mode="after")
+    def _search(self) -> Experiment:
+        if self.search is not None and self.tune:
+            raise ValueError(f"{HERE}.search: must be null beside `tune`; choose one of the two.")
+        check_searches(self.search, self.tiers, self.arms)
+        return self
 
     def lacks(self, tier: str, arms: Iterable[str]) -> bool:
         """Say whether some of its arms, among those named, do not run at a tier."""

@@ -362,7 +362,7 @@ def _settings(kind: str, given: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
 def _model(given: dict[str, Any], shape: tuple[int, int, int]) -> dict[str, Any]:
     name, settings = _settings("model", given)
-    return {"name": name, "settings": plain(models.check(name, settings, shape))}
+    return {"name": name, "settings": models.check(name, settings, shape).resolved()}
 
 
 def _head(given: dict[str, Any]) -> dict[str, Any]:

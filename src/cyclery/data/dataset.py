@@ -73,9 +73,11 @@ class RawFile(Strict):
     """One file as its authors publish it."""
 
     name: FileName = Field(description="its name, by which it is looked for on this machine")
-    sha256: Sha256 = Field(
+    sha256: Sha256 | None = Field(
+        None,
         description="checksum of the content: of what a `gzipped` file unpacks to (packagers pack "
-        "it again, with other headers), of the file itself otherwise"
+        "it again, with other headers), of the file itself otherwise; null where the authors "
+        "publish `md5` alone, which is then the checksum of the file wherever it lies",
     )
     md5: Md5 | None = Field(None, description="the authors' checksum of the file as downloaded")
     bytes: Count | None = Field(None, description="size of the file as downloaded")
@@ -83,6 +85,22 @@ class RawFile(Strict):
         (), description="where to download it from, tried in this order"
     )
     gzipped: bool = Field(False, description="whether `sha256` is that of what the file unpacks to")
+
+    @model_validator(mode="after")
+    def _has_a_checksum(self) -> RawFile:
+        if self.sha256 is None and self.md5 is None:
+            raise ValueError("sha256: missing; a raw file has it, or `md5` at least.")
+        if self.sha256 is None and self.gzipped:
+            raise ValueError(
+                "sha256: missing; a `gzipped` file is known by what it unpacks to, which `md5` is "
+                "not of."
+            )
+        return self
+
+    @property
+    def checksum(self) -> str:
+        """Return what the content is known by."""
+        return self.sha256 or f"md5 {self.md5}"
 
 
 class Package(Strict):
@@ -263,7 +281,7 @@ class Dataset(DatasetFile):
         """
         what: list[Any]
         if self.content is None:
-            what = ["files", self.name, [[file.name, file.sha256] for file in self.files]]
+            what = ["files", self.name, [[file.name, file.checksum] for file in self.files]]
         else:
             what = ["content", self.content.train, self.content.test]
         whole = [what, self.shape, self.max_value, PREPARE_VERSION]

@@ -156,19 +156,19 @@ def _missing(dataset: Dataset, raw: RawFile, complaints: Sequence[str]) -> str:
 
 
 def _open_verified(path: Path, raw: RawFile) -> BinaryIO:
-    """Open a file whose content has the pinned SHA-256; what is read is what was verified."""
+    """Open a file whose content has the pinned checksum; what is read is what was verified."""
     stream: BinaryIO = path.open("rb")
     try:
         if raw.gzipped:
             content = stream.read()
             stream.close()
             stream = io.BytesIO(_unpack(content))
-        (sha256,), size = digest(stream, "sha256")
-        if sha256 != raw.sha256:
+        pinned, kind = (raw.sha256, "sha256") if raw.sha256 else (raw.md5, "md5")
+        (found,), size = digest(stream, kind)
+        if found != pinned:
             what = "unpacked content" if raw.gzipped else "file"
-            raise _Bad(
-                f"expected SHA-256 {raw.sha256} of the {what}, got {sha256} over {size} bytes"
-            )
+            name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
+            raise _Bad(f"expected {name} {pinned} of the {what}, got {found} over {size} bytes")
         stream.seek(0)
     except BaseException:
         stream.close()

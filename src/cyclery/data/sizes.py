@@ -135,6 +135,8 @@ def sizes(split: Split, class_counts: Sequence[int], n_test: int) -> Sizes:
         raise UserError(
             f"split.folds: must be null where one row is all there is (found {split.folds})."
         )
+    if split.retrain:
+        rows, validation = rows + validation, 0
     whole = Sizes(rows, validation, n_test or drawn, drawn)
     if split.unlabelled is None:
         return replace(whole, pools=_pools(split, rows, None))
@@ -247,6 +249,11 @@ def _surely_free(split: Split, counts: list[int]) -> int:
         else:
             draw(total if split.labels is None else split.labels)
 
+    if split.choose == "blocks":
+        size = (split.per_class or 0) + split.validation // len(counts)
+        rows, total = [max(0, n - size) for n in rows], total - size * len(rows)
+        draw(sum(split.coarse or ()))
+        return min(rows)
     if split.choose == "first":
         train()
     draw(split.test or 0)
@@ -330,10 +337,10 @@ def counts(dataset: Dataset, settings: Mapping[str, Any]) -> dict[str, int]:
             is short only by the rounding of a draw is found when the rows are drawn.
     """
     split = parse(settings)
-    if dataset.place is not None and split.choose == "first":
+    if dataset.place is not None and split.choose != "random":
         raise UserError(
             "split.choose: must be random for a folder of images, which has no official order "
-            "(found 'first')."
+            f"(found {split.choose!r})."
         )
     if split.resolution is not None:
         split.resolution.shape(dataset.shape)
@@ -355,6 +362,21 @@ def counts(dataset: Dataset, settings: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
+def check_blocks(dataset: Dataset, settings: Mapping[str, Any], seeds: int) -> None:
+    """Raise a UserError where a split's blocks do not suffice for so many seeds."""
+    split = parse(settings)
+    if split.choose != "blocks":
+        return
+    size, blocks = split.block(dataset.classes), (seeds - 1) // split.share + 1
+    fewest = min(dataset.train_class_counts[each] for each in split.known(dataset.classes))
+    if blocks * size > fewest:
+        raise UserError(
+            f"split.choose: blocks takes {blocks} x {size} samples of every class for {seeds} "
+            f"seeds, {split.share} to a block, but one has {fewest}; run fewer seeds, let more "
+            "share a split (`split.share`), or take fewer samples."
+        )
+
+
 def _test(split: Split, dataset: Dataset) -> int:
     """Return the official test rows of the known classes."""
     split.check_classes(dataset.classes)
@@ -366,7 +388,7 @@ def _test(split: Split, dataset: Dataset) -> int:
 
 def _most_left(split: Split, n_train: int, rows: int) -> int:
     """Return the most rows of a class (of `rows`) that the draws before the training rows leave."""
-    if split.choose == "first":
+    if split.choose != "random":
         return rows  # these come before the draws
     test, validation = split.test or 0, split.validation
     left = rows - test * rows // n_train

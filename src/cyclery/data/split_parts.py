@@ -1,4 +1,4 @@
-"""Settings within a split: noise of labels, parts, hierarchies, open sets and resolutions.
+"""Settings within a split: imbalance, label noise, parts, hierarchies, open sets, resolutions.
 
 Neither numpy nor torch is imported here.
 """
@@ -14,6 +14,46 @@ from cyclery.common.settings import checked
 from cyclery.data.hierarchies import check_hierarchy
 
 Levels = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoLevel:
+    """Half of the classes, drawn per seed, hold more samples than the other half."""
+
+    kind: Literal["two_level"] = field(metadata={"doc": "names this imbalance"})
+    ratio: tuple[int, int] = field(
+        metadata={
+            "doc": "samples per class in the larger and in the smaller half, as in [5, 3]",
+            "low": 1,
+        }
+    )
+
+    def weights(self, classes: int) -> list[float]:
+        """Return the share of every class, largest first."""
+        heads = classes // 2
+        more, fewer = self.ratio
+        weights = [float(more)] * heads + [float(fewer)] * (classes - heads)
+        return weights if more >= fewer else weights[::-1]
+
+    def __str__(self) -> str:
+        return f"two_level {self.ratio[0]}:{self.ratio[1]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongTail:
+    """Exponential long tail: class k of K holds n_max * ratio^(k / (K - 1)) samples."""
+
+    kind: Literal["long_tail"] = field(metadata={"doc": "names this imbalance"})
+    ratio: float = field(
+        metadata={"doc": "samples of the rarest class over the commonest", "above": 0, "high": 1}
+    )
+
+    def weights(self, classes: int) -> list[float]:
+        """Return the share of every class, largest first."""
+        return [self.ratio ** (k / max(1, classes - 1)) for k in range(classes)]
+
+    def __str__(self) -> str:
+        return f"long_tail {self.ratio:g}"
 
 
 def _class_map(value: Any, where: str) -> dict[str, int]:

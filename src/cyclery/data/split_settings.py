@@ -15,9 +15,11 @@ from cyclery.data import outliers
 from cyclery.data.dataset import Dataset
 from cyclery.data.split_parts import (
     Asymmetric,
+    LongTail,
     OpenSet,
     Resolution,
     Symmetric,
+    TwoLevel,
     check_coarse,
     check_levels,
     hierarchy,
@@ -36,47 +38,8 @@ NOTHING: dict[str, Any] = {
     "unlabelled_pool": None,
     "unlabelled_imbalance": None,
     "resolution": None,
+    "retrain": False,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class TwoLevel:
-    """Half of the classes, drawn per seed, hold more samples than the other half."""
-
-    kind: Literal["two_level"] = field(metadata={"doc": "names this imbalance"})
-    ratio: tuple[int, int] = field(
-        metadata={
-            "doc": "samples per class in the larger and in the smaller half, as in [5, 3]",
-            "low": 1,
-        }
-    )
-
-    def weights(self, classes: int) -> list[float]:
-        """Return the share of every class, largest first."""
-        heads = classes // 2
-        more, fewer = self.ratio
-        weights = [float(more)] * heads + [float(fewer)] * (classes - heads)
-        return weights if more >= fewer else weights[::-1]
-
-    def __str__(self) -> str:
-        return f"two_level {self.ratio[0]}:{self.ratio[1]}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class LongTail:
-    """Exponential long tail: class k of K holds n_max * ratio^(k / (K - 1)) samples."""
-
-    kind: Literal["long_tail"] = field(metadata={"doc": "names this imbalance"})
-    ratio: float = field(
-        metadata={"doc": "samples of the rarest class over the commonest", "above": 0, "high": 1}
-    )
-
-    def weights(self, classes: int) -> list[float]:
-        """Return the share of every class, largest first."""
-        return [self.ratio ** (k / max(1, classes - 1)) for k in range(classes)]
-
-    def __str__(self) -> str:
-        return f"long_tail {self.ratio:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +75,13 @@ class Split:
             "low": 1,
         },
     )
-    choose: Literal["random", "first"] = field(
+    choose: Literal["random", "first", "blocks"] = field(
         default="random",
         metadata={
             "doc": "`random` draws the training samples per seed, `first` takes the first ones in "
-            "the official order of the dataset"
+            "the official order of the dataset; `blocks` cuts each class, in that order, into "
+            "blocks of `per_class` training samples and an even share of the validation samples "
+            "behind them, and takes the block seed // share"
         },
     )
     imbalance: TwoLevel | LongTail | None = field(
@@ -224,6 +189,13 @@ class Split:
         default=None,
         metadata={"doc": "resolution of the images; null keeps the dataset's"},
     )
+    retrain: bool = field(
+        default=False,
+        metadata={
+            "doc": "whether an arm's runs train on the validation samples too, which only its "
+            "search then holds out"
+        },
+    )
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other or leave the number of samples open."""
@@ -236,10 +208,10 @@ class Split:
                 f"labels: must be null beside `per_class` {self.per_class} (found {self.labels})."
             )
         if self.labels is None and self.per_class is None:
-            if self.choose == "first":
+            if self.choose != "random":
                 raise UserError(
-                    "choose: must be random where `labels` and `per_class` are null, for `first` "
-                    "takes so many (found 'first')."
+                    "choose: must be random where `labels` and `per_class` are null, for "
+                    f"`{self.choose}` takes so many (found {self.choose!r})."
                 )
             if self.imbalance is not None:
                 raise UserError(
@@ -251,12 +223,25 @@ class Split:
                 "per_class: must be null with a two_level imbalance, which shares out `labels` "
                 f"(found {self.per_class})."
             )
+        if self.choose == "blocks":
+            self._check_blocks()
+        if self.retrain and (not self.validation or self.folds is not None):
+            what = "without `validation`" if not self.validation else "beside `folds`"
+            raise UserError(f"retrain: must be false {what} (found true).")
         if self.part is not None:
             self._check_part()
         elif (self.folds is None) != (self.fold is None) or (self.fold or 0) >= (self.folds or 1):
             allowed = "null" if self.folds is None else f"from 0 to {self.folds - 1}"
             found = "null" if self.fold is None else self.fold
             raise UserError(f"fold: must be {allowed} with this `folds` (found {found}).")
+
+    def _check_blocks(self) -> None:
+        for key in ("test", "labels", "imbalance"):
+            if (found := getattr(self, key)) is not None:
+                raise UserError(
+                    f"{key}: must be null where `choose` is blocks, which are of the whole "
+                    f"training set, with `per_class` samples of every class (found {found})."
+                )
 
     def _check_part(self) -> None:
         if self.fold is not None:
@@ -301,11 +286,20 @@ class Split:
         """Return the known classes in ascending order, of all that the dataset has."""
         return tuple(sorted(self.open_set.classes)) if self.open_set else tuple(range(classes))
 
+    def block(self, classes: int) -> int:
+        """Return the samples of each known class in a block."""
+        return (self.per_class or 0) + self.validation // len(self.known(classes))
+
     def check_classes(self, classes: int) -> None:
         """Raise a UserError where settings name classes that a dataset of so many has not."""
         if self.open_set is not None:
             self.open_set.check(classes)
         known = self.known(classes)
+        if self.choose == "blocks" and self.validation % len(known):
+            raise UserError(
+                f"split.validation: must be a multiple of {len(known)}, the classes, where "
+                f"`choose` is blocks (found {self.validation})."
+            )
         if self.noise is not None:
             self.noise.check(classes, known)
         if self.hierarchy is not None and not isinstance(self.hierarchy, str):

@@ -64,7 +64,10 @@ def split(
     rows = _Rows(numbers[:n_train], class_count(settings, classes), seed // wanted.share)
     train = rows.first(wanted, order) if wanted.choose == "first" else None
     test = rows.draw("test", size.drawn_test)
-    validation = rows.draw("validation", size.validation)
+    if wanted.choose == "blocks":
+        train, validation = rows.blocks(wanted, order)
+    else:
+        validation = rows.draw("validation", wanted.validation)
     if train is None:
         train = rows.random(wanted)
     if size.drawn_test == 0:
@@ -73,6 +76,8 @@ def split(
         folds = rows.folds(train, wanted.folds)
         part = seed % wanted.folds if wanted.part == "seed" else wanted.part
         train = train[folds != wanted.fold if part is None else folds == part]
+    if wanted.retrain:
+        train, validation = _joined(train, validation), validation[:0]
     parts = {"train": train, "validation": validation, "test": test}
     coarse = [rows.draw(f"coarse {k}", n) for k, n in enumerate(wanted.coarse or (), 2)]
     if size.drawn is not None:
@@ -215,14 +220,7 @@ class _Rows:
 
     def first(self, wanted: Split, order: ArrayLike | None) -> Ids:
         """Take the first rows of the set, or of each class where classes have their numbers."""
-        if order is None:
-            raise UserError(
-                "split.choose: must be random, for the source of this dataset has no official "
-                "order (found 'first')."
-            )
-        places = np.asarray(order, dtype=np.int64)
-        if places.shape != self.labels.shape:
-            raise ValueError(f"order {places.shape} is not that of {len(self.labels)} rows")
+        places = self._places(wanted, order)
         targets = class_targets(wanted, self.classes)
         if targets is None:
             ids = np.flatnonzero(self.free)
@@ -231,6 +229,40 @@ class _Rows:
             return ids
         per_class = self._by_class(self._class_order("imbalance"), targets)
         return self._take(per_class, places, wanted)
+
+    def blocks(self, wanted: Split, order: ArrayLike | None) -> tuple[Ids, Ids]:
+        """Take the training and the validation rows of the seed's block of every class."""
+        places = self._places(wanted, order)
+        of_class = wanted.validation // self.classes
+        first = self.seed * ((wanted.per_class or 0) + of_class)
+        middle, end = first + (wanted.per_class or 0), first + (wanted.per_class or 0) + of_class
+        taken: tuple[list[Ids], list[Ids]] = ([], [])
+        for each in range(self.classes):
+            ids = np.flatnonzero(self.labels == each)
+            if len(ids) < end:
+                raise UserError(
+                    f"split.choose: blocks {self.seed} takes the samples {first} to {end - 1} of "
+                    f"every class, but one has only {len(ids)}; run fewer seeds, or let more share "
+                    "a split (`split.share`)."
+                )
+            ids = ids[np.argsort(places[ids], kind="stable")]
+            taken[0].append(ids[first:middle])
+            taken[1].append(ids[middle:end])
+        train, validation = (_joined(*ids) for ids in taken)
+        self.free[train] = self.free[validation] = False
+        return train, validation
+
+    def _places(self, wanted: Split, order: ArrayLike | None) -> Ids:
+        """Return the official position of every row."""
+        if order is None:
+            raise UserError(
+                "split.choose: must be random, for the source of this dataset has no official "
+                f"order (found {wanted.choose!r})."
+            )
+        places = np.asarray(order, dtype=np.int64)
+        if places.shape != self.labels.shape:
+            raise ValueError(f"order {places.shape} is not that of {len(self.labels)} rows")
+        return places
 
     def random(self, wanted: Split) -> Ids:
         """Take the training rows by drawing them."""

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
     from cyclery.data.prepare import Manifest
 
 # What of its settings a run's need of memory does not depend on, or has in another form.
-_VARIES = ("seed", "epochs", "evaluations", "range", "tuned", "schedules")
+_VARIES = ("seed", "epochs", "evaluations", "range", "tuned", "searched", "study", "schedules")
 
 
 def needs(job: Job) -> set[str]:
-    """Return the keys of the runs that this job depends on: parents, range tests, trials."""
+    """Return the keys of the runs that this job depends on: parents, range tests, what tunes it."""
     parents = job["settings"].get("parents", {}).values()
     trials = (trial["runs"] for trial in job.get("trials", []))
-    return {key for keys in (*parents, *trials, job.get("range_runs", [])) for key in keys}
+    study = [job["study_run"]] if "study_run" in job else []
+    return {key for keys in (*parents, *trials, study, job.get("range_runs", [])) for key in keys}
 
 
 def rounds(jobs: list[Job]) -> Iterator[list[Job]]:
@@ -95,8 +96,18 @@ class Lookup:
         return found
 
     def _chosen(self, job: Job) -> dict[str, float]:
-        """Return the factors that the job's tuning chose."""
+        """Return the factors that the job's tuning chose, or the values that its search did."""
         trials = job["trials"]
+        if "study_run" in job:
+            study = self.store.read(job["study_run"])
+            if study is None or study["kind"] != "study":
+                raise UserError(
+                    f"{job['label']}: its search (run {job['study_run']}) is not in the run store; "
+                    "run it first."
+                )
+            # Where every trial diverged, the values as declared stand.
+            best = study["chosen"]
+            return {} if best is None else dict(study["trials"][best]["values"])
         runs = tuple(key for trial in trials for key in trial["runs"])
         if runs in self._tuned:
             return self._tuned[runs]
@@ -181,7 +192,7 @@ class Lookup:
     def holds(self, job: Job, weights: bool = True) -> bool:
         """Return whether the run store holds a job's record and, if asked, its ``weights``."""
         record = self.store.read(job["key"])
-        if record is None or job["kind"] == "range" or record["status"] != "done":
+        if record is None or job["kind"] != "run" or record["status"] != "done":
             return record is not None
         if not job.get("keep"):
             return True

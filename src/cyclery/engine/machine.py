@@ -20,11 +20,12 @@ COMPUTING = (
     "__init__.py", "augment/*.py", *(f"data/{name}.py" for name in (
         "outliers", "resolution", "sizes", "split_parts", "split_settings", "splits",
     )), "models/**/*.py", "optim/**/*.py",
-    "records/range_bounds.py",
+    "records/range_bounds.py", "records/trial_selection.py",
     "probes/*.py", "schedules/*.py", *(f"engine/{name}.py" for name in (
-        "arithmetic", "cuda", "evaluation", "feeds", "hooks", "made", "masks", "measuring",
-        "metrics", "networks", "packs", "parts", "program", "replay", "run", "samplers", "stack",
-        "stacking", "stream", "sweep", "table", "tape", "teachers", "widths",
+        "arithmetic", "cuda", "evaluation", "feeds", "halving", "hooks", "made", "masks",
+        "measuring", "metrics", "networks", "packs", "parts", "program", "replay", "run",
+        "samplers", "stack", "stacking", "stream", "study", "sweep", "table", "tape", "teachers",
+        "widths",
     )),
 )  # fmt: skip
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from cyclery.records.record import RunOutcome
+import logging
+
+from cyclery.records.record import Inputs, Job, RunOutcome
+
+log = logging.getLogger(__name__)
 
 
 def unfinished(curve: dict[str, list[float]] | None = None) -> RunOutcome:
@@ -17,3 +21,11 @@ def unfinished(curve: dict[str, list[float]] | None = None) -> RunOutcome:
 def never_trained() -> RunOutcome:
     """Return the outcome of a run whose parent diverged: it diverged before its first update."""
     return {**unfinished(), "status": "diverged", "diverged_step": 0, "cohort": 0}
+
+
+def lost_a_parent(job: Job, inputs: Inputs) -> bool:
+    """Return whether a parent diverged, so that there is nothing to train, and say so."""
+    lost = any(one["sha256"] is None for of in inputs["parents"].values() for one in of)
+    if lost:
+        log.warning("%s: not trained, because its parent diverged", job["label"])
+    return lost

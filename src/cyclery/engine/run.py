@@ -94,7 +94,7 @@ class Run:
         self.feeds = feeds(settings, data, self.ids, self.streams, self.samples, self.table.batches)
         self._replays = Replays(
             self.method.name,
-            recorder if self.method.capture else None,
+            recorder if self.method.capture is True else None,
             lambda: [*self.live().values(), *(feed.cursor for feed in self.feeds.values())],
             self.generators,
         )

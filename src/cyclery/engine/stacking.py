@@ -200,6 +200,10 @@ class _Norm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> Any:
         x, weight, mean, variance = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            # This gradient is differentiated in turn, and statistics have their part in that.
+            mean = x.mean(-2)
+            variance = (x - mean.unsqueeze(-2)).square().mean(-2)
         inverse = (variance + ctx.eps).rsqrt_().unsqueeze(-2)
         hat = (x - mean.unsqueeze(-2)).mul_(inverse)
         of_bias, of_weight = gradient.sum(-2), (gradient * hat).sum(-2)

@@ -31,7 +31,8 @@ class Data:
     """A prepared dataset on a device: images uint8 [N, C, H, W], labels int64 [N].
 
     ``order`` [N_train] is the official position of each training row, where its source has one;
-    ``true`` [N] the labels without noise, where a split has added some.
+    ``true`` [N] the labels without noise, where a split has added some. ``drawn_by`` [N] are the
+    labels that splits are drawn by, where those of test samples are taken out.
     """
 
     images: Tensor
@@ -39,6 +40,7 @@ class Data:
     manifest: dict[str, Any]
     order: np.ndarray[Any, Any] | None = None
     true: Tensor | None = None
+    drawn_by: Tensor | None = None
 
     @property
     def shape(self) -> Shape:
@@ -64,25 +66,29 @@ class Data:
         return replace(self, images=images, manifest={**self.manifest, "shape": shape})
 
     def split(self, settings: SplitChoice, seed: int) -> dict[str, np.ndarray[Any, Any]]:
-        """Return the ids of the parts and pools of a split."""
-        return splits.split(*self._rows, settings, seed, self.order)
+        """Return the ids of the parts and pools of a split, no test sample where none are held."""
+        found = splits.split(*self._rows, settings, seed, self.order)
+        return found if self.drawn_by is None else {**found, "test": found["test"][:0]}
 
     def trained_on(self, settings: SplitChoice, seed: int, ids: Mapping[str, Any]) -> Data:
         """Return the dataset with the labels and the number of classes that a split trains on."""
         if not (settings.get("noise") or settings.get("open_set")):
             return self
-        labels = splits.training_labels(*self._rows, settings, seed, ids)
-        true = None
+        labels, true = self._labels(settings, seed, ids), None
         if settings.get("noise"):
-            plain = splits.training_labels(*self._rows, {**settings, "noise": None}, seed, ids)
-            true = torch.from_numpy(plain).to(self.labels.device)
+            true = self._labels({**settings, "noise": None}, seed, ids)
         classes = splits.class_count(settings, self.classes)
         return replace(
             self,
-            labels=torch.from_numpy(labels).to(self.labels.device),
+            labels=labels,
             true=true,
             manifest={**self.manifest, "classes": classes},
         )
+
+    def _labels(self, settings: Mapping[str, Any], seed: int, ids: Mapping[str, Any]) -> Tensor:
+        """Return the labels [N] that a split trains on; those that are taken out stay so."""
+        found = splits.training_labels(*self._rows, settings, seed, ids)
+        return torch.from_numpy(found).to(self.labels.device).where(self.labels >= 0, -1)
 
     def labelled_as(self, pool: str, settings: SplitChoice, seed: int) -> Data:
         """Return the dataset with the labels that a pool has: `labelled.2` those of level 2.
@@ -98,7 +104,8 @@ class Data:
 
     @property
     def _rows(self) -> tuple[np.ndarray[Any, Any], int, int]:
-        return self.labels.numpy(force=True), self.manifest["n_train"], self.classes
+        labels = self.labels if self.drawn_by is None else self.drawn_by
+        return labels.numpy(force=True), self.manifest["n_train"], self.classes
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from cyclery.engine.execution import Execution
 from cyclery.engine.failures import Diverged, Failure, naming, summary, waits_for
 from cyclery.engine.lookup import Lookup, kind, needs, rounds
 from cyclery.engine.machine import check_precision, code, facts
-from cyclery.engine.outcomes import never_trained, unfinished
+from cyclery.engine.outcomes import lost_a_parent, never_trained, unfinished
 from cyclery.engine.processes import asked_to_stop, ended, in_processes, stop_if_asked, stopping
 from cyclery.engine.progress import Progress, epoch_line
 from cyclery.records.job_progress import ProgressFile
@@ -36,6 +36,7 @@ from cyclery.records.record import (
     Record,
     RunOutcome,
     RunRecord,
+    StudyRecord,
     SweepOutcome,
 )
 from cyclery.records.run_store import Store
@@ -274,8 +275,10 @@ class Trainer:
         if record is not None:
             return record
         if "tuned" in inputs:
-            [chosen] = (t for t in job["trials"] if t["factors"] == inputs["tuned"])
-            job = {**job, "settings": {**job["settings"], "schedules": chosen["schedules"]}}
+            # Of a search whose trials all diverged the values as declared stand.
+            found = (t["schedules"] for t in job["trials"] if t["factors"] == inputs["tuned"])
+            taken = next(found, job["settings"]["schedules"])
+            job = {**job, "settings": {**job["settings"], "schedules": taken}}
         self._status.running(job["key"])
         started = datetime.now(UTC).isoformat(timespec="seconds")
         with naming(job):
@@ -284,11 +287,19 @@ class Trainer:
         if job["kind"] == "range":
             sweep = yield from self._sweep(job, data, device)
             made = facts(job, inputs, device, self.commit, started, sweep)
-            # The store seals it.
             of_range: RangeRecord = {**sweep, **made, "key": key, "kind": "range", "sha256": ""}
             return self.store.write(key, of_range)
-        if any(one["sha256"] is None for of in inputs["parents"].values() for one in of):
-            log.warning("%s: not trained, because its parent diverged", job["label"])
+        if job["kind"] == "study":
+            from cyclery.engine.study import studied
+
+            study = yield from studied(
+                job, inputs, data, device, self.store, self.execution.resume_seconds,
+                partial(self._recorder, device), partial(self._status.running, key),
+            )  # fmt: skip
+            made = facts(job, inputs, device, self.commit, started, study)
+            of_study: StudyRecord = {**study, **made, "key": key, "kind": "study", "sha256": ""}
+            return self.store.write(key, of_study)
+        if lost_a_parent(job, inputs):
             outcome = never_trained()
         else:
             outcome = yield from self._run(job, data, device, inputs)
@@ -362,13 +373,9 @@ class Trainer:
                 due = now - saved >= self.execution.resume_seconds
                 if asked_to_stop() or (due and not run.finished):
                     keep_state(
-                        run,
-                        resume,
-                        stamp,
-                        spent + now - began - run.waited,
-                        asked_to_stop(),
+                        run, resume, stamp, spent + now - began - run.waited, asked_to_stop(),
                         job["label"],
-                    )
+                    )  # fmt: skip
                     saved = now
                 stop_if_asked()
             with naming(job):

@@ -119,6 +119,8 @@ def arms(experiment: ExperimentRuns, frame: pd.DataFrame, records: Records) -> l
             "ancestors_forwards": _before(keys, records, "forwards"),
             "keys": [*rows["key"][rows["status"] != "missing"]], "tuned": arm["tuned"],
         })  # fmt: skip
+        if found := arm.get("searched"):
+            out[-1]["searched"] = found
     return out
 
 
@@ -273,15 +275,18 @@ def _mixed_code(records: Sequence[Record]) -> list[str]:
 
 
 # Of the settings of an arm's runs, those that each has for itself.
-OWN_TO_RUN = ("seed", "parents")
+OWN_TO_RUN = ("seed", "parents", "searched")
 
 
 def _other_settings(arm: str, done: pd.DataFrame, records: Records) -> list[str]:
     """Name settings, versions of methods among them, that differ between an arm's own runs."""
     found: dict[str, set[str]] = {}
     for key in done["key"]:
-        for name, chosen in records[key]["settings"].items():
-            if name not in OWN_TO_RUN:
+        settings = records[key]["settings"]
+        # Each search gives its runs schedules of their own.
+        own = (*OWN_TO_RUN, *(("schedules",) if "searched" in settings else ()))
+        for name, chosen in settings.items():
+            if name not in own:
                 found.setdefault(name, set()).add(json.dumps(chosen, sort_keys=True))
     mixed = [name for name, values in sorted(found.items()) if len(values) > 1]
     return [f"{arm}: its runs differ in {', '.join(mixed)}."] if mixed else []

@@ -18,7 +18,7 @@ from cyclery.common.files import write_atomic
 from cyclery.common.seals import seal
 from cyclery.config.models import Claim
 from cyclery.evidence import build as evidence
-from cyclery.evidence import contracts
+from cyclery.evidence import contracts, searched
 from cyclery.evidence.benchmark_tables import Ours, tables
 from cyclery.evidence.contracts import ArmRuns, ExperimentRuns, JudgedSweep
 from cyclery.evidence.plots import metrics as plotted
@@ -50,6 +50,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         }
     )
     runs = {key: record for key, record in read.items() if record["kind"] == "run"}
+    studies = {key: record for key, record in read.items() if record["kind"] == "study"}
     groups = [group for group in plan.groups(part) if plan.ranges(group)]
     read = read_records(
         {
@@ -63,7 +64,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     paper_name, _, name = part.partition(".")
     paper = plan.project.papers[paper_name]
     experiments = [
-        _experiment(plan, paper_name, experiment, part, runs)
+        _experiment(plan, paper_name, experiment, part, runs, studies)
         for experiment in dict.fromkeys(exp for _, exp, _ in plan.part_arms(part))
     ]
     claims = [_claim(plan, key, claim) for key, claim in paper.claims.items()]
@@ -138,7 +139,9 @@ def _only(claims: dict[str, Claim], name: str) -> set[str]:
     return {name} if name in claims else used
 
 
-def _experiment(plan: Plan, paper: str, name: str, part: str, runs: Runs) -> ExperimentRuns:
+def _experiment(
+    plan: Plan, paper: str, name: str, part: str, runs: Runs, studies: searched.Studies
+) -> ExperimentRuns:
     declared = plan.project.papers[paper].experiments[name]
     arms: list[ArmRuns] = []
     own: list[ArmPlan] = []
@@ -156,6 +159,10 @@ def _experiment(plan: Plan, paper: str, name: str, part: str, runs: Runs) -> Exp
                       if tuned and t.arm.factors == tuned["chosen"]), None)  # fmt: skip
         if taken:
             arm = replace(arm, settings={**arm.settings, "schedules": taken})
+        found = searched.searched(arm, plan.project.seeds, studies)
+        if found:
+            searched.leave_out_others(arm, found, runs)
+            arm = searched.shown(arm, found)
         shown.append(arm)
         spec = declared.arms[arm_name]
         dataset = plan.project.datasets[arm.settings["dataset"]["name"]]
@@ -172,6 +179,7 @@ def _experiment(plan: Plan, paper: str, name: str, part: str, runs: Runs) -> Exp
                 "share": arm.share,
                 "classes": class_count(arm.settings["split"], dataset.classes),
                 "tuned": tuned,
+                "searched": found,
                 "schedules": _schedules(arm, runs.get(own[-1].key(0))),
             }
         )

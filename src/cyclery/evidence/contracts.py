@@ -12,6 +12,7 @@ from cyclery.records.budgets import Ancestors, Measure
 from cyclery.records.claims import PrintedEffect, Test
 from cyclery.records.evidence import ChainNode, ScheduleLine, Tuned
 from cyclery.records.record import Figure, RangeRecord, RunRecord
+from cyclery.records.searches import Searched
 
 
 class JudgedSweep(RangeRecord):
@@ -43,6 +44,7 @@ class ArmRuns(TypedDict):
     """Run keys by seed."""
     schedules: dict[str, ScheduleLine]
     tuned: Tuned | None
+    searched: NotRequired[Searched | None]
     share: NotRequired[int]
     """Seeds in a row that are one independent unit; 1 where absent."""
     classes: NotRequired[int]
@@ -109,6 +111,15 @@ class RankCorrelation(TypedDict, total=False):
     coefficient: Literal["kendall", "spearman"]
 
 
+class Flatness(TypedDict):
+    """Two grids of arms, point by point."""
+
+    arms: list[str]
+    against: list[str]
+    by: NotRequired[Literal["share", "mean"]]
+    within: NotRequired[float]
+
+
 class Comparison(TypedDict, total=False):
     """A comparison as `cyclery.config.comparisons.Comparison` declares it."""
 
@@ -119,6 +130,7 @@ class Comparison(TypedDict, total=False):
     trend: Trend | None
     ordering: list[str] | None
     rank_correlation: RankCorrelation | None
+    flatness: Flatness | None
     metric: str
     against_metric: str | None
     test: Test

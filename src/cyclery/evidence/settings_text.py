@@ -19,7 +19,7 @@ PLAIN_SPLIT = {"validation": 0, "share": 1}
 # What of a split has words of its own.
 WORDED = (
     "noise", "hierarchy", "hierarchy_order", "coarse", "open_set", "unlabelled_imbalance",
-    "resolution",
+    "resolution", "retrain",
 )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
         "averaged running statistics": lambda a: a.settings["ema_buffers"] or "none",
         "epochs": lambda a: str(a.settings["epochs"]),
         "updates": lambda a: str(a.cost["updates"]),
-        "batch": lambda a: _schedule(a.settings["schedules"]["batch"]),
+        "batch": lambda a: _quantity(a, "batch"),
         "precision": lambda a: a.settings["precision"],
         "threads per run": lambda a: str(a.settings["threads"]),
     }
@@ -54,10 +54,18 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
             continue
         texts[name] = found[0] if len(found) == 1 else "differs by arm"
     for quantity in quantities:
-        specs = [arm.settings["schedules"].get(quantity) for arm in arms]
-        found = list(dict.fromkeys("none" if s is None else _schedule(s) for s in specs))
+        found = list(dict.fromkeys(_quantity(arm, quantity) for arm in arms))
         texts[quantity.replace("_", " ")] = found[0] if len(found) == 1 else "differs by arm"
     return texts
+
+
+def _quantity(arm: ArmPlan, name: str) -> str:
+    """Return the schedule of a quantity, or that each of the arm's searches chose one."""
+    trials = arm.search.arm.settings["study"]["trials"] if arm.search else []
+    spec = arm.settings["schedules"].get(name)
+    if len({json.dumps(trial["schedules"].get(name), sort_keys=True) for trial in trials}) > 1:
+        return "searched"
+    return "none" if spec is None else _schedule(spec)
 
 
 def class_count(split: SplitChoice, classes: int) -> int:
@@ -113,6 +121,8 @@ def _asked(split: SplitChoice) -> Iterator[str]:
         yield f"{pool:,} unlabelled"
     if imbalance := split.get("unlabelled_imbalance"):
         yield f"unlabelled {_imbalance(imbalance)}"
+    if split.get("retrain"):
+        yield f"{split['validation']:,} validation samples trained on, too"
     if sides := split.get("resolution"):
         yield f"{sides['stored']} pixels shown as {sides['input']}"
 

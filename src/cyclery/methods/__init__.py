@@ -62,7 +62,8 @@ And:
 
 - ``ignored(settings)``: the settings and quantities that nothing reads, by name, and the choice
   that makes it so, as ``{"rho": "unlocking: static"}``: runs that are the same have one key;
-- ``CAPTURE = False``: a step that cannot be captured and always runs eager.
+- ``CAPTURE = False``: a step that cannot be captured and always runs eager; ``"cpu"``: one that is
+  eager on a GPU alone.
 
 Files are found by their name, so adding one needs no other edit. They import torch lazily
 (``from cyclery.common.lazy import F, torch``), because planning reads their settings.
@@ -73,7 +74,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from cyclery.common.errors import UserError
 from cyclery.methods import _file
@@ -122,7 +123,7 @@ class Method:
     keeps: Callable[[Any], tuple[str, ...]]
     forwards: Callable[..., int]
     ignored: Callable[[Any], dict[str, str]]
-    capture: bool
+    capture: bool | Literal["cpu"]
 
     def chosen(self, settings: dict[str, Any]) -> Any:
         """Return the settings of a run as ``settings_type``; no quantity can be read off them."""

@@ -90,6 +90,15 @@ def build(
         from cyclery.models.layers.standardised import standardise
 
         standardise(network)
+    convolution = getattr(checked, "convolution", "plain")
+    if convolution == "harmonic":
+        from cyclery.models.layers.harmonic import harmonise
+
+        harmonise(network)
+    elif convolution == "full":
+        from cyclery.models.layers.full import fill
+
+        fill(network)
     if head is not None:
         from cyclery.models._classifier import put_head
 

@@ -29,4 +29,6 @@ def perceptron(settings: Any, norm: Norm, shape: Shape, classes: int) -> nn.Modu
             nn.Sequential(activation(settings.activation), Dropout(settings.dropout)),
         ]
     net.body = nn.Sequential(*layers)
+    norms = [f"body.{2 + 3 * index}" for index in range(len(settings.hidden))]
+    net.stages = dict(zip(norms, norms, strict=True))
     return net

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyclery.models._classifier import Classifier
+from cyclery.common.errors import UserError
+from cyclery.models._classifier import Classifier, layers_of
 from cyclery.models._settings import Norm
 from cyclery.models.layers import Dropout, Noise, Pool, conv_1x1, conv_3x3, initialise, norm_2d
+from cyclery.models.layers.full import Residual
 
 
 class Subsample(nn.Module):
@@ -26,7 +29,7 @@ class Subsample(nn.Module):
         return F.pad(x, (0, 0, 0, 0, 0, self.new_channels))
 
 
-class Block(nn.Module):
+class Block(Residual):
     """Two 3x3 convolutions with norms, added to a shortcut, then ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm, project: bool) -> None:
@@ -38,6 +41,8 @@ class Block(nn.Module):
             conv_3x3(outputs, outputs),
             norm_2d(norm, outputs),
         )
+        # Has the maps before the ReLU as its output, for those who want them.
+        self.total = nn.Identity()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
             self.shortcut = (
@@ -51,7 +56,36 @@ class Block(nn.Module):
         out = self.residual(x)
         if keep is not None:
             out = out * keep
-        return F.relu(out + self.shortcut(x))
+        return F.relu(self.total(out + self.shortcut(x)))
+
+
+class Bottleneck(Residual):
+    """1x1, 3x3 and 1x1 convolutions with norms, added to a shortcut, then ReLU.
+
+    The 3x3 one has the stride (torchvision's form); the last has four times the ``width``.
+    """
+
+    def __init__(self, inputs: int, width: int, stride: int, norm: Norm) -> None:
+        super().__init__()
+        outputs = 4 * width
+        self.residual = nn.Sequential(
+            conv_1x1(inputs, width),
+            norm_2d(norm, width),
+            nn.ReLU(),
+            conv_3x3(width, width, stride),
+            norm_2d(norm, width),
+            nn.ReLU(),
+            conv_1x1(width, outputs),
+            norm_2d(norm, outputs),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            project = conv_1x1(inputs, outputs, stride)
+            self.shortcut = nn.Sequential(project, norm_2d(norm, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the maps [B, 4 width, H / stride, W / stride]."""
+        return F.relu(self.residual(x) + self.shortcut(x))
 
 
 class PreBlock(nn.Module):
@@ -79,12 +113,14 @@ class PreBlock(nn.Module):
         return out
 
 
-class WideBlock(nn.Module):
+class WideBlock(Residual):
     """Norm, activation, convolution, twice, with dropout before the second convolution.
 
     ``activated`` says that the shortcut begins after the first norm and activation. ``norm`` makes
     a norm of so many channels, ``activation`` an activation; ``dropout`` is the share dropped.
     """
+
+    SHORTCUT = "project"
 
     def __init__(
         self,
@@ -105,6 +141,10 @@ class WideBlock(nn.Module):
         self.drop = Dropout(dropout)
         self.conv2 = conv_3x3(outputs, outputs)
         self.project = conv_1x1(inputs, outputs, stride) if inputs != outputs else None
+
+    def convolutions(self) -> list[nn.Conv2d]:
+        """Return the two convolutions."""
+        return [self.conv1, self.conv2]
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the maps [B, outputs, H / stride, W / stride]."""
@@ -135,9 +175,11 @@ class Survival(Noise):
 
 
 class SmallImageResNet(Classifier):
-    """3x3 stem, then ``blocks`` blocks for each of ``widths``; all but the first group halve.
+    """Stem, then ``blocks`` blocks for each of ``widths``; all but the first group halve.
 
-    The stem has ``stem`` channels, or as many as the first group.
+    The stem is a 3x3 convolution of ``stem`` channels, or as many as the first group, with norm and
+    ReLU. Another ``first`` module, of as many channels as the first group, stands for that group
+    too, and no group halves. ``block`` makes a block of inputs, outputs and stride.
     """
 
     def __init__(
@@ -150,24 +192,42 @@ class SmallImageResNet(Classifier):
         project: bool = False,
         p_last: float = 1.0,
         stem: int | None = None,
+        first: nn.Module | None = None,
+        block: Callable[[int, int, int], nn.Module] | None = None,
     ) -> None:
         super().__init__(widths[-1], classes)
-        inputs = stem or widths[0]
-        self.stem = nn.Sequential(conv_3x3(channels, inputs), norm_2d(norm, inputs), nn.ReLU())
+        block = block or partial(Block, norm=norm, project=project)
+        inputs = widths[0] if first else stem or widths[0]
+        self.stem = first or nn.Sequential(
+            conv_3x3(channels, inputs), norm_2d(norm, inputs), nn.ReLU()
+        )
         self.blocks = nn.ModuleList()
         for group, width in enumerate(widths):
-            for index in range(blocks):
-                stride = 2 if group and not index else 1
-                self.blocks.append(Block(inputs, width, stride, norm, project))
+            for index in range(0 if first and not group else blocks):
+                stride = 2 if group and not index and not first else 1
+                self.blocks.append(block(inputs, width, stride))
                 inputs = width
+        last = [f"blocks.{group * blocks + blocks - 1}" for group in range(len(widths))]
+        self.stages = {f"{block}.total": f"{block}.residual.4" for block in last}
         self.survival = Survival(len(self.blocks), p_last) if p_last < 1 else None
         self.pool = Pool()
         initialise(self)
 
+    def chain(self) -> Iterator[nn.Module]:
+        """Yield the modules one after another; a UserError where blocks drop out at random."""
+        if self.survival is not None:
+            raise UserError(
+                "model: blocks that drop out at random are no chain; choose another network."
+            )
+        yield from (*layers_of(self.stem), *self.blocks, self.pool)
+
     def features(self, x: Tensor) -> Tensor:
         """Return the pooled maps [B, last width] of images [B, C, H, W]."""
-        keeps = self.survival() if self.survival is not None else [None] * len(self.blocks)
         x = self.stem(x)
-        for block, keep in zip(self.blocks, keeps, strict=True):
-            x = block(x, keep)
+        if self.survival is None:
+            for block in self.blocks:
+                x = block(x)
+        else:
+            for block, keep in zip(self.blocks, self.survival(), strict=True):
+                x = block(x, keep)
         return self.pool(x)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 from cyclery.common.errors import UserError
+from cyclery.common.settings import plain
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -30,6 +31,8 @@ NORM_MOMENTUM: dict[str, Any] = {
 }
 NORM_EPS: dict[str, Any] = {"doc": "what the norms add to the variance", "above": 0}
 ACTIVATION: dict[str, Any] = {"doc": "activation after each norm; leaky has slope 0.1 below 0"}
+# Of fields that came after runs were published: at their default run keys do not mention them.
+LATER: dict[str, Any] = {"later": True}
 WIDTH: dict[str, Any] = {
     "doc": "factor on all numbers of channels and hidden units; 1 is the papers'",
     "above": 0,
@@ -57,6 +60,17 @@ class ModelSettings:
 
     def check(self, where: str) -> None:
         """Raise a UserError where values that are fine alone do not fit together."""
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the settings as run keys and records have them, defaults filled in.
+
+        But for later ones (``LATER``) at their default: what they say was so before them.
+        """
+        found: dict[str, Any] = plain(self)
+        for item in fields(self):
+            if item.metadata.get("later") and found[item.name] == item.default:
+                del found[item.name]
+        return found
 
     def min_side(self) -> int:
         """Return the smallest image side in pixels, which may depend on the settings."""

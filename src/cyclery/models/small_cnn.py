@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cyclery.models._settings import (
@@ -11,17 +12,17 @@ from cyclery.models._settings import (
     NORM_EPS,
     NORM_MOMENTUM,
     Activation,
-    ModelSettings,
     Norm,
     Shape,
 )
+from cyclery.models._variants import ConvolutionSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 @dataclass(frozen=True)
-class Settings(ModelSettings):
+class Settings(ConvolutionSettings):
     """Three 3x3 convolutions of 1, 2 and 4 times the width, with two poolings between them."""
 
     MIN_SIDE = 4
@@ -38,23 +39,30 @@ class Settings(ModelSettings):
 
 
 def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
-    """Return three times convolution, norm, activation; pooling and dropout after the first two."""
+    """Return three times convolution, norm, activation; pooling and dropout after the first two.
+
+    Scattering comes before the first convolution, and stands for the poolings.
+    """
     from torch import nn
 
     from cyclery.models._classifier import Classifier
     from cyclery.models.layers import Dropout, Pool, activation, conv_3x3, initialise, norm_2d
+    from cyclery.models.layers.scattering import ScatteringStem
 
+    norm = partial(norm_2d, settings.norm, momentum=settings.norm_momentum, eps=settings.norm_eps)
+    act = partial(activation, settings.activation)
     widths = [settings.width * factor for factor in (1, 2, 4)]
     net = Classifier(widths[-1], classes)
     layers: list[nn.Module] = []
     channels = shape[0]
-    for width in widths:
-        layers += [
-            conv_3x3(channels, width),
-            norm_2d(settings.norm, width, settings.norm_momentum, settings.norm_eps),
-            activation(settings.activation),
-            nn.Sequential(nn.MaxPool2d(2), Dropout(settings.dropout)),
-        ]
+    for index, width in enumerate(widths):
+        if settings.scattering and not index:
+            layers.append(ScatteringStem(shape, width, settings.scattering, norm, act))
+        else:
+            layers += [conv_3x3(channels, width), norm(width), act()]
+        pool = [] if settings.scattering else [nn.MaxPool2d(2)]
+        layers.append(nn.Sequential(*pool, Dropout(settings.dropout)))
         channels = width
     net.body = nn.Sequential(*layers[:-1], Pool())
+    net.stages = {name: name for name in ("body.1", "body.5", "body.9")}
     return initialise(net)

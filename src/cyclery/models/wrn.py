@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from cyclery.common.errors import UserError
 from cyclery.models._limits import check_depth, check_weights
 from cyclery.models._settings import (
     ACTIVATION,
@@ -22,10 +23,10 @@ from cyclery.models._settings import (
     NORM_EPS,
     NORM_MOMENTUM,
     Activation,
-    ModelSettings,
     Norm,
     Shape,
 )
+from cyclery.models._variants import BlockSettings
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +35,7 @@ Shortcuts = Literal["activated", "raw"]
 
 
 @dataclass(frozen=True)
-class Settings(ModelSettings):
+class Settings(BlockSettings):
     """Wide ResNet (Zagoruyko and Komodakis 2016), pre-activation."""
 
     depth: int = field(default=28, metadata={"doc": "layers, 6n + 4: 10, 16, 28, 40, ..."})
@@ -64,18 +65,29 @@ class Settings(ModelSettings):
     )
 
     def check(self, where: str) -> None:
-        """Raise a UserError where the depth is not 6n + 4."""
+        """Raise a UserError where the depth is not 6n + 4, or settings do not go together."""
+        super().check(where)
+        if self.dual and self.shortcuts == "raw":
+            raise UserError(
+                f"{where}.shortcuts: blocks dual_selective_kernel take the raw input in any case; "
+                "leave it out (found raw)."
+            )
         check_depth(self.depth, 6, 4, "10, 16, 28 or 40", where)
         check_weights((self.depth - 4) * 3 * 21 * (16 * self.width) ** 2, where, "width")
 
 
 def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
-    """Return stem of 16 channels, three groups of blocks, norm and activation, pooling."""
+    """Return stem of 16 channels, three groups of blocks, norm and activation, pooling.
+
+    Scattering stands for the stem and the first group, and the other groups have stride 1.
+    """
     from torch import nn
 
     from cyclery.models._classifier import Classifier
+    from cyclery.models._dual import wide
     from cyclery.models._residual import WideBlock
     from cyclery.models.layers import Pool, activation, conv_3x3, initialise, norm_2d
+    from cyclery.models.layers.scattering import ScatteringStem
 
     norm = partial(norm_2d, settings.norm, momentum=settings.norm_momentum, eps=settings.norm_eps)
     act = partial(activation, settings.activation)
@@ -83,13 +95,25 @@ def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
     net = Classifier(widths[-1], classes)
     layers: list[nn.Module] = [conv_3x3(shape[0], 16)]
     inputs = 16
+    if scales := settings.scattering:
+        inputs = widths[0]
+        layers = [ScatteringStem(shape, inputs, scales, norm, act)]
     for group, width in enumerate(widths):
-        for index in range((settings.depth - 4) // 6):
-            stride = 2 if group and not index else 1
-            activated = inputs != width
-            if settings.shortcuts == "raw":
-                activated = group == index == 0
-            layers.append(WideBlock(inputs, width, stride, activated, norm, act, settings.dropout))
+        for index in range(0 if scales and not group else (settings.depth - 4) // 6):
+            stride = 2 if group and not index and not scales else 1
+            if settings.dual:
+                layers.append(wide(inputs, width, stride, norm, act, settings.dropout))
+            else:
+                activated = inputs != width
+                if settings.shortcuts == "raw":
+                    activated = group == index == 0
+                layers.append(
+                    WideBlock(inputs, width, stride, activated, norm, act, settings.dropout)
+                )
             inputs = width
     net.body = nn.Sequential(*layers, norm(inputs), act(), Pool())
+    # The norm of a group's output stands at the start of the next group.
+    ends = [1 + len(layers) // 3 * group for group in (1, 2)]
+    norms = [*(f"body.{end}.norm1" for end in ends), f"body.{len(layers)}"]
+    net.stages = dict(zip(norms, norms, strict=True))
     return initialise(net)

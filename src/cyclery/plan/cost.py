@@ -77,6 +77,9 @@ def claim_needs(plan: Plan, paper: str, plans: Sequence[Plan]) -> dict[str, str]
                 total = sum(planned * seconds(candidate, arm) for arm in arms)
                 tried = [trial for arm in arms for trial in arm.trials]
                 total += sum(len(trial.at) * seconds(candidate, trial.arm) for trial in tried)
+                for search in (arm.search for arm in arms if arm.search):
+                    studies = {at for seed in range(planned) for at in search.seeds(seed)}
+                    total += len(studies) * seconds(candidate, search.arm)
                 time = duration(total)
                 found[name] = f"the {candidate.tier} tier tests it in about {time} of training"
                 break

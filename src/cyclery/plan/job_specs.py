@@ -27,7 +27,7 @@ def _run_job(arm: ArmPlan, seed: int, keep: bool) -> Job:
     job: Job = {
         "key": arm.key(seed),
         "label": f"{arm.id} s{seed}",
-        "kind": "run",
+        "kind": "study" if "study" in arm.settings else "run",
         "settings": arm.run(seed),
         "keep": keep,
         "range_runs": [arm.range.run_key(s) for s in arm.range.seeds] if arm.range else [],
@@ -46,6 +46,13 @@ def _run_job(arm: ArmPlan, seed: int, keep: bool) -> Job:
             }
             for trial in arm.trials
         ]
+    if arm.search:
+        [study] = arm.search.seeds(seed)
+        job["study_run"] = arm.search.arm.key(study)
+        job["trials"] = [
+            {"factors": trial["values"], "runs": [], "schedules": trial["schedules"]}
+            for trial in arm.search.arm.settings["study"]["trials"]
+        ]
     return job
 
 
@@ -55,7 +62,7 @@ def shard_jobs(shard: Shard) -> list[Job]:
 
 
 def source_jobs(shard: Shard) -> list[Job]:
-    """Return the jobs that a shard's runs depend on: parents, trials and range tests."""
+    """Return the jobs that a shard's runs depend on: parents, trials, studies and range tests."""
     family = list(with_ancestors(shard.arms))
     seeds = needed_seeds((cell.arm, cell.seeds) for cell in shard.cells)
     own = {arm.key(seed) for arm, seed in shard.runs}

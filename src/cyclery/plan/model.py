@@ -13,6 +13,7 @@ from hashlib import sha256
 from math import lcm
 from typing import Any, cast
 
+from cyclery.records import trial_selection
 from cyclery.records.budgets import Ancestors, Measure
 from cyclery.records.record import ArmSettings, RunSettings
 
@@ -87,6 +88,29 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Search:
+    """An arm's random search, a run of its own: the study, and whose seed each run takes.
+
+    ``share`` seeds in a row share a split, and the study that the first of them has; None where
+    all seeds of the arm share one, on a split of its own.
+    """
+
+    arm: ArmPlan
+    share: int | None
+
+    @property
+    def identity(self) -> list[Any]:
+        """Return the part of an arm's digest that stands for its search."""
+        return [self.arm.digest, self.share]
+
+    def seeds(self, seed: int) -> tuple[int, ...]:
+        """Return the seed of the study that this seed of the arm takes its values from."""
+        if self.share is None:
+            return (trial_selection.FIRST_SEED,)
+        return (seed // self.share * self.share,)
+
+
+@dataclass(frozen=True)
 class ArmPlan:
     """One arm with everything that decides its numbers, except the seed."""
 
@@ -101,13 +125,18 @@ class ArmPlan:
     factors: dict[str, float] = field(default_factory=dict)
     # What the arm tries before its own runs, which take the best; empty where it is not tuned.
     trials: tuple[Trial, ...] = ()
+    # What searches the arm's values before its own runs; None where nothing does.
+    search: Search | None = None
+    # What a study is of an arm, or a parent of its trials: ``search``, ``held-out``.
+    variant: str = ""
     # How often it is redrawn, as an independent teacher (of such a teacher).
     redraws: int = 0
 
     @property
     def id(self) -> str:
-        """Return ``paper/experiment/arm``, with its tuning trial and draw where it has one."""
-        trial = "".join(f"~{name}x{factor:g}" for name, factor in self.factors.items())
+        """Return ``paper/experiment/arm``, with its trial, variant and draw where it has one."""
+        trial = f"~{self.variant}" if self.variant else ""
+        trial += "".join(f"~{name}x{factor:g}" for name, factor in self.factors.items())
         return f"{self.paper}/{self.experiment}/{self.name}{trial}{'~other' * self.redraws}"
 
     @cached_property
@@ -119,6 +148,7 @@ class ArmPlan:
                 "parents": {name: parent.identity for name, parent in self.parents.items()},
                 "range": self.range.key if self.range else None,
                 **({"tuned": self._tuned} if self.trials else {}),
+                **({"searched": self.search.identity} if self.search else {}),
             }
         )
 
@@ -179,7 +209,7 @@ class ArmPlan:
         return self.cost[measure] + sum(arm.cost[measure] for arm in before)
 
     def searched(self, measure: Measure, seed: int = 0) -> int:
-        """Return what range tests and trials of tuning took, the run's own and its ancestors'.
+        """Return what range tests, trials and searches took, the run's own and its ancestors'.
 
         What a trial descends from is counted with it; each run and each sweep counts once.
         """
@@ -192,10 +222,12 @@ class ArmPlan:
         )
 
     @property
-    def sources(self) -> Iterator[Parent | Trial]:
-        """Yield what must be trained before this arm: parents, and trials of tuning."""
+    def sources(self) -> Iterator[Parent | Trial | Search]:
+        """Yield what must be trained before this arm: parents, trials of tuning, its search."""
         yield from self.parents.values()
         yield from self.trials
+        if self.search:
+            yield self.search
 
     def run_name(self, seed: int) -> str:
         """Return the name of a run among files: `paper.experiment.arm.s0`."""
@@ -233,9 +265,15 @@ class ArmPlan:
             },
             "range": self.range.key if self.range else None,
             "tuned": self._tuned,
+            "searched": "",
         }
         if not self.trials:
             del settings["tuned"]
+        if self.search:
+            [at] = self.search.seeds(seed)
+            settings["searched"] = self.search.arm.key(at)
+        else:
+            del settings["searched"]
         return settings
 
 
@@ -289,7 +327,7 @@ class Shard:
 
 
 def with_ancestors(arms: Iterable[ArmPlan], tuning: bool = True) -> Iterator[ArmPlan]:
-    """Yield all arms, each after its ancestors and, with ``tuning``, its trials; none twice."""
+    """Yield all arms, each after its ancestors and, with ``tuning``, what tunes it; none twice."""
     seen: set[str] = set()
 
     def visit(arm: ArmPlan) -> Iterator[ArmPlan]:

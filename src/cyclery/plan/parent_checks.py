@@ -157,7 +157,7 @@ def _check_data(name: str, child: ArmSettings, parent: Parent) -> None:
         )
     mine, other = child["split"], parent.arm.settings["split"]
     # Rows that come first are taken before the others are drawn.
-    first = "first" in (mine["choose"], other["choose"])
+    first = not {"first", "blocks"}.isdisjoint((mine["choose"], other["choose"]))
     here, there = _drawn_by(mine, first), _drawn_by(other, first)
     for key, value in here.items():
         if value != there[key]:
@@ -165,6 +165,11 @@ def _check_data(name: str, child: ArmSettings, parent: Parent) -> None:
                 f"parents.{name}: {parent.arm.id} has split.{key} {_shown(there[key])}, this arm "
                 f"{_shown(value)}; both must hold out the same test and validation samples."
             )
+    if other.get("retrain") and not mine.get("retrain"):
+        raise UserError(
+            f"parents.{name}: {parent.arm.id} has split.retrain true, this arm false; a parent "
+            "must not be trained on what its child is validated on."
+        )
     factor = {"nested": mine["share"] / parent.count, "members": mine["share"] * parent.count}
     fits = factor.get(parent.kind, mine["share"])
     if other["share"] != fits:

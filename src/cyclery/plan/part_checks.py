@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclery import methods, models
 from cyclery.common.errors import UserError, choices
+from cyclery.common.settings import plain
 from cyclery.data.dataset import Dataset
 from cyclery.data.split_settings import resolution
 from cyclery.data.splits import class_count
@@ -120,10 +121,11 @@ def _check_network(child: ArmSettings, parent: Parent) -> None:
             "start from are those of the same network."
         )
     training_only = models.settings_type(model["name"]).TRAINING_ONLY
-    for key, value in model["settings"].items():
-        if key not in training_only and value != theirs["settings"][key]:
+    other = plain(models.check(**theirs))
+    for key, value in plain(models.check(**model)).items():
+        if key not in training_only and value != other[key]:
             raise UserError(
-                f"init: {parent.arm.id} has model.{key} {theirs['settings'][key]}, this arm "
+                f"init: {parent.arm.id} has model.{key} {other[key]}, this arm "
                 f"{value}; weights to start from are those of the same network, so set both alike "
                 f"(only {choices(training_only)} may differ)."
             )

@@ -15,6 +15,7 @@ from cyclery.plan import plot_checks, table_checks
 from cyclery.plan.budget_checks import check_equal
 from cyclery.plan.checked_names import unknown, unusable_metric
 from cyclery.plan.graph import RANGE_ARM, Plan
+from cyclery.plan.grid_checks import check_grids
 from cyclery.plan.own_figures import own_figures, possible_figures
 from cyclery.plan.resolve_arms import ArmError
 from cyclery.records import metrics
@@ -150,7 +151,7 @@ def _comparison(
 def _listed(
     paper: Paper, comparison: Comparison, where: str, figures: Collection[str]
 ) -> Iterator[str]:
-    """Yield what is wrong with a trend, an ordering or a rank correlation."""
+    """Yield what is wrong with a comparison that lists its arms."""
     key, within = comparison.kind.replace(" ", "_"), comparison.experiment
     if within not in paper.experiments:
         yield unknown(f"{where}.experiment", within, paper.experiments, "experiment")
@@ -219,6 +220,8 @@ def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
                              for arm in group.arms if arm in arms}  # fmt: skip
                     yield from check_equal(comparison, sides, plan.project.seeds, where)
                     yield from _fair(plan, paper, group, where)
+                    if comparison.flatness:
+                        yield from check_grids(comparison.flatness, sides, where)
 
 
 def _fair(plan: Plan, paper: str, group: Group, where: str) -> Iterator[str]:
@@ -256,7 +259,8 @@ def _fair(plan: Plan, paper: str, group: Group, where: str) -> Iterator[str]:
                 )
                 return
             validates = base.removeprefix("raw_").startswith("val_")
-            if validates and not settings["split"]["validation"]:
+            split = settings["split"]
+            if validates and (split.get("retrain") or not split["validation"]):
                 yield f"{where}: {metric!r} needs a validation split; {arm!r} has none."
                 return
     asked = RANGE_ARM in group.arms

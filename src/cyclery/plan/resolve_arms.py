@@ -19,6 +19,8 @@ from cyclery.config.parts import takes_head
 from cyclery.config.resolve import DEFAULTS, budget, check_ignored, merge, resolve
 from cyclery.config.settings import Settings
 from cyclery.data.registry import Datasets
+from cyclery.data.sizes import check_blocks
+from cyclery.plan import studies
 from cyclery.plan.model import ArmPlan, Parent, RangePlan, Trial, digest
 from cyclery.plan.own_figures import own_figures
 from cyclery.plan.parent_checks import check_parents
@@ -63,7 +65,7 @@ class Arms:
         return [name for name in exp.arms if chosen is None or name in chosen]
 
     def arm(self, paper: str, experiment: str, arm: str) -> ArmPlan:
-        """Return an arm, with the trials of its tuning where it is tuned.
+        """Return an arm, with the trials of its tuning, or its search, where it has one.
 
         Raises an ArmError that names the file and key of the layer which is wrong.
         """
@@ -120,14 +122,25 @@ class Arms:
                     f"Parents: {choices(parents) or 'none'}."
                 )
 
-            def plan(factors: dict[str, float]) -> ArmPlan:
-                settings = resolve(_scaled(merged, factors), datasets)
+            def resolved(given: dict[str, Any]) -> ArmSettings:
+                settings = resolve(given, datasets)
+                dataset = datasets[settings["dataset"]["name"]]
+                check_blocks(dataset, settings["split"], self.project.seeds)
                 check_ignored(arm.method, settings)
                 # Their names say their units.
                 own_figures(settings)
                 check_parts(settings, datasets)
                 check_parents(settings, parents, datasets, head=takes_head(begins))
+                return settings
+
+            def plan(factors: dict[str, float]) -> ArmPlan:
+                settings = resolved(_scaled(merged, factors))
                 if factors:
+                    if settings["split"].get("retrain"):
+                        raise UserError(
+                            "split.retrain: must be false where `tune` chooses on the validation "
+                            "samples; use `search`."
+                        )
                     # Trials are chosen by validation accuracy, and nothing reads their features.
                     settings.pop("probes", None)
                 if factors and not settings["split"]["validation"]:
@@ -147,7 +160,12 @@ class Arms:
 
             at = trial_selection.seeds(self.project.tier.tuning_seeds)
             trials = tuple(Trial(plan(factors), at) for factors in self._factors(exp))
-            return replace(plan({}), trials=trials)
+            own = replace(plan({}), trials=trials)
+            if exp.search is None or tier.search is None or not arm.searched:
+                return own
+            declared = tier.search.over(exp.search)
+            found = studies.search(own, arm, declared, merged, resolved, datasets)
+            return replace(own, search=found)
         except ArmError:
             raise
         except UserError as error:
@@ -160,11 +178,11 @@ class Arms:
         file, place = layers[-1][0]
         if message.startswith(f"{key}: missing"):
             file, place = layers[0][0]
-        elif key in ("range", "tune"):
-            own = self.project.papers[name[0]].experiments[name[1]].tiers[self.tier].range
-            place = f"experiments.{name[1]}." + (
-                f"tiers.{self.tier}." if own and key == "range" else ""
-            )
+        elif key in ("range", "tune", "search"):
+            own = self.project.papers[name[0]].experiments[name[1]].tiers[self.tier]
+            changed = own.search if key == "search" else own.range if key == "range" else None
+            at_tier = changed and (part is None or getattr(changed, part, None) is not None)
+            place = f"experiments.{name[1]}." + (f"tiers.{self.tier}." if at_tier else "")
         for where, layer in layers:
             value = getattr(layer, key, None) if key in layer.model_fields_set else None
             if value is not None and (key != "split" or part in value):
@@ -279,7 +297,10 @@ def _range_test(
         )
     own: ArmSettings = {
         # A sweep measures no probe, so it is the same with one and without.
-        **cast(ArmSettings, {key: value for key, value in settings.items() if key != "probes"}),
+        **cast(
+            ArmSettings,
+            {key: value for key, value in studies.held_out(settings).items() if key != "probes"},
+        ),
         "schedules": {**settings["schedules"], "lr": schedules.normalise(sweep)},
         "epochs": test.epochs,
         "evaluations": test.points,

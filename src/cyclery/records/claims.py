@@ -100,8 +100,8 @@ class Row(TypedDict):
 
     label: str
     kind: str
-    """What is measured in each seed: difference, interaction, trend, ordering or rank
-    correlation."""
+    """What is measured in each seed: difference, interaction, trend, ordering, rank correlation or
+    flatness."""
     experiment: str
     """Empty for a pooled mean."""
     arm: str

@@ -14,6 +14,7 @@ from typing import Literal, NotRequired
 from typing_extensions import TypedDict
 
 from cyclery.records.claims import Claim, Interval
+from cyclery.records.searches import Searched
 
 SCHEMA = 2
 
@@ -94,6 +95,8 @@ class Arm(TypedDict):
     ancestors_forwards: float | None
     keys: list[str]
     tuned: Tuned | None
+    searched: NotRequired[Searched]
+    """Absent where nothing searched its values."""
 
 
 class Curve(TypedDict):

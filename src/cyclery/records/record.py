@@ -62,6 +62,25 @@ class SplitChoice(TypedDict):
     unlabelled_pool: NotRequired[int]
     unlabelled_imbalance: NotRequired[Values]
     resolution: NotRequired[Values]
+    retrain: NotRequired[bool]
+
+
+class StudyTrial(TypedDict):
+    """A configuration that a study tries."""
+
+    values: dict[str, float]
+    """The drawn values by quantity."""
+    schedules: dict[str, Values]
+    """Those of the arm with these values."""
+
+
+class StudyChoice(TypedDict):
+    """Random search with asynchronous successive halving; see the configuration reference."""
+
+    trials: list[StudyTrial]
+    grace_epochs: int
+    reduction: int
+    last: int
 
 
 class ArmSettings(TypedDict):
@@ -108,6 +127,8 @@ class ArmSettings(TypedDict):
     evaluations: int
     sweep: NotRequired[str]
     """How the learning rate rises in a range test; absent elsewhere."""
+    study: NotRequired[StudyChoice]
+    """What a study of a random search tries; absent elsewhere."""
 
 
 class RunSettings(ArmSettings):
@@ -120,6 +141,8 @@ class RunSettings(ArmSettings):
     """Key of the range test that the learning rate takes its bounds from."""
     tuned: NotRequired[list[list[Any]]]
     """Hash and seeds of every trial of tuning; absent where the arm is not tuned."""
+    searched: NotRequired[str]
+    """Run key of the study that chose its values; absent where nothing was searched."""
 
 
 class JobTrial(TypedDict):
@@ -127,6 +150,7 @@ class JobTrial(TypedDict):
 
     factors: dict[str, float]
     runs: list[str]
+    """Run keys of the trial; none where a study trained it."""
     schedules: dict[str, Values]
     """Those of the arm with these factors, with which its runs are trained if it is chosen."""
 
@@ -136,7 +160,7 @@ class Job(TypedDict):
 
     key: str
     label: str
-    kind: Literal["run", "range"]
+    kind: Literal["run", "range", "study"]
     settings: RunSettings
     images: int
     """All images that pass the network in training."""
@@ -145,7 +169,9 @@ class Job(TypedDict):
     range_runs: NotRequired[list[str]]
     """Run keys of the range test; absent in a range test itself."""
     trials: NotRequired[list[JobTrial]]
-    """Absent where the arm is not tuned."""
+    """Absent where the arm is neither tuned nor searched."""
+    study_run: NotRequired[str]
+    """Run key of the study that chooses among the trials; absent where the arm is not searched."""
     parent_models: NotRequired[dict[str, list[int | Component]]]
     """Of each parent how many networks and which; absent in a range test."""
 
@@ -176,7 +202,9 @@ class Inputs(TypedDict):
     parents: dict[str, list[ParentInput]]
     range: RangeInput | None
     tuned: NotRequired[dict[str, float]]
-    """Factors that tuning chose; absent where the arm is not tuned."""
+    """Factors that tuning chose, or values that a search did; absent where the arm has neither.
+
+    Empty where every trial of a search diverged, so that the values as declared stand."""
 
 
 class Bounds(TypedDict):
@@ -279,4 +307,40 @@ class RangeRecord(SweepOutcome, Facts):
     """SHA-256 of the rest, as canonical JSON."""
 
 
-Record: TypeAlias = RunRecord | RangeRecord
+class StudiedTrial(TypedDict):
+    """What became of a trial of a study."""
+
+    values: dict[str, float]
+    epochs: int
+    """After how many epochs it ended."""
+    ended: Literal["finished", "pruned", "diverged"]
+    """Why: all epochs were done, others were better at a rung, or the loss was not finite."""
+    metric: list[float]
+    """After each epoch, the mean of the last validation accuracies."""
+
+
+class Study(Trained):
+    """The trials of a study, in their order, and the choice."""
+
+    trials: list[StudiedTrial]
+    chosen: int | None
+    """The trial with the best metric at its end; null where all diverged."""
+
+
+class StudyOutcome(Study):
+    """Outcome of a study: one whose trials all diverged is done."""
+
+    status: Literal["done"]
+    seconds: float
+
+
+class StudyRecord(StudyOutcome, Facts):
+    """The record of one study of a random search."""
+
+    key: str
+    kind: Literal["study"]
+    sha256: str
+    """SHA-256 of the rest, as canonical JSON."""
+
+
+Record: TypeAlias = RunRecord | RangeRecord | StudyRecord

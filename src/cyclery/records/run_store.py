@@ -1,9 +1,10 @@
 """The run store: finished and unfinished runs by run key.
 
 ``<root>/<first two digits>/<run key>/`` holds ``record.json``, the final ``checkpoint.safetensors``
-where it is kept, ``resume.safetensors`` while the run is unfinished, and ``lock``. Snakemake does
-not know the store, so it never deletes it. Every write is atomic; every record carries a digest
-of itself, and one that does not match is set aside and made again.
+where it is kept, ``resume.safetensors`` while the run is unfinished (of a study ``study.json``
+too), and ``lock``. Snakemake does not know the store, so it never deletes it. Every write is
+atomic; every record carries a digest of itself, and one that does not match is set aside and made
+again.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class Store:
     def resume(self, key: str) -> Path:
         """Return the path of an unfinished run's state."""
         return self.folder(key) / "resume.safetensors"
+
+    def study(self, key: str) -> Path:
+        """Return the path of the ended trials of an unfinished study."""
+        return self.folder(key) / "study.json"
 
     def read(self, key: str) -> Record | None:
         """Return a run's record, or None. A damaged one is set aside, with a warning.
@@ -125,10 +130,10 @@ class Store:
                         path.unlink(missing_ok=True)
 
     def _needless(self, key: str) -> list[Path]:
-        """Return the resume point of a run and its half-written files."""
-        resume = self.resume(key)
+        """Return what an unfinished run kept, and its half-written files."""
+        unfinished = {self.resume(key), self.study(key)}
         return [path for path in self.folder(key).iterdir()
-                if path == resume or _PART.fullmatch(path.name)]  # fmt: skip
+                if path in unfinished or _PART.fullmatch(path.name)]  # fmt: skip
 
     @contextlib.contextmanager
     def lock(self, key: str, wait: bool) -> Iterator[bool]:

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import TypeGuard
 
 from cyclery.records.evidence import TrialOutcome
-from cyclery.records.record import Record
+from cyclery.records.record import Record, StudiedTrial
 
 # The first seed of tuning: beyond all that runs, parents and range tests can have.
 FIRST_SEED = 1_000_000
@@ -54,3 +54,13 @@ def best(factors: Sequence[Mapping[str, float]], outcomes: Sequence[TrialOutcome
     if known:
         return means.index(max(known))
     return next(i for i, each in enumerate(factors) if set(each.values()) <= {1})
+
+
+def best_metric(trials: Sequence[StudiedTrial]) -> int | None:
+    """Return the trial of a study with the best metric at its end; of equal ones the first.
+
+    None where all diverged.
+    """
+    known = [(trial["metric"][-1], -k) for k, trial in enumerate(trials)
+             if trial["ended"] != "diverged"]  # fmt: skip
+    return -max(known)[1] if known else None

@@ -153,7 +153,7 @@ def _stated(item: Row) -> str:
 AXES = {
     "difference": "difference in", "interaction": "difference of differences in",
     "trend": "rise along the trend in", "ordering": "smallest step in",
-    "rank correlation": "rank correlation of",
+    "rank correlation": "rank correlation of", "flatness": "difference in flatness of",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import re
 from cyclery.evidence import verdict_text
 from cyclery.records.claims import ClaimFacts, Row
 from cyclery.records.evidence import Arm, Experiment, Metric, RangeTest
-from cyclery.report import costs
+from cyclery.report import costs, searches
 from cyclery.report.intervals import digits_for, interval_text, of_printed_text, printed_text
 from cyclery.report.model import (
     amount,
@@ -18,9 +18,7 @@ from cyclery.report.model import (
     metric_name,
     number,
     readable,
-)
-from cyclery.report.model import (
-    trials as trials_of,
+    tried,
 )
 from cyclery.report.tables import Cell, Column, Estimate, Table
 from cyclery.report.view_types import PaperView
@@ -75,6 +73,8 @@ def _arm_notes(arms: list[Arm]) -> list[str]:
                 else (f"best of {count} trials on validation")
             )
             notes.append(f"{letter(place)}: {why}: {values}.")
+        if "searched" in arm:
+            notes += searches.notes(place, arm["searched"])
     return [f"† {', '.join(who)}, own definition: {text}" for text, who in own.items()] + notes
 
 
@@ -127,14 +127,15 @@ def _figures(arm: Arm, metrics: list[str], columns: list[Column]) -> list[Cell]:
 
 def tuning(arms: list[Arm]) -> str:
     """Say how the arms were tuned, and with how many trials."""
-    counts = {len(trials_of(arm)) for arm in arms}
+    counts = {tried(arm) for arm in arms}
     if counts <= {0}:
         return "Tuning: none, every arm runs as declared."
+    drawn = "drawn at random and halved, " if any("searched" in arm for arm in arms) else ""
     if len(counts) == 1:
-        return f"Tuning: {counts.pop()} trials an arm, the best on validation counts."
-    untuned = [letter(i) for i, arm in enumerate(arms) if not trials_of(arm)]
+        return f"Tuning: {counts.pop()} trials an arm, {drawn}the best on validation counts."
+    untuned = [letter(i) for i, arm in enumerate(arms) if not tried(arm)]
     rest = f" {', '.join(untuned)}: untuned, values as declared." if untuned else ""
-    return f"Tuning: the best trial on validation counts.{rest}"
+    return f"Tuning: {drawn}the best trial on validation counts.{rest}"
 
 
 def arms(slug: str, experiment: Experiment, extra: list[str], notes: list[str]) -> Table:

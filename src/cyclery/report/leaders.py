@@ -12,7 +12,7 @@ import numpy as np
 from cyclery.records.evidence import Arm, Evidence, Metric
 from cyclery.report import costs
 from cyclery.report.chart import INK, Chart, Page, colour, log_ticks, span
-from cyclery.report.model import Slugs, amount, compact, cut, seed_list, trials
+from cyclery.report.model import Slugs, amount, compact, cut, seed_list, tried
 from cyclery.report.tables import Cell, Column, Estimate, Table
 
 VARIES = "differs by arm"
@@ -138,7 +138,7 @@ def _notes(group: Group) -> list[str]:
     seeds = {s for e in group.entries.values() for s in e.accuracy["seeds"]}
     rules = {e["selection_rule"] for p in group.parts.values() for e in p["experiments"]}
     devices = sorted({d for p in group.parts.values() for d in p["provenance"]["devices"]})
-    tuned = Counter(len(trials(e.arm)) for e in group.entries.values())
+    tuned = Counter(tried(e.arm) for e in group.entries.values())
     none = tuned.pop(0, 0)
     said = [f"{arms} arms with {count} trials each" for count, arms in sorted(tuned.items())]
     tuning = f"Tuning: {none} arms as declared, untuned" if none else "Tuning: every arm"

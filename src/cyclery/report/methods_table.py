@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from cyclery.records.evidence import Arm, Evidence, Metric
 from cyclery.report import costs, download
 from cyclery.report.benchmark_cells import Figure, cell, shown
-from cyclery.report.model import Slugs, amount, cut, letter, number, seed_list, trials
+from cyclery.report.model import Slugs, amount, cut, letter, number, seed_list, tried
 from cyclery.report.rounding import decimals
 from cyclery.report.view_types import BenchmarkView, GridCell, GridLine
 from cyclery.report.words import plural
@@ -285,7 +285,7 @@ def _title(entry: Entry) -> str:
     said = [f"n = {arm['n']}"]
     said += [plural(arm["units"], "independent unit")] if arm["units"] else []
     said += [f"{len(arm['diverged'])} diverged"] if arm["diverged"] else []
-    said += [plural(len(trials(arm)), "trial")] if trials(arm) else []
+    said += [plural(tried(arm), "trial")] if tried(arm) else []
     said += filter(None, [costs.ancestors(arm)])
     if VIEWS in entry.aside:
         said.append(f"{amount(arm['views'])} views")
@@ -308,7 +308,7 @@ def _others(entry: Entry) -> str:
 
 def tuning(arms: Iterable[Arm]) -> str:
     """Say how many arms were tuned, and with how many trials each."""
-    counts = Counter(len(trials(arm)) for arm in arms)
+    counts = Counter(tried(arm) for arm in arms)
     none = counts.pop(0, 0)
     said = [f"{plural(none, 'arm')} as declared, untuned"] if none else []
     said += [
@@ -351,6 +351,6 @@ def _figures(chosen: Chosen) -> download.Rows:
             out.append([
                 *split, name.paper, entry.label, arm["method"], name.role, name.title, arm["n"],
                 len(arm["diverged"]), mean, sd, low, high, arm["seconds"],
-                *costs.figures(arm), len(trials(arm)), _others(entry),
+                *costs.figures(arm), tried(arm), _others(entry),
             ])  # fmt: skip
     return out

@@ -18,7 +18,7 @@ from cyclery.common import formatting as text
 from cyclery.common.errors import UserError
 from cyclery.records import metrics
 from cyclery.records.claims import Verdict
-from cyclery.records.evidence import SCHEMA, Arm, Evidence, TuningTrial
+from cyclery.records.evidence import SCHEMA, Arm, Evidence
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 DECIDED = VERDICTS[:3]
@@ -73,9 +73,16 @@ def complete(raw: Evidence) -> Evidence:
     return data
 
 
-def trials(arm: Arm) -> list[TuningTrial]:
-    """Return the trials of an arm's tuning; none where it is not tuned."""
-    return arm["tuned"]["trials"] if arm["tuned"] else []
+def tried(arm: Arm) -> int:
+    """Return how many trials an arm's tuning or search has; 0 where it has neither."""
+    if "searched" in arm:
+        return arm["searched"]["tried"]
+    return len(arm["tuned"]["trials"]) if arm["tuned"] else 0
+
+
+def trained_trials(arm: Arm) -> int:
+    """Return how many trials were trained for an arm: those of each of its studies."""
+    return tried(arm) * (len(arm["searched"]["studies"]) if "searched" in arm else 1)
 
 
 class Slugs:

@@ -22,6 +22,7 @@ from cyclery.report import (
     leaders,
     methods_table,
     plots,
+    searches,
     words,
 )
 from cyclery.report.chart import Chart
@@ -110,7 +111,8 @@ def experiment(
     if part["printed"]:
         notes.append("What the paper prints, and where it was read, stands at the end of its part.")
     table = contents.arms(slugs.make(slug, "arms"), raw, extra, notes)
-    trials = contents.trials(slugs.make(slug, "trials"), raw, notes[:1])
+    at = slugs.make(slug, "trials")
+    trials = contents.trials(at, raw, notes[:1]) or searches.table(at, raw, notes[:1])
     title = raw["title"]
     lines, constant = figures.schedules(
         slugs.make(slug, "schedules"), title, raw["schedules"], raw["arms"]
@@ -123,6 +125,7 @@ def experiment(
         figures.paired(slugs.make(slug, "paired"), title, items, raw["arms"]),
         figures.curves(slugs.make(slug, "curves"), title, raw["curves"], raw["arms"]),
         lines,
+        *searches.charts(slugs, slug, raw),
     ])  # fmt: skip
     settings = dict(raw["settings"])
     if constant:

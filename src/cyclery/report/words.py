@@ -7,7 +7,7 @@ from itertools import chain
 
 from cyclery.records.evidence import Evidence
 from cyclery.report.leaders import VARIES
-from cyclery.report.model import DECIDED, amount, duration, seed_list, trials
+from cyclery.report.model import DECIDED, amount, duration, seed_list, trained_trials, tried
 
 
 def listed(words: list[str]) -> str:
@@ -67,11 +67,12 @@ def paper_notes(parts: list[Evidence]) -> list[str]:
     experiments = [e for p in parts for e in p["experiments"]]
     rules = dict.fromkeys(e["selection_rule"] for e in experiments)
     seeds = chain.from_iterable(p["provenance"]["seeds"] for p in parts)
-    counts = [len(trials(a)) for e in experiments for a in e["arms"]]
+    counts = [tried(a) for e in experiments for a in e["arms"]]
     tuned = sum(bool(count) for count in counts)
+    total = sum(trained_trials(a) for e in experiments for a in e["arms"])
     said = f"Selection: {'; '.join(rules)}. Seeds: {seed_list(seeds)}. "
     said += (
-        f"Tuning: {tuned} of {len(counts)} arms, {sum(counts)} trials in all, chosen on validation."
+        f"Tuning: {tuned} of {len(counts)} arms, {total} trials in all, chosen on validation."
         if tuned else "Tuning: none, every arm runs as declared."
     )  # fmt: skip
     origin = list(dict.fromkeys(note for p in parts for note in provenance_notes(p)))

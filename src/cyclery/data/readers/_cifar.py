@@ -1,13 +1,15 @@
 """Readers of CIFAR: of the binary archives, and of the folders that these and torchvision unpack.
 
 The Python archives hold the same pixels in the same order, in pickles: those are never unpickled
-(`cyclery.data.readers._pickled`).
+(`cyclery.data.readers._pickled`). ciFAIR has no other archive than such a one, a zip.
 """
 
 from __future__ import annotations
 
 import math
 import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -70,12 +72,31 @@ def archive(dataset: Dataset, stream: BinaryIO, layout: Layout) -> tuple[Images,
     return _records(dataset, b"".join(found[name] for name in sizes), layout)
 
 
+def zipped(dataset: Dataset, stream: BinaryIO, layout: Layout) -> tuple[Images, Labels]:
+    """Read the pickles out of a zip archive."""
+    found: dict[str, bytes] = {}
+    try:
+        with zipfile.ZipFile(stream) as opened:
+            for name, rows in layout.pickled.items():
+                # A pickle has more than the pixels, but never as much again.
+                most = 2 * rows * math.prod(dataset.shape) + 1_000_000
+                if opened.getinfo(name).file_size > most:
+                    size = opened.getinfo(name).file_size
+                    raise bad(dataset, 0, f"{name} has {size} bytes, more than {most}")
+                found[name] = opened.read(name)
+    except KeyError:
+        raise bad(dataset, 0, f"it holds no file {name}") from None
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, zlib.error) as error:
+        raise bad(dataset, 0, f"the archive cannot be read ({error})") from error
+    return _pickled(dataset, layout, found.__getitem__, dataset.files[0].name)
+
+
 def unpacked(
     dataset: Dataset, folder: Path, layout: Layout
 ) -> Callable[[], tuple[Images, Labels]] | None:
     """Return what reads the binary files, or torchvision's pickles, below a folder, if any are."""
     for read, files in ((_binaries, layout.binary), (_pickles, layout.pickled)):
-        if all((folder / name).is_file() for name in files):
+        if files and all((folder / name).is_file() for name in files):
             return partial(read, dataset, folder, layout)
     return None
 
@@ -95,13 +116,19 @@ def _records(dataset: Dataset, content: bytes, layout: Layout) -> tuple[Images, 
 
 
 def _pickles(dataset: Dataset, folder: Path, layout: Layout) -> tuple[Images, Labels]:
+    return _pickled(dataset, layout, lambda name: _read(folder / name), str(folder))
+
+
+def _pickled(
+    dataset: Dataset, layout: Layout, content: Callable[[str], bytes], where: str
+) -> tuple[Images, Labels]:
+    """Return the images and labels of pickles, whose ``content`` has a name ``where``."""
     pixels, labels = [], []
     for name, rows in layout.pickled.items():
-        size = rows * math.prod(dataset.shape)
-        content = _read(folder / name)
-        part, found = pixels_and_labels(content, layout.key, size, str(folder / name))
+        size, place = rows * math.prod(dataset.shape), f"{where}/{name}"
+        part, found = pixels_and_labels(content(name), layout.key, size, place)
         if len(found) != rows:
-            raise UserError(f"{folder / name}: holds {len(found)} labels where {rows} belong.")
+            raise UserError(f"{place}: holds {len(found)} labels where {rows} belong.")
         pixels.append(part)
         labels += found
     images = np.frombuffer(b"".join(pixels), np.uint8).reshape(-1, *dataset.shape)

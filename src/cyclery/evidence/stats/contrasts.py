@@ -10,6 +10,7 @@ correction, intervals, power and seeds to settle are those of ``paired_tests``:
 - rank correlation: Kendall's tau-b or Spearman's rho over the arms of a seed, between the metric
   and declared numbers or another metric. Seeds that all have the same coefficient, as a perfect
   order has, have no spread to estimate; there the bounds of a coefficient decide (``Coefficient``);
+- flatness: how flat the metric is over the grid of one side minus that of the other (``flatness``);
 - ordering: the smallest step from an arm to the next, by an intersection-union test (``Steps``).
 
 A seed counts only if every arm has its metric.
@@ -24,15 +25,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
-from cyclery.evidence.contracts import (
-    Comparison,
-    ExperimentRuns,
-    Labels,
-    RankCorrelation,
-    Records,
-    Trend,
-)
+from cyclery.evidence.contracts import Comparison, ExperimentRuns, Labels, Records
 from cyclery.evidence.stats import lineage, pairing
+from cyclery.evidence.stats.flatness import Resampled, flatness
 from cyclery.evidence.stats.paired_tests import Estimate, Floats, Source, estimate
 from cyclery.evidence.stats.pairing import Pairs, sides
 from cyclery.evidence.stats.rank_and_order_tests import Coefficient, Steps
@@ -42,7 +37,7 @@ from cyclery.records.budgets import ANCESTORS, MEASURES
 # Contrasts by unit (its first seed): one sample, or several for a mean or an order of them.
 Samples: TypeAlias = list[dict[int, float]]
 
-Contrast: TypeAlias = Literal["interaction", "trend", "ordering", "rank_correlation"]
+Contrast: TypeAlias = Literal["interaction", "trend", "ordering", "rank_correlation", "flatness"]
 KINDS: tuple[Contrast, ...] = get_args(Contrast)
 LETTERS = {"kendall": "\u03c4", "spearman": "\u03c1"}
 
@@ -94,9 +89,11 @@ def differences(comparison: Comparison) -> tuple[Comparison, Comparison]:
 
 
 def listed(comparison: Comparison) -> list[str]:
-    """Return the arms that a trend, an ordering or a rank correlation lists."""
+    """Return the arms that a comparison lists which is neither a difference nor an interaction."""
     if trend := comparison.get("trend"):
         return list(trend["values"])
+    if flat := comparison.get("flatness"):
+        return [*flat["arms"], *flat["against"]]
     if correlation := comparison.get("rank_correlation"):
         return list(correlation.get("values") or correlation.get("arms") or ())
     return list(comparison.get("ordering") or ())
@@ -133,7 +130,7 @@ def _interaction(
 def _several(
     comparison: Comparison, experiments: Mapping[str, ExperimentRuns], records: Records
 ) -> Pairs:
-    """Return the contrasts of a trend, an ordering or a rank correlation."""
+    """Return the contrasts of several arms that are listed."""
     name, names = comparison["experiment"], listed(comparison)
     ordering, correlation = comparison.get("ordering"), comparison.get("rank_correlation")
     out = Pairs()
@@ -151,7 +148,7 @@ def _several(
     others, more = pairing.tables(arms, other, records) if other else ([], {})
     faults = {**more, **faults}
     sign = -1.0 if comparison.get("lower_is_better") else 1.0
-    contrast = _contrast(comparison.get("trend"), correlation)
+    contrast = _contrast(comparison)
     for seed in sorted(set.intersection(*(set(table) for table in [*tables, *others]))):
         y = sign * np.array([table[seed] for table in tables])
         x = np.array([table[seed] for table in others])
@@ -175,15 +172,22 @@ def _several(
     return out
 
 
-def _contrast(
-    trend: Trend | None, correlation: RankCorrelation | None
-) -> Callable[[Floats, Floats], float]:
+def _contrast(comparison: Comparison) -> Callable[[Floats, Floats], float]:
     """Return what makes a seed's metrics of all arms [k] (and another metric [k]) one number."""
-    if trend:
+    if trend := comparison.get("trend"):
         weights = trend_weights(list(trend["values"].values()), trend.get("scale"))
         return lambda y, x: float(weights @ y)
-    if not correlation:  # an ordering, whose steps are taken instead
-        return lambda y, x: 0.0
+    if flat := comparison.get("flatness"):
+        by, within = flat.get("by") or "share", flat.get("within") or 1.0
+        smaller = metrics_derived.smaller_is_better(comparison.get("metric") or "test_accuracy")
+
+        def flatter(y: Floats, x: Floats) -> float:
+            own, other = flatness(y.reshape(2, -1), by, within, smaller)
+            return float(own - other)
+
+        return flatter
+    if not (correlation := comparison.get("rank_correlation")):
+        return lambda y, x: 0.0  # of an ordering, whose steps are taken instead
     values = np.array(list((correlation.get("values") or {}).values()))
     name = correlation.get("coefficient") or "kendall"
     return lambda y, x: rank_correlation(x if x.size else values, y, name)
@@ -244,10 +248,18 @@ def coefficient(found: Samples) -> Coefficient:
     return Coefficient(mean(found))
 
 
+def resampled(found: Samples) -> Resampled:
+    """Return the mean of one sample of differences in flatness."""
+    [sample] = found
+    return Resampled.of(list(sample.values()))
+
+
 def estimator(comparison: Comparison) -> Callable[[Samples], Source]:
     """Return what estimates a comparison from samples that are not empty."""
     if comparison.get("ordering"):
         return order
+    if comparison.get("flatness"):
+        return resampled
     return coefficient if comparison.get("rank_correlation") else mean
 
 
@@ -268,7 +280,12 @@ def metrics(comparison: Comparison) -> list[str | None]:
 
 
 def unit(comparison: Comparison) -> str:
-    """Return the unit of a comparison's effect: ``pp``, the letter of a coefficient or nothing."""
+    """Return the unit of a comparison's effect: ``pp``, the letter of a coefficient or nothing.
+
+    Nothing is that of a share, too.
+    """
+    if (flat := comparison.get("flatness")) and (flat.get("by") or "share") == "share":
+        return ""
     if correlation := comparison.get("rank_correlation"):
         return LETTERS[correlation.get("coefficient") or "kendall"]
     return metrics_derived.unit(comparison.get("metric") or "test_accuracy")
@@ -277,7 +294,8 @@ def unit(comparison: Comparison) -> str:
 def label_of(comparison: Comparison, labels: Labels) -> tuple[str, str, str]:
     """Return the names of a comparison's sides, and its label from the labels of the arms.
 
-    Of a trend the first side is its last arm, of an ordering and a correlation the first one.
+    Of a trend the first side is its last arm, of an ordering and a correlation the first one, and
+    of grids all of one.
     """
     name, found = comparison["experiment"], kind(comparison)
 
@@ -295,6 +313,10 @@ def label_of(comparison: Comparison, labels: Labels) -> tuple[str, str, str]:
         return arms[0], ", ".join(arms[1:]), f"order: {', '.join(called)}"
     if found == "trend":
         return arms[-1], ", ".join(arms[:-1]), f"trend over {', '.join(called)}"
+    if flat := comparison.get("flatness"):
+        ends = (called[0], called[len(flat["arms"]) - 1], called[len(flat["arms"])], called[-1])
+        text = "flatness from {} to {} against {} to {}".format(*ends)
+        return ", ".join(flat["arms"]), ", ".join(flat["against"]), text
     metric = (comparison.get("rank_correlation") or {}).get("metric")
     other = metric.replace("_", " ") if metric else "declared numbers"
     return arms[0], ", ".join(arms[1:]), f"rank correlation with {other} over {', '.join(called)}"

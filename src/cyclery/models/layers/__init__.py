@@ -190,6 +190,17 @@ def conv_1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
 
+def reflected(x: Tensor, dim: int, before: int, after: int) -> Tensor:
+    """Return ``x`` with so many entries mirrored about its first and last one along ``dim``.
+
+    Slices, for the backward pass of torch's reflection padding is not deterministic on CUDA.
+    """
+    size = x.shape[dim]
+    first = x.narrow(dim, 1, before).flip(dim)
+    last = x.narrow(dim, size - 1 - after, after).flip(dim)
+    return torch.cat((first, x, last), dim)
+
+
 def scaled(count: int, factor: float) -> int:
     """Return a number of channels or units times ``factor``, at least 1."""
     return max(1, round(count * factor))

@@ -39,12 +39,12 @@ from cyclery.common.errors import UserError
 from cyclery.records.metrics._by_class import THIRDS
 from cyclery.records.metrics._reading import Curve, Record, number, on_curve, stored_curve
 from cyclery.records.metrics._rules import BEST, RULES, summary
-from cyclery.records.metrics._units import CORRELATION, POINTS, Better, Unit
+from cyclery.records.metrics._units import CORRELATION, POINTS, SHARE, Better, Unit
 
 __all__ = [
-    "BEST", "CORRELATION", "METRICS", "OWN", "RULES", "THIRDS", "Metric", "Record", "Unit", "curve",
-    "declared", "find", "is_accuracy", "names", "scale", "selection", "shown", "smaller_is_better",
-    "unit", "value", "words", "worst",
+    "BEST", "CORRELATION", "METRICS", "OWN", "RULES", "SHARE", "THIRDS", "Metric", "Record", "Unit",
+    "curve", "declared", "find", "is_accuracy", "names", "scale", "selection", "shown",
+    "smaller_is_better", "unit", "value", "words", "worst",
 ]  # fmt: skip
 
 METRICS = Components(
