@@ -270,6 +270,22 @@ def test_heads_are_coupled_as_in_the_ablation_beside_the_consistency_cost(plan: 
     assert {arm.settings["optimiser"]["name"] for arm in arms.values()} == {"adam"}
 
 
+def test_searches_of_stages_train_every_trial_to_its_end(plan: Plan) -> None:
+    """Half-way one network has just been drawn anew, and another has not."""
+    searched = [
+        arm.settings
+        for name in ("none-tuned", "full-tuned", "noise-40-tuned")
+        if name in plan.experiments("reinit")
+        for shard in plan.closure("reinit")
+        for arm in (cell.arm for cell in shard.cells)
+        if arm.variant == "search" and arm.experiment == name
+    ]
+    assert len(searched) == (9 if plan.tier in ("smoke", "laptop") else 0)
+    for settings in searched:
+        assert settings["study"]["grace_epochs"] == settings["epochs"]
+        assert not settings["method"]["settings"]["early_stopping"]
+
+
 def test_papers_share_their_baseline_runs(smoke: Plan) -> None:
     first, second = (
         {cell.arm.digest for shard in smoke.part_shards(paper) for cell in shard.cells}
