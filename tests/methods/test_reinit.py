@@ -407,6 +407,8 @@ def test_memorised_wrong_labels_are_counted() -> None:
         ({"reset": "layerwise"}, {"model": "stochastic_depth"}, r"^model: blocks that drop out at"),
         ({"early_stopping": True, "stages": 1}, {"split": {"validation": 0}},
          r"^split\.validation: must be above 0"),
+        ({"early_stopping": True, "stages": 1}, {"split": {"retrain": True}},
+         r"^split\.retrain: must be false"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(chosen: Json, more: Json, said: str) -> None:
