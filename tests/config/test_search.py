@@ -102,7 +102,7 @@ def _space(**wanted: Any) -> Json:
         (_space(lr={"low": 1, "high": 2, "step": 1}), r"unknown key 'step'"),
         (
             {"tiers": {"smoke": {"search": {"space": {"batch": [5, 10]}}}}},
-            r"tiers.smoke.search.space: must have 'lr' and not 'weight_decay_norm'.*\(found batch\)",
+            r"smoke.search.space: must have 'lr' and not 'weight_decay_norm'.*\(found batch\)",
         ),
         (
             {
