@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cyclery.common.errors import UserError
 from cyclery.models import build
+from cyclery.models._classifier import blocks
 from cyclery.models._stages import features_and_maps, stage_norms
 from cyclery.models.layers import batch_norms, keep_statistics
 from cyclery.models.layers.grouped import grouped_norms
@@ -78,6 +79,35 @@ def test_a_network_without_stages_or_batch_norm_is_refused() -> None:
     other = build("small_cnn", {"norm": "group"}, (1, 8, 8), 10)
     with pytest.raises(UserError, match=r"^model: its stages must end in batch norm.*GroupNorm"):
         stage_norms(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("small_cnn", {"scattering": 1}),
+        ("wrn", {"scattering": 1, "depth": 10}),
+        ("wrn", {"blocks": "dual_selective_kernel", "depth": 10}),
+        ("resnet_b", {"scattering": 1, "depth": 8}),
+        ("resnet_b", {"blocks": "dual_selective_kernel", "depth": 8}),
+    ],
+)
+def test_other_first_layers_and_blocks_have_no_stages(name: str, given: dict[str, Any]) -> None:
+    net = build(name, given, (1, 8, 8), 10)
+    with pytest.raises(UserError, match=r"^model: does not say.*without scattering"):
+        stage_norms(net)
+
+
+@pytest.mark.parametrize("name", ["wrn", "small_cnn", "resnet_b"])
+@pytest.mark.parametrize("convolution", ["plain", "harmonic", "full"])
+def test_other_convolutions_leave_stages_and_blocks_as_they_are(
+    name: str, convolution: str
+) -> None:
+    net: Any = build(name, {"convolution": convolution}, (1, 8, 8), 10)
+    assert [norm.num_features for norm in stage_norms(net)] == [
+        each.shape[1] for each in features_and_maps(net.eval(), torch.randn(2, 1, 8, 8))[1]
+    ]
+    plain = blocks(build(name, {}, (1, 8, 8), 10))
+    assert [len(block) for block in blocks(net)] == [len(block) for block in plain]
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "bn_mlp"])
