@@ -101,6 +101,18 @@ def _space(**wanted: Any) -> Json:
         (_space(), r"must have at least one quantity"),
         (_space(lr={"low": 1, "high": 2, "step": 1}), r"unknown key 'step'"),
         (
+            {"tiers": {"smoke": {"search": {"space": {"batch": [5, 10]}}}}},
+            r"smoke.search.space: must have 'lr' and not 'weight_decay_norm'.*\(found batch\)",
+        ),
+        (
+            {
+                "tiers": {
+                    "smoke": {"search": {"space": {"lr": [1, 2], "weight_decay_norm": [1, 2]}}}
+                }
+            },
+            r"tiers.smoke.search.space: must have 'lr' and not 'weight_decay_norm'",
+        ),
+        (
             {"search": {**GIVEN["search"], "tied": {"lr": "batch"}}},
             r"tied: must name quantities that the space does not have",
         ),
@@ -114,3 +126,15 @@ def test_mistakes_are_named(changed: Json, message: str) -> None:
     with pytest.raises(ValidationError, match=message) as caught:
         Experiment.model_validate({**copy.deepcopy(GIVEN), **changed})
     assert caught.value.error_count() == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "key"),
+    [({"low": "a", "high": 1}, ("space", "lr", "<span>", "low")), (["a", 1], ("lr", "<list>", 0))],
+)
+def test_branches_of_a_dimension_are_no_keys(wanted: Any, key: tuple[Any, ...]) -> None:
+    """Names in angle brackets are left out of messages."""
+    with pytest.raises(ValidationError) as caught:
+        Experiment.model_validate({**copy.deepcopy(GIVEN), **_space(lr=wanted)})
+    [problem] = caught.value.errors()
+    assert problem["loc"][-len(key) :] == key

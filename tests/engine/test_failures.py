@@ -173,3 +173,8 @@ def test_the_command_names_what_failed_and_its_log_has_the_traceback(
     write("shaky", method_factory.text())
     assert main(command) == 0
     assert len(output.read_text().splitlines()) == 4
+
+
+def test_a_batch_of_one_sample_under_batch_norm_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"batch norm was given a single sample.*raise `batch`"):
+        factory.trainer(tmp_path).train([factory.job(factory.settings(batch=1))])

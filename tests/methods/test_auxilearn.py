@@ -253,3 +253,14 @@ def test_the_main_head_is_evaluated() -> None:
         else:
             expected = run.models["main"](x)
         assert torch.equal(found, expected) and found.shape == (3, 10)
+
+
+def test_a_generator_with_dropout_draws_from_the_run_s_own_generator() -> None:
+    """So a run with it repeats, which draws from the global one would not let it."""
+    more: Json = {"model": "small_cnn", "model_settings": {"width": 4, "dropout": 0.3}, "epochs": 1}
+    first = factory.train(given(more))
+    torch.rand(7)
+    again = factory.train(given(more))
+    assert first.curve == again.curve
+    for own, other in zip(first.weights().items(), again.weights().items(), strict=True):
+        assert own[0] == other[0] and torch.equal(own[1], other[1])

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from factories import engine as factory
 from factories.semi_supervised import K, network
 from factories.threads import one_thread
 from torch import Tensor, nn
 
+from cyclery.engine.failures import Diverged
 from cyclery.methods import ole
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
@@ -106,6 +108,21 @@ def test_a_class_at_or_below_delta_is_left_alone() -> None:
 def test_features_that_are_nothing_do_no_harm() -> None:
     value, gradient = found(torch.zeros(4, 3), torch.tensor([0, 0, 1, 1]), 1.0)
     assert value.item() == 2 and not gradient.any()
+
+
+# Of some sizes a decomposition of what is not finite fails, of others it does not.
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("batch", [3, 10, 25, 50])
+def test_features_that_are_not_finite_make_no_finite_loss(batch: int, bad: float) -> None:
+    x = drawn(batch, 6).float()
+    x[0, 0] = bad
+    assert ole.penalty(x, torch.arange(batch) % 3, 1.0).isnan()
+
+
+@pytest.mark.parametrize("batch", [10, 50])
+def test_a_run_whose_loss_is_not_finite_diverges(batch: int) -> None:
+    with pytest.raises(Diverged):
+        factory.train(factory.settings("ole", lr=1e30, batch=batch))
 
 
 def stepped(net: nn.Module, weight: float, delta: float = 1.0) -> tuple[Any, Tensor, Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cyclery.common.errors import UserError
 from cyclery.models import build
+from cyclery.models._classifier import blocks
 from cyclery.models._stages import features_and_maps, stage_norms
 from cyclery.models.layers import batch_norms, keep_statistics
 from cyclery.models.layers.grouped import grouped_norms
@@ -28,6 +29,8 @@ STAGES: dict[str, tuple[dict[str, Any], list[tuple[int, ...]]]] = {
 
 def net_of(name: str) -> Any:
     torch.manual_seed(0)
+    if name == "harmonic":  # its first batch norm has no weights
+        return build("small_cnn", {"width": 4, "convolution": "harmonic"}, (1, 8, 8), 10)
     return build(name, STAGES[name][0], (1, 8, 8), 10)
 
 
@@ -80,12 +83,42 @@ def test_a_network_without_stages_or_batch_norm_is_refused() -> None:
         stage_norms(other)
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "bn_mlp"])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("small_cnn", {"scattering": 1}),
+        ("wrn", {"scattering": 1, "depth": 10}),
+        ("wrn", {"blocks": "dual_selective_kernel", "depth": 10}),
+        ("resnet_b", {"scattering": 1, "depth": 8}),
+        ("resnet_b", {"blocks": "dual_selective_kernel", "depth": 8}),
+    ],
+)
+def test_other_first_layers_and_blocks_have_no_stages(name: str, given: dict[str, Any]) -> None:
+    net = build(name, given, (1, 8, 8), 10)
+    with pytest.raises(UserError, match=r"^model: does not say.*without scattering"):
+        stage_norms(net)
+
+
+@pytest.mark.parametrize("name", ["wrn", "small_cnn", "resnet_b"])
+@pytest.mark.parametrize("convolution", ["plain", "harmonic", "full"])
+def test_other_convolutions_leave_stages_and_blocks_as_they_are(
+    name: str, convolution: str
+) -> None:
+    net: Any = build(name, {"convolution": convolution}, (1, 8, 8), 10)
+    assert [norm.num_features for norm in stage_norms(net)] == [
+        each.shape[1] for each in features_and_maps(net.eval(), torch.randn(2, 1, 8, 8))[1]
+    ]
+    plain = blocks(build(name, {}, (1, 8, 8), 10))
+    assert [len(block) for block in blocks(net)] == [len(block) for block in plain]
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "bn_mlp", "harmonic"])
 def test_groups_are_what_so_many_devices_compute(name: str) -> None:
     torch.manual_seed(1)
     net, x, groups = net_of(name).train(), torch.randn(12, 1, 8, 8), 3
     for norm in batch_norms(net):
-        nn.init.normal_(norm.weight, 1, 0.3)
+        if norm.affine:
+            nn.init.normal_(norm.weight, 1, 0.3)
         nn.init.normal_(norm.running_mean)
     devices = [copy.deepcopy(net) for _ in range(groups)]
     expected = [device(x[place::groups]) for place, device in enumerate(devices)]

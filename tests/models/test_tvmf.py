@@ -78,5 +78,24 @@ def test_weights_start_as_a_linear_layers() -> None:
 
 
 def test_a_negative_concentration_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^head\.kappa: must be at least 0\.0 \(found -1\)"):
+    with pytest.raises(UserError, match=r"^head\.kappa: must be at least 0\.0 and .* \(found -1\)"):
         heads.resolve("tvmf", {"kappa": -1})
+
+
+def test_under_autocast_cosines_near_one_are_told_apart() -> None:
+    torch.manual_seed(0)
+    made = heads.build({"name": "tvmf", "settings": {}}, 64, 10)
+    x = made.weight.detach() + 1e-3 * torch.randn(10, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = made(x)
+    torch.testing.assert_close(found, made(x), rtol=0, atol=0)
+    assert len(found.diag().unique()) == 10
+
+
+def test_at_the_largest_kappa_no_logit_is_beyond_the_scale() -> None:
+    torch.manual_seed(0)
+    made = heads.build({"name": "tvmf", "settings": {"kappa": 1e4}}, 64, 4)
+    logits = made(made.weight.detach().repeat(50, 1) * torch.linspace(0.1, 9, 200)[:, None])
+    assert logits.abs().max() < START * 1.01
+    with pytest.raises(UserError, match=r"kappa: must be at least 0.0 and at most 10000.0"):
+        heads.build({"name": "tvmf", "settings": {"kappa": 1e5}}, 64, 4)

@@ -6,10 +6,12 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import pytest
 from factories.jobs import part_jobs
 from factories.plan import keys, planned, ranged
 from factories.project import arms
 
+from cyclery.common.errors import UserError
 from cyclery.plan.job_specs import range_jobs, shard_jobs
 
 Json = dict[str, Any]
@@ -166,3 +168,32 @@ def test_a_papers_reason_stands_for_claims_whose_arms_a_tier_lacks(tmp_path: Pat
         "C-4": {"all": "nowhere"},
     }
     assert plan.part_arms("one.C-2") == []
+
+
+def in_blocks(tier: Json, paper: Json) -> None:
+    """Let splits be blocks of Fashion-MNIST, which has 300 of them, one for each seed."""
+    tier["base"] |= {"dataset": "fashion-mnist",
+                     "split": {"choose": "blocks", "per_class": 10, "validation": 100}}  # fmt: skip
+
+
+def test_blocks_have_no_split_for_trials(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        in_blocks(tier, paper)
+        tier["tuning"] = True
+        paper["experiments"]["main"]["tune"] = {"lr": [0.5, 1, 2]}
+
+    with pytest.raises(
+        UserError, match=r"split\.choose: must not be blocks where `tune` needs a s"
+    ):
+        planned(tmp_path, change)
+
+
+def test_blocks_must_suffice_for_range_tests(tmp_path: Path) -> None:
+    def change(tier: Json, paper: Json) -> None:
+        in_blocks(tier, paper)
+        test = {"low": 0.01, "high": 1, "epochs": 10, "seeds": 301}
+        paper["experiments"]["main"]["range"] = test
+        arms(paper)["fast"]["lr"] = "range"
+
+    with pytest.raises(UserError, match=r"takes 301 x 20 samples of every class for 301 seeds"):
+        planned(tmp_path, change)

@@ -56,13 +56,13 @@ def _different(values: list[float]) -> list[float]:
 
 def _kind(value: Any) -> str | None:
     if isinstance(value, list):
-        return "list"
-    return "span" if isinstance(value, dict | Span) else None
+        return "<list>"
+    return "<span>" if isinstance(value, dict | Span) else None
 
 
 Dimension = Annotated[
-    Annotated[Span, Tag("span")]
-    | Annotated[list[Value], Field(max_length=100), AfterValidator(_different), Tag("list")],
+    Annotated[Span, Tag("<span>")]
+    | Annotated[list[Value], Field(max_length=100), AfterValidator(_different), Tag("<list>")],
     Discriminator(
         _kind,
         custom_error_type="dimension",
@@ -203,6 +203,8 @@ def check_searches(
             f"{HERE}.tiers.{asking[0]}.search: needs the experiment's own `search`, which says "
             "what is searched; add it."
         )
+    for name in asking:
+        _check_tied(declared, tiers[name].search, f"{HERE}.tiers.{name}.search.space")
     spaces = [each.space for each in (declared, *(t.search for t in tiers.values())) if each]
     for name, arm in arms.items():
         where = f"{HERE}.arms.{name}.search_also"
@@ -213,6 +215,18 @@ def check_searches(
                 raise ValueError(
                     f"{where}: {quantity!r} is in the space of all arms; drop it here."
                 )
+
+
+def _check_tied(declared: Search | None, tier: SearchTier | None, where: str) -> None:
+    """Raise a ValueError where a tier's own space is not one that the experiment's ties are for."""
+    if declared is None or tier is None or tier.space is None:
+        return
+    for name, to in declared.tied.items():
+        if name in tier.space or to not in tier.space:
+            raise ValueError(
+                f"{where}: must have {to!r} and not {name!r}, for `search.tied` gives that the "
+                f"values of {to!r} (found {choices(tier.space)})."
+            )
 
 
 def configurations(space: Space, trials: int) -> list[dict[str, float]]:

@@ -67,6 +67,11 @@ def _text(job: Job, error: Exception) -> str:
     if isinstance(error, UserError):
         # The summary begins with the name of the run, as some of these messages do.
         return first.removeprefix(f"{job['label']}: ")
+    if first.startswith("Expected more than 1 value per channel when training"):
+        return (
+            "batch: batch norm was given a single sample, which it cannot normalise; raise `batch` "
+            "to 2 or more, or choose a network without batch norm."
+        )
     if job["settings"].get("compile") and _by_compiler(error):
         return (
             f"compile is true, but torch.compile failed: {first} Mend that (it needs Triton and a "

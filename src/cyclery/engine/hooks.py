@@ -155,6 +155,11 @@ class Moment:
                 f"(found {part!r:.80})."
             )
         if not len(self.pool(part)):
+            if self._run.settings["split"].get("retrain"):
+                raise UserError(
+                    "split.retrain: must be false, for the method measures on the validation "
+                    "samples."
+                )
             raise UserError(f"split.{part}: must be above 0, for the method measures on it.")
         return named(self._run.evaluator.figures(part)[0].numpy(force=True))["accuracy"]
 

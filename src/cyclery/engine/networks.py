@@ -73,6 +73,9 @@ class Networks:
             module.to(device).train()
         self._at_rest(trained)
         self.flat = self._flat(trained, generators["network"])
+        for name in self.models.keys() - trained.keys():
+            # A method may train what the optimiser does not.
+            use_generator(self.models[name], generators["network"])
         self.averaged: Flat | None = None
         # Buffers that are averaged too, each with what it follows.
         self.followed: list[tuple[Tensor, Tensor]] = []

@@ -48,7 +48,8 @@ def penalty(x: torch.Tensor, y: torch.Tensor, delta: float) -> torch.Tensor:
     x = x.double()
     same = (y[:, None] == y).double()
     with torch.no_grad():
-        products = x @ x.T
+        # Of features that are not finite a decomposition fails; what is made with x is NaN anyway.
+        products = (x @ x.T).nan_to_num(0.0, 0.0, 0.0)
         # That of a class is a block, so one decomposition is that of all classes.
         both = torch.stack([products * same, products])
         squares, vectors = torch.linalg.eigh(both)

@@ -69,7 +69,8 @@ def blocks(net: nn.Module) -> list[list[nn.Module]]:
     """Return the modules that make features in blocks, those next to the images first.
 
     A block begins with each module that has weights inside of it, as residual blocks have; in a
-    network without such modules with each layer of weights. What comes before the first belongs to
+    network without such modules with each layer of weights. A module that is made of others but is
+    ``one_layer`` counts as such a layer. What comes before the first belongs to
     it, and what follows a block to that one. The head is no part of them. A UserError where a
     network is no chain.
     """
@@ -80,7 +81,10 @@ def blocks(net: nn.Module) -> list[list[nn.Module]]:
         )
     modules = list(net.chain())
     weighted = [any(p.ndim > 1 for p in module.parameters()) for module in modules]
-    inside = [has and any(module.children()) for has, module in zip(weighted, modules, strict=True)]
+    inside = [
+        has and any(module.children()) and not getattr(module, "one_layer", False)
+        for has, module in zip(weighted, modules, strict=True)
+    ]
     starts = [i for i, begins in enumerate(inside if any(inside) else weighted) if begins]
     ends = [*starts[1:], len(modules)]
     return [modules[a:b] for a, b in zip([0, *starts[1:]], ends, strict=True)]

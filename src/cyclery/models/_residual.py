@@ -207,8 +207,9 @@ class SmallImageResNet(Classifier):
                 stride = 2 if group and not index and not first else 1
                 self.blocks.append(block(inputs, width, stride))
                 inputs = width
-        last = [f"blocks.{group * blocks + blocks - 1}" for group in range(len(widths))]
-        self.stages = {f"{block}.total": f"{block}.residual.4" for block in last}
+        if all(isinstance(made, Block) for made in self.blocks) and not first:
+            last = [f"blocks.{group * blocks + blocks - 1}" for group in range(len(widths))]
+            self.stages = {f"{block}.total": f"{block}.residual.4" for block in last}
         self.survival = Survival(len(self.blocks), p_last) if p_last < 1 else None
         self.pool = Pool()
         initialise(self)

@@ -20,7 +20,7 @@ def stage_norms(net: nn.Module) -> list[_BatchNorm]:
     if not isinstance(net, Classifier) or not net.stages:
         raise UserError(
             "model: does not say where its stages end (`Classifier.stages`); choose another "
-            "network, such as wrn, small_cnn or bn_mlp."
+            "network, such as wrn, small_cnn or bn_mlp, without scattering or other blocks."
         )
     found = []
     for name in net.stages.values():

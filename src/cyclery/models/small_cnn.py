@@ -64,5 +64,6 @@ def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
         layers.append(nn.Sequential(*pool, Dropout(settings.dropout)))
         channels = width
     net.body = nn.Sequential(*layers[:-1], Pool())
-    net.stages = {name: name for name in ("body.1", "body.5", "body.9")}
+    if not settings.scattering:
+        net.stages = {name: name for name in ("body.1", "body.5", "body.9")}
     return initialise(net)

@@ -112,8 +112,9 @@ def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
                 )
             inputs = width
     net.body = nn.Sequential(*layers, norm(inputs), act(), Pool())
-    # The norm of a group's output stands at the start of the next group.
-    ends = [1 + len(layers) // 3 * group for group in (1, 2)]
-    norms = [*(f"body.{end}.norm1" for end in ends), f"body.{len(layers)}"]
-    net.stages = dict(zip(norms, norms, strict=True))
+    if not (scales or settings.dual):
+        # The norm of a group's output stands at the start of the next group.
+        ends = [1 + len(layers) // 3 * group for group in (1, 2)]
+        norms = [*(f"body.{end}.norm1" for end in ends), f"body.{len(layers)}"]
+        net.stages = dict(zip(norms, norms, strict=True))
     return initialise(net)

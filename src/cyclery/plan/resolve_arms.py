@@ -141,6 +141,11 @@ class Arms:
                             "split.retrain: must be false where `tune` chooses on the validation "
                             "samples; use `search`."
                         )
+                    if settings["split"]["choose"] == "blocks":
+                        raise UserError(
+                            "split.choose: must not be blocks where `tune` needs a split that no "
+                            "run has (found 'blocks'); use `search`."
+                        )
                     # Trials are chosen by validation accuracy, and nothing reads their features.
                     settings.pop("probes", None)
                 if factors and not settings["split"]["validation"]:
@@ -318,6 +323,7 @@ def _range_test(
             f"range.epochs: {updates} updates are too few for a sweep; raise it until there are "
             "at least 10."
         )
+    check_blocks(datasets[own["dataset"]["name"]], own["split"], test.seeds)
     seeds = tuple(range(test.seeds))
     label = f"{settings['dataset']['name']}, {settings['model']['name']}, " + (
         f"{settings['optimiser']['name']}, {settings['method']['name']}"

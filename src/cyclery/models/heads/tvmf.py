@@ -23,7 +23,13 @@ class Settings:
     """The similarity, and a learnt scale; weights start as those of a linear layer do."""
 
     kappa: float = field(
-        default=16.0, metadata={"doc": "concentration: how fast the similarity falls", "low": 0.0}
+        default=16.0,
+        metadata={
+            "doc": "concentration: how fast the similarity falls; far larger ones would magnify "
+            "the rounding of a cosine of 1",
+            "low": 0.0,
+            "high": 1e4,
+        },
     )
 
 
@@ -42,7 +48,10 @@ def build(settings: Settings, width: int, classes: int) -> nn.Module:
             self.scale = nn.Parameter(torch.zeros(1))
 
         def forward(self, x: Tensor) -> Tensor:
-            cosine = F.normalize(x) @ F.normalize(self.weight).T
+            # In bfloat16 cosines near 1 are all the same, and there the similarity is steepest.
+            with torch.autocast(x.device.type, enabled=False):
+                x = x.to(self.weight.dtype)
+                cosine = F.normalize(x) @ F.normalize(self.weight).T
             similarity = (1 + cosine) / (1 + settings.kappa * (1 - cosine)) - 1
             return (1 + F.softplus(self.scale)) * similarity
 

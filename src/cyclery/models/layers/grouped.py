@@ -49,7 +49,9 @@ def _normalised(norm: Any, groups: int, x: Tensor) -> Tensor:
         if tracked
         else (None, None)
     )
-    weight, bias = norm.weight.repeat(groups), norm.bias.repeat(groups)
+    weight, bias = (
+        (norm.weight.repeat(groups), norm.bias.repeat(groups)) if norm.affine else (None, None)
+    )
     wide = F.batch_norm(wide, mean, variance, weight, bias, True, norm.momentum, norm.eps)
     if mean is not None and variance is not None:
         with torch.no_grad():

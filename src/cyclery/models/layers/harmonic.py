@@ -64,6 +64,8 @@ class HarmonicFirst(nn.Module):
     So each frequency of the image has variance 1 before it is weighed.
     """
 
+    # It stands for one convolution, and is no block of a network (`_classifier.blocks`).
+    one_layer = True
     filters: Tensor
 
     def __init__(self, conv: nn.Conv2d, like: nn.BatchNorm2d) -> None:
