@@ -143,7 +143,7 @@ def test_schemas_refuse_typos(case: str) -> None:
 @pytest.mark.parametrize(
     "change",
     [{"titel": "x"}, {"folder": 3}, {"shape": [8, 8]}, {"classes": 0}, {"max_value": 256},
-     {"content_sha256": "A" * 64}, {"shared": "../x"}, {"files": [{"name": "x"}]}],
+     {"content_sha256": "A" * 64}, {"shared": "../x"}, {"files": [{"nam": "x"}]}],
 )  # fmt: skip
 def test_the_schema_of_datasets_refuses_typos(change: Json) -> None:
     folder = {"title": "Mine", "shape": [1, 8, 8], "folder": "images"}

@@ -120,8 +120,10 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(
 
 
 def _with_its_parent(inner: Any) -> Any:
+    parent = opencos.encoder()
+
     def run(given: Json, **options: Any) -> Run:
-        made: Run = inner(given, parents={"encoder": [opencos.encoder()]}, **options)
+        made: Run = inner(given, parents={"encoder": [parent]}, **options)
         return made
 
     return run

@@ -17,15 +17,7 @@ from cyclery.authoring import package_map, results_schema
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.common.settings import declared, default
-from cyclery.config.comparisons import (
-    BestOf,
-    Comparison,
-    Constant,
-    Interaction,
-    PrintedEffect,
-    RankCorrelation,
-    Trend,
-)
+from cyclery.config import comparisons
 from cyclery.config.load import datasets
 from cyclery.config.models import (
     Arm,
@@ -86,13 +78,14 @@ MODELS: dict[str, type] = {
     "Search of a tier": SearchTier,
     "Span": Span,
     "Claim": Claim,
-    "Comparison": Comparison,
-    "Printed effect": PrintedEffect,
-    "Against the best of several": BestOf,
-    "Against a constant": Constant,
-    "Interaction": Interaction,
-    "Trend": Trend,
-    "Rank correlation": RankCorrelation,
+    "Comparison": comparisons.Comparison,
+    "Printed effect": comparisons.PrintedEffect,
+    "Against the best of several": comparisons.BestOf,
+    "Against a constant": comparisons.Constant,
+    "Interaction": comparisons.Interaction,
+    "Trend": comparisons.Trend,
+    "Rank correlation": comparisons.RankCorrelation,
+    "Flatness": comparisons.Flatness,
     "Benchmark table": BenchmarkTable,
     "Line of a table": Line,
     "Plot": Plot,

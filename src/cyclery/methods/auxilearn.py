@@ -275,10 +275,10 @@ def event(models: dict[str, torch.nn.Module], moment: Any, settings: Settings) -
             found = implicit_gradient(inner, outer, weights, of, rate, settings.terms)
     finally:
         learnt.requires_grad_(False)
-    _descend(learnt, of, found, rate, decay, settings)
+    with torch.no_grad():
+        _descend(learnt, of, found, rate, decay, settings)
 
 
-@torch.no_grad()
 def _descend(
     learnt: Any,
     of: Sequence[torch.Tensor],
@@ -287,7 +287,7 @@ def _descend(
     decay: float,
     settings: Settings,
 ) -> None:
-    """Move what is learnt by a step of SGD, in place."""
+    """Move what is learnt by a step of SGD, in place; no graph may be wanted."""
     gradient = torch.cat([each.reshape(-1) for each in found])
     gradient *= (settings.clip / (gradient.norm() + 1e-6)).clamp_max(1)
     gradient += decay * torch.cat([each.reshape(-1) for each in of])

@@ -97,34 +97,34 @@ def _connector(norm: Any) -> torch.nn.Module:
     return nn.Sequential(layer, (nn.BatchNorm2d if maps else nn.BatchNorm1d)(width))
 
 
-@torch.no_grad()
 def margin(norm: Any) -> torch.Tensor:
     """Return the margins [C] of a batch norm: E[x | x < 0] of N(bias, weight^2)."""
-    mean, deviation = norm.bias.double(), norm.weight.double().abs()
-    at = mean / deviation.clamp_min(torch.finfo(torch.float64).tiny)
-    below = torch.special.ndtr(-at)
-    density = (-at.square() / 2).exp() * (2 * torch.pi) ** -0.5
-    found = mean - deviation * density / below
-    return torch.where(below > RARE, found, -FAR * deviation).float()
+    with torch.no_grad():
+        mean, deviation = norm.bias.double(), norm.weight.double().abs()
+        at = mean / deviation.clamp_min(torch.finfo(torch.float64).tiny)
+        below = torch.special.ndtr(-at)
+        density = (-at.square() / 2).exp() * (2 * torch.pi) ** -0.5
+        found = mean - deviation * density / below
+        return torch.where(below > RARE, found, -FAR * deviation).float()
 
 
-@torch.no_grad()
 def begin(models: dict[str, torch.nn.Module], moment: Any, settings: Settings) -> None:
     """Take the margins of the teacher; a UserError where its stages are not the student's."""
     from cyclery.models._stages import stage_norms
 
-    prior: Any = models["prior"]
-    buffers = list(models["margins"].buffers())
-    norms = stage_norms(prior.parts["main"])
-    wanted, widths = [len(each) for each in buffers], [norm.num_features for norm in norms]
-    if widths != wanted:
-        raise UserError(
-            f"parents.prior: its stages must be as wide as the student's, {wanted} (found "
-            f"{widths}); let both have one network."
-        )
-    for buffer, norm in zip(buffers, norms, strict=True):
-        new = torch.nn.BatchNorm1d(norm.num_features)
-        buffer.copy_(margin(norm if settings.margins == "teacher" else new))
+    with torch.no_grad():
+        prior: Any = models["prior"]
+        buffers = list(models["margins"].buffers())
+        norms = stage_norms(prior.parts["main"])
+        wanted, widths = [len(each) for each in buffers], [norm.num_features for norm in norms]
+        if widths != wanted:
+            raise UserError(
+                f"parents.prior: its stages must be as wide as the student's, {wanted} (found "
+                f"{widths}); let both have one network."
+            )
+        for buffer, norm in zip(buffers, norms, strict=True):
+            new = torch.nn.BatchNorm1d(norm.num_features)
+            buffer.copy_(margin(norm if settings.margins == "teacher" else new))
 
 
 def distance(s: torch.Tensor, t: torch.Tensor, margins: torch.Tensor) -> torch.Tensor:
@@ -135,23 +135,23 @@ def distance(s: torch.Tensor, t: torch.Tensor, margins: torch.Tensor) -> torch.T
     return (s - t).square().masked_fill(~counts, 0.0).sum()
 
 
-@torch.no_grad()
 def _taught(models: dict[str, torch.nn.Module], x: torch.Tensor, mode: str) -> list[torch.Tensor]:
     """Return the teacher's maps of each stage."""
     from cyclery.models._stages import features_and_maps
     from cyclery.models.layers import batch_norms, statistics_kept
 
-    prior: Any = models["prior"]
-    net = prior.parts["main"]
-    moved = batch_norms(net) if mode == "training" else []
-    try:
-        for norm in moved:
-            norm.training = True
-        with statistics_kept(net):
-            return features_and_maps(net, x)[1]
-    finally:
-        for norm in moved:
-            norm.training = False
+    with torch.no_grad():
+        prior: Any = models["prior"]
+        net = prior.parts["main"]
+        moved = batch_norms(net) if mode == "training" else []
+        try:
+            for norm in moved:
+                norm.training = True
+            with statistics_kept(net):
+                return features_and_maps(net, x)[1]
+        finally:
+            for norm in moved:
+                norm.training = False
 
 
 def step(

@@ -331,7 +331,8 @@ def step(
 
 def _told(models: Models, x: torch.Tensor, z: torch.Tensor, settings: Settings) -> torch.Tensor:
     """Return tau^2 KL(q_tau || p_tau) [], the mean over the batch, q being the network before."""
-    teacher: Any = models["before"].eval()
+    teacher: Any = models["before"]
+    teacher.eval()
     with torch.no_grad():
         if settings.layerwise:
             q = teacher.head(_frozen_norms.features(teacher, x, models["memory"], BEFORE))
