@@ -44,7 +44,7 @@ def write_archive(path: Path, files: Mapping[str, Path | bytes]) -> Archive:
     """
     with writing(path) as raw, ExitStack() as ending:
         # Text becomes a third smaller than with gzip.
-        packed = ending.enter_context(lzma.open(raw, "wb", preset=6)) if _is_xz(path) else raw
+        packed = ending.enter_context(lzma.open(raw, "wb", preset=9)) if _is_xz(path) else raw
         counted = _Counted(cast(BinaryIO, packed))
         stream = cast(BinaryIO, counted)
         with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar:

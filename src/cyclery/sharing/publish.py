@@ -21,7 +21,7 @@ from cyclery.sharing.dvc import Dvc, Remote
 
 log = logging.getLogger(__name__)
 # A remote inside the repository is cloned by everybody.
-MOST_INSIDE = 20_000_000
+MOST_INSIDE = 25_000_000
 # Of one core: weights that train again so fast are not worth their bytes.
 QUICK = 60.0
 
