@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import cyclery
+from cyclery.sharing.publish import MOST_INSIDE
 
 # --- hooks, CI, profile
 
@@ -126,6 +127,6 @@ def test_nothing_points_outside_the_repository() -> None:
 
 def test_no_committed_file_is_large() -> None:
     published = [path for path in tracked_files() if path.is_relative_to(ROOT / "published")]
-    assert sum(path.stat().st_size for path in published) <= 20_000_000
+    assert sum(path.stat().st_size for path in published) <= MOST_INSIDE
     for path in set(tracked_files()) - set(published):
         assert path.stat().st_size < 5 * 2**20, f"{path.relative_to(ROOT)}: over 5 MiB"
