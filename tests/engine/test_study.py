@@ -209,6 +209,16 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
     monkeypatch.setattr(studies, "stop_if_asked", stop_if_asked)
 
 
+def stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the job of a study that was stopped after four epochs."""
+    job = study_job()
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(Stopped):
+            train(folder, job)
+    return job
+
+
 def test_a_study_that_is_stopped_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: Any
 ) -> None:
@@ -242,11 +252,7 @@ def test_a_killed_study_goes_on_to_the_same_bits(tmp_path: Path, done: Any) -> N
 def test_ended_trials_that_were_altered_are_trained_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job = study_job()
-    with monkeypatch.context() as patch:
-        stop_after(patch, 4)
-        with pytest.raises(Stopped):
-            train(tmp_path, job)
+    job = stopped(tmp_path, monkeypatch)
     path = factory.trainer(tmp_path).store.study(job["key"])
     kept = json.loads(path.read_text())
     changed = copy.deepcopy(kept)
@@ -261,13 +267,8 @@ def test_ended_trials_that_were_altered_are_trained_again(
 def test_what_was_kept_with_other_inputs_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: Any
 ) -> None:
-    job = study_job()
-    with monkeypatch.context() as patch:
-        stop_after(patch, 4)
-        with pytest.raises(Stopped):
-            train(tmp_path, job)
-        began = time.monotonic()
-        patch.undo()
+    job = stopped(tmp_path, monkeypatch)
+    began = time.monotonic()
     store = factory.trainer(tmp_path).store
     kept = studies.Kept(store, job["key"], "another stamp", "a study", 1e9)
     kept.read()

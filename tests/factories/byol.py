@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from cyclery.engine.run import Run
-from cyclery.methods import byol
 from factories import engine as factory
 
 Json = dict[str, Any]
@@ -30,19 +29,12 @@ def settings(seed: int = 0, target: str = "ema", **chosen: Any) -> Json:
 
 def begun(seed: int = 0, **chosen: Any) -> Run:
     """Return a run before its first update."""
-    run = factory.run(settings(seed, **chosen))
-    run.begin_epoch()
-    run._before(0)
-    return run
+    return factory.begun(settings(seed, **chosen))
 
 
 def stepped(run: Run, batch: Any) -> Tensor:
     """Return the loss of a step, with its graph."""
-    row = run.table.row(run.update)
-    found: Tensor = byol.step(
-        run.models, batch, row, run.method_settings, run.generators["method"]
-    )[0]
-    return found
+    return factory.stepped(run, batch)[0]
 
 
 def gradients(run: Run, batch: Any) -> dict[str, Tensor]:

@@ -187,6 +187,23 @@ def untrained(name: str) -> Trained:
     return trained(Run({**settings(split=fold), "draw": f"untrained {name}"}, data(), CPU))
 
 
+def begun(given: Json, **options: Any) -> Run:
+    """Return a run before its first update."""
+    made = run(given, **options)
+    made.begin_epoch()
+    made._before(0)
+    return made
+
+
+def stepped(made: Run, batch: Any = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return the loss, with its graph, and the logs of a step, which changes no weight."""
+    batch = made._batch(made.table.batches[made.epoch], None) if batch is None else batch
+    row = made.table.row(made.update)
+    return made.method.step(
+        made.models, batch, row, made.method_settings, made.generators["method"]
+    )  # fmt: skip
+
+
 def train(given: Json, **options: Any) -> Run:
     """Return a finished run."""
     made = run(given, **options)

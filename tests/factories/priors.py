@@ -13,17 +13,9 @@ MOCO: Json = {"keys": 50, "output": 16, "hidden": 32, "groups": 4}
 SMALL: Json = {"split": {"labels": 60}, "epoch_images": 200, "batch": 20, "epochs": 2}
 
 
-def begun(given: Json, **options: Any) -> Run:
-    """Return a run before its first update."""
-    run = factory.run(given, **options)
-    run.begin_epoch()
-    run._before(0)
-    return run
-
-
 def moco(seed: int = 0, more: Json | None = None, **chosen: Any) -> Run:
     """Return a run of MoCo before its first update."""
-    return begun(factory.settings(
+    return factory.begun(factory.settings(
         "moco", seed=seed, method_settings={**MOCO, **chosen}, ema_buffers="own",
         **{**SMALL, "strong": VIEWS, **(more or {})},
     ))  # fmt: skip

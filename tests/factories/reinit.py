@@ -46,15 +46,6 @@ def begin_stage(run: Run, at: int) -> dict[str, Tensor]:
     return dict(run.networks.drawn_again(f"init@{at}")["main"].state_dict())
 
 
-def step(run: Run, batch: Any = None) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return what the step of a run returns for a batch."""
-    batch = run._batch(run.table.batches[run.epoch], None) if batch is None else batch
-    row = run.table.row(run.update)
-    return run.method.step(
-        run.models, batch, row, run.method_settings, run.generators["method"]
-    )  # fmt: skip
-
-
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     """Return whether two states are equal."""
     return one.keys() == other.keys() and all(torch.equal(v, other[k]) for k, v in one.items())

@@ -31,12 +31,7 @@ def given(more: Json | None = None, **chosen: Any) -> Json:
 
 def begun(more: Json | None = None, **chosen: Any) -> Run:
     """Return a run before its first update."""
-    return priors.begun(given(more, **chosen))
-
-
-def stepped(run: Run, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    row = run.table.row(run.update)
-    return auxilearn.step(run.models, batch, row, run.method_settings, run.generators["method"])
+    return factory.begun(given(more, **chosen))
 
 
 def quadratic() -> tuple[Any, Any, Tensor, Tensor, Tensor]:
@@ -118,7 +113,7 @@ def test_the_loss_is_what_its_parts_make(embedding: int | None) -> None:
         own = float((1 - p[y]) ** 2 * -p[y].log())
         other = 0.25 * float((q * (1 - a) ** 2 * -a.log()).sum())
         total += (own + 0.5 * own + 2.0 * other) / 20
-    loss, _ = stepped(run, batch)
+    loss, _ = factory.stepped(run, batch)
     assert float(loss.detach()) == pytest.approx(total, rel=1e-4)
 
 
@@ -131,7 +126,7 @@ def test_without_the_auxiliary_task_it_is_twice_plain_focal_training() -> None:
         params = dict(plain.named_parameters())
         loss = 2 * auxilearn.focal(plain(batch.x), torch.eye(10)[batch.y]).mean()
         expected = dict(zip(params, torch.autograd.grad(loss, list(params.values())), strict=True))
-        found, _ = stepped(run, batch)
+        found, _ = factory.stepped(run, batch)
         trained = list(run.flat.params.values())
         for (name, _), g in zip(
             run.flat.params.items(), torch.autograd.grad(found, trained), strict=True
@@ -140,7 +135,7 @@ def test_without_the_auxiliary_task_it_is_twice_plain_focal_training() -> None:
                 assert not g.any()
             else:
                 assert torch.equal(g, expected[name.removeprefix("main.")]), name
-    other, _ = stepped(begun(every=10_000), batch)
+    other, _ = factory.stepped(begun(every=10_000), batch)
     assert float(other.detach()) != float(found.detach())
 
 

@@ -13,7 +13,7 @@ from factories import engine as factory
 from factories import priors
 from factories.threads import one_thread
 from scipy import integrate, stats
-from torch import Tensor, nn
+from torch import nn
 
 from cyclery.common.errors import UserError
 from cyclery.engine.run import Run
@@ -50,12 +50,7 @@ def begun(model: str = "bn_mlp", parent: Trained | None = None, **chosen: Any) -
         method_settings={"weight": 0.1, **chosen}, **more,
     )  # fmt: skip
     given |= {"init": "prior", "init_parts": ["features"]}
-    return priors.begun(given, parents={"prior": [parent or prior(model)]})
-
-
-def stepped(run: Run, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    row = run.table.row(run.update)
-    return method.step(run.models, batch, row, run.method_settings, run.generators["method"])
+    return factory.begun(given, parents={"prior": [parent or prior(model)]})
 
 
 @pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (0.7, 0.4), (-0.5, -2.0), (1.0, 0.4)])
@@ -109,7 +104,7 @@ def test_the_loss_sums_stages_by_halves(model: str) -> None:
     run = begun(model)
     batch = run._batch(20, None)
     nets = copy.deepcopy(dict(run.models))
-    loss, logs = stepped(run, batch)
+    loss, logs = factory.stepped(run, batch)
     teacher: Any = nets["prior"]
     with torch.no_grad():
         _, maps = features_and_maps(nets["main"], batch.x)
@@ -138,7 +133,7 @@ def test_gradients_reach_the_student_and_its_connectors_alone() -> None:
     run = begun()
     batch = run._batch(20, None)
     before = copy.deepcopy(run.models["prior"].state_dict())
-    loss, logs = stepped(run, batch)
+    loss, logs = factory.stepped(run, batch)
     trained = list(run.flat.params.values())
     found = torch.autograd.grad(logs["distance"], trained, allow_unused=True, retain_graph=True)
     reached = {name for name, g in zip(run.flat.params, found, strict=True) if g is not None}
@@ -155,7 +150,7 @@ def test_without_weight_it_is_fine_tuning_bit_for_bit() -> None:
         "init": "prior",
         "init_parts": ["features"],
     }
-    plain = priors.begun(given, parents={"prior": [parent]})
+    plain = factory.begun(given, parents={"prior": [parent]})
     for each in (run, plain):
         factory.finish(each)
     for name, value in plain.models["main"].state_dict().items():
@@ -174,7 +169,7 @@ def test_a_teacher_in_training_mode_sees_the_batch_and_stays_itself() -> None:
         run = begun(parent=parent, teacher=mode)
         before = copy.deepcopy(run.models["prior"].state_dict())
         batch = run._batch(20, None)
-        found[mode] = float(stepped(run, batch)[1]["distance"].detach())
+        found[mode] = float(factory.stepped(run, batch)[1]["distance"].detach())
         assert all(torch.equal(v, before[k]) for k, v in run.models["prior"].state_dict().items())
         assert not any(module.training for module in run.models["prior"].modules())
     assert found["evaluation"] != found["training"]
@@ -202,4 +197,4 @@ def test_another_network_of_the_teacher_is_refused() -> None:
         given = factory.settings(
             "feature_distillation", model_settings=MODELS["bn_mlp"], weight=0.1, **priors.SMALL
         )
-        priors.begun(given, parents={"prior": [prior(hidden=[24, 13])]})
+        factory.begun(given, parents={"prior": [prior(hidden=[24, 13])]})

@@ -8,24 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from factories import engine as factory
 from factories import priors, sketches
 from factories.threads import one_thread
 from torch import Tensor
 
 from cyclery.common.errors import UserError
-from cyclery.engine.run import Run
 from cyclery.methods import moco
 from cyclery.models.layers.grouped import grouped_norms
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
-
-
-def step(run: Run, batch: Any) -> Tensor:
-    row = run.table.row(run.update)
-    found: Tensor = moco.step(
-        run.models, batch, row, run.method_settings, run.generators["method"]
-    )[0]
-    return found
 
 
 def vectors(models: Any, names: tuple[str, str], x: Tensor, groups: int) -> Tensor:
@@ -58,7 +50,7 @@ def test_the_loss_is_that_of_queries_keys_and_the_queue(margin: float) -> None:
         q = vectors(run.models, ("main", "projector"), first, 1)
         k = vectors(run.models, ("ema", "ema.projector"), second, 1)
         before = queue.keys.clone()
-        loss = step(run, batch)
+        loss = factory.stepped(run, batch)[0]
         assert float(loss.detach()) == pytest.approx(info_nce(q, k, before, margin, 0.07), rel=1e-4)
 
 
@@ -80,7 +72,7 @@ def test_the_queue_is_a_ring_of_the_latest_keys_and_their_images() -> None:
     for update in range(4):
         batch = run._batch(20, None)
         k = vectors(run.models, ("ema", "ema.projector"), batch["pairs"].views[1], 1)
-        step(run, batch)
+        factory.stepped(run, batch)[0]
         for place, (key, image) in enumerate(zip(k, batch["pairs"].ids.tolist(), strict=True)):
             at = (20 * update + place) % 50
             made[at], ids[at] = key.float(), image
@@ -99,7 +91,7 @@ def test_keys_of_the_same_image_are_negatives_unless_left_out() -> None:
         batch = run._batch(20, None)
         ids: Any = run.models["queue"].ids
         assert set(batch["pairs"].ids.tolist()) <= set(ids.tolist())
-        losses[own] = float(step(run, batch).detach())
+        losses[own] = float(factory.stepped(run, batch)[0].detach())
     assert losses["left_out"] != losses["negatives"]
     q = torch.eye(3)[:2]
     row = {"margin": torch.tensor(0.0), "temperature": torch.tensor(0.5)}
@@ -113,7 +105,7 @@ def test_no_gradient_reaches_keys_and_all_that_queries_pass_has_one() -> None:
     run = priors.moco()
     batch = run._batch(20, None)
     before = {name: p.clone() for name, p in run.models["ema"].named_parameters()}
-    loss = step(run, batch)
+    loss = factory.stepped(run, batch)[0]
     found = torch.autograd.grad(loss, list(run.flat.params.values()), allow_unused=True)
     reached = {n for n, g in zip(run.flat.params, found, strict=True) if g is not None and g.any()}
     assert reached == {name for name in run.flat.params if "head" not in name}
@@ -171,7 +163,7 @@ def test_no_label_is_looked_at_and_no_accuracy_is_measured() -> None:
     other = copy.deepcopy(batch)
     other["pairs"].y.add_(1).remainder_(10)
     again = priors.moco()
-    assert torch.equal(step(run, batch), step(again, other))
+    assert torch.equal(factory.stepped(run, batch)[0], factory.stepped(again, other)[0])
     assert not moco.classifies(moco.Settings())
 
 

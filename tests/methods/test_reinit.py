@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from factories import engine as factory
 from factories.network import small
-from factories.reinit import NOISE, RESETS, before_stage, begin_stage, same, staged, state_of, step
+from factories.reinit import NOISE, RESETS, before_stage, begin_stage, same, staged, state_of
 from factories.threads import one_thread
 from scipy.stats import ks_2samp
 from torch import nn
@@ -232,7 +232,7 @@ def test_constants_are_those_of_the_first_training_batch(model: str) -> None:
     h = copy.deepcopy(net).body[:4](batch.x).detach()
     h = h.transpose(0, 1).flatten(1).double()
     with torch.no_grad():
-        step(run, batch)
+        factory.stepped(run, batch)
     mean, deviation = memory.get_buffer("constants_0")
     torch.testing.assert_close(mean.double(), h.mean(1), rtol=1e-5, atol=1e-6)
     spread = h.std(1)
@@ -313,7 +313,7 @@ def test_the_network_before_teaches_as_torch_distils(reset: str, tau: float) -> 
     run.begin_epoch()
     batch = run._batch(50, None)
     q = old(batch.x).detach()
-    loss, logs = step(run, batch)
+    loss, logs = factory.stepped(run, batch)
     # On one batch without running statistics it is a function of the weights alone.
     z = run.method.predict({**run.models, "main": run.models["main"]}, batch.x,
                            run.method_settings)  # fmt: skip

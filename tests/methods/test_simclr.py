@@ -38,13 +38,6 @@ def begun(**given: Any) -> Run:
     return run
 
 
-def stepped(run: Run, batch: Any = None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Return the loss and the logs of a step of a run, which changes no weight."""
-    batch = run._batch(40, None) if batch is None else batch
-    row = run.table.row(run.update)
-    return simclr.step(run.models, batch, row, run.method_settings, run.generators["method"])
-
-
 def test_both_views_pass_at_once_and_the_loss_is_of_directions_of_z() -> None:
     run = begun(output=16, temperature=0.3)
     batch = run._batch(40, None)
@@ -54,7 +47,7 @@ def test_both_views_pass_at_once_and_the_loss_is_of_directions_of_z() -> None:
     run.models["main"].get_submodule("body").register_forward_pre_hook(
         lambda _, x: passes.append(len(x[0]))
     )
-    found, logs = stepped(run, batch)
+    found, logs = factory.stepped(run, batch)
     assert passes == [80]  # once, and no logits
     z = nets["projector"](nets["main"].features(torch.cat(batch["pairs"].views)))  # type: ignore[operator]
     assert z.shape == (80, 16)
@@ -73,7 +66,7 @@ def test_the_views_are_two_draws_of_one_distribution() -> None:
 
 def test_gradients_reach_all_but_the_head() -> None:
     run = begun()
-    stepped(run)[0].backward()
+    factory.stepped(run)[0].backward()
     without = {
         f"{name}.{key}"
         for name, module in run.models.items()
@@ -87,9 +80,9 @@ def test_gradients_reach_all_but_the_head() -> None:
 def test_labels_change_nothing() -> None:
     run = begun()
     batch = run._batch(40, None)
-    loss = stepped(run, batch)[0]
+    loss = factory.stepped(run, batch)[0]
     batch["pairs"].y.copy_(batch["pairs"].y.flip(0))
-    assert torch.equal(stepped(run, batch)[0], loss)
+    assert torch.equal(factory.stepped(run, batch)[0], loss)
 
 
 SWITCHES: dict[str, Json] = {
@@ -121,7 +114,7 @@ def after_two_updates(given: Json) -> tuple[float, ...]:
     run = begun(**given)
     losses = []
     for _ in range(2):
-        losses.append(stepped(run)[0].item())
+        losses.append(factory.stepped(run)[0].item())
         run.step(40)
     return tuple(losses)
 

@@ -25,14 +25,12 @@ from cyclery.plan.model import digest
 from cyclery.records.claims import Row
 from cyclery.records.evidence import Evidence, Provenance
 from cyclery.records.metrics import is_accuracy, shown
-from cyclery.records.readers import read_records
+from cyclery.records.readers import read_records, shared_settings
 from cyclery.records.record import Record
 
 # Paper, experiment and arm.
 Name = tuple[str, str, str]
 HEAD = ("experiment", "arm", "seed", "key", "status")
-# What of a run's settings tells runs of one arm apart.
-OWN_TO_RUN = ("seed", "parents", "range", "searched")
 
 
 @dataclass(frozen=True)
@@ -217,11 +215,8 @@ def _name_by_settings(found: ResultSet) -> None:
 
 
 def arm_settings(record: Record) -> dict[str, object]:
-    """Return the settings that the runs of an arm have in common."""
-    settings = record["settings"]
-    # Each search gives its runs schedules of their own.
-    own = (*OWN_TO_RUN, *(("schedules",) if "searched" in settings else ()))
-    return {name: value for name, value in settings.items() if name not in own}
+    """Return the settings that runs of an arm have in common; the key of a range test is none."""
+    return {name: value for name, value in shared_settings(record).items() if name != "range"}
 
 
 def _arm_digest(record: Record) -> str:

@@ -250,7 +250,7 @@ def _surely_free(split: Split, counts: list[int]) -> int:
             draw(total if split.labels is None else split.labels)
 
     if split.choose == "blocks":
-        size = (split.per_class or 0) + split.validation // len(counts)
+        size = split.block(len(counts))
         rows, total = [max(0, n - size) for n in rows], total - size * len(rows)
         draw(sum(split.coarse or ()))
         return min(rows)
@@ -367,8 +367,9 @@ def check_blocks(dataset: Dataset, settings: Mapping[str, Any], seeds: int) -> N
     split = parse(settings)
     if split.choose != "blocks":
         return
-    size, blocks = split.block(dataset.classes), (seeds - 1) // split.share + 1
-    fewest = min(dataset.train_class_counts[each] for each in split.known(dataset.classes))
+    known = split.known(dataset.classes)
+    size, blocks = split.block(len(known)), (seeds - 1) // split.share + 1
+    fewest = min(dataset.train_class_counts[each] for each in known)
     if blocks * size > fewest:
         raise UserError(
             f"split.choose: blocks takes {blocks} x {size} samples of every class for {seeds} "

@@ -286,9 +286,9 @@ class Split:
         """Return the known classes in ascending order, of all that the dataset has."""
         return tuple(sorted(self.open_set.classes)) if self.open_set else tuple(range(classes))
 
-    def block(self, classes: int) -> int:
-        """Return the samples of each known class in a block."""
-        return (self.per_class or 0) + self.validation // len(self.known(classes))
+    def block(self, known: int) -> int:
+        """Return the samples of each class in a block, of so many known classes."""
+        return (self.per_class or 0) + self.validation // known
 
     def check_classes(self, classes: int) -> None:
         """Raise a UserError where settings name classes that a dataset of so many has not."""

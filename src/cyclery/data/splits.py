@@ -233,9 +233,9 @@ class _Rows:
     def blocks(self, wanted: Split, order: ArrayLike | None) -> tuple[Ids, Ids]:
         """Take the training and the validation rows of the seed's block of every class."""
         places = self._places(wanted, order)
-        of_class = wanted.validation // self.classes
-        first = self.seed * ((wanted.per_class or 0) + of_class)
-        middle, end = first + (wanted.per_class or 0), first + (wanted.per_class or 0) + of_class
+        size = wanted.block(self.classes)
+        first = self.seed * size
+        middle, end = first + (wanted.per_class or 0), first + size
         taken: tuple[list[Ids], list[Ids]] = ([], [])
         for each in range(self.classes):
             ids = np.flatnonzero(self.labels == each)

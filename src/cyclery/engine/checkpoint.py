@@ -62,6 +62,14 @@ def trained(store: Store, member: ParentInput) -> Trained:
     return Trained(record["settings"], weights, len(counts))
 
 
+def trained_parents(store: Store, inputs: Inputs) -> dict[str, list[Trained]]:
+    """Return the parents of a run, by what it calls them."""
+    return {
+        name: [trained(store, member) for member in members]
+        for name, members in inputs["parents"].items()
+    }
+
+
 @dataclass(frozen=True)
 class ResumePoint:
     """The state of a run between two epochs, and how it was reached."""

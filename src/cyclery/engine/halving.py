@@ -7,6 +7,7 @@ the best 1 / ``reduction`` of all that reached the rung before it, itself includ
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import optuna
@@ -16,10 +17,7 @@ Ended = Literal["finished", "pruned", "diverged"]
 
 
 class Halving:
-    """Decides which trials stop; the metric is better where it is larger.
-
-    What was decided before is rebuilt by telling it the same again.
-    """
+    """Decides which trials stop; the metric is better where it is larger."""
 
     def __init__(self, grace: int, reduction: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -34,9 +32,11 @@ class Halving:
         self._grace = grace
         self._trial: optuna.Trial | None = None
 
-    def begin(self) -> None:
-        """Begin the next trial."""
+    def begin(self, metrics: Iterable[float] = ()) -> None:
+        """Begin the next trial, or take one up again after epochs with these metrics."""
         self._trial = self._study.ask()
+        for epoch, metric in enumerate(metrics, 1):
+            self.prunes(epoch, metric)
 
     def prunes(self, epoch: int, metric: float) -> bool:
         """Report a trial's metric after so many epochs; return whether it stops there."""

@@ -97,20 +97,26 @@ class Lookup:
 
     def _chosen(self, job: Job) -> dict[str, float]:
         """Return the factors that the job's tuning chose, or the values that its search did."""
+        study = job.get("study_run")
+        runs = (study,) if study else tuple(key for t in job["trials"] for key in t["runs"])
+        if runs not in self._tuned:
+            self._tuned[runs] = self._searched(job, study) if study else self._best_trial(job)
+        return self._tuned[runs]
+
+    def _searched(self, job: Job, key: str) -> dict[str, float]:
+        """Return the values that a study chose."""
+        study = self.store.read(key)
+        if study is None or study["kind"] != "study":
+            raise UserError(
+                f"{job['label']}: its search (run {key}) is not in the run store; run it first."
+            )
+        # Where every trial diverged, the values as declared stand.
+        best = study["chosen"]
+        return {} if best is None else dict(study["trials"][best]["values"])
+
+    def _best_trial(self, job: Job) -> dict[str, float]:
+        """Return the factors of the best of a tuning's trials."""
         trials = job["trials"]
-        if "study_run" in job:
-            study = self.store.read(job["study_run"])
-            if study is None or study["kind"] != "study":
-                raise UserError(
-                    f"{job['label']}: its search (run {job['study_run']}) is not in the run store; "
-                    "run it first."
-                )
-            # Where every trial diverged, the values as declared stand.
-            best = study["chosen"]
-            return {} if best is None else dict(study["trials"][best]["values"])
-        runs = tuple(key for trial in trials for key in trial["runs"])
-        if runs in self._tuned:
-            return self._tuned[runs]
         read = {key: self.store.read(key) for trial in trials for key in trial["runs"]}
         missing = [key for key, record in read.items() if record is None]
         if missing:
@@ -121,9 +127,8 @@ class Lookup:
         outcomes = [
             trial_selection.outcome([read[key] for key in trial["runs"]]) for trial in trials
         ]
-        chosen = trial_selection.best([trial["factors"] for trial in trials], outcomes)
-        self._tuned[runs] = dict(trials[chosen]["factors"])
-        return self._tuned[runs]
+        best = trial_selection.best([trial["factors"] for trial in trials], outcomes)
+        return dict(trials[best]["factors"])
 
     def _parent(self, job: Job, name: str, key: str) -> ParentInput:
         record = self.store.read(key)

@@ -21,7 +21,7 @@ import torch
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, read_regular, write_atomic
 from cyclery.common.seals import is_sealed, seal
-from cyclery.engine.checkpoint import keep_state, read_state, stamped, trained
+from cyclery.engine.checkpoint import keep_state, read_state, stamped, trained_parents
 from cyclery.engine.cohort import Pause, Task
 from cyclery.engine.failures import Diverged, naming
 from cyclery.engine.halving import Ended, Halving
@@ -126,6 +126,9 @@ class Kept:
         except UserError as error:
             # Only time can be lost by going on.
             log.warning("%s: ended trials were not kept (%s)", self.label, error.__cause__)
+        else:
+            # Of the trial that ended; the next one has none.
+            self.store.resume(self.key).unlink(missing_ok=True)
 
 
 def without_test(data: Data, settings: SplitChoice, seed: int) -> Data:
@@ -167,10 +170,7 @@ def studied(
                 "views": 0, "forwards": 0, "updates": 0}  # fmt: skip
     kept = Kept(store, job["key"], stamped(job, inputs, device), job["label"], every)
     with naming(job):
-        parents = {
-            name: [trained(store, member) for member in members]
-            for name, members in inputs["parents"].items()
-        }
+        parents = trained_parents(store, inputs)
         found = yield from study(job["settings"], data, device, parents, kept, recorder, running)
     return {**found, "status": "done", "seconds": kept.seconds}
 
@@ -193,7 +193,8 @@ def study(
     chosen = settings["study"]
     halving = Halving(chosen["grace_epochs"], chosen["reduction"])
     for ended in kept.trials:
-        _told(halving, ended)
+        halving.begin(ended["metric"])
+        halving.end(ended["ended"], ended["metric"][-1] if ended["metric"] else None)
     allocated = False
     plain = cast(RunSettings, {k: v for k, v in settings.items() if k != "study"})
     trials = chosen["trials"]
@@ -204,11 +205,9 @@ def study(
         if run.prepare() and not allocated:
             allocated = True
             yield Pause.ALLOCATED
-        halving.begin()
         accuracies = run.curve.get(METRIC, [])
         metrics = [metric(accuracies[: k + 1], chosen["last"]) for k in range(len(accuracies))]
-        for epoch, value in enumerate(metrics, 1):
-            halving.prunes(epoch, value)
+        halving.begin(metrics)
         ended_by: Ended = "finished"
         while not run.finished and ended_by == "finished":
             try:
@@ -247,11 +246,3 @@ def study(
         "trials": kept.trials,
         "chosen": best_metric(kept.trials),
     }
-
-
-def _told(halving: Halving, trial: StudiedTrial) -> None:
-    """Tell of a trial that ended before."""
-    halving.begin()
-    for epoch, value in enumerate(trial["metric"], 1):
-        halving.prunes(epoch, value)
-    halving.end(trial["ended"], trial["metric"][-1] if trial["metric"] else None)

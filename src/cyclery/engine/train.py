@@ -325,21 +325,18 @@ class Trainer:
         return {**found, "status": "done", "seconds": time.monotonic() - began}
 
     def _run(self, job: Job, data: Data, device: torch.device, inputs: Inputs) -> Task[RunOutcome]:
-        from cyclery.engine.checkpoint import keep_state, read_state, save_weights, stamped, trained
+        from cyclery.engine import checkpoint
         from cyclery.engine.run import Run
 
         settings, bounds = job["settings"], None
         if inputs["range"]:
             bounds = (inputs["range"]["base"], inputs["range"]["max"])
         with naming(job):
-            parents = {
-                name: [trained(self.store, member) for member in members]
-                for name, members in inputs["parents"].items()
-            }
+            parents = checkpoint.trained_parents(self.store, inputs)
             run = Run(settings, data, device, bounds, parents, self._recorder(device), self._stack)
-        stamp = stamped(job, inputs, device)
+        stamp = checkpoint.stamped(job, inputs, device)
         resume, spent = self.store.resume(job["key"]), 0.0
-        if point := read_state(resume, stamp, self.store):
+        if point := checkpoint.read_state(resume, stamp, self.store):
             run.load_state(point.state, point.epoch, point.curve)
             spent = point.seconds
             self._status.running(job["key"], run.epoch / settings["epochs"], resumed=True)
@@ -372,7 +369,7 @@ class Trainer:
                 )
                 due = now - saved >= self.execution.resume_seconds
                 if asked_to_stop() or (due and not run.finished):
-                    keep_state(
+                    checkpoint.keep_state(
                         run, resume, stamp, spent + now - began - run.waited, asked_to_stop(),
                         job["label"],
                     )  # fmt: skip
@@ -392,7 +389,7 @@ class Trainer:
         outcome["seconds"] = spent + time.monotonic() - began - probing - run.waited
         if job.get("keep") and outcome["status"] == "done":
             path = self.store.checkpoint(job["key"])
-            save_weights(run.weights(), path)
+            checkpoint.save_weights(run.weights(), path)
             outcome["checkpoint_sha256"] = file_sha256(path)
         log.debug("%s: %s in %.1f s", job["label"], outcome["status"], outcome["seconds"])
         outcome["images"] = run.images

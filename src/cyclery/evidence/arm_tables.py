@@ -26,6 +26,7 @@ from cyclery.records.budgets import Measure, spent
 from cyclery.records.claims import Interval
 from cyclery.records.evidence import Arm, Curve, Metric, Schedule
 from cyclery.records.metrics import OWN, THIRDS, curve, value
+from cyclery.records.readers import shared_settings
 from cyclery.records.record import SplitChoice
 
 Cells = dict[str, str | int | float | None]
@@ -274,20 +275,12 @@ def _mixed_code(records: Sequence[Record]) -> list[str]:
     ]
 
 
-# Of the settings of an arm's runs, those that each has for itself.
-OWN_TO_RUN = ("seed", "parents", "searched")
-
-
 def _other_settings(arm: str, done: pd.DataFrame, records: Records) -> list[str]:
     """Name settings, versions of methods among them, that differ between an arm's own runs."""
     found: dict[str, set[str]] = {}
     for key in done["key"]:
-        settings = records[key]["settings"]
-        # Each search gives its runs schedules of their own.
-        own = (*OWN_TO_RUN, *(("schedules",) if "searched" in settings else ()))
-        for name, chosen in settings.items():
-            if name not in own:
-                found.setdefault(name, set()).add(json.dumps(chosen, sort_keys=True))
+        for name, chosen in shared_settings(records[key]).items():
+            found.setdefault(name, set()).add(json.dumps(chosen, sort_keys=True))
     mixed = [name for name, values in sorted(found.items()) if len(values) > 1]
     return [f"{arm}: its runs differ in {', '.join(mixed)}."] if mixed else []
 

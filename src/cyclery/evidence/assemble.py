@@ -153,7 +153,9 @@ def _experiment(
         tuned = _tuned(arm, runs)
         own.append(arm)
         if tuned:
-            _leave_out_other_tunings(arm, tuned["chosen"], plan.project.seeds, runs)
+            searched.leave_out_others(
+                arm, dict.fromkeys(range(plan.project.seeds), tuned["chosen"]), runs
+            )
         # Settings and schedules are shown as the arm's runs took them.
         taken = next((t.arm.settings["schedules"] for t in arm.trials
                       if tuned and t.arm.factors == tuned["chosen"]), None)  # fmt: skip
@@ -161,7 +163,7 @@ def _experiment(
             arm = replace(arm, settings={**arm.settings, "schedules": taken})
         found = searched.searched(arm, plan.project.seeds, studies)
         if found:
-            searched.leave_out_others(arm, found, runs)
+            searched.leave_out_others(arm, searched.choices(found), runs)
             arm = searched.shown(arm, found)
         shown.append(arm)
         spec = declared.arms[arm_name]
@@ -247,17 +249,6 @@ def _tuned(arm: ArmPlan, runs: Runs) -> Tuned | None:
         # Without a trial that was finite for all seeds the values as declared were taken.
         "fallback": found[chosen]["val_accuracy"] is None,
     }
-
-
-def _leave_out_other_tunings(
-    arm: ArmPlan, chosen: dict[str, float], seeds: int, runs: Runs
-) -> None:
-    """Remove records of runs that were trained with an outdated choice of their tuning."""
-    for key in map(arm.key, range(seeds)):
-        record = runs.get(key)
-        if record and record["inputs"].get("tuned") != chosen:
-            # No file has this status.
-            runs[key] = {**record, "status": "of another tuning"}  # type: ignore[typeddict-item]
 
 
 def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:

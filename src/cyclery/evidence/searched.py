@@ -47,9 +47,14 @@ def choices(found: Searched) -> dict[int, dict[str, float]]:
     }  # fmt: skip
 
 
-def leave_out_others(arm: ArmPlan, found: Searched, runs: dict[str, RunRecord]) -> None:
-    """Remove records of runs that were trained with an outdated choice of their search."""
-    for seed, values in choices(found).items():
+def leave_out_others(
+    arm: ArmPlan, taken: Mapping[int, Mapping[str, float]], runs: dict[str, RunRecord]
+) -> None:
+    """Remove records of runs that were trained with an outdated choice of what tunes them.
+
+    ``taken`` has the factors, or the values, that each seed of the arm is to have.
+    """
+    for seed, values in taken.items():
         record = runs.get(key := arm.key(seed))
         if record and record["inputs"].get("tuned") != values:
             # No file has this status.

@@ -112,19 +112,18 @@ def begin(models: dict[str, torch.nn.Module], moment: Any, settings: Settings) -
     """Take the margins of the teacher; a UserError where its stages are not the student's."""
     from cyclery.models._stages import stage_norms
 
-    with torch.no_grad():
-        prior: Any = models["prior"]
-        buffers = list(models["margins"].buffers())
-        norms = stage_norms(prior.parts["main"])
-        wanted, widths = [len(each) for each in buffers], [norm.num_features for norm in norms]
-        if widths != wanted:
-            raise UserError(
-                f"parents.prior: its stages must be as wide as the student's, {wanted} (found "
-                f"{widths}); let both have one network."
-            )
-        for buffer, norm in zip(buffers, norms, strict=True):
-            new = torch.nn.BatchNorm1d(norm.num_features)
-            buffer.copy_(margin(norm if settings.margins == "teacher" else new))
+    prior: Any = models["prior"]
+    buffers = list(models["margins"].buffers())
+    norms = stage_norms(prior.parts["main"])
+    wanted, widths = [len(each) for each in buffers], [norm.num_features for norm in norms]
+    if widths != wanted:
+        raise UserError(
+            f"parents.prior: its stages must be as wide as the student's, {wanted} (found "
+            f"{widths}); let both have one network."
+        )
+    for buffer, norm in zip(buffers, norms, strict=True):
+        new = torch.nn.BatchNorm1d(norm.num_features)
+        buffer.copy_(margin(norm if settings.margins == "teacher" else new))
 
 
 def distance(s: torch.Tensor, t: torch.Tensor, margins: torch.Tensor) -> torch.Tensor:

@@ -176,12 +176,11 @@ def logits_of(
 
 def _enqueue(queue: Any, k: torch.Tensor, ids: torch.Tensor) -> None:
     """Put keys [B, D] of images [B] in the places of the oldest ones, around the end."""
-    with torch.no_grad():
-        size = len(queue.keys)
-        places = (queue.oldest + torch.arange(len(k), device=k.device)).remainder(size)
-        queue.keys.index_copy_(0, places, k)
-        queue.ids.index_copy_(0, places, ids)
-        queue.oldest.add_(len(k)).remainder_(size)
+    size = len(queue.keys)
+    places = (queue.oldest + torch.arange(len(k), device=k.device)).remainder(size)
+    queue.keys.index_copy_(0, places, k)
+    queue.ids.index_copy_(0, places, ids)
+    queue.oldest.add_(len(k)).remainder_(size)
 
 
 def step(

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from cyclery.models._variants import GROUPS, GROUPS_SMALL
 from cyclery.models.layers import Dropout, conv_1x1
 from cyclery.models.layers.selective_kernel import DualBlock, Norms, SelectiveKernel, shortcut
 
@@ -31,11 +32,11 @@ def wide(
         return nn.Sequential(
             norm(inputs),
             activation(),
-            SelectiveKernel(inputs, outputs, stride, 8, norm),
+            SelectiveKernel(inputs, outputs, stride, GROUPS_SMALL, norm),
             norm(outputs),
             activation(),
             Dropout(dropout),
-            SelectiveKernel(outputs, outputs, 1, 8, norm),
+            SelectiveKernel(outputs, outputs, 1, GROUPS_SMALL, norm),
         )
 
     path = shortcut(inputs, outputs, stride) if inputs != outputs else nn.Identity()
@@ -47,10 +48,10 @@ def basic(inputs: int, outputs: int, stride: int, norm: Norms) -> DualBlock:
 
     def branch() -> nn.Module:
         return nn.Sequential(
-            SelectiveKernel(inputs, outputs, stride, 8, norm),
+            SelectiveKernel(inputs, outputs, stride, GROUPS_SMALL, norm),
             norm(outputs),
             nn.ReLU(),
-            SelectiveKernel(outputs, outputs, 1, 8, norm),
+            SelectiveKernel(outputs, outputs, 1, GROUPS_SMALL, norm),
             norm(outputs),
         )
 
@@ -66,7 +67,7 @@ def bottleneck(inputs: int, width: int, stride: int, norm: Norms) -> DualBlock:
             conv_1x1(inputs, wider),
             norm(wider),
             nn.ReLU(),
-            SelectiveKernel(wider, wider, stride, 32, norm),
+            SelectiveKernel(wider, wider, stride, GROUPS, norm),
             conv_1x1(wider, outputs),
             norm(outputs),
         )

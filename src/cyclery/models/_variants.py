@@ -12,6 +12,9 @@ from typing import Literal
 from cyclery.common.errors import UserError
 from cyclery.models._settings import LATER, ModelSettings
 
+# Of the grouped convolutions in selective kernels: of networks for small images, and of ResNet-50.
+GROUPS_SMALL, GROUPS = 8, 32
+
 Convolution = Literal["plain", "harmonic", "full"]
 Blocks = Literal["plain", "dual_selective_kernel"]
 

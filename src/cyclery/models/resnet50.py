@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 
 from cyclery.common.errors import UserError
 from cyclery.models._settings import NORM, WIDTH, Norm, Shape
-from cyclery.models._variants import BlockSettings
+from cyclery.models._variants import GROUPS, BlockSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
 DEPTHS = (3, 4, 6, 3)
-# Of the grouped convolutions in selective kernels.
-GROUPS = 32
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING
 from cyclery.common.errors import UserError
 from cyclery.models._limits import check_depth, check_weights
 from cyclery.models._settings import NORM, Norm, Shape
-from cyclery.models._variants import BlockSettings
+from cyclery.models._variants import GROUPS_SMALL, BlockSettings
 
 if TYPE_CHECKING:
     from torch import nn
-
-# Of the grouped convolutions in selective kernels.
-GROUPS = 8
 
 
 @dataclass(frozen=True)
@@ -42,10 +39,10 @@ class Settings(BlockSettings):
     def check(self, where: str) -> None:
         """Raise a UserError where the depth is not 6n + 2, or settings do not go together."""
         super().check(where)
-        if self.dual and any(width % GROUPS for width in self.widths):
+        if self.dual and any(width % GROUPS_SMALL for width in self.widths):
             raise UserError(
-                f"{where}.widths: blocks dual_selective_kernel have {GROUPS} groups, so each must "
-                f"be a multiple of {GROUPS} (found {list(self.widths)})."
+                f"{where}.widths: blocks dual_selective_kernel have {GROUPS_SMALL} groups, so each "
+                f"must be a multiple of {GROUPS_SMALL} (found {list(self.widths)})."
             )
         check_depth(self.depth, 6, 2, "8, 20, 32, 56 or 110", where)
         squares = sum(width**2 for width in self.widths[1:])

@@ -17,26 +17,21 @@ def check_grids(flatness: Flatness, sides: Mapping[str, ArmPlan], where: str) ->
     Of a schedule those are the values that it is declared with, so that a rate and its restarts
     have the same.
     """
-    points = [
-        [_point(sides[arm]) for arm in side if arm in sides]
-        for side in (flatness.arms, flatness.against)
-    ]
-    for key, side, found in zip(
-        ("arms", "against"), (flatness.arms, flatness.against), points, strict=True
-    ):
+    points = {arm: _point(plan) for arm, plan in sides.items()}
+    for key, side in (("arms", flatness.arms), ("against", flatness.against)):
         first: dict[str, str] = {}
-        for arm, point in zip((arm for arm in side if arm in sides), found, strict=True):
-            if point in first:
+        for arm in filter(points.__contains__, side):
+            if (point := points[arm]) in first:
                 yield (
                     f"{where}.flatness.{key}: {first[point]!r} and {arm!r} are one point of the "
                     f"grid ({point}); change one of them."
                 )
             first.setdefault(point, arm)
     for arm, other in zip(flatness.arms, flatness.against, strict=True):
-        if arm in sides and other in sides and _point(sides[arm]) != _point(sides[other]):
+        if {arm, other} <= points.keys() and points[arm] != points[other]:
             yield (
                 f"{where}.flatness: {arm!r} and {other!r} must be the same point of the grid "
-                f"(found {_point(sides[arm])}, and {_point(sides[other])})."
+                f"(found {points[arm]}, and {points[other]})."
             )
 
 

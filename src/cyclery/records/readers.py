@@ -24,6 +24,8 @@ _FIGURES = {
 }
 # Of a printed figure; more are no measurement.
 MOST_DECIMALS = 6
+# Of the settings of an arm's runs, those that each has for itself.
+OWN_TO_RUN = frozenset({"seed", "parents", "searched"})
 REMEDY = "Delete the file and repeat the command: what the run store holds is not trained again."
 
 
@@ -56,6 +58,14 @@ def read_records(files: Mapping[Path, Iterable[str]]) -> dict[str, Record]:
                 f"{path}: lacks {len(missing)} of its records (run {missing[0]}). {REMEDY}"
             )
     return records
+
+
+def shared_settings(record: Record) -> dict[str, object]:
+    """Return the settings that the runs of an arm have in common."""
+    settings = record["settings"]
+    # Each search gives its runs schedules of their own.
+    own = {*OWN_TO_RUN, "schedules"} if "searched" in settings else OWN_TO_RUN
+    return {name: value for name, value in settings.items() if name not in own}
 
 
 def read_evidence(path: Path) -> Evidence:

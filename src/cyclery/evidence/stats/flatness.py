@@ -24,7 +24,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from cyclery.evidence.stats.paired_tests import BOOTSTRAP_FROM, Estimate, Floats, estimate
+from cyclery.evidence.stats.paired_tests import BOOTSTRAP_FROM, Floats, OneMean, estimate
 from cyclery.records.claims import Interval, Test
 
 By: TypeAlias = Literal["share", "mean"]
@@ -53,7 +53,7 @@ def resampling(n: int) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Resampled:
+class Resampled(OneMean):
     """The mean of one sample, above or below a bound only where t test and bootstrap both say so.
 
     ``means`` are those of the resamples, in ascending order; None where the t test is alone. The
@@ -61,7 +61,6 @@ class Resampled:
     the bound.
     """
 
-    estimate: Estimate
     means: Floats | None
 
     @classmethod
@@ -71,16 +70,6 @@ class Resampled:
         if found.n < BOOTSTRAP_FROM or found.se is None:
             return cls(found, None)
         return cls(found, np.sort(resampling(found.n) @ np.asarray(values, dtype=np.float64)))
-
-    @property
-    def effect(self) -> float:
-        """Return the mean."""
-        return self.estimate.effect
-
-    @property
-    def ways(self) -> int:
-        """Return 1: there is one mean."""
-        return 1
 
     @property
     def _rounding(self) -> float:

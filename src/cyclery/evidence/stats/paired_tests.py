@@ -111,6 +111,23 @@ class Estimate:
         return seeds_to_settle(self.effect, self.sd, margin, test, alpha)
 
 
+@dataclass(frozen=True, eq=False)
+class OneMean:
+    """One mean that is not judged by the t test alone."""
+
+    estimate: Estimate
+
+    @property
+    def effect(self) -> float:
+        """Return the mean."""
+        return self.estimate.effect
+
+    @property
+    def ways(self) -> int:
+        """Return 1: there is one mean."""
+        return 1
+
+
 def estimate(values: ArrayLike) -> Estimate:
     """Return the mean of one sample of finite values, here usually paired differences.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cyclery.evidence.stats import paired_tests
-from cyclery.evidence.stats.paired_tests import Estimate
+from cyclery.evidence.stats.paired_tests import Estimate, OneMean
 from cyclery.records.claims import Interval, Test
 
 MOST_ALIKE = 1000  # seeds with the same coefficient, searched one by one
@@ -88,7 +88,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Coefficient:
+class Coefficient(OneMean):
     """The mean of coefficients between -1 and 1.
 
     With a spread it is a t interval, cut at -1 and 1. Where all n coefficients are c, the spread
@@ -97,18 +97,6 @@ class Coefficient:
     power n. Solved for mu this is the lower limit, and the upper one by symmetry; for a perfect
     order it is the interval of Clopper and Pearson (1934).
     """
-
-    estimate: Estimate
-
-    @property
-    def effect(self) -> float:
-        """Return the mean coefficient."""
-        return self.estimate.effect
-
-    @property
-    def ways(self) -> int:
-        """Return 1: there is one mean."""
-        return 1
 
     def limits(self, lower: float, upper: float) -> Interval | None:
         """Return the ends of the interval; None below two seeds."""

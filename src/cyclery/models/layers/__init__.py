@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from cyclery.models._settings import Activation, Norm
 
 M = TypeVar("M", bound=nn.Module)
+C = TypeVar("C", bound=nn.Conv2d)
 
 
 class Noise(nn.Module):
@@ -188,6 +189,20 @@ def conv_3x3(inputs: int, outputs: int, stride: int = 1, bias: bool = False) -> 
 def conv_1x1(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
     """Return a 1x1 convolution without bias."""
     return nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+
+def conv_like(kind: type[C], conv: nn.Conv2d, bias: bool) -> C:
+    """Return a convolution of some kind with the shape of another one, and new weights."""
+    return kind(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        conv.padding,  # type: ignore[arg-type]
+        conv.dilation,  # type: ignore[arg-type]
+        conv.groups,
+        bias,
+    )
 
 
 def reflected(x: Tensor, dim: int, before: int, after: int) -> Tensor:

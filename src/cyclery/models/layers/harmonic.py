@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cyclery.models.layers import conv_like
+
 
 def dct_filters(side: int) -> Tensor:
     """Return the filters [side^2, side, side] of the frequencies (i, j), each of L1 norm 1."""
@@ -34,16 +36,7 @@ class HarmonicConv2d(nn.Conv2d):
     @classmethod
     def of(cls, conv: nn.Conv2d) -> HarmonicConv2d:
         """Return one of the shape of a plain convolution, with new initial weights, no bias."""
-        found = cls(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,  # type: ignore[arg-type]
-            conv.stride,  # type: ignore[arg-type]
-            conv.padding,  # type: ignore[arg-type]
-            conv.dilation,  # type: ignore[arg-type]
-            conv.groups,
-            bias=False,
-        )
+        found = conv_like(cls, conv, bias=False)
         nn.init.kaiming_normal_(found.weight, mode="fan_out", nonlinearity="relu")
         filters = dct_filters(conv.kernel_size[0]).flatten(1)
         found.register_buffer("filters", filters, persistent=False)

@@ -37,6 +37,11 @@ class BlurPool(nn.Module):
         return F.conv2d(x, self.filter, None, self.stride, groups=x.shape[1])
 
 
+def blurred(channels: int, stride: int) -> list[nn.Module]:
+    """Return a blurred stride, or nothing where the stride is 1."""
+    return [BlurPool(channels, stride)] if stride > 1 else []
+
+
 class SelectiveKernel(nn.Module):
     """Two grouped 3x3 convolutions, of dilation 1 and 2, weighed for each image and channel.
 
@@ -50,8 +55,8 @@ class SelectiveKernel(nn.Module):
             conv = nn.Conv2d(
                 inputs, outputs, 3, 1, dilation, dilation=dilation, groups=groups, bias=False
             )
-            blur = [BlurPool(outputs, stride)] if stride > 1 else []
-            self.kernels.append(nn.Sequential(conv, *blur, norm(outputs), nn.ReLU()))
+            last = (*blurred(outputs, stride), norm(outputs), nn.ReLU())
+            self.kernels.append(nn.Sequential(conv, *last))
         hidden = max(outputs // 16, 32)
         self.squeeze = nn.Sequential(conv_1x1(outputs, hidden), norm(hidden), nn.ReLU())
         self.attention = nn.ModuleList(nn.Conv2d(hidden, outputs, 1) for _ in self.kernels)
@@ -94,5 +99,4 @@ class DualBlock(Noise):
 
 def shortcut(inputs: int, outputs: int, stride: int, *after: nn.Module) -> nn.Sequential:
     """Return 1x1 convolution, blurred stride where there is one, and what comes ``after``."""
-    blur = [BlurPool(outputs, stride)] if stride > 1 else []
-    return nn.Sequential(conv_1x1(inputs, outputs), *blur, *after)
+    return nn.Sequential(conv_1x1(inputs, outputs), *blurred(outputs, stride), *after)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cyclery.models.layers import conv_like
+
 LEAST = 1e-4
 
 
@@ -37,16 +39,7 @@ class StandardisedConv2d(nn.Conv2d):
         """Return one like a plain convolution, with the very weights and bias of it."""
         assert isinstance(conv.padding, tuple)
         with torch.device("meta"):
-            found = cls(
-                conv.in_channels,
-                conv.out_channels,
-                conv.kernel_size,  # type: ignore[arg-type]
-                conv.stride,  # type: ignore[arg-type]
-                conv.padding,  # type: ignore[arg-type]
-                conv.dilation,  # type: ignore[arg-type]
-                conv.groups,
-                conv.bias is not None,
-            )
+            found = conv_like(cls, conv, conv.bias is not None)
         found.weight, found.bias = conv.weight, conv.bias
         found.gain = nn.Parameter(torch.ones(conv.out_channels, device=conv.weight.device))
         return found
