@@ -78,8 +78,7 @@ def test_the_report_shows_trials_curves_and_choices() -> None:
 
 
 def test_runs_of_another_choice_are_left_out(evidence: Json) -> None:
-    found: Any = arm(evidence, "fast")["searched"]
-    values = searched.choices(found)
+    values = searched.choices(arm(evidence, "fast")["searched"])  # type: ignore[arg-type]
 
     class Plan:
         def key(self, seed: int) -> str:
@@ -87,7 +86,7 @@ def test_runs_of_another_choice_are_left_out(evidence: Json) -> None:
 
     runs: Json = {f"run {s}": {"inputs": {"tuned": values[s]}, "status": "done"} for s in range(4)}
     runs["run 1"]["inputs"]["tuned"] = {"lr": 1.0}
-    searched.leave_out_others(Plan(), found, runs)  # type: ignore[arg-type]
+    searched.leave_out_others(Plan(), values, runs)  # type: ignore[arg-type]
     assert [run["status"] for run in runs.values()] == [
         "done", "of another tuning", "done", "done"
     ]  # fmt: skip

@@ -49,7 +49,8 @@ def build(settings: Settings, width: int, classes: int) -> nn.Module:
 
         def forward(self, x: Tensor) -> Tensor:
             # In bfloat16 cosines near 1 are all the same, and there the similarity is steepest.
-            with torch.autocast(x.device.type, enabled=False):
+            # Meta tensors, which count operations, know no autocast.
+            with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
                 x = x.to(self.weight.dtype)
                 cosine = F.normalize(x) @ F.normalize(self.weight).T
             similarity = (1 + cosine) / (1 + settings.kappa * (1 - cosine)) - 1
