@@ -213,13 +213,16 @@ def test_results_of_this_project_are_set_aside(origin: Repository, clone: Reposi
     own = seal({**json.loads(record.read_text()), "seconds": 12345.0})
     record.write_text(json.dumps(own))
     table = clone.root / "results/smoke/tables/tiny.csv"
-    table.write_text("mine\n")
+    report = clone.root / "results/smoke/report"
+    # A PDF that LaTeX made of this project's report goes with it: none is published.
+    for path in (table, report / "report.tex", report / "report.pdf"):
+        path.write_text("mine\n")
     times = {p: p.stat().st_mtime_ns for p in (clone.root / "results/store").rglob("record.json")}
     said = clone.cyclery("fetch")
-    assert "1 runs of this project differed" in said and "1 files of this project" in said
+    assert "1 runs of this project differed" in said and "3 files of this project" in said
     assert clone.results() == origin.results() and clone.nothing_to_do()
     kept = [p for p in (clone.root / "results/set-aside").rglob("*") if p.is_file()]
-    assert sorted(p.name for p in kept) == ["record.json", "tiny.csv"]
+    assert sorted(p.name for p in kept) == ["record.json", "report.pdf", "report.tex", "tiny.csv"]
     assert "12345" in next(p for p in kept if p.name == "record.json").read_text()
     assert {p for p, then in times.items() if p.stat().st_mtime_ns != then} == {record}
 

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def report(paths: list[Path], folder: Path, also: Sequence[Path] = ()) -> None:
-    """Render evidence as a page, LaTeX and, where there is a LaTeX, a PDF; list their sums.
+    """Render evidence as a page, LaTeX and, where there is a LaTeX, a PDF; list all sums but its.
 
     `also` is evidence of other tiers, for the benchmark tables; what cannot be used is left out.
     """
@@ -35,8 +35,8 @@ def report(paths: list[Path], folder: Path, also: Sequence[Path] = ()) -> None:
     pdf = compile_pdf(folder)
     kinds = ("benchmarks/*.sty", "benchmarks/*.tex", "tables/*.tex", "figures/*.pdf")
     parts = [path for kind in kinds for path in folder.glob(kind)]
-    files = [page, folder / "report.tex", *parts, *([pdf] if pdf else [])]
-    checksums.write(folder / checksums.NAME, files)
+    # Without the PDF: what a LaTeX makes of report.tex is another file with every version of it.
+    checksums.write(folder / checksums.NAME, [page, folder / "report.tex", *parts])
     log.info("report: %s%s", page, f" and {pdf.name}" if pdf else "")
 
 

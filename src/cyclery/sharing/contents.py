@@ -95,7 +95,10 @@ class Contents:
         return list(dict.fromkeys(made))
 
     def report_files(self) -> list[str]:
-        """Return what the report's list names: not LaTeX's log, which names paths."""
+        """Return what the report's list names: neither LaTeX's log, which names paths, nor its PDF.
+
+        The PDF has most of the bytes and holds nothing that report.tex and its figures do not.
+        """
         listing = self.report[-1]
         found = checksums.listed(self.root / listing) or {}
         return sorted([listing, *(f"{self.graph.report}/{name}" for name in found)])

@@ -83,6 +83,8 @@ def put(contents: Contents, delivery: Delivery, found: Index) -> None:
         path = contents.root / output
         if output not in chosen or not _same(delivery.files[output], path):
             aside.take(path, output)
+            if output == contents.report[1]:  # and what LaTeX made of it, which nobody publishes
+                aside.take(path.with_suffix(".pdf"), f"{output.removesuffix('.tex')}.pdf")
     state.forget(contents.root, [path for path in contents.outputs() if path in delivery.files])
     state.remember(contents.root, memories)
     placed = [output for output in _ordered(contents, delivery.files) if output in chosen]
