@@ -147,6 +147,7 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
 }  # fmt: skip
 # Variants that take seconds each, and whose parts are in other programs.
 SLOW = (
+    "reference priors, exact", "networks beside one another",
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
     "remixmatch", "remixmatch, ctaugment",
     "private supervised", "private vat", "simclr, margin", "transformations, noise", "byol, parts",
