@@ -61,6 +61,13 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "hiermatch, coarse labels": ("hiermatch", {"levels": 2, "pools": "levels"}, LEVELS),
     "hiermatch, fixmatch": (
         "hiermatch", {"levels": 2, "pools": "levels", "core": "fixmatch"}, LEVELS),
+    "reference priors": (
+        "deep_reference_priors", {"particles": 3, "order": 3, "threshold": 0.3}, SEMI),
+    "reference priors, exact": (
+        "deep_reference_priors", {"particles": 2, "order": 1, "logarithm": "exact",
+                                  "threshold": 0.3}, SEMI),
+    "networks beside one another": (
+        "deep_reference_priors", {"particles": 2, "objective": "fixmatch", "threshold": 0.2}, SEMI),
     "opencos": ("opencos", {}, {"split": {**SEMI["split"], "unlabelled": "rest"}}),
     "opencos, fixmatch": (
         "opencos", {"core": "fixmatch", "auxiliary": False, "outside": "uniform"},
@@ -140,6 +147,7 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
 }  # fmt: skip
 # Variants that take seconds each, and whose parts are in other programs.
 SLOW = (
+    "reference priors, exact", "networks beside one another",
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
     "remixmatch", "remixmatch, ctaugment",
     "private supervised", "private vat", "simclr, margin", "transformations, noise", "byol, parts",

@@ -162,7 +162,8 @@ def everything(method: str, **changes: Any) -> Json:
     }  # fmt: skip
     # A high threshold would keep every pseudo-label of an untrained network out, and a sum over
     # all weights would drown the rest of the loss.
-    special = {"threshold": cycle(0.1, 0.2), "lipschitz_weight": cycle(1e-3, 5e-4)}
+    special = {"threshold": cycle(0.1, 0.2), "lipschitz_weight": cycle(1e-3, 5e-4),
+               "tau": cycle(0.4, 0.2)}  # fmt: skip
     for name in methods.load(method).quantities:
         varying[name] = special.get(name) or cycle(1.0, 0.5)
     return settings(method, **{**varying, **changes})

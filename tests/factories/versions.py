@@ -68,6 +68,11 @@ VARIANTS: dict[str, dict[str, Json]] = {
            for difficulty in ("teacher_loss", "student_loss", "first_correct")},
         "unlocked over the whole run": {"rho": 1.0},
     },
+    "deep_reference_priors": {
+        "of three images, exactly": {"order": 3, "logarithm": "exact", "particles": 2},
+        "fixmatch": {"objective": "fixmatch", "particles": 2},
+        "supervised": {"objective": "supervised", "particles": 2},
+    },
     "fixmatch": {
         "soft": {"target": "soft"},
         "soft, aligned": {"target": "soft", "alignment": "average"},

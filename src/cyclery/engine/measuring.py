@@ -204,8 +204,9 @@ class Measuring:
         if not declared:
             return {}
         measured = Measured(self._run, update, last)
-        nets = self._run.networks.evaluated[0]
-        models = {**self._run.models, **nets}
+        nets, *trained = self._run.networks.evaluated
+        raw = {f"raw.{name}": net for each in trained for name, net in each.items()}
+        models = {**self._run.models, **raw, **nets}
         self._globals.mark()
         # It may call a network itself, which must not change batch norm's statistics.
         with torch.no_grad(), evaluating(*models.values()):

@@ -28,6 +28,8 @@ POINTS = Unit("percentage points", 10, 100)
 SHARE = Unit("a share", 0.1, 1)
 # Guessing among ten classes costs 2.3 nats more than knowing.
 NATS = Unit("nats", 0.25)
+# A tenth of the bit that an answer of two can tell.
+BITS = Unit("bits", 0.1)
 # A tenth of the way from -1 to 1.
 CORRELATION = Unit("a correlation", 0.2)
 SECONDS = Unit("seconds", None)
