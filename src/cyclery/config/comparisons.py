@@ -5,6 +5,7 @@ A contrast is one number for each seed, so what is done with differences is done
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -99,15 +100,31 @@ class Trend(Strict):
         description="the line is over the numbers (`linear`), their logarithms (`log`) or their "
         "ranks (`rank`)",
     )
+    blocks: list[Annotated[list[str], Field(min_length=2, max_length=100)]] | None = Field(
+        None,
+        description="groups of the arms, each arm in one: lines of one slope, and a height for each",
+    )
 
     @model_validator(mode="after")
     def _numbers(self) -> Trend:
-        _ranks_differ(self.values, f"{HERE}.values")
+        for block in self._blocks():
+            _ranks_differ({arm: self.values[arm] for arm in block}, f"{HERE}.values")
         if self.scale == "log" and min(self.values.values()) <= 0:
             raise ValueError(
                 f"{HERE}.values: must be above 0 on the scale 'log' (found {self.values!r:.80})."
             )
         return self
+
+    def _blocks(self) -> list[list[str]]:
+        """Return the groups of arms, which together are all of them, each once."""
+        if self.blocks is None:
+            return [list(self.values)]
+        if sorted(chain.from_iterable(self.blocks)) != sorted(self.values):
+            raise ValueError(
+                f"{HERE}.blocks: must have each arm of `values` in one group (found "
+                f"{self.blocks!r:.80})."
+            )
+        return self.blocks
 
 
 class RankCorrelation(Strict):
