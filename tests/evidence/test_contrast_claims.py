@@ -48,8 +48,12 @@ THREE = {"slow": 0.05, "plain": 0.1, "fast": 0.2}
         (DIFFERENCE | {"interaction": {"arm": "slow"}}, "interaction"),
         ({"trend": {"values": THREE, "scale": "log"}}, "trend"),
         (
-            {"trend": {"values": {"slow": 1, "plain": 1, "fast": 2, "late": 4},
-                       "blocks": [["slow", "fast"], ["plain", "late"]]}},
+            {
+                "trend": {
+                    "values": {"slow": 1, "plain": 1, "fast": 2, "late": 4},
+                    "blocks": [["slow", "fast"], ["plain", "late"]],
+                }
+            },
             "trend",
         ),
         ({"ordering": ["fast", "plain", "slow"]}, "ordering"),
@@ -81,7 +85,8 @@ AT = "claims.C-1.comparisons[0]"
         ({"trend": {"values": {"slow": 1, "fast": 2}}}, "must have at least 3 elements"),
         ({"trend": {"values": THREE | {"fast": 0.1}}}, f"{AT}.trend.values: must be a different"),
         (
-            {"trend": {"values": THREE | {"late": 0.2}, "blocks": [["fast", "late"], ["slow", "plain"]]}},
+            {"trend": {"values": THREE | {"late": 0.2},
+                       "blocks": [["fast", "late"], ["slow", "plain"]]}},
             f"{AT}.trend.values: must be a different",
         ),
         (

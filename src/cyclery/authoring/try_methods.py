@@ -81,7 +81,7 @@ def try_methods(plan: Plan, name: str = "") -> str:
         raise UserError("\n".join(line + arm for line, arm in problems.items()))
     of = f"of the method {name}" if name else "of methods"
     return (
-        f"tier {plan.tier}: {STEPS} steps, made twice, with each choice of the settings {of} "
+        f"tier {plan.tier}: {STEPS} steps, or as many as stages need, made twice, with each choice of the settings {of} "
         f"({len(choices)}): all are good{_stacked(choices) if name else ''}"
     )
 

@@ -102,7 +102,8 @@ class Trend(Strict):
     )
     blocks: list[Annotated[list[str], Field(min_length=2, max_length=100)]] | None = Field(
         None,
-        description="groups of the arms, each arm in one: lines of one slope, and a height for each",
+        description="groups of the arms, each arm in one: the lines of all have one slope, and each "
+        "its own height",
     )
 
     @model_validator(mode="after")

@@ -60,7 +60,7 @@ class Settings:
         default="gist", metadata={"doc": "whose labels a stage is trained on"}
     )
     stages: int = field(
-        default=6,
+        default=3,
         metadata={"doc": "refinement stages after the teacher's (S)", "low": 1, "high": 100},
     )
     alpha: float = field(
@@ -69,7 +69,7 @@ class Settings:
     )
     teacher: Literal["trained", "given"] = field(
         default="trained",
-        metadata={"doc": "whether stage 0 is trained here, or is what the run starts with (`init`)"},
+        metadata={"doc": "whether stage 0 is trained, or is what the run starts with (`init`)"},
     )
 
 
@@ -133,8 +133,9 @@ def modules(settings: Settings, made: Any) -> Models:
     book.register_buffer("labels", torch.zeros(made.samples, dtype=torch.int64))
     book.register_buffer("right", torch.zeros(count, dtype=torch.float64))
     book.register_buffer("coins", torch.zeros(count))
-    for name in ("human", "accuracy"):
-        book.register_buffer(name, torch.zeros(()))
+    book.register_buffer("human", torch.zeros(()))
+    # Doubles, or equal accuracies would differ.
+    book.register_buffer("accuracy", torch.zeros((), dtype=torch.float64))
     reached = torch.nn.ModuleList(made.fresh() for _ in range(count))
     found: Models = {"book": book, "reached": reached.requires_grad_(False)}
     if settings.kind == "gist":
