@@ -80,9 +80,10 @@ def try_methods(plan: Plan, name: str = "") -> str:
     if problems:
         raise UserError("\n".join(line + arm for line, arm in problems.items()))
     of = f"of the method {name}" if name else "of methods"
+    said = f"{len(choices)}): all are good{_stacked(choices) if name else ''}"
     return (
-        f"tier {plan.tier}: {STEPS} steps, or as many as stages need, made twice, with each choice of the settings {of} "
-        f"({len(choices)}): all are good{_stacked(choices) if name else ''}"
+        f"tier {plan.tier}: {STEPS} steps, or as many as stages need, made twice, with each "
+        f"choice of the settings {of} ({said}"
     )
 
 
@@ -266,7 +267,7 @@ def _enough(choice: Choice) -> int:
     return STEPS
 
 
-def _small(given: ArmSettings, values: Mapping[str, float], steps: int) -> RunSettings:
+def _small(given: ArmSettings, values: Mapping[str, float], count: int = STEPS) -> RunSettings:
     """Return a run's settings for so many steps; its method, views and network stay as they are.
 
     ``values`` are those of its quantities.
@@ -291,7 +292,7 @@ def _small(given: ArmSettings, values: Mapping[str, float], steps: int) -> RunSe
     own = {
         "split": {**plain(Split()), **split},
         "schedules": {**values, "batch": BATCH},
-        "epoch_images": BATCH * steps,
+        "epoch_images": BATCH * count,
         "epochs": 1,
         "evaluations": 1,
         "compile": False,
