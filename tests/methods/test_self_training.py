@@ -31,7 +31,7 @@ KINDS = ("fist", "rist", "gist", "pseudo", "human")
 def settings(kind: str = "gist", epochs: int = 3, more: Json | None = None, **chosen: Any) -> Json:
     """Return settings of a run of two stages, 4 updates of 20 images an epoch."""
     own = {"kind": kind, "stages": 2, **chosen}
-    given: Json = {"split": FEW, "epoch_images": 80, "batch": 20, "mu": 1, **(more or {})}
+    given: Json = {"split": FEW, "epoch_images": 80, "batch": 20, "mu": 2, **(more or {})}
     return factory.settings("self_training", epochs=epochs, method_settings=own, **given)
 
 

@@ -42,6 +42,7 @@ import numpy as np
 
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
+from cyclery.methods import Stream
 
 VERSION = 1
 TITLE = "Iterative self-training"
@@ -78,9 +79,9 @@ def ignored(settings: Settings) -> dict[str, str]:
     return {} if settings.kind == "fist" else {"alpha": f"kind: {settings.kind}"}
 
 
-def streams(settings: Settings) -> dict[str, tuple[str, ...]]:
-    """Return the views of each stream; of its samples a batch takes the first, or none."""
-    return {"labelled": ("weak",), "unlabelled": ("weak",)}
+def streams(settings: Settings) -> dict[str, Any]:
+    """Return the streams: as many samples of each, of which a batch takes one or the other."""
+    return {"labelled": ("weak",), "unlabelled": Stream(("weak",), "unlabelled")}
 
 
 def forwards(settings: Settings, images: dict[str, int]) -> int:
