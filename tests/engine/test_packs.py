@@ -131,8 +131,9 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
         {"model_settings": {"hidden": [32, 16]}}),
     "stages, early stopping": ("reinit", {"stages": 1, "early_stopping": True}, {}),
     "self-training, greedy": ("self_training", {}, EVEN),
-    "self-training, random": ("self_training", {"kind": "rist", "stages": 4}, EVEN),
-    "self-training, fixed": ("self_training", {"kind": "fist", "alpha": 0.25}, EVEN),
+    "self-training, random": ("self_training", {"kind": "rist", "stages": 2}, EVEN),
+    "self-training, fixed": (
+        "self_training", {"kind": "fist", "stages": 2, "alpha": 0.25}, EVEN),
     "retraining": ("retraining", {"predictions": "rotations"}, SEMI),
     "ole": ("ole", {}, {}),
     "gradient penalty": ("grad_l2", {"statistics": "twice"}, {}),
