@@ -175,9 +175,9 @@ def _several(
 def _contrast(comparison: Comparison) -> Callable[[Floats, Floats], float]:
     """Return what makes a seed's metrics of all arms [k] (and another metric [k]) one number."""
     if trend := comparison.get("trend"):
-        values, arms = trend["values"], list(trend["values"])
+        arms = list(trend["values"])
         blocks = [[arms.index(arm) for arm in block] for block in trend.get("blocks") or ()]
-        weights = trend_weights(list(values.values()), trend.get("scale"), blocks)
+        weights = trend_weights(list(trend["values"].values()), trend.get("scale"), blocks)
         return lambda y, x: float(weights @ y)
     if flat := comparison.get("flatness"):
         by, within = flat.get("by") or "share", flat.get("within") or 1.0
