@@ -17,7 +17,6 @@ CLAIMS: dict[str, Any] = cards_self_supervised.CLAIMS | cards_semi_supervised.CL
 # What trains one by one, and why: so that a change is seen.
 REFUSED: dict[tuple[str, str], str] = {
     # Convolutions.
-    ("annotation-efficient", "coarse"): "not asked",
     ("dp-sgd", "private"): "not asked",
 }
 
