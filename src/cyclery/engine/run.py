@@ -124,9 +124,9 @@ class Run:
     def new_optimiser(self, vectors: Vectors | None = None) -> Optimiser:
         """Return a new optimiser of the run's parameters, or of those of several such runs."""
         chosen, flat = self.settings["optimiser"], self.flat if vectors is None else vectors
-        rates = self.networks.rates()
+        by_part = {"rates": self.networks.rates(), "clip_values": self.networks.clip_values()}
         return optim.build(
-            chosen["name"], flat, chosen["settings"], rates=rates, **self.table.decays
+            chosen["name"], flat, chosen["settings"], **by_part, **self.table.decays
         )
 
     @property
