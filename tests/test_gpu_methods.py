@@ -23,7 +23,7 @@ def assert_captured(config: dict[str, Any], data: Data) -> tuple[Run, Run]:
     eager, replayed = trained(config, data, GPU), captured(config, data, graphs)
     assert not graphs.refused
     assert int(eager.update) == 50
-    assert eager.curve.get("train_mask_rate", [1.0])[0] > 0.5
+    assert max(eager.curve.get("train_mask_rate", [1.0])) > 0.5
     for one, other in (
         (eager.flat.data, replayed.flat.data),
         (eager.models["ema"].head.weight, replayed.models["ema"].head.weight),

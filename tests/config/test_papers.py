@@ -16,6 +16,7 @@ from cyclery.plan.project_checks import RANGE_ARM, check
 ROOT = checkout_factory.ROOT
 TIERS = ("smoke", "laptop", "desk", "paper")
 CLAIMS = {
+    "annotation-efficient": [f"ANNOTATION-EFFICIENT-{n}" for n in (3, 6)],
     "gct": [f"GCT-{n}" for n in range(1, 11)],
     "cyclical-focal-loss": [f"CFL-{n}" for n in range(1, 10)],
     "clr": [*(f"CLR-{n}" for n in range(1, 14)), "SC-1"],
@@ -55,6 +56,8 @@ UNEQUAL = {
        for name in ("digits-labels", "digits-turned", "views", "turned", "batches")},
     "simclr/digits": 4, "simclr/cifar10": 3,
     **{f"byol/{name}": 2 for name in ("pretraining", "decay", "batch-statistics")},
+    # Equal numbers of pixels; stages with two candidates; a parent.
+    "resolution-cost": 3, "resolution-cost-14": 2, "resolution-cost-28": 3, "stages": 2, "added": 2,
     "digits-teachers": 5, "fashion-teachers": 5, "wrn-teachers": 5,
 }  # fmt: skip
 # Papers whose figures are not known from anywhere.
@@ -107,7 +110,7 @@ def arms_of(plan: Plan, paper: str, experiment: str) -> dict[str, ArmPlan]:
 def update_ms(arm: ArmPlan) -> float:
     """Return the milliseconds of an update of smoke: a third of its own in a pack."""
     method = arm.settings["method"]["name"]
-    if arm.settings["model"]["name"] == "small_cnn":
+    if arm.settings["model"]["name"] in ("small_cnn", "vgg"):
         return CONVOLVED_MS.get(method, 3)
     return UPDATE_MS.get(method, 1) / 3
 
@@ -239,7 +242,8 @@ def test_smoke_is_one_untuned_job_of_digits_per_paper_and_level(smoke: Plan) -> 
             assert cell.arm.settings["dataset"]["name"] == "digits"
             # The same perceptron where the norm is what an arm is about, and convolutions where
             # these are.
-            networks = ("small_cnn",) if paper == "small-data" else ("bn_mlp", "mlp")
+            convolved = {"small-data": ("small_cnn",), "annotation-efficient": ("bn_mlp", "vgg")}
+            networks = convolved.get(paper, ("bn_mlp", "mlp"))
             assert cell.arm.settings["model"]["name"] in networks
             if cell.arm.variant in ("search", "held-out"):
                 # On a split that no run has.

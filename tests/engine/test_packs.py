@@ -130,6 +130,10 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
         "reinit", {"reset": "layerwise", "stages": 3, "distil": True, "tau": 2.0},
         {"model_settings": {"hidden": [32, 16]}}),
     "stages, early stopping": ("reinit", {"stages": 1, "early_stopping": True}, {}),
+    "self-training, greedy": ("self_training", {}, EVEN),
+    "self-training, random": ("self_training", {"kind": "rist", "stages": 2}, EVEN),
+    "self-training, fixed": (
+        "self_training", {"kind": "fist", "stages": 2, "alpha": 0.25}, EVEN),
     "retraining": ("retraining", {"predictions": "rotations"}, SEMI),
     "ole": ("ole", {}, {}),
     "gradient penalty": ("grad_l2", {"statistics": "twice"}, {}),
@@ -147,7 +151,7 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
 # Variants that take seconds each, and whose parts are in other programs.
 SLOW = (
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
-    "remixmatch", "remixmatch, ctaugment",
+    "remixmatch", "remixmatch, ctaugment", "self-training, fixed",
     "private supervised", "private vat", "simclr, margin", "transformations, noise", "byol, parts",
     "private supervised", "private vat", "simclr, margin", "transformations, noise",
     "byol, parts",

@@ -27,7 +27,7 @@ Y = {arm: list(80 + i + RNG.normal(0, 0.4, 6)) for i, arm in enumerate(VALUES)}
 def project(root: Path, **changes: Any) -> Path:
     """Write a project whose claim has this comparison."""
     paper = copy.deepcopy(PAPER)
-    arms(paper).update(slow={"lr": 0.05})
+    arms(paper).update(slow={"lr": 0.05}, late={"lr": 0.02})
     paper["experiments"]["twin"] = {
         "title": "twin", "tiers": {"smoke": {}}, "arms": {"plain": {}, "fast": {"lr": 0.3}},
     }  # fmt: skip
@@ -47,6 +47,15 @@ THREE = {"slow": 0.05, "plain": 0.1, "fast": 0.2}
         (DIFFERENCE | {"interaction": {"experiment": "twin"}}, "interaction"),
         (DIFFERENCE | {"interaction": {"arm": "slow"}}, "interaction"),
         ({"trend": {"values": THREE, "scale": "log"}}, "trend"),
+        (
+            {
+                "trend": {
+                    "values": {"slow": 1, "plain": 1, "fast": 2, "late": 4},
+                    "blocks": [["slow", "fast"], ["plain", "late"]],
+                }
+            },
+            "trend",
+        ),
         ({"ordering": ["fast", "plain", "slow"]}, "ordering"),
         ({"rank_correlation": {"values": THREE}}, "rank correlation"),
         (
@@ -75,6 +84,15 @@ AT = "claims.C-1.comparisons[0]"
         ({"trend": {"values": THREE}, "ordering": list(THREE)}, "has trend and ordering"),
         ({"trend": {"values": {"slow": 1, "fast": 2}}}, "must have at least 3 elements"),
         ({"trend": {"values": THREE | {"fast": 0.1}}}, f"{AT}.trend.values: must be a different"),
+        (
+            {"trend": {"values": THREE | {"late": 0.2},
+                       "blocks": [["fast", "late"], ["slow", "plain"]]}},
+            f"{AT}.trend.values: must be a different",
+        ),
+        (
+            {"trend": {"values": THREE, "blocks": [["slow", "plain"]]}},
+            f"{AT}.trend.blocks: must have each arm of `values` in one group",
+        ),
         ({"trend": {"values": THREE | {"slow": 0}, "scale": "log"}}, "must be above 0 on the"),
         ({"trend": {"values": THREE | {"sloow": 3}}}, f"{AT}.trend: unknown arm 'sloow' in 'main'"),
         ({"trend": {"values": THREE}, "metric": "accuracy"}, f"{AT}.metric: unknown metric"),
@@ -124,7 +142,7 @@ def test_what_is_wrong_with_a_contrast(
 def test_orderings_and_mixed_kinds_have_no_common_mean(tmp_path: Path) -> None:
     project(tmp_path, trend={"values": THREE})
     paper = copy.deepcopy(PAPER)
-    arms(paper).update(slow={"lr": 0.05})
+    arms(paper).update(slow={"lr": 0.05}, late={"lr": 0.02})
     paper["claims"]["C-1"] |= {"pooled": True}
     paper["claims"]["C-1"]["comparisons"].append({"experiment": "main", "trend": {"values": THREE}})
     write(tmp_path, TIER, paper)

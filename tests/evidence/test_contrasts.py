@@ -70,6 +70,21 @@ def test_a_trend_is_the_rise_of_scipys_line(scale: str) -> None:
     assert down["verdict"] == "contradicted"
 
 
+def test_a_trend_with_blocks_is_the_slope_beside_a_height_for_each_of_them() -> None:
+    # Unbalanced, so that what stands between the blocks must be taken out.
+    values, blocks = {"a": 1, "b": 4, "c": 2, "d": 16}, [["a", "c"], ["b", "d"]]
+    row = one(Y, trend={"values": values, "scale": "log", "blocks": blocks})
+    x = np.log(list(values.values()))
+    design = np.array([x, [1, 0, 1, 0], [0, 1, 0, 1]]).T
+    y = np.array([Y[arm] for arm in values])
+    slopes = np.linalg.lstsq(design, y, rcond=None)[0][0]
+    assert row["differences"] == pytest.approx(slopes * np.log(16))
+    # A block that stands higher moves nothing.
+    higher = {arm: [y + 30 * (arm in blocks[0]) for y in Y[arm]] for arm in Y}
+    moved = one(higher, trend={"values": values, "scale": "log", "blocks": blocks})
+    assert moved["differences"] == pytest.approx(row["differences"])
+
+
 @pytest.mark.parametrize(
     ("coefficient", "expected", "letter"),
     [("kendall", scipy_stats.kendalltau, "τ"), ("spearman", scipy_stats.spearmanr, "ρ")],

@@ -97,6 +97,12 @@ VARIANTS: dict[str, dict[str, Json]] = {
         },
         "ctaugment": {"prediction_view": "ctaugment", "views": 2},
     },
+    "self_training": {
+        "fixed": {"kind": "fist", "alpha": 0.25},
+        "random": {"kind": "rist", "stages": 4},
+        "pseudo-labels": {"kind": "pseudo"},
+        "human labels, no teacher": {"kind": "human", "teacher": "given"},
+    },
     "simclr": {
         "logistic, semi-hard": {"loss": "nt_logistic", "mining": "semi_hard", "head": "linear"},
         "margin, other view": {"loss": "margin", "negatives": "other", "head": "none"},

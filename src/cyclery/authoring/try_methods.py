@@ -38,6 +38,8 @@ from cyclery.records.record import ArmSettings, RunSettings
 
 Json = dict[str, Any]
 BATCH, STEPS = 8, 2
+# The most steps that are made for the sake of stages: STEPS, doubled so often.
+DOUBLED = 7
 # Enough for every split: so many images of each class, of which some are held out.
 CLASSES, EACH, HELD_OUT = 10, 6, 10
 # Where the generators of the whole process stand in the first and the second try.
@@ -78,9 +80,10 @@ def try_methods(plan: Plan, name: str = "") -> str:
     if problems:
         raise UserError("\n".join(line + arm for line, arm in problems.items()))
     of = f"of the method {name}" if name else "of methods"
+    said = f"{len(choices)}): all are good{_stacked(choices) if name else ''}"
     return (
-        f"tier {plan.tier}: {STEPS} steps, made twice, with each choice of the settings {of} "
-        f"({len(choices)}): all are good{_stacked(choices) if name else ''}"
+        f"tier {plan.tier}: {STEPS} steps, or as many as stages need, made twice, with each "
+        f"choice of the settings {of} ({said}"
     )
 
 
@@ -107,7 +110,8 @@ def _alone(choice: Choice) -> str | None:
 
 def _run(choice: Choice) -> Run:
     """Return a new run of a choice, small and on random images."""
-    settings, data = _small(choice.settings, _constant(choice)), _images(choice.dataset)
+    settings = _small(choice.settings, _constant(choice), _enough(choice))
+    data = _images(choice.dataset)
     taken = {key: [_untrained(each, data)] for key, each in choice.parents.items()}
     return Run(settings, data, torch.device("cpu"), parents=taken)
 
@@ -251,8 +255,20 @@ def _watched(run: Run, found: Findings, *given: Any) -> Any:
     return result
 
 
-def _small(given: ArmSettings, values: Mapping[str, float]) -> RunSettings:
-    """Return a run's settings for a few steps; its method, views and network stay as they are.
+def _enough(choice: Choice) -> int:
+    """Return how many steps are made: more than a few where the method's stages need them."""
+    given = choice.settings["method"]
+    method = methods.load(given["name"])
+    for steps in (STEPS << times for times in range(DOUBLED + 1)):
+        clock, _ = schedules.clock_for(schedules.epoch_batches(BATCH, 1), BATCH * steps)
+        with suppress(UserError):
+            method.events(method.chosen(given["settings"]), clock)
+            return steps
+    return STEPS
+
+
+def _small(given: ArmSettings, values: Mapping[str, float], count: int = STEPS) -> RunSettings:
+    """Return a run's settings for so many steps; its method, views and network stay as they are.
 
     ``values`` are those of its quantities.
     """
@@ -276,7 +292,7 @@ def _small(given: ArmSettings, values: Mapping[str, float]) -> RunSettings:
     own = {
         "split": {**plain(Split()), **split},
         "schedules": {**values, "batch": BATCH},
-        "epoch_images": BATCH * STEPS,
+        "epoch_images": BATCH * count,
         "epochs": 1,
         "evaluations": 1,
         "compile": False,

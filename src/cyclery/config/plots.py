@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from cyclery.common.errors import HERE
 from cyclery.common.strict import Strict, Text
-from cyclery.config.comparisons import Number
+from cyclery.config.contrasts import Number
 from cyclery.config.tables import Several
 
 _ARMS = {

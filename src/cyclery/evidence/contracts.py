@@ -100,6 +100,7 @@ class Trend(TypedDict):
 
     values: dict[str, float]
     scale: NotRequired[Literal["linear", "log", "rank"]]
+    blocks: NotRequired[list[list[str]] | None]
 
 
 class RankCorrelation(TypedDict, total=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from cyclery import schedules
-from cyclery.config.comparisons import Flatness
+from cyclery.config.contrasts import Flatness
 from cyclery.plan.model import ArmPlan
 
 VARIED = ("lr", "weight_decay")

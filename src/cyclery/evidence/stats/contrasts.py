@@ -18,7 +18,7 @@ A seed counts only if every arm has its metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -175,7 +175,9 @@ def _several(
 def _contrast(comparison: Comparison) -> Callable[[Floats, Floats], float]:
     """Return what makes a seed's metrics of all arms [k] (and another metric [k]) one number."""
     if trend := comparison.get("trend"):
-        weights = trend_weights(list(trend["values"].values()), trend.get("scale"))
+        arms = list(trend["values"])
+        blocks = [[arms.index(arm) for arm in block] for block in trend.get("blocks") or ()]
+        weights = trend_weights(list(trend["values"].values()), trend.get("scale"), blocks)
         return lambda y, x: float(weights @ y)
     if flat := comparison.get("flatness"):
         by, within = flat.get("by") or "share", flat.get("within") or 1.0
@@ -193,14 +195,21 @@ def _contrast(comparison: Comparison) -> Callable[[Floats, Floats], float]:
     return lambda y, x: rank_correlation(x if x.size else values, y, name)
 
 
-def trend_weights(values: ArrayLike, scale: str | None = "linear") -> Floats:
-    """Return the weights [k] of the arms' metrics whose sum is the fitted rise over all values."""
+def trend_weights(
+    values: ArrayLike, scale: str | None = "linear", blocks: Sequence[Sequence[int]] = ()
+) -> Floats:
+    """Return the weights [k] of the arms' metrics whose sum is the fitted rise over all values.
+
+    ``blocks`` are the places of arms that have a height of their own; their slope is one.
+    """
     x = np.asarray(values, dtype=np.float64)
     if scale == "log":
         x = np.log(x)
     elif scale == "rank":
         x = np.asarray(scipy_stats.rankdata(x), dtype=np.float64)
     centred = x - x.mean()
+    for block in map(list, blocks):
+        centred[block] = x[block] - x[block].mean()
     weights: Floats = centred * np.ptp(x) / (centred @ centred)
     return weights
 
