@@ -226,7 +226,8 @@ PARTS: dict[str, Case] = {
         [],
     ),
     "a bound that nothing passes": (
-        fast(clip_values={"head": 0}), ONE, f"{FAST}.clip_values.head: must be a number above 0", [],
+        fast(clip_values={"head": 0}), ONE, f"{FAST}.clip_values.head: must be a number above 0",
+        [],
     ),
     "bounds without parts": (
         fast(clip_values=10), ONE, f"{FAST}.clip_values: must map parts to bounds (found 10)", [],

@@ -23,7 +23,8 @@ Json = dict[str, Any]
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 
 SPLIT: Json = {"test": 100, "validation": 50, "per_class": 30, "unlabelled": "rest",
-               "open_set": {"classes": [0, 1, 2, 3, 4], "pool": 250, "contamination": 1}}  # fmt: skip
+               "open_set": {"classes": [0, 1, 2, 3, 4], "pool": 250,
+                            "contamination": 1}}  # fmt: skip
 ORIGINAL: Json = {"form": "original", "scale": 1.0, "norm": False}
 
 
@@ -235,8 +236,10 @@ def test_retrieval_is_measured_on_classes_that_were_not_trained(tmp_path: Path) 
 def test_unseen_digits_are_found_better_than_untrained_and_than_by_the_original(
     tmp_path: Path,
 ) -> None:
-    base = {"model": {"name": "bn_mlp", "hidden": [64]}, "epochs": 20, "weight_decay": 0.0,
-            "optimiser": {"name": "adam", "eps": 1.0}, "lr": {"kind": "constant", "value": 0.01}}  # fmt: skip
+    base: Json = {
+        "model": {"name": "bn_mlp", "hidden": [64]}, "epochs": 20, "weight_decay": 0.0,
+        "optimiser": {"name": "adam", "eps": 1.0}, "lr": {"kind": "constant", "value": 0.01},
+    }  # fmt: skip
     found: dict[str, list[float]] = {}
     for seed in (1, 2, 3):
         arms = {

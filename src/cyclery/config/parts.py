@@ -1,4 +1,4 @@
-"""Settings about parts of networks: what a run starts from, what is frozen, rates and bounds by part.
+"""Settings about parts of networks: what a run starts from, what is frozen, numbers by part.
 
 What a part is, stands in ``cyclery.engine.parts``. Whether a run has it, ``cyclery.plan`` checks.
 """

@@ -7,11 +7,11 @@ The second is an arm of another method that starts from this one without its hea
 ``init: {from: ..., parts: [features]}``.
 
 OWN DEFINITION: the groups are those of the first level of ``split.hierarchy`` (the classes where
-there is none), and images are the unlabelled pool, which with ``unlabelled: rest`` has none of the labelled ones. Each group is
-another one, of all others as likely, with the probability ``wrong``: independently, drawn once for
-a run, alike for both losses. The hidden classes of the pool serve to make these groups alone.
-With ``loss: proxies`` the embedding of ProxyNCA lies between features and proxies, and is left
-behind with them.
+there is none), and images are the unlabelled pool, which with ``unlabelled: rest`` has none of the
+labelled ones. Each group is another one, of all others as likely, with the probability ``wrong``:
+independently, drawn once for a run, alike for both losses. The hidden classes of the pool serve to
+make these groups alone. With ``loss: proxies`` the embedding of ProxyNCA lies between features and
+proxies, and is left behind with them.
 """
 
 from __future__ import annotations
