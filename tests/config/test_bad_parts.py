@@ -221,6 +221,21 @@ PARTS: dict[str, Case] = {
         fast(rates={"body": 2, "features": 3}),
         ONE, f"{FAST}.rates: 'body' and 'features' overlap, and neither lies within the other", [],
     ),
+    "a bound of nothing": (
+        fast(clip_values={"tail": 2}), ONE, f"{FAST}.clip_values: nothing here is 'tail' or in it",
+        [],
+    ),
+    "a bound that nothing passes": (
+        fast(clip_values={"head": 0}), ONE, f"{FAST}.clip_values.head: must be a number above 0",
+        [],
+    ),
+    "bounds without parts": (
+        fast(clip_values=10), ONE, f"{FAST}.clip_values: must map parts to bounds (found 10)", [],
+    ),
+    "a bound of what is frozen": (
+        fast(clip_values={"body.1": 2}, frozen=["features"]),
+        ONE, f"{FAST}.clip_values: 'body.1' is frozen, so it has no gradient; drop one of them", [],
+    ),
     "rates of LARS that bounds by them": (
         fast(rates={"head": 2}, optimiser={"name": "lars", "variant": "bolts", "clip": True}),
         ONE, f"{FAST}.rates: are not possible with `clip: true` of the optimiser", [],

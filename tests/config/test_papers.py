@@ -16,7 +16,7 @@ from cyclery.plan.project_checks import RANGE_ARM, check
 ROOT = checkout_factory.ROOT
 TIERS = ("smoke", "laptop", "desk", "paper")
 CLAIMS = {
-    "annotation-efficient": [f"ANNOTATION-EFFICIENT-{n}" for n in (3, 6)],
+    "annotation-efficient": [f"ANNOTATION-EFFICIENT-{n}" for n in range(1, 7)],
     "gct": [f"GCT-{n}" for n in range(1, 11)],
     "cyclical-focal-loss": [f"CFL-{n}" for n in range(1, 10)],
     "clr": [*(f"CLR-{n}" for n in range(1, 14)), "SC-1"],
@@ -56,6 +56,8 @@ UNEQUAL = {
        for name in ("digits-labels", "digits-turned", "views", "turned", "batches")},
     "simclr/digits": 4, "simclr/cifar10": 3,
     **{f"byol/{name}": 2 for name in ("pretraining", "decay", "batch-statistics")},
+    # What is learnt first, and an arm with the updates of both; an untrained network.
+    "weak-digits": 3, "weak-clothes": 3, "annotation-efficient/proxies": 2,
     # Equal numbers of pixels; stages with two candidates; a parent.
     "resolution-cost": 3, "resolution-cost-14": 2, "resolution-cost-28": 3, "stages": 2, "added": 2,
     "digits-teachers": 5, "fashion-teachers": 5, "wrn-teachers": 5,
@@ -229,7 +231,8 @@ def test_smoke_stays_within_its_budget(smoke: Plan, paper: str) -> None:
     # two cores have 120 s, of which set-up, evidence and report take up to 30.
     cost = training + evaluations * 1e-3 + len(runs) * 15e-3
     cost += 0.3 * sum(len(sweep.seeds) for sweep in sweeps)
-    assert cost < 90, f"{cost:.0f} core-seconds"
+    # A thesis of several papers, of which four techniques are run, has more.
+    assert cost < (140 if paper == "annotation-efficient" else 90), f"{cost:.0f} core-seconds"
 
 
 def test_smoke_is_one_untuned_job_of_digits_per_paper_and_level(smoke: Plan) -> None:
@@ -242,7 +245,10 @@ def test_smoke_is_one_untuned_job_of_digits_per_paper_and_level(smoke: Plan) -> 
             assert cell.arm.settings["dataset"]["name"] == "digits"
             # The same perceptron where the norm is what an arm is about, and convolutions where
             # these are.
-            convolved = {"small-data": ("small_cnn",), "annotation-efficient": ("bn_mlp", "vgg")}
+            convolved = {
+                "small-data": ("small_cnn",),
+                "annotation-efficient": ("bn_mlp", "vgg", "small_cnn"),
+            }
             networks = convolved.get(paper, ("bn_mlp", "mlp"))
             assert cell.arm.settings["model"]["name"] in networks
             if cell.arm.variant in ("search", "held-out"):

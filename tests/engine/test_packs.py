@@ -146,6 +146,12 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "gradient penalty": ("grad_l2", {"statistics": "twice"}, {}),
     "cosine loss": ("cosine_loss", {}, {}),
     "cosine loss, cross-entropy": ("cosine_loss", {"weight": 0.1}, {}),
+    "proxynca": ("proxynca", {}, {"optimiser": "adam", "optimiser_settings": {"eps": 1.0}}),
+    "proxynca, original": (
+        "proxynca", {"form": "original", "scale": 1.0, "norm": False, "embedding": 8, "classes": 5},
+        {"backbone": {"kind": "linear", "start": 0, "end": 1}}),
+    "weak labels": ("weak_labels", {}, LEVELS),
+    "weak labels, proxies": ("weak_labels", {"loss": "proxies"}, LEVELS),
     "soteacher": ("soteacher", {}, {}),
     "soteacher, l1": ("soteacher", {"penalty": "l1_matched"}, {}),
 }  # fmt: skip
@@ -245,6 +251,11 @@ def test_bits_of_every_optimiser(name: str) -> None:
                            ema_buffers=("own", "average", "shared")[len(name) % 3],
                            model_settings={"hidden": [64, 32]}, **varied))  # fmt: skip
     assert_independent(every, 2, 7)
+
+
+def test_bits_of_rates_and_bounds_by_part() -> None:
+    parts = {"rates": {"head": 10.0}, "clip_values": {"features": 1e-3}}
+    assert_independent([{**given("supervised", seed), **parts} for seed in range(4)], 2, 4)
 
 
 @pytest.mark.parametrize("buffers", ["shared", "own", "average"])

@@ -84,6 +84,10 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "whole pool, uniform": {"filter": "none", "outside": "uniform"},
         "by hidden labels": {"filter": "oracle", "confident": 0.3, "balanced": False},
     },
+    "proxynca": {
+        "original": {"form": "original", "scale": 1.0, "norm": False, "embedding": 8},
+    },
+    "weak_labels": {"proxies": {"loss": "proxies"}},
     "reinit": {
         "layer by layer, distilled": {"reset": "layerwise", "distil": True, "tau": 2.0},
         "last block": {"reset": "last_block"},

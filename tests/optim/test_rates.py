@@ -116,6 +116,31 @@ def test_parameters_of_the_usual_rate_are_the_same_to_the_bit(case: str) -> None
         assert torch.equal(value, expected[key]) == (key not in RATES), key
 
 
+@pytest.mark.parametrize("rates", [{}, RATES])
+@pytest.mark.parametrize("case", ["sgd", "adam", "lars"])
+def test_bounds_are_those_of_torch_and_of_no_other_part(case: str, rates: dict[str, float]) -> None:
+    bounded, plain = network(), network()
+    flats, bound = (Flat(bounded), Flat(plain)), 0.05
+    names = ["0.weight", "3.bias"]
+    rules = (
+        build(case, flats[0], {}, rates=rates, clip_values=dict.fromkeys(names, bound)),
+        build(case, flats[1], {}, rates=rates),
+    )
+    clipped = 0
+    for step in range(STEPS):
+        for flat, rule in zip(flats, rules, strict=True):
+            gradients = give(step, flat)
+            if flat is flats[1]:
+                held = [flat.params[name] for name in names]
+                for parameter, name in zip(held, names, strict=True):
+                    parameter.grad = flat.views(flat.grad)[name]
+                    clipped += int((gradients[name].abs() > bound).sum())
+                torch.nn.utils.clip_grad_value_(held, bound)
+            rule.step(row(changing(step, lr=0.002)))
+    assert torch.equal(flats[0].data, flats[1].data) and clipped > 10
+    assert rules[0].state().keys() == rules[1].state().keys()
+
+
 def test_what_has_no_rates_costs_nothing_and_the_state_is_the_rules_own() -> None:
     flat = Flat(network())
     assert not isinstance(build("sgd", flat, rates={}), Rated)

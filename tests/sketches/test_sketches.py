@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from factories import cards_self_supervised, cards_semi_supervised, sketches
+from factories import cards_semi_supervised, sketches
 from factories import engine as factory
 from factories.replay import Recorder
 
@@ -15,11 +15,8 @@ from cyclery.authoring.try_methods import try_methods
 
 Json = dict[str, Any]
 # Arms of each card on digits; the last one is what a claim would be about.
-SEVERAL = (cards_self_supervised, cards_semi_supervised)
-CARDS: dict[str, Json] = {name: arms for cards in SEVERAL for name, arms in cards.CARDS.items()}
-CLAIMS: dict[str, list[Json]] = {
-    name: claims for cards in SEVERAL for name, claims in cards.CLAIMS.items()
-}
+CARDS: dict[str, Json] = cards_semi_supervised.CARDS
+CLAIMS: dict[str, list[Json]] = cards_semi_supervised.CLAIMS
 
 
 @pytest.mark.parametrize("name", sketches.NAMES)

@@ -1,4 +1,4 @@
-"""Settings about parts of networks: what a run starts from, what is frozen, rates by part.
+"""Settings about parts of networks: what a run starts from, what is frozen, numbers by part.
 
 What a part is, stands in ``cyclery.engine.parts``. Whether a run has it, ``cyclery.plan`` checks.
 """
@@ -20,6 +20,7 @@ MOST_RATE = 1e6
 
 _PART = {"type": "string", "pattern": f"^{_NAME}$"}
 PARTS = {"type": "array", "items": _PART, "minItems": 1, "uniqueItems": True}
+# Numbers by part, such as rates: above 0.
 RATES = {
     "type": "object",
     "patternProperties": {
@@ -80,8 +81,18 @@ def frozen(value: Any) -> list[str]:
 
 def rates(value: Any) -> dict[str, float]:
     """Return the factors of the learning rate by part."""
+    return _numbers(value, "factors")
+
+
+def clip_values(value: Any) -> dict[str, float]:
+    """Return the bounds on the entries of gradients by part."""
+    return _numbers(value, "bounds")
+
+
+def _numbers(value: Any, what: str) -> dict[str, float]:
+    """Return numbers above 0 by part."""
     if not isinstance(value, dict) or not value:
-        raise UserError(f"{HERE}: must map parts to factors (found {value!r:.80}).")
+        raise UserError(f"{HERE}: must map parts to {what} (found {value!r:.80}).")
     _parts(list(value), HERE)
     for part, factor in value.items():
         number = isinstance(factor, int | float) and not isinstance(factor, bool)
@@ -125,6 +136,8 @@ def resolved(given: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError("rates: are not possible with `clip: true` of the optimiser; drop one.")
     if any(factor != 1 for factor in factors.values()):
         found["rates"] = dict(sorted(factors.items()))
+    if bounds := given.get("clip_values"):
+        found["clip_values"] = dict(sorted(bounds.items()))
     return found
 
 

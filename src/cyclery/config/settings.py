@@ -137,6 +137,7 @@ def _dataset(value: Any, info: ValidationInfo) -> Any:
 _Start = Annotated[dict[str, Any], checked(parts.start), WithJsonSchema(parts.START)]
 _Parts = Annotated[list[str], checked(parts.frozen), WithJsonSchema(parts.PARTS)]
 _Rates = Annotated[dict[str, float], checked(parts.rates), WithJsonSchema(parts.RATES)]
+_Bounds = Annotated[dict[str, float], checked(parts.clip_values), WithJsonSchema(parts.RATES)]
 
 
 class Settings(Strict):
@@ -302,6 +303,11 @@ class Settings(Strict):
         None,
         description="factors of the learning rate by part, as `{features: 0.1}`; decay follows, "
         "and of a part inside another the inner one counts",
+    )
+    clip_values: _Bounds | None = Field(
+        None,
+        description="bounds on every single entry of the gradient by part, as `{features: 10}`; "
+        "after `clip_norm`, before any decay; parts that are not named have none",
     )
     draw: Annotated[str, Field(pattern=NAME)] | None = Field(
         None,

@@ -18,7 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from cyclery.common.errors import UserError
 from cyclery.engine.globals import CPU, Globals
 from cyclery.engine.made import Made, added, built, head_name, networks
-from cyclery.engine.parts import NOTHING_LEFT, USUAL, factors, holding, within
+from cyclery.engine.parts import NOTHING_LEFT, USUAL, factors, holding, numbers, within
 from cyclery.engine.stream import Data, derive, origin
 from cyclery.engine.teachers import Trained, handed_on, load, load_parts, teacher
 from cyclery.methods import REFERENCE, TEACHER, Method
@@ -152,6 +152,11 @@ class Networks:
         """Return the factors of learning rates that are not 1, by the names of parameters."""
         given = self._settings.get("rates", {})
         return factors(given, self.flat.params, [], self.within) if given else {}
+
+    def clip_values(self) -> dict[str, float]:
+        """Return the bounds on the entries of gradients, by the names of parameters."""
+        given = self._settings.get("clip_values", {})
+        return numbers("clip_values", given, self.flat.params, [], self.within) if given else {}
 
     @contextmanager
     def _drawing(self, purpose: str) -> Iterator[None]:

@@ -56,26 +56,39 @@ def holding(key: str, names: Iterable[str], parts: Iterable[str], within: Within
 def factors(
     rates: Mapping[str, float], names: Iterable[str], frozen: Iterable[str], within: Within
 ) -> dict[str, float]:
-    """Return the factor of each trained parameter's learning rate that is not 1, by its name.
+    """Return the factor of each trained parameter's learning rate that is not 1, by its name."""
+    found = numbers("rates", rates, names, frozen, within)
+    return {name: factor for name, factor in found.items() if factor != 1}
 
-    Where a part lies within another one, the inner one counts. A UserError for parts that hold no
-    trained parameter, or that overlap in another way.
+
+def numbers(
+    key: str,
+    given: Mapping[str, float],
+    names: Iterable[str],
+    frozen: Iterable[str],
+    within: Within,
+) -> dict[str, float]:
+    """Return the number of each trained parameter that lies in a part which has one, by its name.
+
+    Where a part lies within another one, the inner one counts. A UserError, which begins with the
+    key, for parts that hold no trained parameter, or that overlap in another way.
     """
     names = set(names)
-    held = {part: holding("rates", names, [part], within) - set(frozen) for part in rates}
+    held = {part: holding(key, names, [part], within) - set(frozen) for part in given}
     for part, own in held.items():
         if not own:
-            raise UserError(f"rates: {part!r} is frozen, so it has no rate; drop one of them.")
+            what = "rate" if key == "rates" else "gradient"
+            raise UserError(f"{key}: {part!r} is frozen, so it has no {what}; drop one of them.")
     for one, two in combinations(held, 2):
         if held[one] & held[two] and not (held[one] < held[two] or held[two] < held[one]):
             raise UserError(
-                f"rates: {one!r} and {two!r} overlap, and neither lies within the other; name "
+                f"{key}: {one!r} and {two!r} overlap, and neither lies within the other; name "
                 "parts that are apart, or one inside the other."
             )
     found: dict[str, float] = {}
     for part in sorted(held, key=lambda part: -len(held[part])):
-        found |= dict.fromkeys(held[part], rates[part])
-    return {name: factor for name, factor in found.items() if factor != 1}
+        found |= dict.fromkeys(held[part], given[part])
+    return found
 
 
 def _modules(name: str) -> Iterable[str]:

@@ -58,7 +58,8 @@ def program(run: Stackable) -> str | None:
         "images": [id(run.data.images)],
         "streams": {k: repr(v) for k, v in run.streams.items()},
         **{k: chosen.get(k) for k in ("method", "model", "head", "optimiser", "augment", "strong",
-                                      "views", "mu", "frozen", "rates", "ema_buffers")},
+                                      "views", "mu", "frozen", "rates", "clip_values",
+                                      "ema_buffers")},
     }  # fmt: skip
     return json.dumps(same, sort_keys=True)
 

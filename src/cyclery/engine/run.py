@@ -124,10 +124,11 @@ class Run:
     def new_optimiser(self, vectors: Vectors | None = None) -> Optimiser:
         """Return a new optimiser of the run's parameters, or of those of several such runs."""
         chosen, flat = self.settings["optimiser"], self.flat if vectors is None else vectors
-        rates = self.networks.rates()
+        rates, bounds = self.networks.rates(), self.networks.clip_values()
         return optim.build(
-            chosen["name"], flat, chosen["settings"], rates=rates, **self.table.decays
-        )
+            chosen["name"], flat, chosen["settings"],
+            rates=rates, clip_values=bounds, **self.table.decays,
+        )  # fmt: skip
 
     @property
     def updates(self) -> int:

@@ -11,7 +11,7 @@ from cyclery.records.record import ArmSettings, Component, SplitChoice, Values
 
 # Said only where an arm has any.
 RARE = ("unlabelled samples", "strong view", "averaged running statistics", "starts from", "frozen",
-        "rates by part", "draw")  # fmt: skip
+        "rates by part", "clipped gradients", "draw")  # fmt: skip
 # What papers write after a network's name.
 SIZES = ("hidden", "size", "depth", "growth", "width")
 # What says nothing: no validation samples, and a split of its own for every seed.
@@ -34,6 +34,7 @@ def describe(arms: Sequence[ArmPlan]) -> dict[str, str]:
         "starts from": lambda a: _start(a.settings),
         "frozen": lambda a: ", ".join(a.settings.get("frozen", [])) or "none",
         "rates by part": lambda a: _words(a.settings.get("rates", {})) or "none",
+        "clipped gradients": lambda a: _words(a.settings.get("clip_values", {})) or "none",
         "draw": lambda a: a.settings["draw"] or "none",
         "method": lambda a: _component(a.settings["method"]),
         "optimiser": lambda a: _component(a.settings["optimiser"]),

@@ -13,6 +13,7 @@ Shape = tuple[int, int, int]
 
 Norm = Literal["batch", "group", "layer", "group_ws", "none"]
 Activation = Literal["relu", "leaky", "sigmoid"]
+Pooling = Literal["average", "max"]
 
 # Metadata of fields that several networks have.
 NORMS = (
@@ -33,6 +34,11 @@ NORM_EPS: dict[str, Any] = {"doc": "what the norms add to the variance", "above"
 ACTIVATION: dict[str, Any] = {"doc": "activation after each norm; leaky has slope 0.1 below 0"}
 # Of fields that came after runs were published: at their default run keys do not mention them.
 LATER: dict[str, Any] = {"later": True}
+POOLING: dict[str, Any] = {
+    "doc": "what the last maps become features by: their average over the pixels, or their largest "
+    "value (ProxyNCA++)",
+    **LATER,
+}
 WIDTH: dict[str, Any] = {
     "doc": "factor on all numbers of channels and hidden units; 1 is the papers'",
     "above": 0,

@@ -11,8 +11,10 @@ from cyclery.models._settings import (
     NORM,
     NORM_EPS,
     NORM_MOMENTUM,
+    POOLING,
     Activation,
     Norm,
+    Pooling,
     Shape,
 )
 from cyclery.models._variants import ConvolutionSettings
@@ -36,6 +38,7 @@ class Settings(ConvolutionSettings):
     )
     norm_momentum: float = field(default=0.1, metadata=NORM_MOMENTUM)
     norm_eps: float = field(default=1e-5, metadata=NORM_EPS)
+    pooling: Pooling = field(default="average", metadata=POOLING)
 
 
 def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
@@ -46,7 +49,14 @@ def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
     from torch import nn
 
     from cyclery.models._classifier import Classifier
-    from cyclery.models.layers import Dropout, Pool, activation, conv_3x3, initialise, norm_2d
+    from cyclery.models.layers import (
+        Dropout,
+        activation,
+        conv_3x3,
+        global_pool,
+        initialise,
+        norm_2d,
+    )
     from cyclery.models.layers.scattering import ScatteringStem
 
     norm = partial(norm_2d, settings.norm, momentum=settings.norm_momentum, eps=settings.norm_eps)
@@ -63,7 +73,7 @@ def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
         pool = [] if settings.scattering else [nn.MaxPool2d(2)]
         layers.append(nn.Sequential(*pool, Dropout(settings.dropout)))
         channels = width
-    net.body = nn.Sequential(*layers[:-1], Pool())
+    net.body = nn.Sequential(*layers[:-1], global_pool(settings.pooling))
     if not settings.scattering:
         net.stages = {name: name for name in ("body.1", "body.5", "body.9")}
     return initialise(net)

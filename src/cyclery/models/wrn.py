@@ -22,8 +22,10 @@ from cyclery.models._settings import (
     NORM,
     NORM_EPS,
     NORM_MOMENTUM,
+    POOLING,
     Activation,
     Norm,
+    Pooling,
     Shape,
 )
 from cyclery.models._variants import BlockSettings
@@ -63,6 +65,7 @@ class Settings(BlockSettings):
             "activated input, else the raw one (the code of MixMatch and FixMatch)"
         },
     )
+    pooling: Pooling = field(default="average", metadata=POOLING)
 
     def check(self, where: str) -> None:
         """Raise a UserError where the depth is not 6n + 4, or settings do not go together."""
@@ -86,7 +89,7 @@ def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
     from cyclery.models._classifier import Classifier
     from cyclery.models._dual import wide
     from cyclery.models._residual import WideBlock
-    from cyclery.models.layers import Pool, activation, conv_3x3, initialise, norm_2d
+    from cyclery.models.layers import activation, conv_3x3, global_pool, initialise, norm_2d
     from cyclery.models.layers.scattering import ScatteringStem
 
     norm = partial(norm_2d, settings.norm, momentum=settings.norm_momentum, eps=settings.norm_eps)
@@ -111,7 +114,7 @@ def build(settings: Settings, shape: Shape, classes: int) -> nn.Module:
                     WideBlock(inputs, width, stride, activated, norm, act, settings.dropout)
                 )
             inputs = width
-    net.body = nn.Sequential(*layers, norm(inputs), act(), Pool())
+    net.body = nn.Sequential(*layers, norm(inputs), act(), global_pool(settings.pooling))
     if not (scales or settings.dual):
         # The norm of a group's output stands at the start of the next group.
         ends = [1 + len(layers) // 3 * group for group in (1, 2)]

@@ -57,18 +57,24 @@ def build(
     decay: bool = True,
     decay_norm: bool = True,
     rates: Mapping[str, float] | None = None,
+    clip_values: Mapping[str, float] | None = None,
 ) -> Optimiser:
     """Return the optimiser ``name`` of the parameters in ``flat``.
 
     ``settings`` are those that differ from the defaults. ``decay`` and ``decay_norm`` are false
     where the decay of weights, or of biases and norms, is zero at all times. ``rates`` are factors
-    of the learning rate by the names of parameters, 1 for the others. Raises a UserError for an
-    unknown name or key and a value of the wrong type or out of range.
+    of the learning rate by the names of parameters, 1 for the others, ``clip_values`` bounds on
+    the entries of their gradients, none for the others. Raises a UserError for an unknown name or
+    key and a value of the wrong type or out of range.
     """
     chosen: Any = read(settings_type(name), settings or {}, "optimiser")
     rule: Optimiser = _FILES.load(name).Rule(flat, chosen, decay=decay, decay_norm=decay_norm)
-    if not rates:
-        return rule
-    from cyclery.optim.flat.rated import Rated
+    if rates:
+        from cyclery.optim.flat.rated import Rated
 
-    return Rated(rule, flat, rates)
+        rule = Rated(rule, flat, rates)
+    if clip_values:
+        from cyclery.optim.flat.bounded import Bounded
+
+        rule = Bounded(rule, flat, clip_values)
+    return rule

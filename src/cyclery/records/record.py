@@ -117,6 +117,8 @@ class ArmSettings(TypedDict):
     """Parts that are not trained; absent where all are."""
     rates: NotRequired[dict[str, float]]
     """Factors of the learning rate by part; absent where it is the same for all."""
+    clip_values: NotRequired[dict[str, float]]
+    """Bounds on the entries of gradients by part; absent where there are none."""
     draw: str | None
     """Name of other initial weights, order and random numbers on the same split."""
     epochs: int

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from cyclery.models._settings import Activation, Norm
+from cyclery.models._settings import Activation, Norm, Pooling
 
 M = TypeVar("M", bound=nn.Module)
 C = TypeVar("C", bound=nn.Conv2d)
@@ -244,3 +244,16 @@ class Pool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the pooled maps [B, C]."""
         return x.mean((2, 3))
+
+
+class MaxPool(nn.Module):
+    """The largest of the pixels, [B, C, H, W] -> [B, C]; of equal ones all share the gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled maps [B, C]."""
+        return x.amax((2, 3))
+
+
+def global_pool(kind: Pooling) -> nn.Module:
+    """Return what makes one number of all pixels of a map."""
+    return MaxPool() if kind == "max" else Pool()
