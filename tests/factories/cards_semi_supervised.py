@@ -1,4 +1,4 @@
-"""Arms on digits of the sketches of semi-supervised and private learning."""
+"""Arms on digits of the sketches of semi-supervised learning."""
 
 from __future__ import annotations
 
@@ -9,16 +9,8 @@ Json = dict[str, Any]
 # Four labels of each class; the other training samples are unlabelled.
 FEW: Json = {"test": 200, "validation": 100, "per_class": 4, "unlabelled": "all"}
 EPOCHS: Json = {"split": FEW, "epoch_images": 100, "mu": 3}
-NORMED: Json = {"name": "small_cnn", "width": 4, "norm": "group"}
 
 CARDS: dict[str, Json] = {
-    "dp-sgd": {
-        "private": {
-            "model": NORMED, "lr": 0.5, "momentum": 0,
-            "ema_decay": {"kind": "running_mean", "end": 0.999, "delay": 9},
-            "method": {"name": "dp_sgd", "noise": 2.0},
-        },
-    },
     "deep-reference-priors": {
         "ensemble": {**EPOCHS, "ema_decay": 0.9, "method": {"name": "deep_reference_priors"}},
         "student": {"split": FEW, "parents": {"teacher": "ensemble"}, "method": {"name": "kd"}},
@@ -27,8 +19,6 @@ CARDS: dict[str, Json] = {
     },
 }  # fmt: skip
 CLAIMS: dict[str, list[Json]] = {
-    "dp-sgd": [{"experiment": "main", "arm": "private", "against": {"constant": 100},
-                "metric": "train_epsilon", "lower_is_better": True}],
     "deep-reference-priors": [
         {"experiment": "main", "arm": "ensemble", "against": "ensemble",
          "against_metric": "test_particle_accuracy"},

@@ -18,7 +18,6 @@ CLAIMS: dict[str, Any] = cards_self_supervised.CLAIMS | cards_semi_supervised.CL
 REFUSED: dict[tuple[str, str], str] = {
     # Convolutions.
     ("annotation-efficient", "coarse"): "not asked",
-    ("dp-sgd", "private"): "not asked",
 }
 
 

@@ -35,4 +35,6 @@ class Settings(Op):
 
     def stage(self, images: Images) -> Stage:
         """Return a gather, which a flip beside it shares."""
-        return Move([Shift(self.size, self.border == "zero", self.border == "symmetric")], images.shape)
+        return Move(
+            [Shift(self.size, self.border == "zero", self.border == "symmetric")], images.shape
+        )

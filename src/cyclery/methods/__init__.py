@@ -90,7 +90,8 @@ from cyclery.methods._streams import Stream, checked
 from cyclery.schedules import Quantity
 
 __all__ = [
-    "REFERENCE", "TEACHER", "Course", "Gradients", "Method", "Stream", "code", "load", "names", "parents_of",
+    "REFERENCE", "TEACHER", "Course", "Gradients", "Method", "Stream", "code", "load", "names",
+    "parents_of",
 ]  # fmt: skip
 
 # The parent that a run's final figures are compared with, where it has one of that name; else it

@@ -46,7 +46,7 @@ def counted(rates: Iterable[float], noises: Iterable[float]) -> Spent:
 
 @lru_cache(maxsize=4096)
 def epsilon(spent: Spent, delta: float, accountant: Accountant) -> float:
-    """Return the epsilon at ``delta`` of updates; infinite where one has no noise, 0 without any."""
+    """Return the epsilon at ``delta`` of updates: infinite where one has no noise."""
     if any(times and noise <= 0 for _, noise, times in spent):
         return math.inf
     return float(_composed(_maker(accountant, ORDERS), spent).get_epsilon(delta))
