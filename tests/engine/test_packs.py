@@ -113,6 +113,9 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "private supervised": ("private_supervised", VOTES, {**SEMI, **REST}),
     "private vat": ("private_vat", VOTES, {**SEMI, **REST, **LONG}),
     "private mixmatch": ("private_mixmatch", VOTES, {**SEMI, **REST}),
+    "private gradients": ("dp_sgd", {"views": 2, "epsilon": 3.0}, {}),
+    "private gradients, parts": ("dp_sgd", {"views": 1, "chunk": 20}, {}),
+    "private gradients, neither clipped nor noise": ("dp_sgd", {"views": 2, "private": False}, {}),
     "simclr": ("simclr", {}, PAIRS),
     "simclr, logistic": (
         "simclr", {"loss": "nt_logistic", "mining": "semi_hard", "head": "linear"}, PAIRS),
