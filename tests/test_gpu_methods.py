@@ -52,6 +52,8 @@ PATHS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("hiermatch", {"levels": 2, "pools": "levels"}, LEVELS),
     ("hiermatch", {"levels": 2, "pools": "levels", "core": "fixmatch"}, LEVELS),
     ("private_mixmatch", {"threshold": 1.0, "balanced": True}, {}),
+    ("dp_sgd", {"views": 2, "epsilon": 3.0, "chunk": 40}, {}),
+    ("dp_sgd", {"private": False, "views": 2}, {}),
     ("grad_l2", {"statistics": "twice"}, {}),
     ("cosine_loss", {"weight": 0.1}, {}),
     ("s4l", {"vat": True}, {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from factories.augment import CIFAR, DIGITS, WIDE, images, raw
@@ -35,6 +36,18 @@ def test_a_reflected_shift_is_pad_and_crop_for_every_offset(shape, size):
         assert torch.equal(moved, image[:, top : top + shape[1], left : left + shape[2]])
 
 
+@pytest.mark.parametrize(("shape", "size"), [(DIGITS, 1), (DIGITS, 7), (CIFAR, 4), (WIDE, 11)])
+def test_a_symmetric_shift_mirrors_about_the_edge_as_numpy_does(shape, size):
+    offsets = list(product(range(2 * size + 1), repeat=2))
+    x = images(len(offsets), shape)
+    u = (torch.tensor(offsets) + 0.5) / (2 * size + 1)
+    out = raw([{"op": "shift", "size": size, "border": "symmetric"}], shape)(x, u)
+    for image, moved, (top, left) in zip(x, out, offsets, strict=True):
+        padded = np.pad(image.numpy(), ((0, 0), (size, size), (size, size)), mode="symmetric")
+        expected = padded[:, top : top + shape[1], left : left + shape[2]]
+        assert np.array_equal(moved.numpy(), expected)
+
+
 @pytest.mark.parametrize("p", [0.25, 0.5, 1.0])
 def test_flip_mirrors_with_its_probability(p):
     u = (torch.arange(100.0)[:, None] + 0.5) / 100
@@ -45,7 +58,7 @@ def test_flip_mirrors_with_its_probability(p):
     assert torch.equal(out[~flipped], x[~flipped].float())
 
 
-@pytest.mark.parametrize("border", ["zero", "reflect"])
+@pytest.mark.parametrize("border", ["zero", "reflect", "symmetric"])
 def test_moves_happen_in_the_order_of_the_list(border):
     shift, flip = {"op": "shift", "size": 3, "border": border}, {"op": "flip"}
     x, u = images(64), torch.rand(64, 3, generator=torch.Generator().manual_seed(1))

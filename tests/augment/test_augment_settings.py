@@ -29,7 +29,7 @@ from cyclery.common.errors import UserError
         ([{"op": "shift", "size": 0}], r"shift\.size: must be at least 1 \(found 0\)"),
         (
             [{"op": "shift", "size": 1, "border": "mirror"}],
-            r"shift\.border: must be one of reflect, zero \(found 'mirror'\)",
+            r"shift\.border: must be one of reflect, symmetric, zero \(found 'mirror'\)",
         ),
         ([{"op": "shift", "size": 32}], r"below the image's side, 32 pixels \(found 32\)"),
         ([{"op": "flip", "p": 1.5}], r"at least 0\.001 and at most 1\.0 \(found 1\.5\)"),

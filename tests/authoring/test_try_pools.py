@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories import sketches
+from factories import component, small_paper
 from factories.component import Write
 from factories.method import text
 
+from cyclery import methods
 from cyclery.authoring.try_methods import try_methods
 from cyclery.common.errors import UserError
 
@@ -29,7 +30,7 @@ STREAMS = """
 
 @pytest.fixture(scope="module")
 def write(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Write]:
-    with sketches.written(tmp_path_factory.mktemp("methods")) as writer:
+    with component.written(methods, tmp_path_factory.mktemp("methods")) as writer:
         yield writer
 
 
@@ -52,11 +53,11 @@ def test_a_method_is_tried_on_the_pools_that_its_streams_take(
     write(name, text(more=STREAMS.format(more=streams)))
     claim = {"experiment": "main", "arm": "one", "against": {"constant": 1}}
     given = {"one": {"method": name, "split": {**BASE, **split}}, "plain": {"split": BASE}}
-    plan = sketches.planned(tmp_path, given, [claim])
+    plan = small_paper.planned(tmp_path, given, [claim])
     assert "all are good" in try_methods(plan, name)
     # Without an arm of its own it has its defaults.
     del given["one"]
-    plan = sketches.planned(tmp_path, given, [{**claim, "arm": "plain"}])
+    plan = small_paper.planned(tmp_path, given, [{**claim, "arm": "plain"}])
     assert "all are good" in try_methods(plan, name)
 
 
@@ -74,7 +75,7 @@ def test_a_method_on_trial_is_evaluated(name: str, write: Write, tmp_path: Path)
     more, said = WRONG[name]
     write(name, text(more=more))
     claim = {"experiment": "main", "arm": "one", "against": {"constant": 1}}
-    plan = sketches.planned(tmp_path, {"one": {"method": name, "split": BASE}}, [claim])
+    plan = small_paper.planned(tmp_path, {"one": {"method": name, "split": BASE}}, [claim])
     with pytest.raises(UserError, match=said) as error:
         try_methods(plan, name)
     assert f"{name}.py:" in str(error.value) and str(error.value).count("\n") == 0

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import component, small_paper
 from factories import engine as factory
-from factories import sketches
 from factories.component import Write
 from factories.method import text
 from factories.threads import one_thread
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-from cyclery import models
+from cyclery import methods, models
 from cyclery.common.errors import UserError
 from cyclery.engine.failures import Diverged
 from cyclery.engine.run import Run
@@ -28,8 +28,8 @@ Json = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def write(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Write]:
-    """Return what writes a method's file; the sketches are there, too."""
-    with sketches.written(tmp_path_factory.mktemp("methods")) as writer:
+    """Return what writes a method's file."""
+    with component.written(methods, tmp_path_factory.mktemp("methods")) as writer:
         yield writer
 
 
@@ -37,7 +37,7 @@ def planned(root: Path, arms: Json, **base: Any) -> Any:
     """Return a plan whose claim is about what every run has."""
     claim = {"experiment": "main", "arm": next(iter(arms)), "against": {"constant": 0},
              "metric": "seconds", "lower_is_better": False}  # fmt: skip
-    return sketches.planned(root, arms, [claim], **base)
+    return small_paper.planned(root, arms, [claim], **base)
 
 
 def probed(root: Path, probes: Json, **arm: Any) -> Any:
@@ -52,7 +52,7 @@ def linear(write: Write, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any,
     root = tmp_path_factory.mktemp("linear")
     plan = probed(root, {"h": {"name": "linear", "l2": [0.1]},
                          "z": {"name": "linear", "l2": [0.1], "of": "z"}})  # fmt: skip
-    return plan, sketches.trained(root, plan)["encoder"]
+    return plan, small_paper.trained(root, plan)["encoder"]
 
 
 def test_probes_are_figures_of_the_record_and_no_part_of_its_time(
@@ -68,7 +68,7 @@ def test_probes_are_figures_of_the_record_and_no_part_of_its_time(
     assert "test_accuracy" not in final
     json.loads(json.dumps(record, allow_nan=False))
     # On features of the same run, trained by hand.
-    [job] = sketches.jobs(plan)
+    [job] = small_paper.jobs(plan)
     run = factory.train(job["settings"])
     found = {part: run.evaluator.features(run.ids[part])["z"].numpy() for part in ("train", "test")}
     labels = {part: run.data.labels[run.ids[part]].numpy() for part in found}
@@ -83,7 +83,7 @@ def test_probes_are_the_same_bits_with_one_worker_and_with_two(
     linear: tuple[Any, Json], tmp_path: Path
 ) -> None:
     plan, record = linear
-    again = sketches.trained(tmp_path, plan, workers=2)["encoder"]
+    again = small_paper.trained(tmp_path, plan, workers=2)["encoder"]
     assert factory.figures(again) == factory.figures(record)
 
 
@@ -92,7 +92,7 @@ def test_a_probe_changes_the_key_of_its_run_and_no_bit_of_it(
 ) -> None:
     plan, record = linear
     plain = probed(tmp_path, {})
-    [job], [other] = sketches.jobs(plan), sketches.jobs(plain)
+    [job], [other] = small_paper.jobs(plan), small_paper.jobs(plain)
     assert job["key"] != other["key"]
     assert {k: v for k, v in job["settings"].items() if k != "probes"} == other["settings"]
     [unprobed] = factory.trainer(tmp_path / "store").train([other])
@@ -101,8 +101,8 @@ def test_a_probe_changes_the_key_of_its_run_and_no_bit_of_it(
 
 def test_nearest_neighbours_are_those_of_scikit_learn(write: Write, tmp_path: Path) -> None:
     plan = probed(tmp_path, {"near": {"name": "nearest", "k": 1}})
-    record = sketches.trained(tmp_path, plan)["encoder"]
-    [job] = sketches.jobs(plan)
+    record = small_paper.trained(tmp_path, plan)["encoder"]
+    [job] = small_paper.jobs(plan)
     run = factory.train(job["settings"])
     x = {
         part: nn.functional.normalize(run.evaluator.features(run.ids[part])["features"]).numpy()
@@ -211,7 +211,7 @@ def test_a_record_with_a_figure_that_is_not_defined_is_valid_json(
     """
     write("odd", text(more=more))
     plan = planned(tmp_path, {"odd": {"method": "odd"}}, epochs=4, evaluations=2)
-    record = sketches.trained(tmp_path, plan)["odd"]
+    record = small_paper.trained(tmp_path, plan)["odd"]
     assert record["final"]["test_odd_accuracy"] is None
     assert json.loads(json.dumps(record, allow_nan=False))["status"] == "done"
     # A curve of the training samples has its own epochs, fewer than those of what steps log.

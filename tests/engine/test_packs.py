@@ -24,7 +24,6 @@ VOTES: Json = {"queries": 60, "answer_noise": 0.5, "balanced": True}
 EVEN: Json = {**SEMI, "mu": 1}
 # A long step of VAT's search, for a short one is lost in roundings that differ.
 LONG: Json = {"xi": 0.5}
-PAIRS: Json = {"strong": ({"op": "cutout", "size": 3},)}
 PAIRS: Json = {"strong": ({"op": "random_resized_crop", "area": [0.4, 1.0]},)}
 # Programs: the method, its settings, and what else.
 PROGRAMS: dict[str, tuple[str, Json, Json]] = {
@@ -120,6 +119,9 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
     "private supervised": ("private_supervised", VOTES, {**SEMI, **REST}),
     "private vat": ("private_vat", VOTES, {**SEMI, **REST, **LONG}),
     "private mixmatch": ("private_mixmatch", VOTES, {**SEMI, **REST}),
+    "private gradients": ("dp_sgd", {"views": 2, "epsilon": 3.0}, {}),
+    "private gradients, parts": ("dp_sgd", {"views": 1, "chunk": 20}, {}),
+    "private gradients, neither clipped nor noise": ("dp_sgd", {"views": 2, "private": False}, {}),
     "simclr": ("simclr", {}, PAIRS),
     "simclr, logistic": (
         "simclr", {"loss": "nt_logistic", "mining": "semi_hard", "head": "linear"}, PAIRS),

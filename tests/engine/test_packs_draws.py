@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from factories import component, packs, sketches
+from factories import component, packs
 from factories import engine as factory
 from factories import method as method_factory
-from factories.sketches import Killed, killed_after
+from factories.small_paper import Killed, killed_after
 from factories.threads import one_thread
 
 from cyclery.engine.packs import Pack
@@ -34,12 +33,6 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
 }
 # Variants that take seconds each, of what others here or in test_packs.py show, too.
 SLOW = ("mixup of both", "mixmatch", "mixup and dropout")
-
-
-@pytest.fixture(scope="module")
-def sketched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with sketches.written(tmp_path_factory.mktemp("methods")):
-        yield
 
 
 def settings(method: str = "odd", count: int = 5, **more: Any) -> list[Json]:
@@ -68,7 +61,6 @@ def assert_independent(every: list[Json], *widths: int) -> None:
         assert eager[f"{name}_generator"].equal(alone[1][f"{name}_generator"])
 
 
-@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize(
     "program", [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW)) for p in PROGRAMS]
 )

@@ -10,7 +10,7 @@ import pytest
 from factories import component, packs
 from factories import engine as factory
 from factories import method as method_factory
-from factories.sketches import Killed, killed_after
+from factories.small_paper import Killed, killed_after
 from factories.threads import one_thread
 
 from cyclery.common.errors import UserError

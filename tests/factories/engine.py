@@ -41,6 +41,8 @@ from factories.data import KNOWN
 Json = dict[str, Any]
 CPU = torch.device("cpu")
 RATES = {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4, "weight_decay_norm": 0.0, "batch": 50}
+# Of methods that refuse batch norm.
+MODELS = {"dp_sgd": "dp_mlp"}
 SPLIT = {"test": 300, "validation": 100, "labels": 200, "per_class": None, "choose": "random",
          "imbalance": None, "unlabelled": None}  # fmt: skip
 
@@ -78,7 +80,7 @@ def settings(
     *,
     epochs: int = 3,
     seed: int = 0,
-    model: str = "bn_mlp",
+    model: str = "",
     model_settings: Json | None = None,
     method_settings: Json | None = None,
     optimiser: str = "sgd",
@@ -94,6 +96,7 @@ def settings(
 ) -> Json:
     """Return resolved settings; ``quantities`` are schedules, those of the method among them."""
     declared = methods.load(method)
+    model = model or MODELS.get(method, "bn_mlp")
     chosen = declared.chosen(method_settings or {})
     streams = declared.streams(chosen)
     if next(iter(streams.values())).pool == "own":
@@ -139,6 +142,7 @@ def settings(
 def _small(model: str) -> Json:
     return {
         "bn_mlp": {"hidden": [32]},
+        "dp_mlp": {"hidden": [32], "groups": 4},
         "small_cnn": {"width": 4},
         "wrn": {"depth": 10, "width": 1, "dropout": 0.3},
         "stochastic_depth": {"depth": 8},

@@ -26,6 +26,8 @@ MARKS = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
+# For gradients of single images.
+UNMIXED = {"name": "small_cnn", "settings": {"width": 16, "norm": "group"}}
 # Parents of which a run takes several.
 ENSEMBLES = ("teacher", "teachers")
 
@@ -78,6 +80,7 @@ def of_method(
         mu=2 if unlabelled else None,
         strong=[{"op": "policy"}, {"op": "cutout", "size": 3}] if unlabelled else [],
         ema_buffers="shared",
+        **({"model": UNMIXED} if name == "dp_sgd" else {}),
         schedules={**base["schedules"], **quantities, "ema_decay": 0.9, "clip_norm": 1.0},
         epochs=5,
         **changes,

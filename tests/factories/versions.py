@@ -95,6 +95,10 @@ VARIANTS: dict[str, dict[str, Json]] = {
         "norms left out": {"norms": False},
         "early stopping": {"stages": 1, "early_stopping": True},
     },
+    "dp_sgd": {
+        "calibrated, in parts": {"epsilon": 3.0, "views": 2, "chunk": 16},
+        "neither clipped nor noise": {"private": False, "views": 0},
+    },
     "remixmatch": {
         "as in OpenCoS": {
             "alignment": "history", "share": "batch", "statistics": "all", "labelled_view": "weak",

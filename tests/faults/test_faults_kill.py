@@ -58,7 +58,7 @@ def test_the_trainer_killed_at_random_moments_ends_with_the_same_numbers(
 
     toll = kills.again_and_again(attempt, times)
     assert toll.lost == 0
-    # A busy machine may start slower than the undisturbed run did, so that early kills meet nothing.
+    # A busy machine may begin slower than the undisturbed run did: early kills then meet nothing.
     assert toll.halfway > times // 8
     note(record_property, "kill -9 of the trainer", SAME, toll.kills, toll.lost)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from factories import byol as small
 from factories import engine as factory
-from factories import sketches
+from factories import small_paper
 from factories.replay import Recorder
 from factories.threads import one_thread
 
@@ -56,11 +56,11 @@ CLAIMS: list[Json] = [
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return sketches.planned(tmp_path_factory.mktemp("byol"), ARMS, CLAIMS)
+    return small_paper.planned(tmp_path_factory.mktemp("byol"), ARMS, CLAIMS)
 
 
 def test_the_online_network_is_evaluated_and_handed_on_with_its_projector(plan: Any) -> None:
-    run = sketches.run(plan, "encoder", done=True)
+    run = small_paper.run(plan, "encoder", done=True)
     kept, online = run.weights(), run.models["main"].state_dict()
     assert all(torch.equal(kept[name], online[name]) for name in online)
     assert not torch.equal(kept["body.1.weight"], run.models["ema"].state_dict()["body.1.weight"])
@@ -68,7 +68,7 @@ def test_the_online_network_is_evaluated_and_handed_on_with_its_projector(plan: 
     assert {name: value for name, value in kept.items() if "/" in name}.keys() == {
         f"projector/{name}" for name in own
     }
-    child = sketches.run(plan, "linear")
+    child = small_paper.run(plan, "linear")
     assert torch.equal(child.models["main"].state_dict()["body.1.weight"], kept["body.1.weight"])
     x = torch.randn(3, 1, 8, 8)
     found = byol.features(run.models, x, run.method_settings)
@@ -76,8 +76,8 @@ def test_the_online_network_is_evaluated_and_handed_on_with_its_projector(plan: 
 
 
 def test_it_resumes_as_it_went_on_and_its_indicators_are_figures(plan: Any, tmp_path: Path) -> None:
-    whole = sketches.trained(tmp_path / "whole", plan)
-    again = sketches.resumed(tmp_path / "again", plan)
+    whole = small_paper.trained(tmp_path / "whole", plan)
+    again = small_paper.resumed(tmp_path / "again", plan)
     for arm, record in whole.items():
         assert record["status"] == "done"
         assert factory.figures(record) == factory.figures(again[arm]), arm
@@ -94,8 +94,8 @@ def test_a_captured_run_computes_what_an_eager_one_does(plan: Any) -> None:
     """With the stand-in for CUDA graphs: what a step decides on the host is decided for ever."""
     for arm in ("encoder", "forms"):
         recorder = Recorder()
-        eager = sketches.run(plan, arm, done=True)
-        again = sketches.run(plan, arm, done=True, recorder=recorder)
+        eager = small_paper.run(plan, arm, done=True)
+        again = small_paper.run(plan, arm, done=True, recorder=recorder)
         assert recorder.replays >= again.updates
         state = again.state()
         for key, value in eager.state().items():
@@ -108,7 +108,7 @@ def test_it_keeps_the_rules_of_methods(plan: Any) -> None:
 
 
 def test_no_label_is_looked_at(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = sketches.run(plan, "encoder", done=True)
+    run = small_paper.run(plan, "encoder", done=True)
     honest = Data.trained_on
 
     def wrong(data: Data, settings: Any, seed: int, ids: Any) -> Data:
@@ -116,7 +116,7 @@ def test_no_label_is_looked_at(plan: Any, monkeypatch: pytest.MonkeyPatch) -> No
         return replace(found, labels=(found.labels + 1).remainder(10))
 
     monkeypatch.setattr(Data, "trained_on", wrong)
-    blind = sketches.run(plan, "encoder", done=True)
+    blind = small_paper.run(plan, "encoder", done=True)
     assert torch.equal(run.flat.data, blind.flat.data)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from factories import engine as factory
-from factories import priors, sketches
+from factories import priors, small_paper
 from factories.threads import one_thread
 from torch import Tensor
 
@@ -179,9 +179,9 @@ def test_features_are_learnt_from_few_images(tmp_path: Any) -> None:
     frozen = {"frozen": ["features"], "epochs": 20, "epoch_images": 200, "lr": 0.1}
     start = {"parents": {"prior": "prior"}, "init": {"from": "prior", "parts": ["features"]}}
     arms = {"prior": moco_arm, "learnt": {**frozen, **start}, "random": frozen}
-    plan = sketches.planned(
+    plan = small_paper.planned(
         tmp_path, arms, split=few, strong=[*priors.VIEWS], augment=[], batch=20, evaluations=1
     )
-    found = {name: sketches.run(plan, name, done=True).final() for name in ("learnt", "random")}
+    found = {name: small_paper.run(plan, name, done=True).final() for name in ("learnt", "random")}
     assert found["learnt"]["val_accuracy"] > found["random"]["val_accuracy"] + 0.05
-    assert "val_accuracy" not in sketches.run(plan, "prior", done=True).final()
+    assert "val_accuracy" not in small_paper.run(plan, "prior", done=True).final()

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from factories import engine as factory
-from factories import sketches
+from factories import small_paper
 from factories.threads import one_thread
 from sklearn.neighbors import NearestNeighbors
 
@@ -212,16 +212,16 @@ def recall(root: Path, arms: Json, **base: Any) -> dict[str, Json]:
     """Return the final figures of runs that retrieve digits 5 to 9, by arm."""
     probes = {"near": {"name": "retrieval", "k": [1], "unseen": True}}
     base = {"split": SPLIT, "probes": probes, "evaluations": 1, **base}
-    plan = sketches.planned(root, arms, **base)
-    return {name: record["final"] for name, record in sketches.trained(root, plan).items()}
+    plan = small_paper.planned(root, arms, **base)
+    return {name: record["final"] for name, record in small_paper.trained(root, plan).items()}
 
 
 def test_retrieval_is_measured_on_classes_that_were_not_trained(tmp_path: Path) -> None:
     probes = {"near": {"name": "retrieval", "k": [1], "unseen": True}}
     arms = {"proxies": {"method": "proxynca"}}
-    plan = sketches.planned(tmp_path, arms, split=SPLIT, probes=probes)
-    record = sketches.trained(tmp_path, plan)["proxies"]
-    run = sketches.run(plan, "proxies", done=True)
+    plan = small_paper.planned(tmp_path, arms, split=SPLIT, probes=probes)
+    record = small_paper.trained(tmp_path, plan)["proxies"]
+    run = small_paper.run(plan, "proxies", done=True)
     unseen = run.ids["unlabelled"]
     assert len(unseen) == 250 and (run.data.labels[unseen] == -1).all()
     own = factory.data().labels[unseen].numpy()

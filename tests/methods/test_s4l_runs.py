@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from factories import engine as factory
-from factories import sketches
+from factories import small_paper
 from factories.threads import one_thread
 from torch import Tensor
 
@@ -48,12 +48,12 @@ ARMS: Json = {
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return sketches.planned(tmp_path_factory.mktemp("s4l"), ARMS)
+    return small_paper.planned(tmp_path_factory.mktemp("s4l"), ARMS)
 
 
 @pytest.fixture(scope="module")
 def records(plan: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Json]:
-    return sketches.trained(tmp_path_factory.mktemp("trained"), plan)
+    return small_paper.trained(tmp_path_factory.mktemp("trained"), plan)
 
 
 def normalised(ids: Tensor) -> Tensor:
@@ -72,15 +72,15 @@ def test_the_whole_chain_trains_through_the_graph(records: dict[str, Json]) -> N
 def test_resumed_runs_are_those_that_went_on(
     plan: Any, records: dict[str, Json], tmp_path: Path
 ) -> None:
-    again = sketches.resumed(tmp_path, plan)
+    again = small_paper.resumed(tmp_path, plan)
     for arm, record in records.items():
         assert factory.figures(record) == factory.figures(again[arm]), arm
 
 
 def test_a_run_without_a_task_is_supervised_training_on_rotations(plan: Any) -> None:
     """Update by update, with an optimiser of torch's own."""
-    run = sketches.run(plan, "control")
-    twin = sketches.run(plan, "control").models["main"]
+    run = small_paper.run(plan, "control")
+    twin = small_paper.run(plan, "control").models["main"]
     rates = {name: each["value"] for name, each in run.settings["schedules"].items()}
     optimiser = torch.optim.SGD([
         {"params": [p for p in twin.parameters() if p.ndim > 1],
@@ -109,7 +109,7 @@ def test_a_run_without_a_task_is_supervised_training_on_rotations(plan: Any) -> 
 
 
 def test_both_predictions_are_measured(plan: Any) -> None:
-    run = sketches.run(plan, "rotation", done=True)
+    run = small_paper.run(plan, "rotation", done=True)
     net, ids = run.models["main"].eval(), run.ids["test"]
     final = run.final()
     with torch.no_grad():
@@ -121,9 +121,9 @@ def test_both_predictions_are_measured(plan: Any) -> None:
 
 
 def test_a_linear_child_has_the_features_that_were_pretrained(plan: Any) -> None:
-    parent = sketches.run(plan, "pretraining", done=True).weights()
+    parent = small_paper.run(plan, "pretraining", done=True).weights()
     for arm in ("linear", "tuned"):
-        start, end = (sketches.run(plan, arm, done=done).weights() for done in (False, True))
+        start, end = (small_paper.run(plan, arm, done=done).weights() for done in (False, True))
         for name, value in start.items():
             if not name.startswith("head"):
                 assert torch.equal(value, parent[name]), name
@@ -135,8 +135,8 @@ def test_a_linear_child_has_the_features_that_were_pretrained(plan: Any) -> None
 
 @pytest.mark.parametrize("arm", ["retrained", "retrained-turned", "step-2"])
 def test_samples_have_their_labels_or_the_parents(plan: Any, arm: str) -> None:
-    run = sketches.run(plan, arm)
-    parent = sketches.run(plan, {"step-2": "step-1"}.get(arm, "rotation"), done=True)
+    run = small_paper.run(plan, arm)
+    parent = small_paper.run(plan, {"step-2": "step-1"}.get(arm, "rotation"), done=True)
     net = parent.networks.evaluated[0]["main"].eval()
     known = set(run.ids["train"].tolist())
     run.begin_epoch()
@@ -157,14 +157,14 @@ def test_samples_have_their_labels_or_the_parents(plan: Any, arm: str) -> None:
 
 
 def test_pseudo_labels_of_the_mean_over_rotations_are_others(plan: Any) -> None:
-    weights = [sketches.run(plan, arm, done=True).flat.data
+    weights = [small_paper.run(plan, arm, done=True).flat.data
                for arm in ("retrained", "retrained-turned")]  # fmt: skip
     assert not torch.equal(*weights)
 
 
 def test_the_second_step_goes_on_from_all_layers_of_the_first(plan: Any) -> None:
-    first = sketches.run(plan, "step-1", done=True).weights()
-    run = sketches.run(plan, "step-2")
+    first = small_paper.run(plan, "step-1", done=True).weights()
+    run = small_paper.run(plan, "step-2")
     for name, value in run.weights().items():
         assert torch.equal(value, first[name]), name
     for name, value in run.models["task"].state_dict().items():
@@ -173,7 +173,7 @@ def test_the_second_step_goes_on_from_all_layers_of_the_first(plan: Any) -> None
 
 @pytest.mark.parametrize("arm", ["rotation", "exemplar", "step-2", "retrained", "linear"])
 def test_no_hidden_label_is_looked_at(plan: Any, arm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sketches.assert_no_hidden_label_trains(plan, arm, monkeypatch)
+    small_paper.assert_no_hidden_label_trains(plan, arm, monkeypatch)
 
 
 def run_of(seed: int, **given: Any) -> Run:

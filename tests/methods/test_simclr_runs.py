@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from factories import engine as factory
-from factories import sketches
+from factories import small_paper
 from factories.threads import one_thread
 
 from cyclery.common.errors import UserError
@@ -46,20 +46,20 @@ TUNED: Json = {"experiment": "main", "arm": "tuned", "against": "scratch"}
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return sketches.planned(tmp_path_factory.mktemp("simclr"), ARMS, CLAIMS)
+    return small_paper.planned(tmp_path_factory.mktemp("simclr"), ARMS, CLAIMS)
 
 
 def test_a_chain_resumes_as_it_went_on(plan: Any, tmp_path: Path) -> None:
-    whole = sketches.trained(tmp_path / "whole", plan)
-    again = sketches.resumed(tmp_path / "again", plan)
+    whole = small_paper.trained(tmp_path / "whole", plan)
+    again = small_paper.resumed(tmp_path / "again", plan)
     for arm, record in whole.items():
         assert record["status"] == "done"
         assert factory.figures(record) == factory.figures(again[arm]), arm
 
 
 def test_linear_evaluation_trains_the_head_alone(plan: Any) -> None:
-    encoder = sketches.run(plan, "encoder", done=True).models["main"].state_dict()
-    linear = sketches.run(plan, "linear")
+    encoder = small_paper.run(plan, "encoder", done=True).models["main"].state_dict()
+    linear = small_paper.run(plan, "linear")
     head = linear.models["main"].head.weight.detach().clone()  # type: ignore[union-attr]
     for _ in range(3):
         linear.train_epoch()
@@ -70,22 +70,25 @@ def test_linear_evaluation_trains_the_head_alone(plan: Any) -> None:
 
 
 def test_tuning_begins_with_the_features_and_a_head_of_its_own(plan: Any) -> None:
-    encoder = sketches.run(plan, "encoder", done=True).models["main"].state_dict()
-    scratch, tuned = (sketches.run(plan, arm).models["main"] for arm in ("scratch", "tuned"))
+    encoder = small_paper.run(plan, "encoder", done=True).models["main"].state_dict()
+    scratch, tuned = (small_paper.run(plan, arm).models["main"] for arm in ("scratch", "tuned"))
     for name, value in tuned.state_dict().items():
         source = scratch.state_dict() if name.startswith("head") else encoder
         assert torch.equal(value, source[name]), name
 
 
 def test_the_projector_is_handed_on(plan: Any) -> None:
-    encoder, child = sketches.run(plan, "encoder", done=True), sketches.run(plan, "projected")
+    encoder, child = small_paper.run(plan, "encoder", done=True), small_paper.run(plan, "projected")
     for name, value in encoder.models["projector"].state_dict().items():
         assert torch.equal(child.models["projector"].state_dict()[name], value), name
 
 
 def test_a_rate_of_zero_leaves_weights_and_measures_statistics(plan: Any) -> None:
     """The floor of probes: as it is drawn, with batch norm that has seen the views."""
-    before, after = sketches.run(plan, "untrained"), sketches.run(plan, "untrained", done=True)
+    before, after = (
+        small_paper.run(plan, "untrained"),
+        small_paper.run(plan, "untrained", done=True),
+    )
     assert torch.equal(before.flat.data, after.flat.data)
     norms = [run.models["main"].get_buffer("body.2.running_var") for run in (before, after)]
     assert not torch.equal(*norms)
@@ -94,7 +97,7 @@ def test_a_rate_of_zero_leaves_weights_and_measures_statistics(plan: Any) -> Non
 def test_what_looks_like_the_newcomers_chain_is_refused(tmp_path: Path) -> None:
     def said(arms: Json, *claims: Json) -> str:
         with pytest.raises(UserError) as refused:
-            sketches.planned(tmp_path, arms, list(claims) or None)
+            small_paper.planned(tmp_path, arms, list(claims) or None)
         return str(refused.value)
 
     # A head that nothing has trained, or that has seen labels which the child has not.
@@ -116,11 +119,11 @@ def test_what_looks_like_the_newcomers_chain_is_refused(tmp_path: Path) -> None:
         ARMS, wrong
     )
     assert "test_h_accuracy" in said(ARMS, {**wrong, "metric": "test_q_accuracy"})
-    assert sketches.planned(tmp_path, ARMS, [{**TUNED, "unequal_budget": "pretraining is free"}])
+    assert small_paper.planned(tmp_path, ARMS, [{**TUNED, "unequal_budget": "pretraining is free"}])
 
 
 def test_no_hidden_label_is_looked_at(plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    sketches.assert_no_hidden_label_trains(plan, "tuned", monkeypatch)
+    small_paper.assert_no_hidden_label_trains(plan, "tuned", monkeypatch)
 
 
 def test_four_labels_of_a_class_go_further_with_learnt_features(tmp_path: Path) -> None:
@@ -130,7 +133,7 @@ def test_four_labels_of_a_class_go_further_with_learnt_features(tmp_path: Path) 
                "strong": [{"op": "random_resized_crop", "area": [0.3, 1.0]}],
                "lr": {"kind": "cosine", "peak": 0.3}}  # fmt: skip
     arms = {"encoder": encoder, "untrained": {**encoder, "lr": 0, "epochs": 1}}
-    plan = sketches.planned(tmp_path, arms, None)
-    found = sketches.trained(tmp_path / "runs", plan)
+    plan = small_paper.planned(tmp_path, arms, None)
+    found = small_paper.trained(tmp_path / "runs", plan)
     few, floor = (found[name]["final"]["test_h_accuracy"] for name in ("encoder", "untrained"))
     assert few > floor + 0.05, (few, floor)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from factories import engine as factory
-from factories import sketches
+from factories import small_paper
 from factories.threads import one_thread
 from torch import nn
 
@@ -31,7 +31,7 @@ def child(of: str = "features", **method: Any) -> Json:
 def planned(root: Path, arms: Json, **base: Any) -> Any:
     claim = {"experiment": "main", "arm": "h", "against": {"constant": 25},
              "metric": "test_transformation_accuracy"}  # fmt: skip
-    return sketches.planned(root, arms, [claim], **base)
+    return small_paper.planned(root, arms, [claim], **base)
 
 
 class Pixels:
@@ -84,7 +84,7 @@ def test_the_other_forms() -> None:
 
 def test_the_encoder_is_frozen_and_the_probe_alone_learns(tmp_path: Path) -> None:
     plan = planned(tmp_path, {"encoder": ENCODER, "h": child(), "z": child("z")})
-    run = sketches.run(plan, "z")
+    run = small_paper.run(plan, "z")
     before = {name: p.clone() for name, p in run.models["encoder"].named_parameters()}
     assert all(name.startswith("probe.") for name in run.flat.params)
     factory.finish(run)
@@ -95,7 +95,7 @@ def test_the_encoder_is_frozen_and_the_probe_alone_learns(tmp_path: Path) -> Non
 
 def test_it_is_measured_on_all_forms_of_held_out_images(tmp_path: Path) -> None:
     plan = planned(tmp_path, {"encoder": ENCODER, "h": child()})
-    run = sketches.run(plan, "h", done=True)
+    run = small_paper.run(plan, "h", done=True)
     encoder, net = run.models["encoder"], run.models["probe"].eval()
     ids = run.ids["test"]
     images = run.data.images[ids].float() / 16
@@ -113,9 +113,9 @@ def test_it_is_measured_on_all_forms_of_held_out_images(tmp_path: Path) -> None:
 def test_vectors_of_another_length_and_images_that_do_not_turn_are_refused(tmp_path: Path) -> None:
     arms = {"encoder": {**ENCODER, "method": {"name": "simclr", "output": 16}}, "h": child("z")}
     with pytest.raises(UserError, match=r"of: z must be as long as features, 32 \(found 16"):
-        sketches.run(planned(tmp_path, arms), "h", done=True)
+        small_paper.run(planned(tmp_path, arms), "h", done=True)
     with pytest.raises(UserError, match=r"method\.task: greyscale: images must have 3 channels"):
-        sketches.run(planned(tmp_path, {"encoder": ENCODER, "h": child(task="greyscale")}), "h")
+        small_paper.run(planned(tmp_path, {"encoder": ENCODER, "h": child(task="greyscale")}), "h")
 
 
 def test_h_tells_turns_that_z_has_thrown_away(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_h_tells_turns_that_z_has_thrown_away(tmp_path: Path) -> None:
         "strong": [{"op": "rotation"}, {"op": "random_resized_crop", "area": [0.5, 1.0]}],
     }
     arms = {"encoder": encoder, "h": {**child(), **long}, "z": {**child("z"), **long}}
-    found = sketches.trained(
+    found = small_paper.trained(
         tmp_path / "runs", planned(tmp_path, arms, model={"name": "bn_mlp", "hidden": [64, 64]})
     )
     h, z = (found[arm]["final"]["test_transformation_accuracy"] for arm in ("h", "z"))

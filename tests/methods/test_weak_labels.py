@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from factories import engine as factory
-from factories import sketches
+from factories import small_paper
 from factories.threads import one_thread
 
 from cyclery.common.errors import UserError
@@ -138,9 +138,9 @@ def test_weak_labels_first_is_more_accurate_than_scratch_at_five_labels_a_class(
     }
     split = {"test": 500, "validation": 100, "per_class": 50, "unlabelled": "rest",
              "unlabelled_pool": 500, "hierarchy": "shape"}  # fmt: skip
-    plan = sketches.planned(tmp_path, arms, split=split, lr={"kind": "cosine", "peak": 0.1},
+    plan = small_paper.planned(tmp_path, arms, split=split, lr={"kind": "cosine", "peak": 0.1},
                             model={"name": "bn_mlp", "hidden": [128, 128]})  # fmt: skip
-    found = {name: r["final"] for name, r in sketches.trained(tmp_path, plan).items()}
+    found = {name: r["final"] for name, r in small_paper.trained(tmp_path, plan).items()}
     accuracy = {name: final.get("test_accuracy") for name, final in found.items()}
     assert found["source"]["test_group_accuracy"] > 0.85
     for arm in ("softmax-first", "proxies-first"):

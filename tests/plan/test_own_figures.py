@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
-from factories import sketches
+from factories import component, small_paper
 from factories.component import Write
 from factories.method import text
 from factories.page import Page
 from factories.project import TIER
 from factories.project import write as write_project
 
+from cyclery import methods
 from cyclery.cli.main import main
 from cyclery.common.errors import UserError
 from cyclery.config.load import load
@@ -40,8 +41,8 @@ SPLIT: Json = {"test": 200, "validation": 100, "per_class": 10}
 
 @pytest.fixture(autouse=True, scope="module")
 def write(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Write]:
-    """Write the methods of these tests; the sketches are there, too."""
-    with sketches.written(tmp_path_factory.mktemp("methods")) as writer:
+    """Write the methods of these tests."""
+    with component.written(methods, tmp_path_factory.mktemp("methods")) as writer:
         writer("measuring", text(more=MEASURES.format(names='("test_own_accuracy", "own_l2")')))
         yield writer
 
@@ -62,7 +63,7 @@ def compared(arm: str, metric: str, against: Any = None, **more: Any) -> Json:
 
 def refused(root: Path, comparison: Json, given: Json | None = None) -> str:
     with pytest.raises(UserError) as error:
-        sketches.planned(root, given or arms(), [comparison])
+        small_paper.planned(root, given or arms(), [comparison])
     said = str(error.value)
     assert "\n" not in said, said
     return said.partition("one.yaml: ")[2]
@@ -85,7 +86,7 @@ def refused(root: Path, comparison: Json, given: Json | None = None) -> str:
 )
 def test_a_figure_that_an_arm_has_may_be_claimed(arm: str, metric: str, tmp_path: Path) -> None:
     lower = {"lower_is_better": True} if "loss" in metric else {}
-    sketches.planned(tmp_path, arms(), [compared(arm, metric, **lower)])
+    small_paper.planned(tmp_path, arms(), [compared(arm, metric, **lower)])
 
 
 HEADLESS = "its method, simclr, trains no head; measure its features by `probes`."
@@ -169,7 +170,7 @@ def test_a_probe_has_no_name_that_the_method_has(tmp_path: Path) -> None:
 def test_the_figures_of_an_arm_are_those_of_its_method_and_its_probes(tmp_path: Path) -> None:
     given = arms()
     given["measuring"]["probes"] = {"few": {**LINEAR, "per_class": 4}}
-    plan = sketches.planned(tmp_path, given, [compared("plain", "test_accuracy")])
+    plan = small_paper.planned(tmp_path, given, [compared("plain", "test_accuracy")])
     found = own_figures(plan.arm("one", "main", "measuring").settings)
     assert {"test_own_accuracy", "own_l2", "test_few_accuracy", "val_few_accuracy"} <= found
     assert own_figures(plan.arm("one", "main", "plain").settings) == frozenset()
@@ -218,7 +219,7 @@ def test_a_hook_with_other_arguments_is_one_message_with_the_file(
 def tuned(root: Path, experiment: Json, **arm: Any) -> Plan:
     """Return the plan of an experiment with a key besides its arms, at a tier that tunes."""
     tier = copy.deepcopy(TIER) | {"tuning": True}
-    tier["base"] |= {**copy.deepcopy(sketches.BASE)}
+    tier["base"] |= {**copy.deepcopy(small_paper.BASE)}
     main: Json = {"title": "-", "tiers": {"smoke": {}}, "arms": {"one": arm}, **experiment}
     claim: Json = {"statement": "-", "comparisons": [
         compared("one", "seconds", lower_is_better=False)]}  # fmt: skip
@@ -232,7 +233,7 @@ RANGE: Json = {"range": {"low": 0.01, "high": 1, "epochs": 5, "seeds": 1}}
 
 
 def test_a_range_test_and_tuning_need_a_head_that_is_trained(tmp_path: Path) -> None:
-    headless: Json = {"method": {"name": "simclr"}, "strong": sketches.STRONG}
+    headless: Json = {"method": {"name": "simclr"}, "strong": small_paper.STRONG}
     with pytest.raises(UserError, match="lr: a range test reads held-out accuracy, but the method"):
         tuned(tmp_path, RANGE, lr="range", **headless)
     with pytest.raises(UserError, match="tune: chooses by validation accuracy, but the method of"):
@@ -271,7 +272,7 @@ def made(root: Path, plan: Plan) -> Path:
 
 
 def test_a_project_whose_only_arm_has_no_accuracy_comes_to_its_report(tmp_path: Path) -> None:
-    plan = sketches.planned(
+    plan = small_paper.planned(
         tmp_path,
         {"encoder": {"method": "simclr", "split": {**SPLIT, "validation": 0}}},
         [compared("encoder", "seconds", lower_is_better=False)],
@@ -294,7 +295,7 @@ def test_figures_of_probes_and_methods_reach_verdicts_and_tables(tmp_path: Path)
                    "rows": [{"head": "one", "arm": "encoder"}],
                    "columns": [{"head": "probe", "metric": "test_h_accuracy"},
                                {"head": "own"}]}  # fmt: skip
-    sketches.planned(tmp_path, arms(), claims)
+    small_paper.planned(tmp_path, arms(), claims)
     file = tmp_path / "config/papers/one.yaml"
     paper = yaml.safe_load(file.read_text()) | {"tables": {"first": table}}
     file.write_text(yaml.safe_dump(paper))
@@ -312,7 +313,7 @@ def test_figures_of_probes_and_methods_reach_verdicts_and_tables(tmp_path: Path)
 def test_an_average_that_is_an_aid_has_no_raw_figures(write: Write, tmp_path: Path) -> None:
     write("aided", text(more="\n    def averages(settings):\n        return False\n"))
     aided: Json = {"method": "aided", "ema_decay": 0.9, "split": SPLIT}
-    sketches.planned(tmp_path / "fine", {"aided": aided}, [compared("aided", "test_accuracy")])
+    small_paper.planned(tmp_path / "fine", {"aided": aided}, [compared("aided", "test_accuracy")])
     said = refused(tmp_path, compared("aided", "raw_test_accuracy"), {"aided": aided})
     assert "needs averaged weights (`ema_decay`) that are evaluated; 'aided' has none." in said
 
@@ -322,6 +323,6 @@ def test_unknown_classes_are_looked_for_where_there_are_some(tmp_path: Path, kno
     split = {**SPLIT, "unlabelled": "all", "open_set": known}
     arm = {"split": split, "probes": {"open": {"name": "detection"}}}
     with pytest.raises(UserError, match=r"probes\.open: the probe detection, .*contamination"):
-        sketches.planned(tmp_path, {"one": arm})
+        small_paper.planned(tmp_path, {"one": arm})
     split["open_set"] = {"classes": [0, 1, 2], "contamination": 0.5}
-    sketches.planned(tmp_path, {"one": arm})
+    small_paper.planned(tmp_path, {"one": arm})

@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 
 class Shift(NamedTuple):
-    """A move by up to ``size`` pixels each way; ``zero`` or the reflected image comes in."""
+    """A move by up to ``size`` pixels each way, and what comes in at the border.
+
+    Zeros, or the image mirrored: about its outermost pixels, or with ``edge`` about its edge.
+    """
 
     size: int
     zero: bool
+    edge: bool = False
 
 
 class Flip(NamedTuple):
@@ -53,7 +57,9 @@ class Move(Stage):
             rows = torch.where((rows >= 0) & (rows < height), rows * width, self.pixels)
             cols = torch.where((cols >= 0) & (cols < width), cols, self.pixels)
         else:
-            rows, cols = _reflected(rows, height) * width, _reflected(cols, width)
+            edge = any(step.edge for step in shifts)
+            rows = _reflected(rows, height, edge) * width
+            cols = _reflected(cols, width, edge)
         self.shift: int | None = None
         self.flip: int | None = None
         choices: list[int] = []
@@ -103,6 +109,12 @@ class Move(Stage):
         return flat.gather(2, index).view(batch, channels, height, width)
 
 
-def _reflected(place: Tensor, side: int) -> Tensor:
-    """Return ``place`` mirrored into 0..side - 1 about the first and the last pixel."""
+def _reflected(place: Tensor, side: int, edge: bool) -> Tensor:
+    """Return ``place`` mirrored into 0..side - 1 about the first and the last pixel.
+
+    With ``edge`` about the outer edges of these pixels, which then appear twice.
+    """
+    if edge:
+        place = torch.where(place < 0, -1 - place, place)
+        return torch.where(place >= side, 2 * side - 1 - place, place)
     return side - 1 - (side - 1 - place.abs()).abs()

@@ -15,11 +15,12 @@ class Settings(Op):
     """Move by a random whole number of pixels each way.
 
     The same as padding with ``size`` pixels on each side and cropping at random. The padding is
-    black, or with ``reflect`` the image mirrored about its outermost pixels, which appear once.
+    black, or the image mirrored: with ``reflect`` about its outermost pixels, which appear once,
+    with ``symmetric`` about its edge, so that they appear twice (as numpy names both).
     """
 
     size: int = field(metadata={"doc": "furthest move in pixels, each way", "low": 1})
-    border: Literal["zero", "reflect"] = field(
+    border: Literal["zero", "reflect", "symmetric"] = field(
         default="zero", metadata={"doc": "what comes in at the border"}
     )
 
@@ -34,4 +35,6 @@ class Settings(Op):
 
     def stage(self, images: Images) -> Stage:
         """Return a gather, which a flip beside it shares."""
-        return Move([Shift(self.size, self.border == "zero")], images.shape)
+        return Move(
+            [Shift(self.size, self.border == "zero", self.border == "symmetric")], images.shape
+        )

@@ -44,10 +44,11 @@ def batches_of(settings: ArmSettings) -> Batches:
     return _batches(json.dumps(settings["schedules"]["batch"]), settings["epochs"])
 
 
-def check_columns(settings: ArmSettings, samples: int, batches: Batches) -> None:
+def check_columns(settings: ArmSettings, samples: int, batches: Batches, pool: int) -> None:
     """Raise a UserError, which begins with the key, where a quantity leaves its limits.
 
-    ``samples`` make an epoch, in ``batches`` [E].
+    Or where the method refuses such a run. ``samples`` make an epoch, in ``batches`` [E]; the pool
+    of the first stream has ``pool``.
     """
     method = methods.load(settings["method"]["name"])
     for name, spec in settings["schedules"].items():
@@ -65,6 +66,16 @@ def check_columns(settings: ArmSettings, samples: int, batches: Batches) -> None
             samples,
             batches.tobytes(),
         )
+    if method.planned is not methods.USUAL["planned"]:
+        clock, steps = schedules.clock_for(batches, samples)
+        columns = {
+            name: schedules.column(spec, clock, 0, _BOUNDS)
+            for name, spec in settings["schedules"].items()
+            if name != "batch"
+        }
+        columns["batch"] = np.repeat(batches.astype(np.float64), steps)
+        chosen = method.chosen(settings["method"]["settings"])
+        method.planned(chosen, methods.Course(pool, columns))
 
 
 @lru_cache(maxsize=1024)

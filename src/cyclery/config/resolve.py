@@ -294,7 +294,7 @@ def budget(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> dict[str, 
             f"{MOST_UPDATES:,} updates, since every schedule is written out for all of them "
             f"(found {updates:,}); train for fewer epochs of fewer samples, or raise `batch`."
         )
-    check_columns(settings, samples, batches)
+    check_columns(settings, samples, batches, counts.get(first.pool, 0))
     spent = {int(size): declared.spent(chosen, int(size), mu) for size in sizes_of}
     each = np.array([spent[size] for size in batches.tolist()])
     views, forwards = (steps[:, None] * each).sum(0).tolist()

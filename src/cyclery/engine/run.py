@@ -78,7 +78,9 @@ class Run:
         self.streams = self.method.streams(self.method_settings)
         first = next(iter(self.streams.values()))
         self.samples = settings["epoch_images"] or len(pool(first, self.ids))
-        self.table = Table(settings, self.samples, bounds, device)
+        own = partial(self.method.columns, self.method_settings)
+        size = len(pool(first, self.ids))
+        self.table = Table(settings, self.samples, bounds, device, own, size)
 
         # Extra draws of the method, and dropout inside networks, never touch the streams'.
         self.generators = {

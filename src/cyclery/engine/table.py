@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from cyclery import schedules
+from cyclery.common.errors import UserError, choices
+from cyclery.methods import Course
 from cyclery.records.record import RunSettings
 
 
 class Table:
-    """The schedule table S[t, quantity] of a run, on its device."""
+    """The schedule table S[t, quantity] of a run, on its device.
+
+    ``own`` returns the columns that its method makes of the course of the run, whose first stream
+    has a pool of ``pool`` samples; a UserError where there is no such quantity.
+    """
 
     def __init__(
         self,
@@ -19,6 +27,8 @@ class Table:
         samples: int,
         bounds: tuple[float, float] | None,
         device: torch.device,
+        own: Callable[[Course], Mapping[str, schedules.Column]] = lambda course: {},
+        pool: int = 0,
     ) -> None:
         specs = dict(settings["schedules"])
         batches = schedules.epoch_batches(specs.pop("batch"), settings["epochs"], settings["seed"])
@@ -29,6 +39,14 @@ class Table:
             name: schedules.column(specs[name], self.clock, settings["seed"], bounds)
             for name in self.names
         }
+        sizes = np.repeat(np.asarray(batches, np.float64), self.steps)
+        for name, column in own(Course(pool, {**self.columns, "batch": sizes})).items():
+            if name not in self.columns:
+                raise UserError(
+                    f"method: `columns` returns {name!r}, which is no quantity; there are "
+                    f"{choices(self.columns)}."
+                )
+            self.columns[name] = np.broadcast_to(column, (self.clock.updates,))
         table = np.stack([self.columns[name] for name in self.names], axis=1)
         self._table = torch.tensor(table, dtype=torch.float32, device=device)
 

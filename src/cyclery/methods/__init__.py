@@ -60,6 +60,11 @@ What comes of a run:
 
 And:
 
+- ``planned(settings, course)``: raises a UserError where a run as planned must not be made; a
+  ``_course.Course`` has the samples of its pool and every quantity at every update;
+- ``columns(settings, course)``: the values, float64 [updates] by name, of quantities that follow
+  from the course itself and not from a schedule, such as noise that keeps a budget; asked for when
+  a run is made;
 - ``ignored(settings)``: the settings and quantities that nothing reads, by name, and the choice
   that makes it so, as ``{"rho": "unlocking: static"}``: runs that are the same have one key;
 - ``CAPTURE = False``: a step that cannot be captured and always runs eager; ``"cpu"``: one that is
@@ -79,12 +84,14 @@ from typing import Any, Literal
 from cyclery.common.errors import UserError
 from cyclery.methods import _file
 from cyclery.methods._chosen import guarded
+from cyclery.methods._course import Course
 from cyclery.methods._gradients import Gradients
 from cyclery.methods._streams import Stream, checked
 from cyclery.schedules import Quantity
 
 __all__ = [
-    "REFERENCE", "TEACHER", "Gradients", "Method", "Stream", "code", "load", "names", "parents_of",
+    "REFERENCE", "TEACHER", "Course", "Gradients", "Method", "Stream", "code", "load", "names",
+    "parents_of",
 ]  # fmt: skip
 
 # The parent that a run's final figures are compared with, where it has one of that name; else it
@@ -123,6 +130,8 @@ class Method:
     keeps: Callable[[Any], tuple[str, ...]]
     forwards: Callable[..., int]
     ignored: Callable[[Any], dict[str, str]]
+    planned: Callable[..., None]
+    columns: Callable[..., Mapping[str, Any]]
     capture: bool | Literal["cpu"]
 
     def chosen(self, settings: dict[str, Any]) -> Any:
@@ -169,6 +178,8 @@ USUAL: dict[str, Callable[..., Any]] = {
     "keeps": lambda settings: (),
     "forwards": lambda settings, images: sum(images.values()),
     "ignored": lambda settings: {},
+    "planned": lambda settings, course: None,
+    "columns": lambda settings, course: {},
 }
 
 

@@ -35,13 +35,15 @@ ARGUMENTS = {
     "features": ("models", "x", "settings"),
     "evaluate": ("models", "measured", "settings"),
     "forwards": ("settings", "images"),
+    "planned": ("settings", "course"),
+    "columns": ("settings", "course"),
 }
 ALONE = ("streams", "uses_ema", "trains_ema", "parents", "judges", "voters", "measures",
          "averages", "classifies", "keeps", "ignored")  # fmt: skip
 # Those that return names.
 NAMES = ("parents", "judges", "voters", "measures", "keeps")
 # Those that planning calls.
-PLANNED = (*ALONE[1:], "forwards")
+PLANNED = (*ALONE[1:], "forwards", "planned", "columns")
 # Functions that do nothing without one another.
 PAIRS = (("events", "event"), ("measures", "evaluate"))
 

@@ -38,6 +38,7 @@ LOSS = Unit("the loss of a method", None)
 BOUND = Unit("decades of a learning rate", 0.5)
 PENALTY = Unit("an l2 penalty", None)
 EPSILON = Unit("epsilon", None)
+NOISE = Unit("a noise multiplier", None)
 COUNT = Unit("a number", None)
 DEVIATION = Unit("decades between two rates", 0.5)
 

@@ -1,4 +1,4 @@
-"""Sketches of methods that use what the engine offers as papers will, and how they are trained."""
+"""Arms on digits as a paper has them: planned, run, killed and begun again, with their parents."""
 
 from __future__ import annotations
 
@@ -12,35 +12,22 @@ from typing import Any
 import pytest
 import torch
 
-from cyclery import methods
 from cyclery.config.load import load
 from cyclery.engine.run import Run
 from cyclery.engine.stream import Data
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
-from factories import component
 from factories import engine as factory
 from factories.jobs import part_jobs
 from factories.project import TIER, write
 
 Json = dict[str, Any]
 
-FILES = Path(__file__).parents[1] / "sketches/methods"
-NAMES = sorted(path.stem for path in FILES.glob("[a-z]*.py"))
 WEAK: list[Json] = [{"op": "shift", "size": 1}]
 STRONG: list[Json] = [{"op": "cutout", "size": 3}]
 BASE: Json = {"augment": WEAK, "strong": STRONG, "epochs": 3, "evaluations": 3, "batch": 20,
               "split": {"test": 200, "validation": 100, "per_class": 10},
               "model": {"name": "bn_mlp", "hidden": [32]}}  # fmt: skip
-
-
-@contextmanager
-def written(folder: Path) -> Iterator[component.Write]:
-    """Add the sketches to the methods; after it they are gone."""
-    with component.written(methods, folder) as write_method:
-        for name in NAMES:
-            write_method(name, (FILES / f"{name}.py").read_text())
-        yield write_method
 
 
 def planned(root: Path, arms: Json, comparisons: list[Json] | None = None, **base: Any) -> Plan:
