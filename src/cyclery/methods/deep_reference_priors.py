@@ -98,10 +98,9 @@ class Settings:
 
 def streams(settings: Settings) -> dict[str, tuple[str, ...]]:
     """Return the views of each stream."""
-    labelled = {"labelled": ("weak",)}
     if settings.objective == "supervised":
-        return labelled
-    return {**labelled, "unlabelled": ("weak", "strong")}
+        return {"labelled": ("weak",)}
+    return {"labelled": ("weak",), "unlabelled": ("weak", "strong")}
 
 
 def ignored(settings: Settings) -> dict[str, str]:
@@ -150,8 +149,8 @@ def measures(settings: Settings) -> tuple[str, ...]:
 
 def evaluate(models: Models, measured: Any, settings: Settings) -> dict[str, float]:
     """Return those figures on the test samples; ``raw_`` ones where weights are averaged."""
-    ids = measured.pool("test")
-    y, found = measured.labels(ids), {}
+    ids, found = measured.pool("test"), dict[str, float]()
+    y = measured.labels(ids)
     for start, raw in (("", ""), ("raw.", "raw_")):
         nets = [models[start + name] for name in _names(settings) if start + name in models]
         if not nets:

@@ -166,7 +166,8 @@ def step(
     for start in range(0, len(x), chunk):
         at = slice(start, start + chunk)
         of_one, costs = per_example(net, _loss, x[at], samples.y[at])
-        norms = sum(g.flatten(1).square().sum(1) for g in of_one.values()).sqrt()
+        squares = [g.flatten(1).square().sum(1) for g in of_one.values()]
+        norms = sum(squares[1:], squares[0]).sqrt()
         mask = samples.mask[at]
         share = mask / torch.maximum(norms, row["clip"])
         for name, each in of_one.items():
