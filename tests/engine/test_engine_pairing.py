@@ -98,7 +98,7 @@ def test_every_purpose_has_a_seed_of_its_own():
 @pytest.mark.parametrize("method", methods.names())
 def test_initial_weights_depend_on_the_seed_only(method):
     torch.manual_seed(5)
-    plain = factory.run(factory.settings())
+    plain = factory.run(factory.settings(model=factory.MODELS.get(method, "")))
     torch.manual_seed(6)
     other = factory.run(factory.settings(method, batch=20, lr=0.5))
     # Modules that a method adds come after the network.

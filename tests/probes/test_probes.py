@@ -117,7 +117,7 @@ def test_an_unknown_probe_is_said_with_those_there_are() -> None:
         probes.resolve("linaer", {}, "probes.few")
     assert str(found.value) == (
         "probes.few: unknown probe 'linaer'. Did you mean 'linear'? "
-        "Probes: detection, linear, nearest, retrieval."
+        "Probes: detection, linear, nearest, reference_prior, retrieval."
     )
 
 
@@ -182,7 +182,8 @@ def test_two_labels_never_make_one_name(add: component.Write) -> None:
 
 # Of all that are there.
 
-MOST = {"linear": {}, "nearest": {"k": 20}, "retrieval": {"k": [1, 4], "nmi": True}}
+MOST = {"linear": {}, "nearest": {"k": 20}, "retrieval": {"k": [1, 4], "nmi": True},
+        "reference_prior": {"between": [0, 1]}}  # fmt: skip
 SIZES = {"train": 240, "validation": 80, "test": 120, "unlabelled": 100}
 
 

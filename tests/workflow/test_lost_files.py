@@ -245,7 +245,11 @@ def test_the_same_evidence_gives_the_same_list(project: Path, tmp_path: Path) ->
     assert (again / checksums.NAME).read_bytes() == (project / REPORT / checksums.NAME).read_bytes()
     found = checksums.listed(again / checksums.NAME)
     files = {str(p.relative_to(again)) for p in again.rglob("*") if p.is_file()}
-    assert found is not None and files - found.keys() <= {checksums.NAME, "report.log"}
+    assert found is not None and files - found.keys() <= {
+        checksums.NAME,
+        "report.log",
+        "report.pdf",
+    }
     assert evidence(project)["claims"]
 
 

@@ -151,6 +151,9 @@ def _by_default(plan: Plan, name: str) -> Choice:
         # A pool of its own may be filled with any sample.
         kind = "all" if UNLABELLED in pools else "rest"
         given["split"] = {**given.get("split", {}), "unlabelled": kind}
+    if any(each.sampler == "poisson" for each in streams.values()):
+        # For gradients of single samples, which batch norm would mix.
+        given["model"] = {"name": "dp_mlp"}
     kinds = {kind for each in streams.values() for kind in each.views}
     if "strong" in kinds:
         given["strong"] = given.get("strong") or [{"op": "cutout", "size": 2}]

@@ -77,9 +77,9 @@ class Run:
         self.method_settings = self.method.chosen(settings["method"]["settings"])
         self.streams = self.method.streams(self.method_settings)
         first = next(iter(self.streams.values()))
-        self.samples = settings["epoch_images"] or len(pool(first, self.ids))
-        own = partial(self.method.columns, self.method_settings)
         size = len(pool(first, self.ids))
+        self.samples = settings["epoch_images"] or size
+        own = partial(self.method.columns, self.method_settings)
         self.table = Table(settings, self.samples, bounds, device, own, size)
 
         # Extra draws of the method, and dropout inside networks, never touch the streams'.
@@ -125,11 +125,10 @@ class Run:
 
     def new_optimiser(self, vectors: Vectors | None = None) -> Optimiser:
         """Return a new optimiser of the run's parameters, or of those of several such runs."""
-        chosen, flat = self.settings["optimiser"], self.flat if vectors is None else vectors
-        rates, bounds = self.networks.rates(), self.networks.clip_values()
+        chosen, nets = self.settings["optimiser"], self.networks
         return optim.build(
-            chosen["name"], flat, chosen["settings"],
-            rates=rates, clip_values=bounds, **self.table.decays,
+            chosen["name"], self.flat if vectors is None else vectors, chosen["settings"],
+            rates=nets.rates(), clip_values=nets.clip_values(), **self.table.decays,
         )  # fmt: skip
 
     @property

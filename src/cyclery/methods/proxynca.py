@@ -114,7 +114,9 @@ def keeps(settings: Settings) -> tuple[str, ...]:
 
 def distances(e: torch.Tensor, proxies: torch.Tensor, scale: float) -> torch.Tensor:
     """Return the squared distances [B, C] of embeddings [B, D] and proxies [C, D], at a scale."""
-    cosine = F.linear(F.normalize(e.float()), F.normalize(proxies.float()))
+    # In bfloat16 near and nearest would be the same.
+    with torch.autocast(e.device.type, enabled=False):
+        cosine = F.linear(F.normalize(e.float()), F.normalize(proxies.float()))
     return 2 * scale**2 * (1 - cosine).clamp_min(0)
 
 

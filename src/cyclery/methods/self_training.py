@@ -257,7 +257,8 @@ def evaluate(models: Models, measured: Any, settings: Settings) -> dict[str, flo
     ids, found, stages = measured.pool("test"), {}, range(settings.stages + 1)
     labels = measured.labels(ids)
     for stage in stages:
-        net = _reached(models, stage).eval()
+        net = _reached(models, stage)
+        net.eval()
         right = measured.outputs(net, ids).argmax(1) == labels
         found[f"test_stage_{stage}_accuracy"] = float(right.double().mean())
     found["test_accuracy_slope"] = slope(list(found.values()))
