@@ -159,12 +159,11 @@ PROGRAMS: dict[str, tuple[str, Json, Json]] = {
 }  # fmt: skip
 # Variants that take seconds each, and whose parts are in other programs.
 SLOW = (
+    "private gradients, parts", "fixmatch, ctaugment", "auxilearn, heads of two layers",
     "reference priors, exact", "networks beside one another",
     "uda, as in ports", "hiermatch, fixmatch", "mixmatch, other forms", "mixup, labelled",
     "remixmatch", "remixmatch, ctaugment", "self-training, fixed",
     "private supervised", "private vat", "simclr, margin", "transformations, noise", "byol, parts",
-    "private supervised", "private vat", "simclr, margin", "transformations, noise",
-    "byol, parts",
 )  # fmt: skip
 
 

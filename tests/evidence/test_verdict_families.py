@@ -76,6 +76,7 @@ def test_seeds_to_settle_a_contradiction_reach_its_corrected_level() -> None:
     assert mirrored == paired_tests.seeds_to_settle(-0.5, 1.0, 0.0, "superiority", 0.05 / 28)
 
 
+@pytest.mark.slow
 def test_a_family_of_true_nulls_is_rarely_contradicted() -> None:
     """28 comparisons that share a baseline, no effect: some is decided in at most 5 % of papers."""
     rng = np.random.default_rng(0)

@@ -75,6 +75,7 @@ def test_uda_improves_on_the_labels_alone_and_on_their_augmentation(plain: float
     assert accuracy(runs) - accuracy(noised) > 0.03
 
 
+@pytest.mark.slow
 def test_remixmatch_improves_on_the_labels_alone(plain: float) -> None:
     """With weak views of the labelled digits, for its weights rise within a few updates here."""
     learnt = {"views": 2, "labelled_view": "weak"}
