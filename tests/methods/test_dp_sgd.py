@@ -21,7 +21,8 @@ from cyclery import methods
 from cyclery.common.errors import UserError
 from cyclery.engine.run import Run
 from cyclery.engine.stream import Batch, Samples
-from cyclery.methods import Course, Gradients, _sampled_gaussian, dp_sgd
+from cyclery.methods import Course, Gradients, _sampled_gaussian
+from cyclery.methods._auroc import auroc
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 Json = dict[str, Any]
@@ -300,8 +301,8 @@ def test_membership_is_the_area_under_the_curve_of_a_loss_threshold() -> None:
     inside, outside = torch.randint(0, 9, (60,)) / 4, 0.3 + torch.randint(0, 9, (40,)) / 4
     labels = [1] * 60 + [0] * 40
     known = roc_auc_score(labels, (-torch.cat([inside, outside])).tolist())
-    assert dp_sgd.smaller(inside, outside) == pytest.approx(known)
-    assert dp_sgd.smaller(inside, inside) == 0.5
+    assert auroc(outside, inside) == pytest.approx(known)
+    assert auroc(inside, inside) == 0.5
 
 
 def test_what_a_choice_makes_useless_is_no_part_of_a_run() -> None:

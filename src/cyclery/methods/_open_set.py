@@ -90,14 +90,6 @@ def linear(h: torch.Tensor, y: torch.Tensor, classes: int) -> tuple[torch.Tensor
     return weight.detach(), bias.detach()
 
 
-def auroc(known: torch.Tensor, unknown: torch.Tensor) -> float:
-    """Return the share of pairs whose known score [N] is above the unknown one [M]; ties half."""
-    ordered, known = unknown.sort().values, known.contiguous()
-    below = torch.searchsorted(ordered, known)
-    below = below + torch.searchsorted(ordered, known, right=True)
-    return float(below.sum()) / (2 * len(known) * len(unknown))
-
-
 def rates(remembered: torch.nn.Module, pool: torch.Tensor, known: torch.Tensor) -> dict[str, float]:
     """Return the shares of known and of unknown samples of a pool [N] that are told right.
 

@@ -39,6 +39,7 @@ from typing import Any
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
 from cyclery.methods import Course, Gradients, Stream, _sampled_gaussian
+from cyclery.methods._auroc import auroc
 from cyclery.methods._gradients import per_example
 from cyclery.methods._sampled_gaussian import Accountant
 from cyclery.schedules import Quantity
@@ -228,17 +229,5 @@ def evaluate(
             )
             for ids in (measured.pool("train"), test)
         )
-        found["test_membership_auroc"] = smaller(inside, outside)
+        found["test_membership_auroc"] = auroc(outside, inside)
     return found
-
-
-def smaller(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Return the share of pairs of ``first`` [N] and ``second`` [M] where the first is smaller.
-
-    Equal ones count half: the area under the ROC curve of a threshold.
-    """
-    ordered = second.double().sort().values
-    values = first.double().contiguous()
-    above = len(second) - torch.searchsorted(ordered, values, right=True)
-    equal = len(second) - torch.searchsorted(ordered, values) - above
-    return float((above + 0.5 * equal).mean() / len(second))

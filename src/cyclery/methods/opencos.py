@@ -47,6 +47,7 @@ from typing import Any, Literal
 from cyclery.common.errors import UserError
 from cyclery.common.lazy import F, torch
 from cyclery.methods import _alignment, _open_set, _remixmatch
+from cyclery.methods._auroc import auroc
 from cyclery.methods._mix import correct
 from cyclery.methods._ssl import passes, pseudo_figures
 from cyclery.methods._streams import MU, OWN, Stream
@@ -332,7 +333,7 @@ def evaluate(models: Models, measured: Any, settings: Settings) -> dict[str, flo
         found |= {"confident_accuracy": float(right.double().mean())} if len(right) else {}
     if known.any() and not known.all():
         found |= {
-            f"{name}_auroc".lstrip("_"): _open_set.auroc(score[known], score[~known])
+            f"{name}_auroc".lstrip("_"): auroc(score[known], score[~known])
             for name, score in by.items()
         }
     return {f"unlabelled_{name}": value for name, value in found.items()}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
-from cyclery.optim.flat.optimiser import Optimiser, Part, Row
+from cyclery.optim.flat.optimiser import Optimiser, Row
 from cyclery.optim.flat.parameters import Vectors
+from cyclery.optim.flat.wrapped import Wrapped, by_entry
 
 
-class Rated(Optimiser):
+class Rated(Wrapped):
     """A rule whose change of each parameter is multiplied by a factor.
 
     Every rule changes the parameters in proportion to ``lr``, its decay included, and keeps a state
@@ -21,11 +21,8 @@ class Rated(Optimiser):
     """
 
     def __init__(self, rule: Optimiser, flat: Vectors, rates: Mapping[str, float]) -> None:
-        self._rule, self._data = rule, flat.data
-        self._factors = torch.ones_like(flat.data)
-        views = flat.views(self._factors)
-        for name, factor in rates.items():
-            views[name].fill_(factor)
+        super().__init__(rule)
+        self._data, self._factors = flat.data, by_entry(flat, rates, 1.0)
         self._before = torch.empty_like(flat.data)
 
     def step(self, row: Row) -> None:
@@ -33,10 +30,3 @@ class Rated(Optimiser):
         self._before.copy_(self._data)
         self._rule.step(row)
         torch.lerp(self._before, self._data, self._factors, out=self._data)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the live state of the rule."""
-        return self._rule.state()
-
-    def _update(self, part: Part, row: Row, scalars: tuple[Tensor, ...]) -> None:
-        self._rule._update(part, row, scalars)
