@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -73,10 +74,16 @@ class Repository(Copy):
         self.cyclery("publish")
         self.commit(message)
 
-    def results(self) -> dict[str, bytes]:
-        """Return every file of results that people read, by name."""
+    def nothing_to_train(self) -> bool:
+        """Say whether all that the report lacks is made of records."""
+        said = self.snakemake("--dry-run", "report")
+        rules = set(re.findall(r"^(\w+) +\d+$", said, flags=re.MULTILINE))
+        return rules <= {"evidence", "render", "report", "total"}
+
+    def results(self, *names: str) -> dict[str, bytes]:
+        """Return every file in folders of the results, by name; what is published by default."""
         folder = self.root / "results/smoke"
-        names = ("records", "lr-range", "evidence", "tables")
+        names = names or ("records", "lr-range")
         paths = [p for name in names for p in (folder / name).rglob("*") if p.is_file()]
         return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
 

@@ -21,7 +21,7 @@ from cyclery.sharing.arrival import NESTED, install_pulled, mark_installed
 from cyclery.sharing.contents import Contents
 
 Capture = pytest.CaptureFixture[str]
-TABLE = "results/smoke/tables/one.csv"
+SWEEPS = "results/smoke/lr-range/one.jsonl"
 ARCHIVE = "packs/papers/one.tar.xz"
 IN_PLACE = "cyclery: tier smoke: what `dvc pull` brought is put in place: 1 papers, "
 STAYS = (
@@ -37,8 +37,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     contents = Contents(check(load(tmp_path, {})))
     files: dict[str, Path | bytes] = {}
     for output in contents.outputs():
-        # The trained project has its table, and the list beside it, elsewhere.
-        files[contents.name(output)] = trained() / output.replace("/tables/", "/")
+        files[contents.name(output)] = trained() / output
         memory = json.dumps({"rule": "r", "params": [], "input": []}).encode()
         files[f"snakemake/{contents.name(output)}"] = memory
     store = Store(trained() / "results/store")
@@ -51,11 +50,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             home.archives / "checkpoints/one.tar", weights
         ).as_dict(),
     }
-    graph = contents.graph
-    publish(tmp_path, format=1, tier="smoke", papers=["one"], results="results", packs=packs,
+    publish(tmp_path, format=2, tier="smoke", papers=["one"], results="results", packs=packs,
             seeds=contents.plan.project.seeds, checkpoints=contents.plan.project.config.checkpoints,
-            data="results/data", snakemake=state.snakemake_version(), code=graph.code, datasets={},
-            claims={"one": graph.part_digest("one")}, without_checkpoints=[])  # fmt: skip
+            data="results/data", snakemake=state.snakemake_version(), datasets={},
+            without_checkpoints=[])  # fmt: skip
     return tmp_path
 
 
@@ -73,7 +71,7 @@ def start(root: Path, capsys: Capture, **overrides: Any) -> str:
     return capsys.readouterr().err
 
 
-def own(root: Path, name: str = TABLE, text: str = "mine") -> Path:
+def own(root: Path, name: str = SWEEPS, text: str = "mine") -> Path:
     """Write a result of the user's own."""
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,12 +89,12 @@ def damage(root: Path) -> bytes:
 
 def test_it_is_put_in_place_once_for_each_publication(root: Path, capsys: Capture) -> None:
     assert start(root, capsys).startswith(IN_PLACE)
-    assert (root / TABLE).read_bytes() == (trained() / "results/smoke/one.csv").read_bytes()
+    assert (root / SWEEPS).read_bytes() == (trained() / SWEEPS).read_bytes()
     assert start(root, capsys) == ""
     shutil.rmtree(root / "results/smoke")
     said = start(root, capsys)
     assert "was put in place before, and is removed: it is made again; `make pull" in said
-    assert not (root / TABLE).exists()
+    assert not (root / SWEEPS).exists()
 
 
 def test_a_lock_of_snakemake_is_left_to_snakemake(root: Path, capsys: Capture) -> None:
@@ -104,7 +102,7 @@ def test_a_lock_of_snakemake_is_left_to_snakemake(root: Path, capsys: Capture) -
     lock = own(root, ".snakemake/locks/0.input.lock")
     said = start(root, capsys)
     assert "is put in place once no other Snakemake is at work here" in said
-    assert not (root / TABLE).exists()
+    assert not (root / SWEEPS).exists()
     lock.unlink()
     assert start(root, capsys).startswith(IN_PLACE)
 
@@ -159,8 +157,8 @@ def test_what_cannot_be_used_is_said_and_stops_nothing(
         path.unlink()
         said = "not all that this version published; `dvc pull` brings it."
     elif fault == "format":
-        publish(root, format=2)
-        said = "has format 2, this version reads 1"
+        publish(root, format=1)
+        said = "has format 1, this version reads 2"
     else:
         path.write_text("{")
         said = "cannot be read"
@@ -185,9 +183,9 @@ def test_what_was_begun_is_completed(
         patch.setattr(place, "put", killed)
         with pytest.raises(KeyboardInterrupt):
             start(root, capsys)
-    assert not (root / TABLE).exists()
+    assert not (root / SWEEPS).exists()
     own(root, "results/smoke/lr-range/half")
-    assert start(root, capsys).startswith(IN_PLACE) and (root / TABLE).exists()
+    assert start(root, capsys).startswith(IN_PLACE) and (root / SWEEPS).exists()
 
 
 def test_a_full_disk_is_no_fault_of_the_packs(

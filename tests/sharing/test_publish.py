@@ -1,4 +1,4 @@
-"""Publish, clone, fetch: nothing to be done, the same bytes, and only what changed is trained."""
+"""Publish, clone, fetch: nothing to train, the same bytes, and only what changed is trained."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from factories.sharing import Repository
 
 from cyclery.common.errors import UserError
 from cyclery.common.seals import seal
+from cyclery.sharing import inside
 from cyclery.sharing import publish as publishing
 
 pytest.importorskip("dvc", reason="DVC is not installed")
@@ -36,12 +37,16 @@ def another(origin: Repository, tmp_path: Path) -> Repository:
     return found
 
 
-def test_a_clone_has_nothing_to_do_and_a_changed_arm_trains_itself(
+JUDGED = ("evidence", "tables", "report")
+NOTHING = "nothing to train; evidence and report are made in minutes"
+
+
+def test_a_clone_has_nothing_to_train_and_a_changed_arm_trains_itself(
     origin: Repository, clone: Repository, tmp_path: Path
 ) -> None:
     said = clone.cyclery("fetch")
-    assert "nothing to be done" in said and "checkpoints: 2\n" in said
-    assert clone.nothing_to_do()
+    assert NOTHING in said and "checkpoints: 2\n" in said
+    assert clone.nothing_to_train() and not clone.results(*JUDGED)
     assert not clone.git("status", "--porcelain")
     # Two people have the same bytes.
     second = origin.clone(tmp_path / "second")
@@ -49,13 +54,13 @@ def test_a_clone_has_nothing_to_do_and_a_changed_arm_trains_itself(
     assert clone.results() == second.results() == origin.results()
     assert clone.figures() == origin.figures()
 
-    # The report is rebuilt alone.
-    report = clone.root / "results/smoke/report"
-    shutil.rmtree(report)
+    # Evidence and report are made of it, to the same bytes.
     clone.snakemake("report")
-    assert (report / "index.html").exists() and clone.trained() == 0
-    assert not (clone.root / "results/smoke/logs/evidence").exists()
-    assert clone.results() == origin.results()
+    assert clone.nothing_to_do() and clone.trained() == 0
+    made = clone.results(*JUDGED)
+    assert made == origin.results(*JUDGED) and "report/index.html" in made
+    # It is not fetched again, for it is there.
+    assert "nothing to be done" in clone.cyclery("fetch") and clone.results(*JUDGED) == made
 
     # The student starts from the published weights of its teacher.
     arms = clone.paper["experiments"]["other"]["arms"]
@@ -73,7 +78,7 @@ def test_a_configuration_that_was_edited_before_is_seen(clone: Repository) -> No
     (clone.root / "config/papers/tiny.yaml").write_text(text.replace("lr: 0.2", "lr: 0.3"))
     said = clone.cyclery("fetch")
     assert "since it was published, configuration or code changed" in said
-    assert "1 render" in said
+    assert "train" in said and "render" not in said
     clone.snakemake("report")
     assert clone.trained() == 2
     assert clone.nothing_to_do()
@@ -88,8 +93,8 @@ def forget_version(repository: Repository) -> None:
 
 def test_with_another_snakemake_outputs_are_touched(origin: Repository, clone: Repository) -> None:
     forget_version(clone)
-    assert "nothing to be done" in clone.cyclery("fetch")
-    assert clone.results() == origin.results() and clone.nothing_to_do()
+    assert NOTHING in clone.cyclery("fetch")
+    assert clone.results() == origin.results() and clone.nothing_to_train()
     # What is touched is known well enough to see what changes later.
     path = clone.root / "config/papers/tiny.yaml"
     path.write_text(path.read_text().replace("lr: 0.2", "lr: 0.3"))
@@ -105,7 +110,6 @@ def test_with_another_snakemake_what_differs_is_not_touched(clone: Repository) -
     assert "to do" in said
     results = clone.root / "results/smoke"
     # The students' shard is downstream of the changed one in this tier's shards of a paper.
-    assert not (results / "report").exists() and not (results / "evidence").exists()
     assert not (results / "records/tiny/L0-0000.jsonl").exists()
     assert (results / "lr-range/tiny.jsonl").exists()
     clone.snakemake("report")
@@ -159,13 +163,13 @@ def test_what_does_not_fit_into_the_repository(
     path = another.root / SMOKE / "index.json"
     before = path.read_bytes()
     found = json.loads(before)
-    monkeypatch.setattr(publishing, "MOST_INSIDE", 1000)
+    monkeypatch.setattr(inside, "MOST_INSIDE", 1000)
     with pytest.raises(UserError, match="tier 'smoke' does not fit into the remote inside"):
         publishing.publish(another.root, {})
     assert path.read_bytes() == before
     weights = found["packs"]["checkpoints/tiny.tar"]["size"]
     sizes = [each["size"] for each in [*found["packs"].values(), *found["datasets"].values()]]
-    monkeypatch.setattr(publishing, "MOST_INSIDE", sum(sizes) - weights + 100)
+    monkeypatch.setattr(inside, "MOST_INSIDE", sum(sizes) - weights + 100)
     publishing.publish(another.root, {}, all_weights=True)
     assert json.loads(path.read_text())["without_checkpoints"] == ["tiny"]
     # Nor is what trains again at once, wherever it would fit.
@@ -179,8 +183,10 @@ def test_what_does_not_fit_into_the_repository(
     publishing.publish(another.root, {})
     another.commit("without weights")
     clone = another.clone(tmp_path / "clone")
-    assert "checkpoints: 0\n" in clone.cyclery("fetch") and clone.nothing_to_do()
+    assert "checkpoints: 0\n" in clone.cyclery("fetch") and clone.nothing_to_train()
     # Who has only what was published can publish it anew.
+    assert "is not finished (1 evidence to do)" in clone.cyclery("publish", expect=2)
+    clone.snakemake("tiny")
     said = clone.cyclery("publish")
     assert "tiny: the weights of its parents were not published before, and are not here" in said
     assert json.loads((clone.root / SMOKE / "index.json").read_text())["without_checkpoints"]
@@ -197,12 +203,12 @@ def test_two_versions(origin: Repository, another: Repository, tmp_path: Path) -
     clone.git("checkout", "--quiet", "one")
     # The outputs of the other version make room, and their runs stay in the store.
     said = clone.cyclery("fetch")
-    assert "nothing to be done" in said and "differed from what was published" in said
+    assert NOTHING in said and "differed from what was published" in said
     assert clone.results() == origin.results()
     assert clone.figures().keys() == another.figures().keys()
     clone.git("checkout", "--quiet", "main")
     clone.cyclery("fetch")
-    assert clone.results() == another.results() and clone.nothing_to_do()
+    assert clone.results() == another.results() and clone.nothing_to_train()
 
 
 def test_results_of_this_project_are_set_aside(origin: Repository, clone: Repository) -> None:
@@ -212,17 +218,14 @@ def test_results_of_this_project_are_set_aside(origin: Repository, clone: Reposi
     record = checkpoint.with_name("record.json")
     own = seal({**json.loads(record.read_text()), "seconds": 12345.0})
     record.write_text(json.dumps(own))
-    table = clone.root / "results/smoke/tables/tiny.csv"
-    report = clone.root / "results/smoke/report"
-    # A PDF that LaTeX made of this project's report goes with it: none is published.
-    for path in (table, report / "report.tex", report / "report.pdf"):
-        path.write_text("mine\n")
+    sweeps = clone.root / "results/smoke/lr-range/tiny.jsonl"
+    sweeps.write_text("mine\n")
     times = {p: p.stat().st_mtime_ns for p in (clone.root / "results/store").rglob("record.json")}
     said = clone.cyclery("fetch")
-    assert "1 runs of this project differed" in said and "3 files of this project" in said
-    assert clone.results() == origin.results() and clone.nothing_to_do()
+    assert "1 runs of this project differed" in said and "1 files of this project" in said
+    assert clone.results() == origin.results() and clone.nothing_to_train()
     kept = [p for p in (clone.root / "results/set-aside").rglob("*") if p.is_file()]
-    assert sorted(p.name for p in kept) == ["record.json", "report.pdf", "report.tex", "tiny.csv"]
+    assert sorted(p.name for p in kept) == ["record.json", "tiny.jsonl"]
     assert "12345" in next(p for p in kept if p.name == "record.json").read_text()
     assert {p for p, then in times.items() if p.stat().st_mtime_ns != then} == {record}
 
@@ -304,7 +307,7 @@ def test_a_killed_publication_is_completed(another: Repository, tmp_path: Path) 
     assert (another.root / "dvc.lock").read_bytes() == before
     assert not another.git("status", "--porcelain")
     clone = another.clone(tmp_path / "clone")
-    assert "nothing to be done" in clone.cyclery("fetch")
+    assert NOTHING in clone.cyclery("fetch")
 
 
 def test_a_killed_fetch_is_completed(origin: Repository, clone: Repository, tmp_path: Path) -> None:
@@ -313,7 +316,7 @@ def test_a_killed_fetch_is_completed(origin: Repository, clone: Repository, tmp_
     took = time.monotonic() - began
     kill_often(clone, "fetch", took)
     clone.cyclery("fetch")
-    assert clone.results() == origin.results() and clone.nothing_to_do()
+    assert clone.results() == origin.results() and clone.nothing_to_train()
     assert clone.figures() == origin.figures()
     assert not list((clone.root / "results").glob(".fetch-*"))
 
@@ -323,7 +326,7 @@ def test_a_dataset_that_is_not_shared_is_made_again(clone: Repository) -> None:
     clone.cyclery("fetch")
     content = path.read_bytes()
     path.unlink()
-    assert clone.nothing_to_do()
+    assert clone.nothing_to_train()
     config = clone.root / "config/papers/tiny.yaml"
     config.write_text(config.read_text().replace("lr: 0.2", "lr: 0.3"))
     clone.snakemake("report")

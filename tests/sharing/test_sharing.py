@@ -30,9 +30,9 @@ from cyclery.sharing.dvc import Dvc, _reason
 Json = dict[str, Any]
 SHA = "0" * 64
 INDEX: Json = {
-    "format": 1, "tier": "smoke", "papers": ["one"], "seeds": 3, "checkpoints": "parents",
-    "results": "results", "data": "results/data", "snakemake": "9.27.1", "code": "c",
-    "claims": {"one": "x"}, "packs": {}, "datasets": {}, "without_checkpoints": [],
+    "format": 2, "tier": "smoke", "papers": ["one"], "seeds": 3, "checkpoints": "parents",
+    "results": "results", "data": "results/data", "snakemake": "9.27.1",
+    "packs": {}, "datasets": {}, "without_checkpoints": [],
 }  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_the_index_is_read_strictly(tmp_path: Path) -> None:
     found = index.read(home(tmp_path, packs={"papers/one.tar.xz": entry}))
     assert found.archive("papers/one.tar.xz") == Archive(SHA, 1, 2, 3)
     for changes, said in (
-        ({"format": 2}, "has format 2, this version reads 1"),
+        ({"format": 1}, "has format 1, this version reads 2"),
         ({"seeds": "many"}, "seeds: Input should be"),
         ({"more": 1}, "more: Extra inputs"),
         ({"packs": {"a": {**entry, "sha256": "x"}}}, "packs.a.sha256"),
@@ -231,7 +231,7 @@ def test_weights_that_do_not_fit_are_left_out_largest_first(tmp_path: Path) -> N
     assert publishing._fitting(weights, 0) == {}
 
 
-@pytest.mark.parametrize("name", ["tables/one.csv", "evidence/one.json", "report/report.tex"])
+@pytest.mark.parametrize("name", ["tables/one.csv", "evidence/one.json"])
 def test_what_is_damaged_is_not_published(tmp_path: Path, name: str) -> None:
     shutil.copytree(trained(), tmp_path, dirs_exist_ok=True)
     out = tmp_path / "results/smoke"
@@ -240,9 +240,6 @@ def test_what_is_damaged_is_not_published(tmp_path: Path, name: str) -> None:
     checksums.write(out / "tables/one.sha256", [out / "tables/one.csv", out / "evidence/one.json"])
     contents = Contents(check(load(tmp_path, {})))
     contents.require_whole()
-    assert {f"results/smoke/report/{n}" for n in ("index.html", checksums.NAME)} < set(
-        contents.report_files()
-    )
     text = (out / name).read_text()
     (out / name).write_text(f"{text[:-2]}?{text[-1]}")
     with pytest.raises(UserError, match=f"{out / name}: was altered or lost since it was made"):
@@ -267,9 +264,7 @@ def unpacked(tmp_path: Path, contents: Contents) -> Path:
     for output in contents.outputs():
         target = folder / "files" / contents.name(output)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The trained project has its table, and the list beside it, elsewhere.
-        source = trained() / output.replace("/tables/", "/")
-        shutil.copy(source, target)
+        shutil.copy(trained() / output, target)
     store = Store(trained() / "results/store")
     (folder / "weights").mkdir()
     for keys in contents.kept.values():
@@ -315,38 +310,34 @@ DAMAGE: dict[str, Callable[[Path], Any]] = {
 }
 
 
-def found(contents: Contents) -> index.Index:
-    graph = contents.graph
-    return index.Index.model_validate(
-        {**INDEX, "code": graph.code, "claims": {"one": graph.part_digest("one")}}
-    )
+FOUND = index.Index.model_validate(INDEX)
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_what_does_not_belong_is_refused(damage: str, unpacked: Path, contents: Contents) -> None:
-    examine(unpacked, found(contents), contents)
+    examine(unpacked, FOUND, contents)
     DAMAGE[damage](unpacked)
     with pytest.raises(UserError, match="what is published of tier 'smoke' is damaged: "):
-        examine(unpacked, found(contents), contents)
+        examine(unpacked, FOUND, contents)
 
 
 @pytest.mark.parametrize("text", ["1", "{}", "{"])
 def test_what_snakemake_would_not_understand_is_refused(
     text: str, unpacked: Path, contents: Contents
 ) -> None:
-    path = unpacked / "files/snakemake/tier/evidence/one.json"
+    path = unpacked / "files/snakemake/tier/lr-range/one.jsonl"
     path.parent.mkdir(parents=True)
-    path.write_text('{"rule": "evidence", "params": [], "input": []}')
-    evidence = contents.graph.evidence("one")
-    assert list(examine(unpacked, found(contents), contents).memories) == [evidence]
+    path.write_text('{"rule": "lr_range", "params": [], "input": []}')
+    swept = list(contents.ranges)
+    assert list(examine(unpacked, FOUND, contents).memories) == swept
     path.write_text(text)
     with pytest.raises(UserError, match="damaged: snakemake"):
-        examine(unpacked, found(contents), contents)
+        examine(unpacked, FOUND, contents)
 
 
 @pytest.fixture
 def delivery(unpacked: Path, contents: Contents) -> Delivery:
-    return examine(unpacked, found(contents), contents)
+    return examine(unpacked, FOUND, contents)
 
 
 def test_the_store_is_filled_with_the_same_bytes(delivery: Delivery, contents: Contents) -> None:
@@ -371,21 +362,15 @@ def test_a_run_that_is_being_trained_is_not_touched(delivery: Delivery, contents
 
 def test_what_is_still_current(delivery: Delivery, contents: Contents) -> None:
     ask = place._still_current
-    assert ask(contents, delivery, found(contents)) == list(delivery.files)
-    other_code = found(contents).model_copy(update={"code": "other"})
-    current = ask(contents, delivery, other_code)
-    assert set(delivery.files) - set(current) == {
-        *contents.of_evidence("one"), *contents.report,
-    }  # fmt: skip
+    assert ask(contents, delivery) == list(delivery.files)
     # Of a shard that holds other runs, nothing that is made of it is current.
     first = "results/smoke/records/one/L0-0000.jsonl"
     delivery.listed[first].pop()
-    current = ask(contents, delivery, found(contents))
+    current = ask(contents, delivery)
     assert set(current) == {"results/data/digits.json", "results/smoke/lr-range/one.jsonl"}
 
 
 def test_outputs_are_put_upstream_first(delivery: Delivery, contents: Contents) -> None:
-    ordered = place._ordered(contents, [*delivery.files, "results/smoke/report/figures/a.pdf"])
+    ordered = place._ordered(contents, ["results/smoke/a", *delivery.files])
+    assert ordered == [*contents.outputs(), "results/smoke/a"]
     assert ordered[0] == "results/data/digits.json"
-    assert ordered[-4] == "results/smoke/report/figures/a.pdf"
-    assert ordered[-3:] == contents.report

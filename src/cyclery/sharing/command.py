@@ -14,11 +14,20 @@ def arguments(parser: argparse.ArgumentParser, publishing: bool = False) -> None
             action="store_true",
             help="also the weights of parents that train again within a minute",
         )
+        parser.add_argument(
+            "--atlas", action="store_true", help="the page of `snakemake atlas`, and no tier"
+        )
 
 
 def publish(options: argparse.Namespace) -> None:
-    """Freeze the configured tier and push it."""
+    """Freeze the configured tier, or the atlas, and push it."""
     from cyclery.config.load import overrides
+
+    if options.atlas:
+        from cyclery.sharing.publish_atlas import publish_atlas
+
+        publish_atlas(options.root, overrides(options.set), options.remote)
+        return
     from cyclery.sharing.publish import publish as run
 
     run(options.root, overrides(options.set), options.remote, options.all_weights)

@@ -57,10 +57,6 @@ class Contents:
         arms = (arm for shard in self.shards.values() for arm in shard.arms)
         return sorted({name for arm in arms for name in outliers.names(arm.settings)})
 
-    def of_evidence(self, paper: str) -> list[str]:
-        """Return what is made of a paper's records: evidence, table and the list of their sums."""
-        return [self.graph.evidence(paper), self.graph.table(paper), self.graph.sums(paper)]
-
     @property
     def report(self) -> list[str]:
         """The outputs of the report's rule, the list of sums last; its folder holds more."""
@@ -69,39 +65,22 @@ class Contents:
         ]
 
     def require_whole(self) -> None:
-        """Raise a UserError that names a file of tables, evidence or report that is damaged."""
-        for path in (*map(self.graph.sums, self.papers), self.report[-1]):
+        """Raise a UserError that names a file of tables or evidence that is damaged."""
+        for path in map(self.graph.sums, self.papers):
             checksums.require(self.root / path)
 
     def records(self, paper: str) -> list[str]:
-        """Return the files of records and of range tests of a paper."""
+        """Return the files in a paper's archive: its records and range tests."""
         graph = self.graph
         return [*graph.record_files(paper), *graph.part_range_files(paper)]
 
-    def of_paper(self, paper: str) -> list[str]:
-        """Return the files in a paper's archive."""
-        return [*self.records(paper), *self.of_evidence(paper)]
-
     def outputs(self) -> list[str]:
-        """Return every output that Snakemake knows, upstream first."""
-        graph = self.graph
-        made = [
-            *map(graph.manifest, self.datasets),
-            *self.ranges,
-            *self.shards,
-            *(path for paper in self.papers for path in self.of_evidence(paper)),
-            *self.report,
-        ]
-        return list(dict.fromkeys(made))
+        """Return the outputs that are published, upstream first.
 
-    def report_files(self) -> list[str]:
-        """Return what the report's list names: neither LaTeX's log, which names paths, nor its PDF.
-
-        The PDF has most of the bytes and holds nothing that report.tex and its figures do not.
+        What is made of them in seconds, evidence, tables and report, is made anew by whoever
+        fetches them, with the code that is there: it was a quarter of the bytes.
         """
-        listing = self.report[-1]
-        found = checksums.listed(self.root / listing) or {}
-        return sorted([listing, *(f"{self.graph.report}/{name}" for name in found)])
+        return [*map(self.graph.manifest, self.datasets), *self.ranges, *self.shards]
 
     def name(self, path: str) -> str:
         """Return the name of an output in an archive, whatever the project calls its folders."""

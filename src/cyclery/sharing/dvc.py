@@ -20,6 +20,8 @@ from cyclery.common.formatting import without_password
 from cyclery.config.load import read_yaml
 
 FOLDER = Path("results/published")
+# Its stage in dvc.yaml, its folder among results and among what is published.
+ATLAS = "atlas"
 _SECRET = re.compile(r"password|passphrase|secret|token|credential|connection_string|key", re.I)
 _URL = re.compile(r"remote\.(.+)\.url")
 _REPEAT = "Mend that and repeat the command; docs/sharing.md says how remotes are set up."
@@ -43,11 +45,20 @@ class Dvc:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._stages = _stages(root)
+        self._stages = _stages(root / "dvc.yaml")
 
     def tiers(self) -> list[str]:
         """Return the tiers that ``dvc.yaml`` says are published."""
         return _each(self._stages, "publish")
+
+    def has_atlas(self) -> bool:
+        """Return whether ``dvc.yaml`` says that the atlas is published."""
+        return ATLAS in self._stages
+
+    def frozen_atlas(self) -> list[str]:
+        """Return the atlas' stage if ``dvc.lock`` has it, as it does once it is published."""
+        lock = self.root / "dvc.lock"
+        return [ATLAS] if lock.exists() and ATLAS in _stages(lock) else []
 
     def datasets(self) -> list[str]:
         """Return the prepared datasets that ``dvc.yaml`` says are published."""
@@ -117,8 +128,8 @@ class Dvc:
         return text
 
 
-def _stages(root: Path) -> dict[str, Any]:
-    stages = read_yaml(root / "dvc.yaml").get("stages")
+def _stages(path: Path) -> dict[str, Any]:
+    stages = read_yaml(path).get("stages")
     return stages if isinstance(stages, dict) else {}
 
 

@@ -21,6 +21,8 @@ from cyclery.sharing.delivery import Delivery, examined
 from cyclery.sharing.dvc import Dvc
 
 log = logging.getLogger(__name__)
+# The rules that make of records, in seconds, what is not published.
+JUDGED = ("evidence", "render")
 
 
 def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = None) -> None:
@@ -43,7 +45,7 @@ def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = No
     remote = dvc.remote(remote_name)
     state.refuse_locked(root)
     with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
-        dvc.pull(home.targets(sorted(found.datasets)), remote)
+        dvc.pull([*home.targets(sorted(found.datasets)), *dvc.frozen_atlas()], remote)
         with examined(home, found, contents) as delivery:
             place.put_in_place(contents, delivery, found)
         arrival.mark_installed(contents.graph)
@@ -57,12 +59,15 @@ def _say(contents: Contents, found: index.Index, delivery: Delivery) -> None:
     arguments = ["snakemake", "--cores", "all", "report", *state.selection(project.overrides)]
     command = shlex.join(arguments)
     try:
-        left = state.to_do(project.root, project.overrides)
+        left = state.to_do(project.root, project.overrides, ["report"])
     except UserError as error:
         log.warning("the graph could not be asked what is left: %s", error)
         return
+    made_anew = {rule: left.pop(rule) for rule in JUDGED if rule in left}
     if left:
         log.info("since it was published, configuration or code changed: %s to do: %s",
-                 left, command)  # fmt: skip
+                 state.told(left), command)  # fmt: skip
+    elif made_anew:
+        log.info("nothing to train; evidence and report are made in minutes: %s", command)
     else:
         log.info("nothing to be done: %s", command)

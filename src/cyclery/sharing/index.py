@@ -19,7 +19,7 @@ from cyclery.plan.project_checks import check
 from cyclery.sharing.archives import Archive, is_plain
 from cyclery.sharing.dvc import FOLDER
 
-FORMAT = 1
+FORMAT = 2
 _SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -47,9 +47,6 @@ class Index(_Strict):
     results: str
     data: str
     snakemake: str
-    # What verdicts and report were made from besides records: hash of code and of each paper.
-    code: str
-    claims: dict[str, str]
     packs: dict[str, _Archive]
     datasets: dict[str, _Archive]
     # Papers whose parents' weights are not in it, because they would not have fitted.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Iterable
 from filecmp import cmp
@@ -77,27 +76,19 @@ def put(contents: Contents, delivery: Delivery, found: Index) -> None:
     if _remembers(contents, delivery, found):
         chosen, memories = list(delivery.files), delivery.memories
     else:
-        chosen, memories = _still_current(contents, delivery, found), {}
+        chosen, memories = _still_current(contents, delivery), {}
     # Downstream first: were an input to go while its product stays, Snakemake would not see it.
     for output in reversed(_ordered(contents, delivery.files)):
         path = contents.root / output
         if output not in chosen or not _same(delivery.files[output], path):
             aside.take(path, output)
-            if output == contents.report[1]:  # and what LaTeX made of it, which nobody publishes
-                aside.take(path.with_suffix(".pdf"), f"{output.removesuffix('.tex')}.pdf")
     state.forget(contents.root, [path for path in contents.outputs() if path in delivery.files])
     state.remember(contents.root, memories)
     placed = [output for output in _ordered(contents, delivery.files) if output in chosen]
-    placed_anew = False
     for output in placed:
         path = contents.root / output
         if not path.exists():
             _copy(delivery.files[output], path)
-            placed_anew = True
-        elif placed_anew and output.startswith(f"{contents.graph.report}/"):
-            # The same as before, but made of what has come just now. Its folder may be an output.
-            os.utime(path)
-            os.utime(path.parent)
     if not memories:
         outputs = [output for output in contents.outputs() if output in placed]
         state.touch(contents.root, outputs, contents.plan.project.overrides)
@@ -114,8 +105,8 @@ def _remembers(contents: Contents, delivery: Delivery, found: Index) -> bool:
     )
 
 
-def _still_current(contents: Contents, delivery: Delivery, found: Index) -> list[str]:
-    """Return the files that this configuration and code would make, of all that are published.
+def _still_current(contents: Contents, delivery: Delivery) -> list[str]:
+    """Return the files that this configuration would make, of all that are published.
 
     Snakemake takes what is touched for current, so what differs from the plan, and all that is
     made of it, must not be there.
@@ -148,21 +139,13 @@ def _still_current(contents: Contents, delivery: Delivery, found: Index) -> list
                 *graph.parent_files(shard.group, shard.name),
             ],
         )
-    same_code = found.code == graph.code
-    for paper in contents.papers:
-        same = same_code and found.claims.get(paper) == graph.part_digest(paper)
-        if same and current.issuperset(contents.records(paper)):
-            current.update(contents.of_evidence(paper))
-    if same_code and current.issuperset(map(graph.evidence, contents.papers)):
-        current |= {path for path in files if path.startswith(f"{graph.report}/")}
     return [path for path in files if path in current]
 
 
 def _ordered(contents: Contents, files: Iterable[str]) -> list[str]:
-    """Return files upstream first; what the graph does not know comes before its report."""
+    """Return files upstream first; last what the graph does not know."""
     order = {path: place for place, path in enumerate(contents.outputs())}
-    report = order[contents.report[0]]
-    return sorted(files, key=lambda path: (order.get(path, report - 0.5), path))
+    return sorted(files, key=lambda path: (order.get(path, len(order)), path))
 
 
 def _put_datasets(contents: Contents, delivery: Delivery, aside: Aside) -> None:

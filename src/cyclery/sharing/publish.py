@@ -14,14 +14,12 @@ from cyclery.config.load import load
 from cyclery.plan.project_checks import check
 from cyclery.records.readers import Record, read_evidence, read_records
 from cyclery.records.run_store import Store
-from cyclery.sharing import arrival, index, state, summary
+from cyclery.sharing import arrival, index, inside, state, summary
 from cyclery.sharing.archives import Archive, write_archive
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.dvc import Dvc, Remote
 
 log = logging.getLogger(__name__)
-# A remote inside the repository is cloned by everybody.
-MOST_INSIDE = 25_000_000
 # Of one core: weights that train again so fast are not worth their bytes.
 QUICK = 60.0
 
@@ -50,7 +48,7 @@ def publish(
     remote = dvc.remote(remote_name)
     with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
         contents.require_whole()
-        _require_finished(root, tier, overrides)
+        _require_finished(contents, overrides)
         home = index.Home(root, tier)
         records = _records(contents)
         quick = set() if all_weights else _quick(contents, records)
@@ -64,7 +62,7 @@ def publish(
             name = f"checkpoints/{paper}.tar"
             archives[name] = write_archive(home.archives / name, files)
         if free < 0 and remote.inside:
-            raise UserError(_too_large(home, tier))
+            raise inside.too_large(home.archives, f"tier {tier!r}")
         _drop_others(home, archives)
         too_large = sorted(weights.keys() - chosen.keys())
         left_out = sorted([*too_large, *missing, *quick])
@@ -78,7 +76,9 @@ def publish(
     log.info("tier %s: %s in %d archives, on remote %r",
              tier, megabytes(size), len(archives) + len(shared), remote.name)  # fmt: skip
     reasons = {
-        **dict.fromkeys(too_large, f"do not fit next to the rest within {megabytes(MOST_INSIDE)}"),
+        **dict.fromkeys(
+            too_large, f"do not fit next to the rest within {megabytes(inside.MOST_INSIDE)}"
+        ),
         **dict.fromkeys(missing, "were not published before, and are not here"),
     }
     if quick:
@@ -87,18 +87,16 @@ def publish(
     for paper, reason in reasons.items():
         log.warning("%s: the weights of its parents %s; who changes an arm of it trains them again",
                     paper, reason)  # fmt: skip
-    where = f" {remote.inside.relative_to(root.resolve())}" if remote.inside else ""
-    log.info("commit it: git add dvc.lock %s%s", home.folder.relative_to(root), where)
-    if remote.inside:
-        _say_if_full(remote.inside, remote.name)
+    inside.say_what_to_commit(root, home.folder, remote)
 
 
-def _require_finished(root: Path, tier: str, overrides: Mapping[str, Any]) -> None:
+def _require_finished(contents: Contents, overrides: Mapping[str, Any]) -> None:
+    root, tier = contents.root, contents.plan.tier
     state.refuse_locked(root)
-    if left := state.to_do(root, overrides):
+    if left := state.to_do(root, overrides, contents.papers):
         raise UserError(
-            f"tier {tier!r} is not finished ({left} to do): run `make reproduce TIER={tier}`, "
-            "then publish."
+            f"tier {tier!r} is not finished ({state.told(left)} to do): run "
+            f"`make reproduce TIER={tier}`, then publish."
         )
 
 
@@ -159,12 +157,9 @@ def _write_archives(contents: Contents, home: index.Home) -> dict[str, Archive]:
     """Write all archives but those of weights."""
     archives = {
         f"papers/{paper}.tar.xz": {
-            contents.name(path): contents.root / path for path in contents.of_paper(paper)
+            contents.name(path): contents.root / path for path in contents.records(paper)
         }
         for paper in contents.papers
-    }
-    archives["report.tar.xz"] = {
-        contents.name(path): contents.root / path for path in contents.report_files()
     }
     graph = contents.graph
     archives["state.tar.xz"] = {
@@ -193,12 +188,8 @@ def _free_bytes(home: index.Home, shared: Mapping[str, Archive], remote: Remote)
     """Return the bytes left for this tier's archives next to all else that is published."""
     if remote.inside is None:
         return 0
-    others = 0
-    for path in home.folder.parent.glob("*/index.json"):
-        if path != home.index:
-            known = index.read(index.Home(home.root, path.parent.name))
-            others += sum(each.size for each in known.packs.values())
-    return MOST_INSIDE - others - sum(found.size for found in shared.values())
+    others = inside.bytes_of_others(home.root, home.tier)
+    return inside.MOST_INSIDE - others - sum(found.size for found in shared.values())
 
 
 def _fitting(
@@ -238,7 +229,7 @@ def _describe(
     evidence = [read_evidence(contents.root / contents.graph.evidence(p)) for p in contents.papers]
     write_atomic(home.folder / "metrics.json", summary.metrics(evidence))
     write_atomic(home.folder / "effects.csv", summary.effects(evidence))
-    project, graph = contents.plan.project, contents.graph
+    project = contents.plan.project
     found = {
         "format": index.FORMAT,
         "tier": contents.plan.tier,
@@ -248,28 +239,8 @@ def _describe(
         "results": project.config.results,
         "data": project.config.data,
         "snakemake": state.snakemake_version(),
-        "code": graph.code,
-        "claims": {paper: graph.part_digest(paper) for paper in contents.papers},
         "packs": {name: archives[name].as_dict() for name in sorted(archives)},
         "datasets": {name: found.as_dict() for name, found in datasets.items()},
         "without_checkpoints": without_checkpoints,
     }
     index.write(home, index.Index.model_validate(found))
-
-
-def _too_large(home: index.Home, tier: str) -> str:
-    return (
-        f"{home.archives}: tier {tier!r} does not fit into the remote inside the repository, which "
-        f"holds at most {megabytes(MOST_INSIDE)}. Publish to another one: docs/sharing.md."
-    )
-
-
-def _say_if_full(folder: Path, remote: str) -> None:
-    """Say how to drop earlier publications, which their own commits hold in git."""
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    if size > MOST_INSIDE:
-        log.warning(
-            "%s holds %s with earlier publications, which git keeps with their commits: "
-            "dvc gc --workspace --cloud --remote %s drops them here",
-            folder.name, megabytes(size), remote,
-        )  # fmt: skip

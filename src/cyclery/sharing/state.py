@@ -12,7 +12,7 @@ import re
 import subprocess
 import sys
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -96,16 +96,20 @@ def selection(overrides: Mapping[str, Any]) -> list[str]:
     return ["--config", *pairs] if pairs else []
 
 
-def to_do(root: Path, overrides: Mapping[str, Any]) -> str:
-    """Return the jobs that the report still needs, as in ``3 train, 1 report``; none is empty."""
-    said = _snakemake(root, "--dry-run", "report", *selection(overrides))
+def to_do(root: Path, overrides: Mapping[str, Any], targets: Sequence[str]) -> dict[str, int]:
+    """Return how many jobs of each rule targets still need; the targets do nothing themselves."""
+    said = _snakemake(root, "--dry-run", *targets, *selection(overrides))
     if "Nothing to be done" in said:
-        return ""
-    counts = dict(re.findall(r"^(\w+) +(\d+)$", said, flags=re.MULTILINE))
-    # The last is the target itself, which does nothing.
-    for name in ("total", "report"):
+        return {}
+    counts = dict(re.findall(r"^([\w.-]+) +(\d+)$", said, flags=re.MULTILINE))
+    for name in ("total", *targets):
         counts.pop(name, None)
-    return ", ".join(f"{count} {rule}" for rule, count in counts.items()) or "some jobs"
+    return {rule: int(count) for rule, count in counts.items()}
+
+
+def told(jobs: Mapping[str, int]) -> str:
+    """Return jobs in words, as in ``3 train, 1 evidence``."""
+    return ", ".join(f"{count} {rule}" for rule, count in jobs.items())
 
 
 def touch(root: Path, outputs: list[str], overrides: Mapping[str, Any]) -> None:
