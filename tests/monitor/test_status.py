@@ -21,6 +21,7 @@ from cyclery.config.load import load
 from cyclery.monitor.command import view
 from cyclery.monitor.snapshot import STATES, Watcher, finished
 from cyclery.plan.graph import Plan
+from cyclery.plan.run_list import expand
 from cyclery.records.job_progress import EVERY, STALE, ProgressFile, progress_file
 from cyclery.records.run_store import Store
 
@@ -44,13 +45,13 @@ class Clocks:
 
     def watcher(self, root: Path) -> Watcher:
         return Watcher(
-            Plan(load(root, {})), [],
+            root, expand(Plan(load(root, {})), []),
             clock=lambda: time.time() + self.wall, steady=lambda: 1000 + self.steady,
         )  # fmt: skip
 
 
 def keys(root: Path) -> list[str]:
-    return [key for own in Watcher(Plan(load(root, {})), []).runs.values() for key in own]
+    return [key for own in expand(Plan(load(root, {})), []).parts.values() for key in own]
 
 
 def jobs_of(*names: str) -> list[Json]:
@@ -94,7 +95,7 @@ def test_a_finished_project_is_done_and_its_jobs_leave_no_file(
     root = projects.trained()
     projects.run(root, "status", "--watch")  # ends by itself, because nothing is left
     said = capsys.readouterr().out
-    found = Watcher(Plan(load(root, {})), []).read()
+    found = Watcher(root, expand(Plan(load(root, {})), [])).read()
     total = found["parts"][-1]["runs"]
     assert finished(found) and f"All {total} runs are done." in said and "100%" in said
     assert not [path for path in (root / "results/smoke/progress").rglob("*") if path.is_file()]
@@ -326,5 +327,5 @@ def test_fifteen_thousand_cells_are_counted(tmp_path: Path) -> None:
         folder = store.folder(key)
         folder.mkdir(parents=True)
         (folder / "record.json").write_text('{\n "status": "done",\n "views": 1\n}\n')
-    found = Watcher(Plan(load(tmp_path, {})), []).read()
+    found = Watcher(tmp_path, expand(Plan(load(tmp_path, {})), [])).read()
     assert counts(found) == {"done": 2000, "queued": 73_000}

@@ -11,7 +11,7 @@ from factories.project import TIER, rich_paper, write
 
 from cyclery.common.errors import UserError
 from cyclery.config.load import load
-from cyclery.plan import job_cache
+from cyclery.plan import job_cache, run_list
 from cyclery.plan.graph import Plan
 from cyclery.plan.job_specs import shard_jobs, source_jobs
 from cyclery.plan.project_checks import check
@@ -127,7 +127,7 @@ def test_what_was_kept_counts_only_where_it_is_expected(
     project: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if two configurations had one hash."""
-    monkeypatch.setattr(job_cache, "_fingerprint", lambda *_: "same")
+    monkeypatch.setattr(job_cache, "fingerprint", lambda *_: "same")
     group = project.plan().groups("one")[0]
     shard = project.plan().shards(group)[0].id
     first = project.jobs(shard)
@@ -155,22 +155,22 @@ def test_what_decides_is_in_the_hash_and_what_editors_leave_is_not(
     project: Reading, tmp_path: Path
 ) -> None:
     papers = project.root / "config/papers"
-    before = job_cache._fingerprint(project.root, ())
+    before = job_cache.fingerprint(project.root, ())
     (papers / ".#one.yaml").symlink_to("somebody@somewhere")
-    assert job_cache._fingerprint(project.root, ()) == before is not None
+    assert job_cache.fingerprint(project.root, ()) == before is not None
     (papers / "one.yaml").rename(papers / "two.yaml")
-    renamed = job_cache._fingerprint(project.root, ())
+    renamed = job_cache.fingerprint(project.root, ())
     assert renamed != before
     # A folder of papers may lie elsewhere.
     elsewhere = tmp_path / "elsewhere"
     papers.rename(elsewhere)
     papers.symlink_to(elsewhere)
-    assert job_cache._fingerprint(project.root, ()) == renamed
+    assert job_cache.fingerprint(project.root, ()) == renamed
     (elsewhere / "two.yaml").write_text("other")
-    assert job_cache._fingerprint(project.root, ()) != renamed
+    assert job_cache.fingerprint(project.root, ()) != renamed
     (papers / "two.yaml").unlink()
     (papers / "two.yaml").symlink_to("nowhere")
-    assert job_cache._fingerprint(project.root, ()) is None
+    assert job_cache.fingerprint(project.root, ()) is None
 
 
 @pytest.mark.parametrize("name", ["setting", "run"])
@@ -179,3 +179,30 @@ def test_only_shards_have_jobs(project: Reading, name: str) -> None:
     project.jobs(project.plan().shards(group)[0].id)
     with pytest.raises(UserError, match="no shard"):
         project.jobs(f"{group}/{name}", expect="0")
+
+
+def test_the_list_of_runs_is_planned_once(project: Reading) -> None:
+    """And anew after an edit, for other parts, and where the entry is damaged."""
+    count = 0
+
+    def load_plan() -> Plan:
+        nonlocal count
+        count += 1
+        return project.plan()
+
+    def ask(*parts: str) -> run_list.RunList:
+        return run_list.run_list(project.root, (), parts, load_plan)
+
+    first = ask()
+    assert first == ask() == run_list.expand(project.plan(), []) and count == 1
+    assert ask("one") == run_list.expand(project.plan(), ["one"]) and count == 2
+    for _ in range(2):
+        with pytest.raises(UserError, match="nowhere"):
+            ask("nowhere")
+    assert count == 4
+    for path in (project.root / ".cyclery").rglob("runs-*.json"):
+        path.write_text(path.read_text().replace("one", "two"))
+    assert ask() == first and count == 5
+    project.paper["experiments"]["main"]["base"] = {"epochs": 7}
+    project.write()
+    assert ask() != first and count == 6

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from cyclery.cli.commands import Commands, load_plan, load_project
 from cyclery.monitor import command as monitor
+
+if TYPE_CHECKING:
+    from cyclery.plan.graph import Plan
 
 
 def register(commands: Commands) -> None:
@@ -36,9 +40,14 @@ def plan(options: argparse.Namespace) -> None:
 
 def status(options: argparse.Namespace) -> None:
     """Print what runs; without the check of every key, which jobs that run have passed."""
-    from cyclery.plan.graph import Plan
+    from cyclery.plan.run_list import run_list
 
-    monitor.status(options, Plan(load_project(options)))
+    def load() -> Plan:
+        from cyclery.plan.graph import Plan
+
+        return Plan(load_project(options))
+
+    monitor.status(options, run_list(options.root, options.set, options.part, load))
 
 
 def verify(options: argparse.Namespace) -> None:

@@ -73,9 +73,8 @@ def check_columns(settings: ArmSettings, samples: int, batches: Batches, pool: i
             for name, spec in settings["schedules"].items()
             if name != "batch"
         }
-        columns["batch"] = np.repeat(batches.astype(np.float64), steps)
         chosen = method.chosen(settings["method"]["settings"])
-        method.planned(chosen, methods.Course(pool, columns))
+        method.planned(chosen, methods.Course.of(pool, columns, batches, steps))
 
 
 @lru_cache(maxsize=1024)

@@ -39,8 +39,8 @@ class Table:
             name: schedules.column(specs[name], self.clock, settings["seed"], bounds)
             for name in self.names
         }
-        sizes = np.repeat(np.asarray(batches, np.float64), self.steps)
-        for name, column in own(Course(pool, {**self.columns, "batch": sizes})).items():
+        course = Course.of(pool, self.columns, batches, self.steps)
+        for name, column in own(course).items():
             if name not in self.columns:
                 raise UserError(
                     f"method: `columns` returns {name!r}, which is no quantity; there are "

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from cyclery.schedules import Column
 
 
@@ -18,3 +21,15 @@ class Course:
 
     samples: int
     columns: Mapping[str, Column]
+
+    @classmethod
+    def of(
+        cls,
+        samples: int,
+        columns: Mapping[str, Column],
+        batches: ArrayLike,
+        steps: NDArray[np.int64],
+    ) -> Course:
+        """Return the course of a run with these quantities, by sizes and steps of epochs [E]."""
+        sizes = np.repeat(np.asarray(batches, np.float64), steps)
+        return cls(samples, {**columns, "batch": sizes})

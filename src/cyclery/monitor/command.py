@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.text import Text
 
-    from cyclery.plan.graph import Plan
+    from cyclery.plan.run_list import RunList
 
 Json = dict[str, Any]
 WATCH_SECONDS = 5.0
@@ -41,12 +41,12 @@ def _seconds(text: str) -> float:
     return value
 
 
-def status(options: argparse.Namespace, plan: Plan) -> None:
+def status(options: argparse.Namespace, listed: RunList) -> None:
     """Print the state of the parts; with ``--watch`` until nothing is left or Ctrl-C."""
     # Every other command adds these options too, and should not wait for the plan's modules.
     from cyclery.monitor.snapshot import Watcher, finished
 
-    watcher = Watcher(plan, options.part)
+    watcher = Watcher(options.root, listed)
     found = watcher.read()
     if options.watch is None:
         _print(found, options.json)

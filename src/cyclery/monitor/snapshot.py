@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclery.common.files import parse_json, read_regular
-from cyclery.plan.graph import Plan
-from cyclery.plan.model import ArmPlan
+from cyclery.plan.run_list import RunList
 from cyclery.records.job_progress import SCHEMA, STALE
 from cyclery.records.run_store import Store
 
@@ -39,33 +38,24 @@ class _Update:
 
 @dataclass
 class Watcher:
-    """Reads the state of a project repeatedly; the plan is expanded once.
+    """Reads the state of a project repeatedly; its runs are listed once.
 
     ``clock`` is the wall clock, which is only used for files never seen before: later reads see
     whether a job still updates its file, whatever the clocks of the machines say.
     """
 
-    plan: Plan
-    parts: list[str]
+    root: Path
+    listed: RunList
     clock: Any = time.time
     steady: Any = time.monotonic
     _seen: dict[Path, _Update] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        """Expand the plan: the runs of each part, and those of each job."""
-        plan = self.plan
-        self.folder = plan.project.results / plan.tier
-        self.store = Store(plan.project.results / "store")
-        self.runs: dict[str, dict[str, ArmPlan]] = {}
-        self.jobs: dict[str, list[str]] = {}
-        for part in self.parts or plan.project.selected():
-            own = self.runs.setdefault(part, {})
-            for shard in plan.closure(part):
-                keys = {arm.key(seed): arm for arm, seed in shard.runs}
-                own |= keys
-                self.jobs[f"records/{shard.id}"] = list(keys)
-        self.images = {key: arm.cost["views"] for own in self.runs.values()
-                       for key, arm in own.items()}  # fmt: skip
+        """Find the folders, and the images of every run."""
+        results = self.root / self.listed.results
+        self.folder = results / self.listed.tier
+        self.store = Store(results / "store")
+        self.images = {key: n for own in self.listed.parts.values() for key, n in own.items()}
 
     def read(self) -> Json:
         """Return the state of every part and job, ready for JSON."""
@@ -75,7 +65,7 @@ class Watcher:
         states = {key: self.store.status(key) or "queued" for key in self.images}
         states |= dict.fromkeys(shares.keys() & states.keys(), "running")
         for job in jobs:
-            listed = self.jobs.get(job["job"], [])
+            listed = self.listed.jobs.get(job["job"], [])
             job["planned"] = bool(listed) or not job["job"].startswith("records/")
             # Another job may have finished what a lost one had begun.
             left = [key for key in listed if states[key] == "queued"]
@@ -87,14 +77,16 @@ class Watcher:
                 states |= dict.fromkeys(begun.intersection(left), "lost")
         jobs = [job for job in jobs if job["state"] == "running" or not job["settled"]]
         rate = sum(job["images_per_second"] for job in jobs if job["state"] == "running")
-        parts = [self._part(name, list(own), states, shares) for name, own in self.runs.items()]
+        parts = [
+            self._part(name, list(own), states, shares) for name, own in self.listed.parts.items()
+        ]
         if len(parts) > 1:
             parts.append(self._part("all", list(self.images), states, shares))
         total = parts[-1]
         seconds = total["images_left"] / rate if rate > 0 else None
         now = self.clock()
         return {
-            "tier": self.plan.tier, "time": now, "parts": parts, "jobs": jobs,
+            "tier": self.listed.tier, "time": now, "parts": parts, "jobs": jobs,
             "images_per_second": rate, "left": seconds,
             "finish": now + seconds if seconds is not None else None,
         }  # fmt: skip

@@ -70,7 +70,7 @@ def order(
         load: expands the configuration into a plan.
     """
     group, _, name = shard_id.rpartition("/")
-    before = _fingerprint(root, overrides)
+    before = fingerprint(root, overrides)
     if expect and before:
         with suppress(OSError, ValueError):
             cached = (root / FOLDER / before / f"{group}.jsonl").read_bytes()
@@ -82,16 +82,16 @@ def order(
     groups = dict.fromkeys([*plan.groups(group.partition(".")[0]), group])
     texts = {each: _text(plan, each) for each in groups}
     # It may have been edited while it was read.
-    if before and before == _fingerprint(root, overrides):
+    if before and before == fingerprint(root, overrides):
         # Where the cache cannot be written, the job goes on all the same.
         with suppress(UserError, OSError):
             for each, text in texts.items():
                 write_atomic(root / FOLDER / before / f"{each}.jsonl", text)
-            _forget(root / FOLDER)
+            forget(root / FOLDER)
     return _read(texts[group].encode(), name)
 
 
-def _fingerprint(root: Path, overrides: Sequence[str]) -> str | None:
+def fingerprint(root: Path, overrides: Sequence[str]) -> str | None:
     """Return the cache key: hash of configuration and code; None where these cannot be read."""
     config, package = root / "config", Path(__file__).parents[1]
     found = sha256(json.dumps(list(overrides)).encode())
@@ -159,7 +159,7 @@ def _read(content: bytes, name: str) -> ShardJobs:
     return ShardJobs(digest, jobs, sources, value("setting"))
 
 
-def _forget(folder: Path) -> None:
+def forget(folder: Path) -> None:
     """Remove the oldest entries."""
     folders = (path for path in folder.iterdir() if path.is_dir())
     found = sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)

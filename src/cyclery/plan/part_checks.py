@@ -15,7 +15,7 @@ from cyclery.common.settings import plain
 from cyclery.data.dataset import Dataset
 from cyclery.data.split_settings import resolution
 from cyclery.data.splits import class_count
-from cyclery.engine.parts import HEAD, NOTHING_LEFT, USUAL, factors, holding, numbers
+from cyclery.engine.parts import HEAD, NOTHING_LEFT, USUAL, holding, numbers
 from cyclery.models import Shape, heads
 from cyclery.plan.model import Parent
 from cyclery.records.record import ArmSettings
@@ -32,20 +32,17 @@ LABELS = (
 
 def check_parts(settings: ArmSettings, datasets: Mapping[str, Dataset]) -> None:
     """Raise a UserError, which begins with the key, where a part is not there or none is left."""
-    frozen, rates = settings.get("frozen", []), settings.get("rates", {})
-    bounds = settings.get("clip_values", {})
+    frozen = settings.get("frozen", [])
     if frozen and (set(frozen) >= set(USUAL) or not set(frozen) <= set(USUAL)):
         own = _layout(settings, datasets)
         if holding("frozen", own.trained, frozen, own.within) >= set(own.trained):
             raise UserError(NOTHING_LEFT)
-    if rates and not {*rates, *frozen} <= set(USUAL):
-        own = _layout(settings, datasets)
-        still = holding("frozen", own.trained, frozen, own.within)
-        factors(rates, own.trained, still, own.within)
-    if bounds and not {*bounds, *frozen} <= set(USUAL):
-        own = _layout(settings, datasets)
-        still = holding("frozen", own.trained, frozen, own.within)
-        numbers("clip_values", bounds, own.trained, still, own.within)
+    by_part = {"rates": settings.get("rates", {}), "clip_values": settings.get("clip_values", {})}
+    for key, given in by_part.items():
+        if given and not {*given, *frozen} <= set(USUAL):
+            own = _layout(settings, datasets)
+            still = holding("frozen", own.trained, frozen, own.within)
+            numbers(key, given, own.trained, still, own.within)
 
 
 def check_start(
