@@ -12,6 +12,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+import yaml
+
 from factories.graph import ROOT, Copy
 
 AS_SOMEBODY = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
@@ -27,6 +29,11 @@ class Repository(Copy):
         for name in FILES:
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+        # What is declared and not published, a plain `dvc pull` cannot bring.
+        declared = yaml.safe_load((folder / "dvc.yaml").read_text())
+        declared["stages"]["publish"]["foreach"] = ["smoke"]
+        del declared["stages"]["atlas"]
+        self.write("dvc.yaml", declared)
         self.paper["experiments"]["other"]["arms"]["student"] = {
             "parents": {"teacher": "plain"},
             "init": "teacher",
@@ -85,6 +92,8 @@ class Repository(Copy):
         folder = self.root / "results/smoke"
         names = names or ("records", "lr-range")
         paths = [p for name in names for p in (folder / name).rglob("*") if p.is_file()]
+        # LaTeX's own log names paths.
+        paths = [p for p in paths if p.name != "report.log"]
         return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
 
 
