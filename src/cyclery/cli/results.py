@@ -1,10 +1,11 @@
-"""Commands about what was made: compare, publish, fetch, bench."""
+"""Commands about what was made: compare, replicate, export, publish, fetch, bench."""
 
 from __future__ import annotations
 
 from cyclery.bench import command as bench
 from cyclery.cli.commands import Commands
 from cyclery.compare import command as compare
+from cyclery.compare import replicate
 from cyclery.sharing import command as sharing
 
 
@@ -12,6 +13,8 @@ def register(commands: Commands) -> None:
     """Add these commands; each one's arguments stand in its room, beside its function."""
     text = "compare two sets of results: verdicts that moved, arms that differ, what is identical"
     compare.arguments(commands.add("compare", compare.run, text))
+    text = "run a tier on fresh seeds, and put old and new verdicts side by side"
+    replicate.arguments(commands.add("replicate", replicate.run, text))
     text = "freeze a finished tier for others, by DVC"
     sharing.arguments(commands.add("publish", sharing.publish, text), publishing=True)
     text = "pull a published tier and put it in its place"
