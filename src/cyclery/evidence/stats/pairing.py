@@ -357,14 +357,14 @@ def by_unit(values: Mapping[int, float], drawn: Iterable[Iterable[int]]) -> list
 
 def _common(seed: int, keys: list[str], records: Stored) -> set[str]:
     """Return what the runs of a seed may have in common with those of another."""
-    found = {*keys, *_ancestors(keys, records)}
+    found = {*keys, *ancestors(keys, records)}
     for key in keys:
         if key in records and (share := records[key]["settings"]["split"]["share"]) > 1:
             found.add(f"split {seed // share} of {share}")
     return found
 
 
-def _ancestors(keys: list[str], records: Stored) -> set[str]:
+def ancestors(keys: Iterable[str], records: Stored) -> set[str]:
     """Return the run keys of the parents of runs, of their parents and so on."""
     found: set[str] = set()
     left = list(keys)
