@@ -35,12 +35,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def export(plan: Plan, options: argparse.Namespace) -> None:
     """Write the tables and event files, and the list of their checksums."""
     # pandas takes half a second to import, and every other command adds these options too.
+    from cyclery.evidence.assemble import read_inputs
     from cyclery.exports import event_files
     from cyclery.exports.frames import tables
 
     if problem := misplaced(plan.project.root, str(options.to)):
         raise UserError(f"--to: {problem}")
-    found = tables(plan, options.papers or _with_records(plan))
+    papers = options.papers or _with_records(plan)
+    for paper in papers:
+        if not plan.part_arms(paper):
+            raise UserError(f"{paper}: has no experiment at the tier {plan.tier!r}; leave it out.")
+    found = tables(plan.tier, {paper: read_inputs(plan, paper) for paper in papers})
     files: list[Path] = []
     if options.format != "tensorboard":
         for name in ("runs", "curves", "claims"):

@@ -8,26 +8,27 @@ and intervals of claims are in percentage points for accuracies.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from cyclery.common.errors import UserError
-from cyclery.evidence.assemble import Inputs, read_inputs
+from cyclery.evidence.assemble import Inputs
 from cyclery.evidence.build import claim_metrics, clean, tidy
 from cyclery.evidence.contracts import ArmRuns, Claim, Comparison, Record, Records
 from cyclery.evidence.stats import contrasts
 from cyclery.evidence.stats.pairing import ancestors, diverged_at
 from cyclery.evidence.verdicts import judge, not_tested
-from cyclery.plan.graph import Plan
 from cyclery.records.claims import Row
 from cyclery.records.metrics import curve, is_accuracy, number, smaller_is_better
 
 Cells = dict[str, Any]
 # What a record has under ``curve`` besides curves.
 EPOCHS = ("epoch", "eval_epoch")
+# Columns that may hold nothing.
+WHOLE = ("classes", "seeds_at_most", "epochs", "diverged_step", "planned_seeds", "look", "looks")
+TEXTS = ("not_tested", "chosen", "against_metric", "held_back", "declared", "commit")
 CURVES = {"key": "str", "metric": "str", "epoch": "int64", "value": "float64"}
 
 
@@ -42,27 +43,29 @@ class Tables:
     records: Mapping[str, Record]
 
 
-def tables(plan: Plan, papers: Sequence[str]) -> Tables:
-    """Return the tables of papers at the plan's tier, from their records.
-
-    A UserError names a paper that has no experiment there, or a file that is missing or damaged.
-    """
+def tables(tier: str, papers: Mapping[str, Inputs]) -> Tables:
+    """Return the tables of papers at a tier, given what each is judged from."""
     runs: list[pd.DataFrame] = []
     claims: list[Cells] = []
     records: dict[str, Record] = {}
-    for paper in papers:
-        if not plan.part_arms(paper):
-            raise UserError(f"{paper}: has no experiment at the tier {plan.tier!r}; leave it out.")
-        found = read_inputs(plan, paper)
-        runs.append(_runs(plan.tier, paper, found))
-        claims += _claims(plan.tier, paper, found)
+    for paper, found in papers.items():
+        runs.append(_runs(tier, paper, found))
+        claims += _claims(tier, paper, found)
         records |= found.records
     shown = pd.concat(runs, ignore_index=True)
     # Columns of several papers: what describes a run first, then figures by their names.
     described = list(dict.fromkeys(name for frame in runs for name in frame.attrs["described"]))
     figures = sorted(set(shown.columns) - set(described))
     own = {key: records[key] for key in dict.fromkeys(shown["key"]) if key in records}
-    return Tables(shown[[*described, *figures]], _curves(own), pd.DataFrame(claims), own)
+    return Tables(
+        _typed(shown[[*described, *figures]]), _curves(own), _typed(pd.DataFrame(claims)), own
+    )
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose columns have their type even where they hold nothing."""
+    kinds = {**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(TEXTS, "string")}
+    return frame.astype({name: kind for name, kind in kinds.items() if name in frame})
 
 
 def _runs(tier: str, paper: str, found: Inputs) -> pd.DataFrame:
