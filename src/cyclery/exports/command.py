@@ -50,7 +50,7 @@ def export(plan: Plan, options: argparse.Namespace) -> None:
     if options.format != "tensorboard":
         for name in ("runs", "curves", "claims"):
             files.append(options.to / f"{name}.parquet")
-            write_atomic(files[-1], _parquet(getattr(found, name)))
+            write_atomic(files[-1], parquet(getattr(found, name)))
     if options.format != "parquet":
         files += event_files.write(found, options.to / "tensorboard")
     checksums.write(options.to / checksums.NAME, files)
@@ -79,8 +79,8 @@ def _with_records(plan: Plan) -> list[str]:
     return found
 
 
-def _parquet(frame: pd.DataFrame) -> bytes:
+def parquet(frame: pd.DataFrame) -> bytes:
     """Return a table as Parquet: the same bytes for one table with one version of pyarrow."""
     stream = io.BytesIO()
-    frame.to_parquet(stream, index=False, engine="pyarrow", compression="zstd")
+    frame.toparquet(stream, index=False, engine="pyarrow", compression="zstd")
     return stream.getvalue()
