@@ -109,7 +109,7 @@ def test_the_same_records_give_the_same_bytes(project: Path, exported: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--to", "src/here"], "--to: must not lie in src/"),
+        (["--to", "{root}/src/here"], "--to: must not lie in src/"),
         (["--to", "out", "two"], "unknown paper 'two'"),
         (["--to", "out", "--set", "results=elsewhere"], "has the records of no selected paper"),
         (["--to", "out", "--tier", "desk"], "unknown tier 'desk'"),
@@ -118,6 +118,7 @@ def test_the_same_records_give_the_same_bytes(project: Path, exported: Path) -> 
 def test_what_cannot_be_exported_is_one_message(
     project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
+    arguments = [text.replace("{root}", str(project)) for text in arguments]
     assert main(["--root", str(project), "export", *arguments]) == 2
     said = capsys.readouterr()
     assert words in said.err and said.out == "" and "Traceback" not in said.err

@@ -356,7 +356,7 @@ class Config(Execution):
         default=None, metadata={"doc": "seeds to run; null takes the tier's number", **_SEEDS}
     )
     first_seed: int = field(
-        default=0, metadata={"doc": "first seed; others run all on fresh ones", "low": 0}
+        default=0, metadata={"doc": "first seed; above 0 everything runs anew", "low": 0}
     )
     planned: int | None = field(
         default=None,

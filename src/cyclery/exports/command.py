@@ -39,7 +39,7 @@ def export(plan: Plan, options: argparse.Namespace) -> None:
     from cyclery.exports import event_files
     from cyclery.exports.frames import tables
 
-    if problem := misplaced(plan.project.root, str(options.to)):
+    if problem := misplaced(plan.project.root, str(options.to.resolve())):
         raise UserError(f"--to: {problem}")
     papers = options.papers or _with_records(plan)
     for paper in papers:
@@ -82,5 +82,5 @@ def _with_records(plan: Plan) -> list[str]:
 def parquet(frame: pd.DataFrame) -> bytes:
     """Return a table as Parquet: the same bytes for one table with one version of pyarrow."""
     stream = io.BytesIO()
-    frame.toparquet(stream, index=False, engine="pyarrow", compression="zstd")
+    frame.to_parquet(stream, index=False, engine="pyarrow", compression="zstd")
     return stream.getvalue()
