@@ -6,15 +6,20 @@ import copy
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import jsonschema
 import pytest
 from factories import project as projects
 from factories import record as make
+from factories.graph import Copy
 from scipy import stats as scipy_stats
 
+from cyclery.authoring.results_schema import schemas
 from cyclery.cli.main import main
 from cyclery.common.errors import UserError
 from cyclery.common.seals import is_sealed, seal
@@ -169,6 +174,8 @@ def test_the_command_writes_a_table_and_the_report_reads_it(
     file = page.find(twice / "results", "smoke")
     assert file == folder / "replication.json" and page.find(twice / "results", "desk") is None
     found = page.read(file)
+    schema = json.loads(schemas()[Path("docs/schemas/replication.schema.json")])
+    jsonschema.Draft202012Validator(schema).validate(json.loads(file.read_bytes()))
     assert found["claims"][0]["outcome"] == "stronger" and found["papers"] == ["one"]
     with (folder / "replication.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -209,16 +216,47 @@ def test_what_is_missing_is_one_message(
         assert words in said and "Traceback" not in said
 
 
+class Snakemake:
+    """Takes Snakemake's place: notes the command, and ends with a code."""
+
+    asked: ClassVar[list[list[str]]] = []
+    code: ClassVar[int] = 0
+
+    def __init__(self, command: list[str], cwd: Path) -> None:
+        self.asked.append(command)
+
+    def __enter__(self) -> Snakemake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait(self) -> int:
+        return self.code
+
+
+def test_snakemake_is_asked_for_the_evidence_on_fresh_seeds(
+    twice: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Snakemake)
+    projects.run(twice, "replicate", "one", "--cores", "3", "--set", "planned=3")
+    [command] = Snakemake.asked
+    assert command[1:] == [
+        "-m", "snakemake", "--cores", "3", "one", "--config", "first_seed=12000", 'papers=["one"]',
+        "planned=3", 'results="results/replication"',
+    ]  # fmt: skip
+    assert (twice / "results/replication/smoke/replication.json").exists()
+    monkeypatch.setattr(Snakemake, "code", 1)
+    capsys.readouterr()
+    projects.run(twice, "replicate", expect=2)
+    assert "Snakemake failed (exit code 1)" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_fresh_seeds_run_through_the_graph_and_nothing_mixes(tmp_path: Path) -> None:
-    from factories.graph import Copy
-
     tiny = Copy(tmp_path)
     tiny.snakemake("tiny")
     before = {path: path.read_bytes() for path in (tmp_path / "results/smoke").rglob("*.json*")}
-    import subprocess
-    import sys
-
     command = [sys.executable, "-m", "cyclery", "replicate", "--cores", "2"]
     for _ in range(2):
         done = subprocess.run(

@@ -161,7 +161,7 @@ def _claims(tier: str, paper: str, found: Inputs) -> list[Cells]:
             "planned_seeds": claim.get("planned_seeds"), "not_tested": not_tested(claim, tier),
         }  # fmt: skip
         for (place, comparison), row in zip(numbered, rows, strict=True):
-            lower = bool((comparison or {}).get("lower_is_better"))
+            lower = bool(comparison and comparison.get("lower_is_better"))
             out.append({**head, "comparison": place, **_compared(row), "lower_is_better": lower,
                         "declared": _json(comparison) if comparison else None,
                         **_scales(comparison)})  # fmt: skip
