@@ -164,9 +164,10 @@ def lines(found: Replication) -> Iterable[str]:
     )
     order = list(WORDS)
     moved = sorted(
-        (claim for claim in found["claims"] if claim["outcome"] in order),
+        (claim for claim in found["claims"]
+         if claim["outcome"] in order and not claim["old"] == claim["new"] == "inconclusive"),
         key=lambda claim: order.index(claim["outcome"]),
-    )
+    )  # fmt: skip
     rows = [
         [f"{claim['paper']}.{claim['claim']}", claim["outcome"], claim["old"], claim["new"],
          *_first(claim["comparisons"])]
