@@ -170,7 +170,7 @@ def test_the_command_writes_a_table_and_the_report_reads_it(
     evidence_file.write_text(json.dumps(seal(moved)))
     projects.run(twice, "replicate", "--no-run")
     shown = capsys.readouterr().out
-    assert "Tier smoke, seeds from 12000 on beside those from 0 on" in shown
+    assert "Tier smoke: 3 seeds from 12000 on, beside 3 from 0 on" in shown
     file = page.find(twice / "results", "smoke")
     assert file == folder / "replication.json" and page.find(twice / "results", "desk") is None
     found = page.read(file)

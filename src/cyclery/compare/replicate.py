@@ -145,7 +145,8 @@ def _snakemake(project: Project, cores: str) -> None:
 
 def lines(found: Replication) -> Iterable[str]:
     """Yield the lines of the text."""
-    yield f"Tier {found['tier']}, seeds from {found['first_seed']} on beside those from 0 on"
+    old, new = found["seeds"]
+    yield f"Tier {found['tier']}: {new} seeds from {found['first_seed']} on, beside {old} from 0 on"
     claims, compared = found["of_claims"], found["of_comparisons"]
     for title, shares in (
         ("claims that the old seeds decided", claims["decided"]),
