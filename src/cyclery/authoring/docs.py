@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 
 from cyclery import augment, methods, models, optim, probes, schedules
-from cyclery.authoring import package_map, results_schema
+from cyclery.authoring import headline, package_map, results_schema
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.common.settings import declared, default
@@ -199,6 +199,7 @@ def documents(root: Path) -> dict[Path, str]:
     found[REFERENCE] = "\n".join(_reference(known)).rstrip() + "\n"
     if (root / "pyproject.toml").exists():
         found[package_map.PAGE] = package_map.page(root)
+        found[headline.PAGE] = headline.page(root)
     return found
 
 

@@ -1,4 +1,4 @@
-"""JSON Schemas of records and evidence, for readers without this package.
+"""JSON Schemas of records, evidence and replications, for readers without this package.
 
 They are made of the types that trainer, judge and report are held to (`cyclery.records`); what
 stands under a key there is its description.
@@ -20,6 +20,7 @@ from typing_extensions import get_original_bases, is_typeddict
 
 from cyclery.records.evidence import Evidence
 from cyclery.records.record import Record
+from cyclery.records.replication import Replication
 
 FOLDER = Path("docs/schemas")
 # Each in a list, for a type with keys takes no configuration from outside; and what the schema says
@@ -30,6 +31,7 @@ ROOTS: Mapping[str, tuple[Any, str]] = {
         "A run's record: `record.json` in the run store, and each line of a file of records.",
     ),
     "evidence": (list[Evidence], "The evidence of a paper, an experiment or a claim."),
+    "replication": (list[Replication], "A tier on fresh seeds, beside what it was."),
 }
 _END = {"anyOf": [{"type": "number"}, {"type": "null"}]}
 

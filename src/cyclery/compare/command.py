@@ -64,13 +64,13 @@ def lines(found: Found) -> Iterable[str]:
              "the statements differ" if row["statements_differ"] else ""]
             for row in claims
         ]  # fmt: skip
-        yield from _table(["claim", "", "A", "B", "effect A -> B", ""], rows)
+        yield from table_lines(["claim", "", "A", "B", "effect A -> B", ""], rows)
     else:
         yield "\nVerdicts: no claim is judged in both"
     arms, of = found["arms"], f" {found['unit']}" if found["unit"] else ""
     if arms:
         yield f"\nArms by {found['metric']}, margin {found['margin']:g}{of}"
-        yield from _table(
+        yield from table_lines(
             ["arm", "n", "A", "B", "B - A", "95 % interval", "p (Holm)", "test", "same bits", ""],
             [_arm(row) for row in arms], right=range(1, 7),
         )  # fmt: skip
@@ -93,14 +93,15 @@ def _name(row: ArmRow) -> str:
 
 def _arm(row: ArmRow) -> list[str]:
     return [
-        _name(row), "/".join(map(str, row["n"])), *(_number(mean) for mean in row["mean"]),
-        _number(row["effect"], "+"), _interval(row["ci95"]),
+        _name(row), "/".join(map(str, row["n"])), *(number_text(mean) for mean in row["mean"]),
+        number_text(row["effect"], "+"), _interval(row["ci95"]),
         "-" if row["p"] is None else f"{row['p']:.2g}", row["test"],
         f"{len(row['identical'])}/{row['compared']}", row["outcome"],
     ]  # fmt: skip
 
 
-def _number(value: float | None, sign: str = "") -> str:
+def number_text(value: float | None, sign: str = "") -> str:
+    """Return a figure with two decimals, a dash where there is none."""
     return "-" if value is None else f"{value:{sign}.2f}"
 
 
@@ -111,7 +112,7 @@ def _interval(bounds: Sequence[float] | None) -> str:
 def _effects(a: Verdicts, b: Verdicts) -> str:
     """Return the effect of the first comparison on both sides: a claim may have many."""
     first = [side["effects"][0] if side["effects"] else None for side in (a, b)]
-    texts = [_number(effect["effect"] if effect else None, "+") for effect in first]
+    texts = [number_text(effect["effect"] if effect else None, "+") for effect in first]
     return f"{texts[0]} -> {texts[1]}{' pp' if first[0] and first[0]['unit'] == 'pp' else ''}"
 
 
@@ -123,9 +124,10 @@ def _listed(title: str, texts: Sequence[str]) -> Iterable[str]:
             yield f"  and {len(texts) - LISTED} more; --json has all"
 
 
-def _table(
+def table_lines(
     head: list[str], rows: Sequence[Sequence[str]], right: Container[int] = ()
 ) -> Iterable[str]:
+    """Yield the lines of a table whose columns are aligned, without what a terminal obeys."""
     cells = [[_plain(cell) for cell in row] for row in [head, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     rule = ["-" * width for width in widths]

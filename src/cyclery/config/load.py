@@ -53,6 +53,11 @@ class Project:
         """How many seeds every arm is asked for."""
         return self.config.seeds or self.tier.seeds
 
+    def seed_numbers(self, count: int | None = None) -> range:
+        """Return the seeds that every arm is asked for, or so many from the first one on."""
+        first = self.config.first_seed
+        return range(first, first + (self.seeds if count is None else count))
+
     @property
     def tier_file(self) -> Path:
         """The file of the tier."""

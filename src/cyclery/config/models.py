@@ -350,11 +350,13 @@ class Config(Execution):
 
     tier: str = field(default="smoke", metadata={"doc": "a file of config/tiers"})
     papers: tuple[str, ...] | None = field(
-        default=None,
-        metadata={"doc": "papers to run; null runs all", "least": 1},
+        default=None, metadata={"doc": "papers to run; null runs all", "least": 1}
     )
     seeds: int | None = field(
         default=None, metadata={"doc": "seeds to run; null takes the tier's number", **_SEEDS}
+    )
+    first_seed: int = field(
+        default=0, metadata={"doc": "first seed; above 0 everything runs anew", "low": 0}
     )
     planned: int | None = field(
         default=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import cast
@@ -39,8 +39,20 @@ Sweeps = dict[str, RangeRecord]
 POINTS = 240
 
 
-def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
-    """Write the evidence of a part, and its tidy table."""
+@dataclass(frozen=True)
+class Inputs:
+    """What a part is judged from: declared claims, and experiments with their records."""
+
+    experiments: list[ExperimentRuns]
+    claims: list[contracts.Claim]
+    # By run key: of runs, with those of ancestors, and of sweeps.
+    records: dict[str, contracts.Record]
+    tests: dict[str, RangePlan]
+    sweeps: Sweeps
+
+
+def read_inputs(plan: Plan, part: str) -> Inputs:
+    """Return what a part is judged from; a UserError names a file that is not there or damaged."""
     folder = plan.project.results / plan.tier
     read = read_records(
         {
@@ -61,15 +73,24 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         }
     )
     sweeps = {key: record for key, record in read.items() if record["kind"] == "range"}
-    paper_name, _, name = part.partition(".")
-    paper = plan.project.papers[paper_name]
+    paper = part.partition(".")[0]
     experiments = [
-        _experiment(plan, paper_name, experiment, part, runs, studies)
+        _experiment(plan, paper, experiment, part, runs, studies)
         for experiment in dict.fromkeys(exp for _, exp, _ in plan.part_arms(part))
     ]
-    claims = [_claim(plan, key, claim) for key, claim in paper.claims.items()]
+    declared = plan.project.papers[paper].claims
+    claims = [_claim(plan, key, claim) for key, claim in declared.items()]
     tests = {test.key: test for group in groups for test in plan.ranges(group)}
     known: dict[str, contracts.Record] = {**runs, **_judged_sweeps(tests.values(), sweeps)}
+    return Inputs(experiments, claims, known, tests, sweeps)
+
+
+def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
+    """Write the evidence of a part, and its tidy table."""
+    found = read_inputs(plan, part)
+    experiments, known = found.experiments, found.records
+    paper_name, _, name = part.partition(".")
+    paper = plan.project.papers[paper_name]
     printed = read_printed(plan.project.printed_file(paper_name))
     cells = resolve_all(paper, printed)
     others = elsewhere(plan)
@@ -87,10 +108,13 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
             "deviations": paper.deviations,
         },
         experiments,
-        claims,
+        found.claims,
         known,
         claim_needs(plan, paper_name, others),
-        [_range_evidence(test, sweeps, _users(plan, part, test)) for test in tests.values()],
+        [
+            _range_evidence(test, found.sweeps, _users(plan, part, test))
+            for test in found.tests.values()
+        ],
         printed,
         only=_only(paper.claims, name) if name else None,
         metrics={cell.metric for table in cells.values() for cell in table.cells} | plotted(paper),
@@ -99,15 +123,15 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     shown = tables(plan, paper_name, cells, ours, others)
     commands = _commands(plan, part)
     drawn = plots(paper, judged["experiments"])
-    found: Evidence = {
+    made: Evidence = {
         **judged, "tables": shown, "plots": drawn, "commands": commands, "sha256": "",
     }  # fmt: skip
     if not drawn:
-        del found["plots"]
+        del made["plots"]
     if table is not None:
         # No list while what it lists is written.
         checksums.of_table(table).unlink(missing_ok=True)
-    write_atomic(output, json.dumps(seal(found), indent=1, allow_nan=False) + "\n")
+    write_atomic(output, json.dumps(seal(made), indent=1, allow_nan=False) + "\n")
     if table is not None:
         evidence.write_csv(evidence.tidy(experiments, known), table)
         checksums.write(checksums.of_table(table), [table, output])
@@ -115,12 +139,21 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
 
 def _commands(plan: Plan, part: str) -> Commands:
     """Return the commands that make the part's evidence, and the report of all selected papers."""
-    options = f"--config tier={plan.tier} seeds={plan.project.seeds}"
+    options = _options(plan)
     papers = ",".join(plan.project.selected())
     return {
         "part": f"snakemake --cores all {part} {options}",
         "report": f'snakemake --cores all report {options} "papers=[{papers}]"',
     }
+
+
+def _options(plan: Plan) -> str:
+    """Return the options of Snakemake that a part is made with."""
+    config = plan.project.config
+    found = f"--config tier={plan.tier} seeds={plan.project.seeds}"
+    if config.first_seed:
+        found += f" first_seed={config.first_seed} results={config.results}"
+    return found
 
 
 def _claim(plan: Plan, name: str, claim: Claim) -> contracts.Claim:
@@ -143,6 +176,7 @@ def _experiment(
     plan: Plan, paper: str, name: str, part: str, runs: Runs, studies: searched.Studies
 ) -> ExperimentRuns:
     declared = plan.project.papers[paper].experiments[name]
+    seeds = plan.project.seed_numbers()
     arms: list[ArmRuns] = []
     own: list[ArmPlan] = []
     shown: list[ArmPlan] = []
@@ -153,15 +187,13 @@ def _experiment(
         tuned = _tuned(arm, runs)
         own.append(arm)
         if tuned:
-            searched.leave_out_others(
-                arm, dict.fromkeys(range(plan.project.seeds), tuned["chosen"]), runs
-            )
+            searched.leave_out_others(arm, dict.fromkeys(seeds, tuned["chosen"]), runs)
         # Settings and schedules are shown as the arm's runs took them.
         taken = next((t.arm.settings["schedules"] for t in arm.trials
                       if tuned and t.arm.factors == tuned["chosen"]), None)  # fmt: skip
         if taken:
             arm = replace(arm, settings={**arm.settings, "schedules": taken})
-        found = searched.searched(arm, plan.project.seeds, studies)
+        found = searched.searched(arm, seeds, studies)
         if found:
             searched.leave_out_others(arm, searched.choices(found), runs)
             arm = searched.shown(arm, found)
@@ -177,27 +209,27 @@ def _experiment(
                 "method": str(arm.settings["method"]["name"]),
                 "data": data(arm, dataset.title, dataset.classes),
                 "network": network(arm),
-                "runs": {seed: own[-1].key(seed) for seed in range(plan.project.seeds)},
+                "runs": {seed: own[-1].key(seed) for seed in seeds},
+                "first_seed": seeds.start,
                 "share": arm.share,
                 "classes": class_count(arm.settings["split"], dataset.classes),
                 "tuned": tuned,
                 "searched": found,
-                "schedules": _schedules(arm, runs.get(own[-1].key(0))),
+                "schedules": _schedules(arm, runs.get(own[-1].key(seeds.start))),
             }
         )
     test = next((arm.range for arm in own if arm.range), None)
     if test and _speaks_of_range(plan, paper, name):
         keys = {seed: test.run_key(seed) for seed in test.seeds}
         arms.append({"id": RANGE_ARM, "label": "range test", "role": "method", "runs": keys,
-                     "planned": len(test.seeds),
+                     "first_seed": seeds.start, "planned": len(test.seeds),
                      "own_definition": None, "tuned": None, "schedules": {}})  # fmt: skip
     _drop_common_schedules(arms)
     return {
         "id": name,
         "title": declared.title,
         "description": declared.description,
-        "command": f"snakemake --cores all {paper}.{name} --config tier={plan.tier} "
-        f"seeds={plan.project.seeds}",
+        "command": f"snakemake --cores all {paper}.{name} {_options(plan)}",
         "selection_rule": "last checkpoint",
         "settings": describe(shown),
         "not_run": declared.tiers[plan.tier].not_run,
@@ -263,7 +295,7 @@ def _speaks_of_range(plan: Plan, paper: str, experiment: str) -> bool:
 def _schedules(arm: ArmPlan, first: RunRecord | None) -> dict[str, ScheduleLine]:
     """Return every quantity of an arm over the epochs, thinned out for a plot.
 
-    ``first`` is the record of seed 0, which stands for all.
+    ``first`` is the record of the first seed, which stands for all.
     """
     specs = dict(arm.settings["schedules"])
     batches = schedules.epoch_batches(specs.pop("batch"), arm.settings["epochs"])

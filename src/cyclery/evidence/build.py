@@ -33,7 +33,7 @@ from cyclery.records.metrics import value
 
 T = TypeVar("T")
 
-__all__ = ["build", "clean", "tidy", "write_csv"]
+__all__ = ["build", "claim_metrics", "clean", "tidy", "write_csv"]
 
 
 def build(
@@ -61,7 +61,7 @@ def build(
         metrics: metrics that arms are to have besides their finals and what claims name.
     """
     judged = judge(claims, tier, experiments, records, needs)
-    frame = tidy(experiments, records, sorted({*_derived(claims, tier), *metrics}))
+    frame = tidy(experiments, records, sorted({*claim_metrics(claims, tier), *metrics}))
     budgets = _budgets(claims, tier, experiments, records)
     shown = [_experiment(e, frame, records, budgets.get(e["id"], [])) for e in experiments]
     warned = [f"{e['id']}: {text}" for e in shown for text in e["warnings"]]
@@ -91,8 +91,8 @@ def _experiment(
     }  # fmt: skip
 
 
-def _derived(claims: Sequence[Claim], tier: str) -> list[str]:
-    """Return the derived metrics that tested claims name, for the tables of the arms."""
+def claim_metrics(claims: Sequence[Claim], tier: str) -> list[str]:
+    """Return the metrics that tested claims name, for the tables of the arms."""
     names = {
         name
         for claim in claims

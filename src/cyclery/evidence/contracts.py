@@ -45,6 +45,8 @@ class ArmRuns(TypedDict):
     schedules: dict[str, ScheduleLine]
     tuned: Tuned | None
     searched: NotRequired[Searched | None]
+    first_seed: NotRequired[int]
+    """The first that was planned; 0 where absent."""
     share: NotRequired[int]
     """Seeds in a row that are one independent unit; 1 where absent."""
     classes: NotRequired[int]

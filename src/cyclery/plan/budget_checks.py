@@ -11,12 +11,12 @@ from cyclery.records.budgets import ANCESTORS, MEASURES
 
 
 def check_equal(
-    comparison: Comparison, sides: Mapping[str, ArmPlan], seeds: int, where: str
+    comparison: Comparison, sides: Mapping[str, ArmPlan], seeds: range, where: str
 ) -> Iterator[str]:
     """Yield what the arms of a comparison do not have equal, which they should have."""
     measure, which = comparison.equal, comparison.ancestors
     # Which runs of an ensemble are the same run is not the same in every seed.
-    for seed in range(seeds if which == "all" else 1):
+    for seed in seeds if which == "all" else seeds[:1]:
         spent = {name: arm.spent(measure, which, seed) for name, arm in sides.items()}
         if len(set(spent.values())) > 1 and not comparison.unequal_budget:
             words = MEASURES[measure]

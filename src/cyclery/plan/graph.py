@@ -131,7 +131,7 @@ class Plan:
     def _needed(self, arms: list[ArmPlan]) -> Iterator[dict[str, set[int]]]:
         """Yield, for each block of seeds, those of arms and ancestors that no earlier one needs."""
         before: dict[str, set[int]] = {}
-        for block in self._blocks(set(range(self.project.seeds))).values():
+        for block in self._blocks(set(self.project.seed_numbers())).values():
             found = needed_seeds((arm, block) for arm in arms)
             yield {key: seeds - before.get(key, set()) for key, seeds in found.items()}
             for key, seeds in found.items():

@@ -341,15 +341,21 @@ def with_ancestors(arms: Iterable[ArmPlan], tuning: bool = True) -> Iterator[Arm
         yield from visit(arm)
 
 
-def needed_seeds(runs: Iterable[tuple[ArmPlan, Iterable[int]]]) -> dict[str, set[int]]:
-    """Return the seeds of arms, ancestors and trials that runs need, by the arm's digest."""
+def needed_seeds(
+    runs: Iterable[tuple[ArmPlan, Iterable[int]]], tuning: bool = True
+) -> dict[str, set[int]]:
+    """Return the seeds of arms and ancestors that runs need, by the arm's digest.
+
+    With ``tuning`` those of trials and searches, too.
+    """
     found: dict[str, set[int]] = {}
 
     def visit(arm: ArmPlan, seeds: Iterable[int]) -> None:
         known = found.setdefault(arm.digest, set())
         fresh = set(seeds) - known
         known |= fresh
-        for source in arm.sources if fresh else ():
+        sources = arm.sources if tuning else arm.parents.values()
+        for source in sources if fresh else ():
             visit(source.arm, {each for seed in fresh for each in source.seeds(seed)})
 
     for arm, seeds in runs:

@@ -11,7 +11,7 @@ from cyclery.config.load import Project, tier_names
 from cyclery.config.margins import check_scales
 from cyclery.config.models import Claim, Experiment, Paper
 from cyclery.methods import REFERENCE, TEACHER
-from cyclery.plan import plot_checks, table_checks
+from cyclery.plan import fresh_seeds, plot_checks, table_checks
 from cyclery.plan.budget_checks import check_equal
 from cyclery.plan.checked_names import unknown, unusable_metric
 from cyclery.plan.graph import RANGE_ARM, Plan
@@ -43,6 +43,7 @@ def check(project: Project) -> Plan:
         for text in _comparisons(plan, name)
     ]
     problems = problems or list(table_checks.same_data(plan, tables))
+    problems = problems or list(fresh_seeds.problems(plan))
     if problems:
         raise UserError("\n".join(problems))
     return plan
@@ -218,7 +219,7 @@ def _comparisons(plan: Plan, paper: str) -> Iterator[str]:
                     arms = plan.arm_names(paper, group.experiment)
                     sides = {arm: plan.arm(paper, group.experiment, arm)
                              for arm in group.arms if arm in arms}  # fmt: skip
-                    yield from check_equal(comparison, sides, plan.project.seeds, where)
+                    yield from check_equal(comparison, sides, plan.project.seed_numbers(), where)
                     yield from _fair(plan, paper, group, where)
                     if comparison.flatness:
                         yield from check_grids(comparison.flatness, sides, where)

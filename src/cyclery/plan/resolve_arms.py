@@ -18,7 +18,6 @@ from cyclery.config.models import Experiment, ParentRef, RangeTest
 from cyclery.config.parts import takes_head
 from cyclery.config.resolve import DEFAULTS, budget, check_ignored, merge, resolve
 from cyclery.config.settings import Settings
-from cyclery.data.registry import Datasets
 from cyclery.data.sizes import check_blocks
 from cyclery.plan import studies
 from cyclery.plan.model import ArmPlan, Parent, RangePlan, Trial, digest
@@ -158,7 +157,7 @@ class Arms:
                     name=arm_name,
                     settings=settings,
                     parents=parents,
-                    range=_range_test(settings, tier.range or exp.range, datasets),
+                    range=_range_test(settings, tier.range or exp.range, self.project),
                     cost=budget(settings, datasets),
                     factors=factors,
                 )
@@ -275,9 +274,10 @@ def _scaled(merged: dict[str, Any], factors: dict[str, float]) -> dict[str, Any]
 
 
 def _range_test(
-    settings: ArmSettings, test: RangeTest | None, datasets: Datasets
+    settings: ArmSettings, test: RangeTest | None, project: Project
 ) -> RangePlan | None:
     """Return the range test of an arm, if its learning rate asks for one."""
+    datasets = project.datasets
     if not schedules.words(settings["schedules"]["lr"]):
         return None
     if methods.parents_of(settings["method"]):
@@ -324,7 +324,7 @@ def _range_test(
             "at least 10."
         )
     check_blocks(datasets[own["dataset"]["name"]], own["split"], test.seeds)
-    seeds = tuple(range(test.seeds))
+    seeds = tuple(project.seed_numbers(test.seeds))
     label = f"{settings['dataset']['name']}, {settings['model']['name']}, " + (
         f"{settings['optimiser']['name']}, {settings['method']['name']}"
     )

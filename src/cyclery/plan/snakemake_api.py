@@ -280,7 +280,8 @@ class Graph:
         planned = [self.plan.planned(claim) for claim in project.papers[paper].claims.values()]
         printed = project.printed_file(paper)
         figures = printed.read_bytes().hex() if printed.exists() else ""
-        return digest([part, declared, project.seeds, planned, figures])
+        fresh = [project.config.first_seed] if project.config.first_seed else []
+        return digest([part, declared, project.seeds, planned, figures, *fresh])
 
     @cached_property
     def code(self) -> str:

@@ -149,15 +149,17 @@ def _usable(arm: ArmRuns, metric: str, records: Records) -> tuple[dict[int, floa
 
 
 def finished(arms: Iterable[ArmRuns], records: Records) -> int:
-    """Return how many seeds, from 0 on without a gap, have the outcome of every arm's run.
+    """Return how many seeds, from the first on without a gap, have the outcome of every arm's run.
 
     An outcome is a metric, or divergence.
     """
-    columns = [runs_of(arm) for arm in arms]
-    seed = 0
-    while columns and all(_has_ended(runs.get(seed), seed, records) for runs in columns):
-        seed += 1
-    return seed
+    columns = [(runs_of(arm), arm.get("first_seed", 0)) for arm in arms]
+    count = 0
+    while columns and all(
+        _has_ended(runs.get(start + count), start + count, records) for runs, start in columns
+    ):
+        count += 1
+    return count
 
 
 def _has_ended(key: str | None, seed: int, records: Records) -> bool:
@@ -168,7 +170,8 @@ def first(experiments: Mapping[str, ExperimentRuns], seeds: int) -> dict[str, Ex
     """Return experiments with the runs of their first seeds alone."""
 
     def cut(arm: ArmRuns) -> ArmRuns:
-        return {**arm, "runs": {s: key for s, key in runs_of(arm).items() if s < seeds}}
+        end = arm.get("first_seed", 0) + seeds
+        return {**arm, "runs": {s: key for s, key in runs_of(arm).items() if s < end}}
 
     return {name: {**one, "arms": [cut(arm) for arm in one["arms"]]}
             for name, one in experiments.items()}  # fmt: skip
@@ -354,14 +357,14 @@ def by_unit(values: Mapping[int, float], drawn: Iterable[Iterable[int]]) -> list
 
 def _common(seed: int, keys: list[str], records: Stored) -> set[str]:
     """Return what the runs of a seed may have in common with those of another."""
-    found = {*keys, *_ancestors(keys, records)}
+    found = {*keys, *ancestors(keys, records)}
     for key in keys:
         if key in records and (share := records[key]["settings"]["split"]["share"]) > 1:
             found.add(f"split {seed // share} of {share}")
     return found
 
 
-def _ancestors(keys: list[str], records: Stored) -> set[str]:
+def ancestors(keys: Iterable[str], records: Stored) -> set[str]:
     """Return the run keys of the parents of runs, of their parents and so on."""
     found: set[str] = set()
     left = list(keys)

@@ -43,7 +43,7 @@ from cyclery.records.metrics._units import CORRELATION, POINTS, SHARE, Better, U
 
 __all__ = [
     "BEST", "CORRELATION", "METRICS", "OWN", "RULES", "SHARE", "THIRDS", "Metric", "Record", "Unit",
-    "curve", "declared", "find", "is_accuracy", "names", "scale", "selection", "shown",
+    "curve", "declared", "find", "is_accuracy", "names", "number", "scale", "selection", "shown",
     "smaller_is_better", "unit", "value", "words", "worst",
 ]  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Runs, curves and verdicts for other tools: the command ``cyclery export``."""

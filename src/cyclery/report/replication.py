@@ -1,0 +1,126 @@
+"""The table of a replication: the verdicts of a tier beside those of the same tier on fresh seeds.
+
+``find`` and ``read`` give what ``cyclery replicate`` has written, ``counts`` and ``claims`` are
+tables of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from cyclery.common.errors import UserError
+from cyclery.common.files import parse_json, read_regular
+from cyclery.common.seals import is_sealed
+from cyclery.records.replication import SCHEMA, Outcome, Replication, Share
+from cyclery.report.tables import Cell, Column, Estimate, Table
+
+# How they are called and ordered, what needs a reader's eye first.
+OUTCOMES: dict[Outcome, str] = {
+    "opposite": "opposite", "weaker": "weaker", "same": "same", "stronger": "stronger",
+}  # fmt: skip
+
+
+def find(results: Path, tier: str) -> Path | None:
+    """Return the replication of a tier below the folder of results: own, else a published one."""
+    places = (
+        results / "replication" / tier / "replication.json",
+        results / "published" / "replication" / f"{tier}.json",
+    )
+    return next((path for path in places if path.is_file()), None)
+
+
+def read(path: Path) -> Replication:
+    """Return the replication in a file; a UserError names one that cannot be used."""
+    try:
+        found = parse_json(read_regular(path))
+        if not is_sealed(found):
+            raise ValueError("its content does not match its SHA-256")
+        if found.get("schema") != SCHEMA:
+            raise ValueError(f"it is of schema {found.get('schema')!r}, not {SCHEMA}")
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}); make it again with `cyclery replicate --no-run`."
+        ) from None
+    return cast(Replication, found)
+
+
+def counts(found: Replication) -> Table:
+    """Return what became of the verdicts that the old seeds decided, in counts and shares."""
+    rows: list[list[Cell]] = []
+    for name, shares in (("claims", found["of_claims"]), ("comparisons", found["of_comparisons"])):
+        decided = shares["decided"]
+        rows.append([
+            name, str(decided["same"]["of"]),
+            *(_percent(decided[outcome]) for outcome in OUTCOMES),
+            str(shares["open"]["stronger"]["of"]), _percent(shares["open"]["stronger"]),
+        ])  # fmt: skip
+    inside = found["effects_inside"]
+    return Table(
+        f"replication-{found['tier']}-counts",
+        f"Verdicts of {found['tier']} on fresh seeds, in per cent of those that the first seeds "
+        "decided",
+        [Column("verdicts of"), Column("decided", "right"),
+         *(Column(words, "estimate", 0) for words in OUTCOMES.values()),
+         Column("open", "right"), Column("decided now", "estimate", 0)],
+        rows,
+        [f"Seeds from {found['first_seed']} on. Brackets are Wilson's 95 % intervals. "
+         "Opposite is reproduced on one side and contradicted on the other.",
+         f"{inside['count']} of {inside['of']} new effects lie in the 95 % prediction interval of "
+         "the old one."],
+        lead=2, command=_command(found),
+    )  # fmt: skip
+
+
+def claims(found: Replication) -> Table:
+    """Return the claims that either set of seeds decided, opposite verdicts first.
+
+    A row has the first comparison that the verdict hangs on.
+    """
+    order = list(OUTCOMES)
+    shown = sorted(
+        (each for each in found["claims"]
+         if each["outcome"] in order and not each["old"] == each["new"] == "inconclusive"),
+        key=lambda each: order.index(each["outcome"]),
+    )  # fmt: skip
+    rows: list[list[Cell]] = []
+    for each in shown:
+        first = each["comparisons"][0] if each["comparisons"] else None
+        sides = (first["old"], first["new"]) if first else (None, None)
+        inside = first["inside"] if first else None
+        rows.append([
+            each["paper"], each["claim"], each["outcome"], each["old"], each["new"],
+            *(_estimate(side["effect"], side["ci95"]) if side else None for side in sides),
+            first["unit"] if first else "", None if inside is None else "yes" if inside else "no",
+        ])  # fmt: skip
+    return Table(
+        f"replication-{found['tier']}",
+        f"Claims of {found['tier']} on the first seeds and on fresh ones",
+        [Column("paper"), Column("claim"), Column("is"), Column("old", "verdict"),
+         Column("new", "verdict"), Column("old effect", "estimate"),
+         Column("new effect", "estimate"), Column("unit"), Column("as predicted")],
+        rows,
+        ["Effects are those of the first comparison that a verdict hangs on, with the 95 % "
+         "interval of its look. As predicted: the new one lies in the 95 % prediction interval of "
+         "the old."],
+        lead=2, command=_command(found),
+    )  # fmt: skip
+
+
+def _command(found: Replication) -> str:
+    return f"cyclery replicate --tier {found['tier']} --first-seed {found['first_seed']}"
+
+
+def _percent(each: Share) -> Estimate | None:
+    if each["share"] is None or each["ci95"] is None:
+        return None
+    low, high = each["ci95"]
+    return Estimate(100 * each["share"], 100 * low, 100 * high)
+
+
+def _estimate(effect: float | None, ci95: tuple[float | None, float | None] | None) -> Cell:
+    """Return an effect with its interval; an end that a look leaves open has none."""
+    if effect is None:
+        return None
+    low, high = ci95 or (None, None)
+    return Estimate(effect, low, high) if None not in (low, high) else Estimate(effect)
