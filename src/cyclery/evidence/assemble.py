@@ -115,12 +115,18 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
 
 def _commands(plan: Plan, part: str) -> Commands:
     """Return the commands that make the part's evidence, and the report of all selected papers."""
-    options = f"--config tier={plan.tier} seeds={plan.project.seeds}"
+    options = f"--config {_selected(plan, part.partition('.')[0])}"
     papers = ",".join(plan.project.selected())
     return {
         "part": f"snakemake --cores all {part} {options}",
         "report": f'snakemake --cores all report {options} "papers=[{papers}]"',
     }
+
+
+def _selected(plan: Plan, paper: str) -> str:
+    """Return tier and seeds as arguments of Snakemake; an allocation says the seeds itself."""
+    seeds = "" if plan.allocated(paper) else f" seeds={plan.project.seeds}"
+    return f"tier={plan.tier}{seeds}"
 
 
 def _claim(plan: Plan, name: str, claim: Claim) -> contracts.Claim:
@@ -153,15 +159,13 @@ def _experiment(
         tuned = _tuned(arm, runs)
         own.append(arm)
         if tuned:
-            searched.leave_out_others(
-                arm, dict.fromkeys(range(plan.project.seeds), tuned["chosen"]), runs
-            )
+            searched.leave_out_others(arm, dict.fromkeys(plan.seeds(arm), tuned["chosen"]), runs)
         # Settings and schedules are shown as the arm's runs took them.
         taken = next((t.arm.settings["schedules"] for t in arm.trials
                       if tuned and t.arm.factors == tuned["chosen"]), None)  # fmt: skip
         if taken:
             arm = replace(arm, settings={**arm.settings, "schedules": taken})
-        found = searched.searched(arm, plan.project.seeds, studies)
+        found = searched.searched(arm, plan.seeds(arm), studies)
         if found:
             searched.leave_out_others(arm, searched.choices(found), runs)
             arm = searched.shown(arm, found)
@@ -177,7 +181,7 @@ def _experiment(
                 "method": str(arm.settings["method"]["name"]),
                 "data": data(arm, dataset.title, dataset.classes),
                 "network": network(arm),
-                "runs": {seed: own[-1].key(seed) for seed in range(plan.project.seeds)},
+                "runs": {seed: own[-1].key(seed) for seed in plan.seeds(arm)},
                 "share": arm.share,
                 "classes": class_count(arm.settings["split"], dataset.classes),
                 "tuned": tuned,
@@ -196,8 +200,7 @@ def _experiment(
         "id": name,
         "title": declared.title,
         "description": declared.description,
-        "command": f"snakemake --cores all {paper}.{name} --config tier={plan.tier} "
-        f"seeds={plan.project.seeds}",
+        "command": f"snakemake --cores all {paper}.{name} --config {_selected(plan, paper)}",
         "selection_rule": "last checkpoint",
         "settings": describe(shown),
         "not_run": declared.tiers[plan.tier].not_run,

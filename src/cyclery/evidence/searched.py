@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -13,12 +13,12 @@ from cyclery.records.searches import Searched, SearchedStudy
 Studies = Mapping[str, StudyRecord]
 
 
-def searched(arm: ArmPlan, seeds: int, studies: Studies) -> Searched | None:
+def searched(arm: ArmPlan, seeds: Iterable[int], studies: Studies) -> Searched | None:
     """Return the studies of an arm that are done; None where nothing searches its values."""
     if arm.search is None:
         return None
     study, found = arm.search.arm, dict[str, SearchedStudy]()
-    for seed in range(seeds):
+    for seed in seeds:
         [at] = arm.search.seeds(seed)
         record = studies.get(key := study.key(at))
         if record is not None:

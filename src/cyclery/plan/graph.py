@@ -11,6 +11,7 @@ from functools import cached_property
 from cyclery.common.errors import UserError, choices, nearest
 from cyclery.config.load import Project
 from cyclery.config.models import Claim, Experiment
+from cyclery.plan import allocation
 from cyclery.plan.model import (
     ArmPlan,
     Cell,
@@ -99,6 +100,26 @@ class Plan:
         """Say whether a claim is declared not to be tested at this tier."""
         return self.tier in claim.not_run or "all" in claim.not_run
 
+    # Seeds: what every arm is asked for.
+
+    @cached_property
+    def _allocation(self) -> dict[str, int]:
+        return allocation.read(allocation.place(self.project.results, self.tier))
+
+    def allocated(self, paper: str) -> bool:
+        """Say whether arms of a paper have numbers of seeds of their own."""
+        return any(name.partition(".")[0] == paper for name in self._allocation)
+
+    def seeds(self, arm: ArmPlan) -> range:
+        """Return the seeds that an arm itself is asked for: the allocation's, or the tier's number.
+
+        What the configuration asks for as `seeds` every arm has. Descendants may need more.
+        """
+        own = self._allocation.get(f"{arm.paper}.{arm.experiment}.{arm.name}")
+        if own is None:
+            return range(self.project.seeds)
+        return range(max(own, self.project.config.seeds or 0))
+
     # Shards: what a job trains.
 
     def _blocks(self, seeds: set[int]) -> dict[int, tuple[int, ...]]:
@@ -131,8 +152,9 @@ class Plan:
     def _needed(self, arms: list[ArmPlan]) -> Iterator[dict[str, set[int]]]:
         """Yield, for each block of seeds, those of arms and ancestors that no earlier one needs."""
         before: dict[str, set[int]] = {}
-        for block in self._blocks(set(range(self.project.seeds))).values():
-            found = needed_seeds((arm, block) for arm in arms)
+        own = [set(self.seeds(arm)) for arm in arms]
+        for block in self._blocks(set().union(*own)).values():
+            found = needed_seeds((a, seeds & {*block}) for a, seeds in zip(arms, own, strict=True))
             yield {key: seeds - before.get(key, set()) for key, seeds in found.items()}
             for key, seeds in found.items():
                 before.setdefault(key, set()).update(seeds)
@@ -147,7 +169,7 @@ class Plan:
                 [
                     Cell(arm, block, keep)
                     for arm, keep in kept
-                    for block in self._blocks(seeds[arm.digest]).values()
+                    for block in self._blocks(seeds.get(arm.digest, set())).values()
                 ]
                 for seeds in needed
             ]
@@ -158,7 +180,8 @@ class Plan:
                 chunks = [
                     cells[i : i + size] for cells in blocks for i in range(0, len(cells), size)
                 ]
-            for index, cells in enumerate(chunks):
+            # No cell where no arm of the level has seeds.
+            for index, cells in enumerate(filter(None, chunks)):
                 yield Shard(group, f"L{level}-{index:04d}", tuple(cells))
 
     def shard(self, shard_id: str) -> Shard:
