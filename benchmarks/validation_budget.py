@@ -6,7 +6,7 @@
 A paper has 20 comparisons in five experiments of four arms and the control that they share, in 15
 claims of one or two comparisons, with 20 planned seeds. A seed of an experiment's arm costs between
 one and ten seconds, log-uniformly. ``allocated`` is `cyclery.budget.choice` with what a look tells
-it, in batches of a fiftieth of what all seeds cost; ``equal`` gives every arm a block of five seeds
+it, in batches of a 24th of what all seeds cost; ``equal`` gives every arm a block of five seeds
 in turn. Both are judged by the same rule at the seeds that they have. Stored are, in
 results/published/validation/budget.json,
 
@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ CLAIMS = [0, 1, 1, 2] * (SIZE // SHARED)  # the claim of each comparison, within
 DEAREST = 10.0
 MOST = 0.9  # of the claims that all seeds decide
 AUDITED = 20  # papers that the package judges too
-BATCHES = 50  # of the time that all seeds take
+BATCHES = 24  # of the time that all seeds take
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 PAPERS, TIMED, QUICK = 2_000, 250, 40
 LOOKS = alpha_spending.looks(PLANNED)
@@ -153,16 +153,20 @@ def allocated(paper: Paper) -> Course:
     seeds = dict.fromkeys(paper.all_arms, 0)
     spent, course = 0.0, [Step(0.0, seeds, paper.verdicts(seeds)[0])]
 
-    def missing(arm: str, end: int) -> dict[Run, float]:
-        return {(arm, seed): paper.cost(arm) for seed in range(seeds[arm], end)}
-
     while True:
+        missing = cache(partial(_missing, paper, seeds))
         asked = choose(paper.questions(seeds), seeds, missing, paper.whole / BATCHES)
         if asked == seeds:
             return course
         spent += sum((asked[arm] - seeds[arm]) * paper.cost(arm) for arm in seeds)
         seeds = asked
         course.append(Step(spent, seeds, paper.verdicts(seeds)[0]))
+
+
+def _missing(paper: Paper, seeds: dict[str, int], arm: str, end: int) -> dict[Run, float]:
+    """Return the blocks that an arm lacks, with what they cost."""
+    block = BLOCK * paper.cost(arm)
+    return {(arm, last): block for last in LOOKS if seeds[arm] < last <= end}
 
 
 def equal(paper: Paper) -> Course:

@@ -77,7 +77,8 @@ def section(found: Json) -> str:
             table(["time, of what all seeds take", "decided", "by equal seeds", "times"], rows),
             f"Nine tenths of the claims that all seeds decide stand after "
             f"{100 * most['allocated']:.0f} % of that time, with equal seeds after "
-            f"{100 * most['equal']:.0f} %: {most['equal'] / most['allocated']:.2f} times as fast. Everything is decided or hopeless after "
+            f"{100 * most['equal']:.0f} %: {most['equal'] / most['allocated']:.2f} times as fast. "
+            "Everything is decided or hopeless after "
             f"{100 * one['ended']:.0f} % on average.",
         ]
     return "\n\n".join(parts) + "\n"

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf, prod
 
-Run = tuple[str, int] | str
-"""What is trained once, whoever needs it: a run key, say."""
+Run = tuple[str, str | int] | str
+"""What is paid for once, whoever needs it: a run, by its key."""
 Missing = Callable[[str, int], Mapping[Run, float]]
 """The runs that an arm lacks, ancestors included, to have so many seeds, with their seconds."""
 
@@ -46,9 +46,13 @@ class Question:
 
     def chance(self, asked: Mapping[str, int]) -> float:
         """Return the chance that the last look which these seeds reach decides it."""
-        least = min(asked[arm] for arm in self.arms)
-        return max((c for end, c in zip(self.ends, self.chances, strict=True) if end <= least),
-                   default=0.0)  # fmt: skip
+        least = min([asked[arm] for arm in self.arms])
+        found = 0.0
+        for end, chance in zip(self.ends, self.chances, strict=True):
+            if end > least:
+                break
+            found = max(found, chance)
+        return found
 
 
 def choose(

@@ -9,6 +9,7 @@ from collections.abc import Container, Iterator
 from functools import cached_property
 
 from cyclery.common.errors import UserError, choices, nearest
+from cyclery.config.comparisons import Comparison
 from cyclery.config.load import Project
 from cyclery.config.models import Claim, Experiment
 from cyclery.plan import allocation
@@ -83,9 +84,13 @@ class Plan:
         return [(paper, exp, arm) for exp in chosen for arm in self.arm_names(paper, exp)]
 
     def _claim_arms(self, paper: str, claim: Claim) -> list[tuple[str, str, str]]:
-        found: dict[tuple[str, str, str], None] = {}
         compared = claim.comparisons if not self.untested(claim) else []
-        for exp, arms, _ in (group for comparison in compared for group in comparison.groups()):
+        return list(dict.fromkeys(arm for c in compared for arm in self.comparison_arms(paper, c)))
+
+    def comparison_arms(self, paper: str, comparison: Comparison) -> list[tuple[str, str, str]]:
+        """Return the arms that a comparison needs, without their parents; of these, those here."""
+        found: dict[tuple[str, str, str], None] = {}
+        for exp, arms, _ in comparison.groups():
             running = self.arm_names(paper, exp) if exp in self.experiments(paper) else []
             for arm in arms:
                 if arm == RANGE_ARM:
@@ -117,8 +122,12 @@ class Plan:
         """
         own = self._allocation.get(f"{arm.paper}.{arm.experiment}.{arm.name}")
         if own is None:
-            return range(self.project.seeds)
-        return range(max(own, self.project.config.seeds or 0))
+            return self.first(self.project.seeds)
+        return self.first(max(own, self.project.config.seeds or 0))
+
+    def first(self, count: int) -> range:
+        """Return the first so many seeds."""
+        return range(count)
 
     # Shards: what a job trains.
 
