@@ -21,8 +21,8 @@ from cyclery.evidence.stats.paired_tests import ALPHA
 from cyclery.plan.cost import seconds
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.model import ArmPlan, needed_seeds, with_ancestors
+from cyclery.records.claims import Claim as Judged
 from cyclery.records.claims import Row, Verdict
-from cyclery.records.evidence import Evidence
 from cyclery.records.readers import read_evidence
 from cyclery.records.run_store import Store
 
@@ -158,8 +158,12 @@ class Costs:
 
 
 def stands(plan: Plan, claims: Mapping[str, Sequence[str]]) -> list[Stand]:
-    """Return what claims, by paper, stand at."""
-    return [stand for paper, names in claims.items() for stand in _paper(plan, paper, names)]
+    """Return what claims, by paper, stand at by the evidence on disk."""
+    return [
+        stand
+        for paper, names in claims.items()
+        for stand in of_paper(plan, paper, names, _judged(evidence_file(plan, paper)))
+    ]
 
 
 def evidence_file(plan: Plan, paper: str) -> Path:
@@ -167,11 +171,16 @@ def evidence_file(plan: Plan, paper: str) -> Path:
     return plan.project.results / plan.tier / "evidence" / f"{paper}.json"
 
 
-def _paper(plan: Plan, paper: str, names: Sequence[str]) -> Iterator[Stand]:
+def _judged(path: Path) -> list[Judged]:
+    return read_evidence(path)["claims"] if path.exists() else []
+
+
+def of_paper(
+    plan: Plan, paper: str, names: Sequence[str], found: Sequence[Judged]
+) -> Iterator[Stand]:
+    """Yield what claims of a paper stand at, where these are its judged claims."""
     declared = plan.project.papers[paper].claims
-    path = evidence_file(plan, paper)
-    found: Evidence | None = read_evidence(path) if path.exists() else None
-    judged = {claim["id"]: claim for claim in found["claims"]} if found else {}
+    judged = {claim["id"]: claim for claim in found}
     family = {
         name: claim for name, claim in declared.items()
         if not plan.untested(claim) and claim.comparisons
