@@ -21,6 +21,8 @@ from cyclery.sharing.state import refuse_locked, selection
 TICK, PATIENCE = 1.0, 120.0
 # Seconds that a batch takes besides its runs and evidence: Snakemake and the start of its jobs.
 OVERHEAD = 15.0
+# A batch of runs that others had made says nothing of the next one's pace.
+QUICKEST = 0.2
 
 
 @dataclass
@@ -34,7 +36,7 @@ class Pace:
     @property
     def factor(self) -> float:
         """Return the time that batches took over their estimates; 1 before the first."""
-        return self._took / self._estimated if self._estimated else 1.0
+        return max(self._took / self._estimated, QUICKEST) if self._estimated else 1.0
 
     def wall(self, seconds: float) -> float:
         """Return how long a batch of so many seconds of one core should take."""

@@ -14,6 +14,7 @@ from cyclery.budget.standing import Costs, Stand, stands, wanted
 from cyclery.common.errors import UserError
 from cyclery.config.load import Project, load
 from cyclery.plan import allocation
+from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 
 # A batch lasts this share of the time that was given, within these seconds.
@@ -32,7 +33,7 @@ class Deciding:
     def __post_init__(self) -> None:
         """Plan every claim to the end of its plan, so that all that may come is checked first."""
         project, options = self.project, self.options
-        short = check(project)
+        short = Plan(project)
         self.claims = wanted(short, options.part)
         papers = project.papers
         self.most = max(short.planned(papers[paper].claims[name])
