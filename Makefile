@@ -13,12 +13,12 @@ OUTER_PATH := $(PATH)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce replicate pull plan test test-all lint format docs record lock audit clean clean-results
+.PHONY: help setup reproduce replicate decide pull plan test test-all lint format docs record lock audit clean clean-results
 
 help: ## list the targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  Settings: TIER=smoke|laptop|desk|paper  PAPER=clr  SEEDS=20  PLANNED=20  TARGET=clr.CLR-2  CORES=4  PYTHON=python3.12"
+	@echo "  Settings: TIER=smoke|laptop|desk|paper  PAPER=clr  SEEDS=20  PLANNED=20  TARGET=clr.CLR-2  HOURS=2  CORES=4  PYTHON=python3.12"
 	@echo "  Example:  make reproduce PAPER=clr SEEDS=20 PLANNED=20"
 
 setup: $(READY) ## make .venv from the lock (the other targets do it when needed)
@@ -53,6 +53,9 @@ reproduce: $(READY) ## run a tier, or some papers of it, to the report, and say 
 replicate: $(READY) ## run a tier, or some papers of it, on fresh seeds, and table old and new verdicts
 	$(BIN)/cyclery replicate --tier $(TIER) --cores $(CORES) $(if $(PAPER),$(PAPER)) \
 	  $(if $(SEEDS),--set seeds=$(SEEDS)) $(if $(PLANNED),--set planned=$(PLANNED)) $(ARGS)
+
+decide: $(READY) ## spend HOURS on the claims that more seeds may decide; goes on where it was
+	$(BIN)/cyclery decide --hours $(or $(HOURS),1) --cores $(CORES) $(addprefix --set ,$(SELECTED)) $(TARGET) $(ARGS)
 
 pull: $(READY) ## bring a published tier by DVC, with all that its graph remembers
 	$(BIN)/cyclery fetch --set tier=$(TIER) $(ARGS)

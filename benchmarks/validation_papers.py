@@ -93,8 +93,14 @@ def holm(p: Floats) -> Floats:
     return adjusted
 
 
-def verdicts(x: Floats, kinds: list[paired_tests.Test], planned: int) -> Iterator[dict[str, Bools]]:
-    """Yield, look by look, which comparisons [runs, comparisons] are decided, by either rule."""
+def looks(
+    x: Floats, kinds: list[paired_tests.Test], planned: int
+) -> Iterator[tuple[Floats, Floats, Bools, Bools]]:
+    """Yield, look by look, what verdicts are read from, each as [runs, comparisons].
+
+    The sequential p-values of the tests and of their opposites, and whether the interval of the
+    look lies where the claim says, or where it says it does not.
+    """
     m = np.array([margin(test) for test in kinds])
     superiority, equivalence = (
         np.array([test == name for test in kinds]) for name in ("superiority", "equivalence")
@@ -128,6 +134,12 @@ def verdicts(x: Floats, kinds: list[paired_tests.Test], planned: int) -> Iterato
             equivalence, (effect - reach90 > m) | (effect + reach90 < -m),
             effect + reach95 < low_bound,
         )  # fmt: skip
+        yield p, opposite, supported, refuted
+
+
+def verdicts(x: Floats, kinds: list[paired_tests.Test], planned: int) -> Iterator[dict[str, Bools]]:
+    """Yield, look by look, which comparisons [runs, comparisons] are decided, by either rule."""
+    for p, opposite, supported, refuted in looks(x, kinds, planned):
         yield {
             "reproduced": supported & (holm(p) < ALPHA),
             "contradicted": refuted & (holm(opposite) < ALPHA),

@@ -113,6 +113,37 @@ def test_the_page_of_this_project_is_current(modules: Modules) -> None:
     assert json.loads(page.dumps(found)) == found
 
 
+def test_a_budget_errs_no_more_and_decides_sooner(modules: Modules) -> None:
+    """What is stored passes, its page is current, and a part of it is counted again."""
+    validation, page = modules
+    import validation_budget as budget
+    import validation_budget_page as budget_page
+
+    found = json.loads((ROOT / budget.STORED).read_bytes())
+    assert budget_page.missed(found) == [] and len(found["errors"]) == 5
+    assert all(one["runs"] >= 2_000 for one in found["errors"])
+    for one in found["speed"]:
+        [half] = [cell for cell in one["at"] if cell["share"] == 0.5]
+        assert half["allocated"] > 1.5 * half["equal"]
+        assert one["most"]["equal"] > 1.25 * one["most"]["allocated"]
+    text = (ROOT / page.PAGE).read_text(encoding="utf-8")
+    assert budget_page.filled(text, found) == text, f"run `{budget_page.COMMAND} --docs`"
+    above = {**found, "errors": [{**found["errors"][0], "reproduced": 200}]}
+    assert "reproduced: 10.00" in budget_page.missed(above)[0]
+    # Each course is compared with the package's own verdicts.
+    rng, tests = validation._generator("test"), budget.papers.tests("mixed", budget.SIZE)
+    effects = [1.5, 0.0] * (budget.SIZE // 2)
+    for paper, _ in budget.simulate(rng, budget.LAWS[0], tests, lambda: effects, 3):
+        course = budget.allocated(paper)
+        budget.audit(paper, course)
+        equal = budget.equal(paper)
+        assert equal[-1].spent == pytest.approx(paper.whole) > course[-1].spent
+        assert paper.claims(course[-1].verdicts) > 0
+        course[-1].verdicts[0] = "contradicted"
+        with pytest.raises(AssertionError, match="counted contradicted"):
+            budget.audit(paper, course[-1:])
+
+
 def test_no_counts_and_no_marks_are_said(modules: Modules, tmp_path: Path) -> None:
     validation, page = modules
     with pytest.raises(UserError, match="no counts are stored"):

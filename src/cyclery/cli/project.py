@@ -1,10 +1,11 @@
-"""Commands about a project as it stands: plan, status, verify, doctor, docs."""
+"""Commands about a project as it stands: plan, status, decide, verify, doctor, docs."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
+from cyclery.budget import command as budget
 from cyclery.cli.commands import Commands, load_plan, load_project
 from cyclery.monitor import command as monitor
 
@@ -21,6 +22,8 @@ def register(commands: Commands) -> None:
     monitor.arguments(
         commands.add("status", status, "show what runs, waits, is done, diverged or failed")
     )
+    text = "spend hours on the claims that more seeds may decide, and show verdicts as they fall"
+    budget.arguments(commands.add("decide", decide, text))
     commands.add(
         "verify", verify, "say whether every file of a tier is whole, and where its report is"
     )
@@ -48,6 +51,14 @@ def status(options: argparse.Namespace) -> None:
         return Plan(load_project(options))
 
     monitor.status(options, run_list(options.root, options.set, options.part, load))
+
+
+def decide(options: argparse.Namespace) -> None:
+    """Give seeds to the claims that they may decide."""
+    from cyclery.config.load import overrides
+
+    tier = [f"tier={options.tier}"] if options.tier else []
+    budget.decide(options, overrides([*options.set, *tier]))
 
 
 def verify(options: argparse.Namespace) -> None:

@@ -341,7 +341,8 @@ class Tier(Strict):
         return self
 
 
-_SEEDS = {"low": 1, "high": 1000}
+MOST_SEEDS = 1000
+_SEEDS = {"low": 1, "high": MOST_SEEDS}
 
 
 @dataclass(frozen=True, kw_only=True)

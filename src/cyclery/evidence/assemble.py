@@ -139,7 +139,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
 
 def _commands(plan: Plan, part: str) -> Commands:
     """Return the commands that make the part's evidence, and the report of all selected papers."""
-    options = _options(plan)
+    options = f"--config {_selected(plan, part.partition('.')[0])}"
     papers = ",".join(plan.project.selected())
     return {
         "part": f"snakemake --cores all {part} {options}",
@@ -147,10 +147,12 @@ def _commands(plan: Plan, part: str) -> Commands:
     }
 
 
-def _options(plan: Plan) -> str:
-    """Return the options of Snakemake that a part is made with."""
+def _selected(plan: Plan, paper: str) -> str:
+    """Return tier and seeds as arguments of Snakemake; an allocation says the seeds itself."""
     config = plan.project.config
-    found = f"--config tier={plan.tier} seeds={plan.project.seeds}"
+    found = f"tier={plan.tier}"
+    if not plan.allocated(paper):
+        found += f" seeds={plan.project.seeds}"
     if config.first_seed:
         found += f" first_seed={config.first_seed} results={config.results}"
     return found
@@ -176,7 +178,7 @@ def _experiment(
     plan: Plan, paper: str, name: str, part: str, runs: Runs, studies: searched.Studies
 ) -> ExperimentRuns:
     declared = plan.project.papers[paper].experiments[name]
-    seeds = plan.project.seed_numbers()
+    first = plan.project.config.first_seed
     arms: list[ArmRuns] = []
     own: list[ArmPlan] = []
     shown: list[ArmPlan] = []
@@ -187,13 +189,13 @@ def _experiment(
         tuned = _tuned(arm, runs)
         own.append(arm)
         if tuned:
-            searched.leave_out_others(arm, dict.fromkeys(seeds, tuned["chosen"]), runs)
+            searched.leave_out_others(arm, dict.fromkeys(plan.seeds(arm), tuned["chosen"]), runs)
         # Settings and schedules are shown as the arm's runs took them.
         taken = next((t.arm.settings["schedules"] for t in arm.trials
                       if tuned and t.arm.factors == tuned["chosen"]), None)  # fmt: skip
         if taken:
             arm = replace(arm, settings={**arm.settings, "schedules": taken})
-        found = searched.searched(arm, seeds, studies)
+        found = searched.searched(arm, plan.seeds(arm), studies)
         if found:
             searched.leave_out_others(arm, searched.choices(found), runs)
             arm = searched.shown(arm, found)
@@ -209,27 +211,27 @@ def _experiment(
                 "method": str(arm.settings["method"]["name"]),
                 "data": data(arm, dataset.title, dataset.classes),
                 "network": network(arm),
-                "runs": {seed: own[-1].key(seed) for seed in seeds},
-                "first_seed": seeds.start,
+                "runs": {seed: own[-1].key(seed) for seed in plan.seeds(arm)},
+                "first_seed": first,
                 "share": arm.share,
                 "classes": class_count(arm.settings["split"], dataset.classes),
                 "tuned": tuned,
                 "searched": found,
-                "schedules": _schedules(arm, runs.get(own[-1].key(seeds.start))),
+                "schedules": _schedules(arm, runs.get(own[-1].key(first))),
             }
         )
     test = next((arm.range for arm in own if arm.range), None)
     if test and _speaks_of_range(plan, paper, name):
         keys = {seed: test.run_key(seed) for seed in test.seeds}
         arms.append({"id": RANGE_ARM, "label": "range test", "role": "method", "runs": keys,
-                     "first_seed": seeds.start, "planned": len(test.seeds),
+                     "first_seed": first, "planned": len(test.seeds),
                      "own_definition": None, "tuned": None, "schedules": {}})  # fmt: skip
     _drop_common_schedules(arms)
     return {
         "id": name,
         "title": declared.title,
         "description": declared.description,
-        "command": f"snakemake --cores all {paper}.{name} {_options(plan)}",
+        "command": f"snakemake --cores all {paper}.{name} --config {_selected(plan, paper)}",
         "selection_rule": "last checkpoint",
         "settings": describe(shown),
         "not_run": declared.tiers[plan.tier].not_run,

@@ -9,8 +9,10 @@ from collections.abc import Container, Iterator
 from functools import cached_property
 
 from cyclery.common.errors import UserError, choices, nearest
+from cyclery.config.comparisons import Comparison
 from cyclery.config.load import Project
 from cyclery.config.models import Claim, Experiment
+from cyclery.plan import allocation
 from cyclery.plan.model import (
     ArmPlan,
     Cell,
@@ -82,9 +84,13 @@ class Plan:
         return [(paper, exp, arm) for exp in chosen for arm in self.arm_names(paper, exp)]
 
     def _claim_arms(self, paper: str, claim: Claim) -> list[tuple[str, str, str]]:
-        found: dict[tuple[str, str, str], None] = {}
         compared = claim.comparisons if not self.untested(claim) else []
-        for exp, arms, _ in (group for comparison in compared for group in comparison.groups()):
+        return list(dict.fromkeys(arm for c in compared for arm in self.comparison_arms(paper, c)))
+
+    def comparison_arms(self, paper: str, comparison: Comparison) -> list[tuple[str, str, str]]:
+        """Return the arms that a comparison needs, without their parents; of these, those here."""
+        found: dict[tuple[str, str, str], None] = {}
+        for exp, arms, _ in comparison.groups():
             running = self.arm_names(paper, exp) if exp in self.experiments(paper) else []
             for arm in arms:
                 if arm == RANGE_ARM:
@@ -98,6 +104,30 @@ class Plan:
     def untested(self, claim: Claim) -> bool:
         """Say whether a claim is declared not to be tested at this tier."""
         return self.tier in claim.not_run or "all" in claim.not_run
+
+    # Seeds: what every arm is asked for.
+
+    @cached_property
+    def _allocation(self) -> dict[str, int]:
+        return allocation.read(allocation.place(self.project.results, self.tier))
+
+    def allocated(self, paper: str) -> bool:
+        """Say whether arms of a paper have numbers of seeds of their own."""
+        return any(name.partition(".")[0] == paper for name in self._allocation)
+
+    def seeds(self, arm: ArmPlan) -> range:
+        """Return the seeds that an arm itself is asked for: the allocation's, or the tier's number.
+
+        What the configuration asks for as `seeds` every arm has. Descendants may need more.
+        """
+        own = self._allocation.get(f"{arm.paper}.{arm.experiment}.{arm.name}")
+        if own is None:
+            return self.first(self.project.seeds)
+        return self.first(max(own, self.project.config.seeds or 0))
+
+    def first(self, count: int) -> range:
+        """Return the first so many seeds."""
+        return self.project.seed_numbers(count)
 
     # Shards: what a job trains.
 
@@ -131,8 +161,9 @@ class Plan:
     def _needed(self, arms: list[ArmPlan]) -> Iterator[dict[str, set[int]]]:
         """Yield, for each block of seeds, those of arms and ancestors that no earlier one needs."""
         before: dict[str, set[int]] = {}
-        for block in self._blocks(set(self.project.seed_numbers())).values():
-            found = needed_seeds((arm, block) for arm in arms)
+        own = [set(self.seeds(arm)) for arm in arms]
+        for block in self._blocks(set().union(*own)).values():
+            found = needed_seeds((a, seeds & {*block}) for a, seeds in zip(arms, own, strict=True))
             yield {key: seeds - before.get(key, set()) for key, seeds in found.items()}
             for key, seeds in found.items():
                 before.setdefault(key, set()).update(seeds)
@@ -147,7 +178,7 @@ class Plan:
                 [
                     Cell(arm, block, keep)
                     for arm, keep in kept
-                    for block in self._blocks(seeds[arm.digest]).values()
+                    for block in self._blocks(seeds.get(arm.digest, set())).values()
                 ]
                 for seeds in needed
             ]
@@ -158,7 +189,8 @@ class Plan:
                 chunks = [
                     cells[i : i + size] for cells in blocks for i in range(0, len(cells), size)
                 ]
-            for index, cells in enumerate(chunks):
+            # No cell where no arm of the level has seeds.
+            for index, cells in enumerate(filter(None, chunks)):
                 yield Shard(group, f"L{level}-{index:04d}", tuple(cells))
 
     def shard(self, shard_id: str) -> Shard:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclery.common.errors import UserError
-from cyclery.common.files import write_atomic
-from cyclery.plan import job_cache
+from cyclery.common.files import read_regular, write_atomic
+from cyclery.plan import allocation, job_cache
 
 if TYPE_CHECKING:
     from cyclery.plan.graph import Plan
@@ -31,6 +31,8 @@ class RunList:
     """The folder of results, relative to the project's root."""
     parts: dict[str, dict[str, float]]
     jobs: dict[str, list[str]]
+    allocation: str | None
+    """SHA-256 of the file that says how many seeds single arms have, as it was then."""
 
 
 def expand(plan: Plan, parts: Sequence[str]) -> RunList:
@@ -43,7 +45,16 @@ def expand(plan: Plan, parts: Sequence[str]) -> RunList:
             views = {arm.key(seed): arm.cost["views"] for arm, seed in shard.runs}
             own |= views
             jobs[f"records/{shard.id}"] = list(views)
-    return RunList(plan.tier, plan.project.config.results, found, jobs)
+    results = plan.project.config.results
+    allocated = _allocated(plan.project.root / results, plan.tier)
+    return RunList(plan.tier, results, found, jobs, allocated)
+
+
+def _allocated(results: Path, tier: str) -> str | None:
+    try:
+        return sha256(read_regular(allocation.place(results, tier))).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def run_list(
@@ -57,7 +68,9 @@ def run_list(
         with suppress(OSError, ValueError, TypeError):
             digest, _, text = path.read_text(encoding="utf-8").partition("\n")
             if sha256(text.encode()).hexdigest() == digest:
-                return RunList(**json.loads(text))
+                known = RunList(**json.loads(text))
+                if known.allocation == _allocated(root / known.results, known.tier):
+                    return known
     plan = load()
     found = expand(plan, parts)
     # Images of one's own folders, which keys follow from, are not in the hash.

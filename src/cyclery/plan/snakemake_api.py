@@ -278,10 +278,11 @@ class Graph:
         project, paper = self.plan.project, part.partition(".")[0]
         declared = project.papers[paper].model_dump(mode="json")
         planned = [self.plan.planned(claim) for claim in project.papers[paper].claims.values()]
+        # An arm that the allocation lowers may leave all shards, and so all inputs, as they are.
+        seeds = [list(self.plan.seeds(self.plan.arm(*arm))) for arm in self.plan.part_arms(part)]
         printed = project.printed_file(paper)
         figures = printed.read_bytes().hex() if printed.exists() else ""
-        fresh = [project.config.first_seed] if project.config.first_seed else []
-        return digest([part, declared, project.seeds, planned, figures, *fresh])
+        return digest([part, declared, seeds, planned, figures])
 
     @cached_property
     def code(self) -> str:
