@@ -60,7 +60,7 @@ UNEQUAL = {
     "weak-digits": 3, "weak-clothes": 3, "annotation-efficient/proxies": 2,
     # Equal numbers of pixels; stages with two candidates; a parent.
     "resolution-cost": 3, "resolution-cost-14": 2, "resolution-cost-28": 3, "stages": 2, "added": 2,
-    "digits-teachers": 5, "fashion-teachers": 5, "wrn-teachers": 5,
+    "digits-teachers": 5, "small-teachers": 5, "fashion-teachers": 5, "wrn-teachers": 5,
 }  # fmt: skip
 # Papers whose figures are not known from anywhere.
 UNREAD = ("ces-kd", "gct")
