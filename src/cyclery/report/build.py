@@ -5,21 +5,18 @@ Nothing here depends on the clock or on the machine: the same evidence gives the
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cyclery.common.files import write_atomic
+from cyclery.common.files import disk_errors, make_folder, write_atomic
 from cyclery.records.evidence import Evidence
-from cyclery.report import chart, download, svg, tex, view
+from cyclery.report import download, svg, tex, tikz, view
 from cyclery.report.benchmark_tex import PACKAGES, BenchmarkTex, tex_view
 from cyclery.report.model import complete
 from cyclery.report.tables import Table, TableView, TexTable
@@ -27,8 +24,6 @@ from cyclery.report.view_types import BenchmarkView, ChartView, Rendered, Report
 
 # Folders of what is written once for the report and for other documents.
 KINDS = ("benchmarks", "figures", "tables")
-# So many charts are drawn in processes of their own, which take a second to start.
-_MANY = 40
 
 
 @cache
@@ -61,7 +56,6 @@ def _page(shown: ReportView, sheet: svg.Sheet) -> str:
         "script": Markup(script),
         "style": Markup(style),
         "policy": _policy(script, style),
-        "clips": sheet.clips(),
     }
     return pages.get_template("page.html.j2").render(**shown, **inline)
 
@@ -69,19 +63,8 @@ def _page(shown: ReportView, sheet: svg.Sheet) -> str:
 def _clear(folder: Path, keep: set[str]) -> None:
     """Remove what an earlier build left in a folder of ours: a stale table would mislead."""
     for path in folder.glob("*"):
-        if path.suffix in (".pdf", ".tex") and path.name not in keep:
+        if path.suffix in (".pdf", ".sty", ".tex") and path.name not in keep:
             path.unlink()
-
-
-def _drawn(charts: list[chart.Chart]) -> Iterator[tuple[str, bytes]]:
-    """Draw charts, many of them in processes: matplotlib takes most of a report's time."""
-    workers = min(os.cpu_count() or 1, 4)
-    if workers == 1 or len(charts) < _MANY:
-        yield from map(svg.drawn, charts)
-        return
-    # A fork of a process with threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(svg.drawn, charts, chunksize=4)
 
 
 class _Output:
@@ -93,17 +76,26 @@ class _Output:
         self.written: dict[str, set[str]] = {kind: set() for kind in KINDS}
 
     def put(self, kind: str, name: str, data: str | bytes) -> None:
-        """Write one file of a kind and remember it."""
+        """Write one file of a kind and remember it.
+
+        Waiting for the disk takes longer than making a thousand small files; that all are whole is
+        what the list of sums says, which is written last. What lies there is replaced, not
+        written over: it may be linked to from elsewhere.
+        """
         self.written[kind].add(name)
-        write_atomic(self.folder / kind / name, data)
+        path = self.folder / kind / name
+        with disk_errors(path):
+            make_folder(path.parent)
+            path.unlink(missing_ok=True)
+            path.write_bytes(data.encode() if isinstance(data, str) else data)
 
     def draw(self, items: list[ChartView]) -> None:
-        """Draw charts to SVG for the page and to PDF for LaTeX, once each, with their data."""
-        charts = [item.pop("chart") for item in items]
-        for item, made, (text, pdf) in zip(items, charts, _drawn(charts), strict=True):
-            item["svg"] = svg.inline(made, text, self.sheet)
+        """Draw charts once each, for the page with their data and for LaTeX."""
+        for item in items:
+            made = item.pop("chart")
+            item["svg"] = svg.inline(made, self.sheet)
             item["file"] = download.link(item["slug"], made.data)
-            self.put("figures", f"{item['slug']}.pdf", pdf)
+            self.put("figures", f"{item['slug']}.tex", tikz.picture(made))
 
     def table(self, table: Table | None) -> tuple[TableView | None, TexTable | None]:
         """Write a table's LaTeX and return what the two templates show of it."""

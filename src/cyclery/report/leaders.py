@@ -11,12 +11,13 @@ import numpy as np
 
 from cyclery.records.evidence import Arm, Evidence, Metric
 from cyclery.report import costs
-from cyclery.report.chart import INK, Chart, Page, colour, log_ticks, span
+from cyclery.report.chart import Chart, Page, colour, span
 from cyclery.report.model import Slugs, amount, compact, cut, seed_list, tried
+from cyclery.report.shapes import INK
 from cyclery.report.tables import Cell, Column, Estimate, Table
 
 VARIES = "differs by arm"
-_MARKS = {"method": ("o", 0), "baseline": ("s", 1), "control": ("^", 6)}
+_MARKS = {"method": ("dot", 0), "baseline": ("square", 1), "control": ("up", 6)}
 _TALL = 150.0  # height of a chart's panel
 
 
@@ -207,18 +208,18 @@ def _draw(
     best: list[tuple[float, float, int]],
 ) -> None:
     """Draw arms as (seconds, mean, ends of the interval, role), and the frontier with its ranks."""
-    ax = page.panel(_TALL, "test accuracy (%) against time of a run", x, y)
-    log_ticks(ax, x, fine=True)
+    ax = page.panel(_TALL, "test accuracy (%) against time of a run", x, y, log=True)
     for time, mean, ends, role in points:
         mark, shade = _MARKS.get(role, _MARKS["control"])
         if ends:
-            ax.plot([time, time], ends, color=colour(shade), linewidth=0.7, alpha=0.5)
-        ax.plot(time, mean, mark, color=colour(shade), markersize=3.4, mew=0, alpha=0.85)
-    ax.plot([b[0] for b in best], [b[1] for b in best], color=INK, linewidth=0.7, dashes=(3, 2))
+            ax.line([time, time], ends, colour(shade), 0.7, opacity=0.5)
+        ax.mark(time, mean, mark, colour(shade), 3.4, 0.85)
+    ax.line([b[0] for b in best], [b[1] for b in best], INK, 0.7, (3, 2))
     for time, mean, place in best:
         if y[0] <= mean <= y[1]:
-            ax.text(time, mean + 0.03 * (y[1] - y[0]), str(place + 1), ha="center", fontsize=7.5)
-    page.foot(ax, "device-seconds (log)")
+            above = mean + 0.03 * (y[1] - y[0])
+            ax.words(time, above, str(place + 1), size=7.5, side="middle")
+    page.foot("device-seconds (log)")
 
 
 def _ends(entry: Entry) -> list[float]:
