@@ -210,7 +210,8 @@ def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) 
     view: PaperView = {
         "id": facts["id"], "title": facts["title"], "authors": facts["authors"],
         "year": facts["year"], "arxiv": facts["arxiv"], "venue": facts["venue"],
-        "summary": facts["summary"], "name": name, "slug": slug, "family": "", "claims": claims,
+        "summary": facts["summary"], "name": name, "slug": slug, "claims": claims,
+        "family": facts.get("family", "other"),
         "decided": decided, "undecided": [c for c in claims if c["state"] == "undecided"],
         "folds": tiers.folds(claims), "counts": tiers.counted(c["verdict"] for c in claims),
         "tiers": found, "absent": [],

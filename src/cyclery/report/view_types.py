@@ -229,7 +229,6 @@ class PaperView(PaperFacts):
 
     name: str
     slug: str
-    family: str
     claims: list[ClaimEntry]
     """All, in the order of their declaration; the next three deal them by state."""
     decided: list[ClaimEntry]
