@@ -83,6 +83,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
             "year": paper.year,
             "arxiv": paper.arxiv,
             "venue": paper.venue,
+            "family": paper.family,
             "summary": paper.summary,
             "deviations": paper.deviations,
         },

@@ -48,7 +48,7 @@ def build(
     Args:
         tier: name of the tier.
         part: name of the part.
-        paper: id, title, authors, year, arxiv, venue, summary, deviations.
+        paper: id, title, authors, year, arxiv, venue, family, summary, deviations.
         experiments: see the module.
         claims: all claims of the paper, since together they are the family of the correction.
         records: records by run key; those that are missing are reported as not run.

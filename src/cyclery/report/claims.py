@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cyclery.evidence import verdict_text
 from cyclery.records.budgets import MEASURES
@@ -201,8 +201,19 @@ def _sentence(text: str) -> str:
     )
 
 
-def claim(raw: PlacedClaim, slugs: Slugs, axis: tuple[float, float], labels: Labels) -> ClaimView:
-    """Return one claim as the board and its card show it; `labels` are those of the arms."""
+def shares(items: Sequence[Row]) -> str:
+    """Return the effect as a share of the printed one; of several the smallest and the largest."""
+    known = [item for item in items if of_printed_text(item)]
+    if len(known) == 1:
+        return of_printed_text(known[0])
+    found = sorted(item["of_printed"]["share"] for item in known if item["of_printed"])
+    return f"{number(100 * found[0], 0)} to {number(100 * found[-1], 0)}\u00a0%" if found else ""
+
+
+def claim(
+    raw: PlacedClaim, slug: str, slugs: Slugs, axis: tuple[float, float], labels: Labels
+) -> ClaimView:
+    """Return one claim at one tier, as its card shows it; `labels` are those of the arms."""
     items = [
         _comparison(raw["id"], c, axis if c["unit"] == "pp" else None, labels)
         for c in raw["comparisons"]
@@ -210,7 +221,6 @@ def claim(raw: PlacedClaim, slugs: Slugs, axis: tuple[float, float], labels: Lab
     # A pooled claim has one test, its mean; the members are described next to it.
     deciding = [c for c in items if c["pooled"] or c["arm"] == "pooled"] or items
     measured = [c for c in deciding if c["effect"] is not None]
-    slug = slugs.make("claim", raw["id"])
     settle = settling(raw) if raw["verdict"] in ("partly", "inconclusive") else ""
     planned = raw["planned_seeds"]
     seeds = f"{raw['n']} of {planned} planned seeds" if planned else f"{raw['n']} seeds"
@@ -232,6 +242,7 @@ def claim(raw: PlacedClaim, slugs: Slugs, axis: tuple[float, float], labels: Lab
         "on_board": [c for c in deciding if c["board"]],
         "rank": VERDICTS.index(raw["verdict"]),
         "size": measured[0]["effect"] if len(measured) == 1 else None,
-        "says_effect": effect, "says_settle": settle, "facts": [f for f in facts if f],
+        "says_effect": effect, "says_share": shares(deciding), "says_settle": settle,
+        "facts": [f for f in facts if f],
         "traces": [t.view() for t in traces if t],
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -38,7 +39,7 @@ class Group:
 
     title: str
     entries: dict[tuple[Any, ...], Entry] = field(default_factory=dict)
-    parts: dict[str, Evidence] = field(default_factory=dict)
+    parts: dict[tuple[str, str], Evidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _enter(group: Group, name: str, title: str, arm: Arm, network: str, part: Ev
     runs = tuple(arm["keys"]) or (name, title, arm["id"])
     entry = group.entries.setdefault(runs, Entry(name, [], arm, network, accuracy))
     entry.experiments.append(title)
-    group.parts[part["part"]] = part
+    group.parts[part["tier"], part["part"]] = part
 
 
 def _ranked(group: Group) -> list[Entry]:
@@ -228,9 +229,9 @@ def _ends(entry: Entry) -> list[float]:
 
 def leaderboards(
     papers: list[tuple[str, list[Evidence]]], slugs: Slugs, command: str,
-    notes: dict[str, list[str]],
+    notes: Mapping[tuple[str, str], list[str]],
 ) -> list[Board]:  # fmt: skip
-    """Return every group with its table and chart; `notes` are those of a part's provenance."""
+    """Return every group with its table and chart; `notes` are those of a tier's part."""
     out = []
     found, mixed = groups(papers)
     for place, group in enumerate(found):

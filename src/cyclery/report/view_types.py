@@ -81,9 +81,37 @@ class ClaimView(ClaimFacts):
     rank: int
     size: float | None
     says_effect: str
+    says_share: str
+    """The effect as a share of the printed one, the size apart from the direction that the verdict
+    is about: 63 % [20, 105]; of several comparisons the smallest and the largest share."""
     says_settle: str
     facts: list[str]
     traces: list[TableView]
+
+
+State = Literal["decided", "undecided", "not run"]
+Disagreement = Literal["none", "other", "opposite"]
+"""Whether tiers that decided a claim differ: opposite is reproduced here, contradicted there."""
+
+
+class ClaimEntry(ClaimView):
+    """A claim over all tiers: the view of the tier that stands in front, and those of all."""
+
+    at: list[ClaimView]
+    """Of every tier with evidence about the paper, the nearest to the paper first."""
+    state: State
+    disagreement: Disagreement
+    to_decide: list[tuple[str, str]]
+    """Tiers to the seeds and the time that would decide it there."""
+    reasons: list[tuple[str, str]]
+    """Tiers that did not run it to their reason; tiers of one reason together."""
+
+
+class Fold(TypedDict):
+    """Claims that no tier ran, for one reason."""
+
+    reason: str
+    claims: list[ClaimEntry]
 
 
 class ChartView(TypedDict):
@@ -109,6 +137,7 @@ class ExperimentView(ExperimentFacts, Rendered):
     """An experiment with its tables and figures."""
 
     slug: str
+    tier: str
     settings: dict[str, str]
     charts: list[ChartView]
     sheets: list[list[list[ChartView]]]
@@ -122,6 +151,7 @@ class RangeView(RangeFacts, Rendered):
     """A range test with its figure and readings."""
 
     slug: str
+    tier: str
     settings: dict[str, str]
     charts: list[ChartView]
 
@@ -195,13 +225,20 @@ class BenchmarkView(TypedDict):
 
 
 class PaperView(PaperFacts):
-    """One paper, from the parts of evidence about it."""
+    """One paper, from the parts of evidence about it at all tiers."""
 
     name: str
     slug: str
-    claims: list[ClaimView]
-    tested: list[ClaimView]
-    untested: list[ClaimView]
+    claims: list[ClaimEntry]
+    """All, in the order of their declaration; the next three deal them by state."""
+    decided: list[ClaimEntry]
+    undecided: list[ClaimEntry]
+    folds: list[Fold]
+    counts: list[tuple[Verdict, int]]
+    tiers: list[str]
+    """Those with evidence, the nearest to the paper first."""
+    absent: list[str]
+    """Tiers of the report that have none."""
     citation: list[str]
     tally: str
     link: str
@@ -238,6 +275,25 @@ class ProvenanceView(TypedDict):
     made: str
 
 
+class TierCounts(TypedDict):
+    """One tier's own verdicts on all claims of the report."""
+
+    tier: str
+    papers: int
+    """With evidence there."""
+    counts: list[tuple[Verdict, int]]
+    tested: int
+    decided: int
+
+
+class FamilyCounts(TypedDict):
+    """The verdicts in front on the claims of a family of papers."""
+
+    family: str
+    papers: list[str]
+    counts: list[tuple[Verdict, int]]
+
+
 class ReportView(TypedDict):
     """All that the page and the LaTeX document show."""
 
@@ -245,7 +301,15 @@ class ReportView(TypedDict):
     summary: str
     scope: str
     counts: list[tuple[Verdict, int]]
+    """Of the verdicts in front."""
     total: int
+    tested: int
+    """Claims that some tier tested."""
+    decided: int
+    tiers: list[TierCounts]
+    families: list[FamilyCounts]
+    disagreements: list[ClaimEntry]
+    """Claims that tiers decided otherwise, the opposite verdicts first."""
     papers: list[PaperView]
     benchmarks: list[BenchmarkView]
     """Of all papers, in their order."""
