@@ -16,10 +16,10 @@ from markupsafe import Markup
 
 from cyclery.common.files import disk_errors, make_folder, write_atomic
 from cyclery.records.evidence import Evidence
-from cyclery.report import download, svg, tex, tikz, view
-from cyclery.report.benchmark_tex import PACKAGES, BenchmarkTex, tex_view
+from cyclery.report import document, download, svg, tex, tikz, view
+from cyclery.report.benchmark_tex import PACKAGES, tex_view
 from cyclery.report.model import complete
-from cyclery.report.tables import Table, TableView, TexTable
+from cyclery.report.tables import Table, TableView
 from cyclery.report.view_types import BenchmarkView, ChartView, Rendered, ReportView
 
 # Folders of what is written once for the report and for other documents.
@@ -97,23 +97,33 @@ class _Output:
             item["file"] = download.link(item["slug"], made.data)
             self.put("figures", f"{item['slug']}.tex", tikz.picture(made))
 
-    def table(self, table: Table | None) -> tuple[TableView | None, TexTable | None]:
-        """Write a table's LaTeX and return what the two templates show of it."""
+    def table(self, table: Table | None) -> TableView | None:
+        """Write a table's LaTeX and return what the page shows of it."""
         if table is None:
-            return None, None
-        shown = table.tex_view()
-        self.put("tables", f"{table.slug}.tex", tex.render("table.tex.j2", **shown))
-        return table.view(), shown
+            return None
+        source = tex.render("table.tex.j2", **table.tex_view())
+        self.put("tables", f"{table.slug}.tex", source)
+        return table.view()
 
-    def benchmark(self, table: BenchmarkView) -> BenchmarkTex:
-        """Write a benchmark table's LaTeX and return what the document needs to know of it."""
-        shown = tex_view(table)
-        self.put("benchmarks", f"{table['slug']}.tex", tex.render("benchmark.tex.j2", **shown))
-        return shown
+    def benchmark(self, table: BenchmarkView) -> None:
+        """Write a benchmark table's LaTeX."""
+        source = tex.render("benchmark.tex.j2", **tex_view(table))
+        self.put("benchmarks", f"{table['slug']}.tex", source)
 
     def block(self, block: Rendered) -> None:
         """Make the table of an experiment, a range test or a leaderboard."""
-        block["table"], block["tex_table"] = self.table(block["source"])
+        block["table"] = self.table(block["source"])
+
+    def document(self, shown: ReportView) -> None:
+        """Write the LaTeX document, and the board of each paper that it takes in."""
+        several = len(shown["tiers"]) > 1
+        for paper in shown["papers"]:
+            board = document.summary(paper, several)
+            self.put("tables", f"{paper['slug']}-summary.tex",
+                     tex.render("summary.tex.j2", **board))  # fmt: skip
+        made = document.document(shown, self.written)
+        source = tex.render("report.tex.j2", **shown, **made)
+        write_atomic(self.folder / "report.tex", source)
 
     def finish(self) -> None:
         """Drop files that this report no longer has."""
@@ -134,16 +144,14 @@ def build(
     for paper in shown["papers"]:
         for experiment in paper["experiments"]:
             out.block(experiment)
-            tables = out.table(experiment["source_trials"])
-            experiment["trials"], experiment["tex_trials"] = tables
+            experiment["trials"] = out.table(experiment["source_trials"])
         for test in paper["ranges"]:
             out.block(test)
         printed = paper["printed_table"]
         paper["printed"] = printed.view() if printed else None
-        _, paper["printed_tex"] = out.table(paper["printed_rest"])
-        paper["board"], paper["board_tex"] = out.table(paper["board_table"])
-        tables = out.table(paper["comparison_table"])
-        paper["comparison"], paper["comparison_tex"] = tables
+        out.table(paper["printed_rest"])
+        paper["board"] = out.table(paper["board_table"])
+        paper["comparison"] = out.table(paper["comparison_table"])
     for board in shown["leaders"]:
         out.block(board)
     charts = [item for p in shown["papers"] for b in (*p["experiments"], *p["ranges"])
@@ -152,9 +160,9 @@ def build(
     # Also what keeps the folder where no paper has a table.
     packages = f"\\RequirePackage{{{','.join(PACKAGES)}}}\n"
     out.put("benchmarks", "packages.sty", packages)
-    benchmarks_tex = [out.benchmark(table) for table in shown["benchmarks"]]
-    source = tex.render("report.tex.j2", **shown, benchmarks_tex=benchmarks_tex)
-    write_atomic(out_dir / "report.tex", source)
+    for table in shown["benchmarks"]:
+        out.benchmark(table)
+    out.document(shown)
     out.finish()
     index = out_dir / "index.html"
     write_atomic(index, _page(shown, out.sheet))

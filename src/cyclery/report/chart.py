@@ -59,11 +59,6 @@ class Chart:
     draw: Callable[[Page], None]
     data: list[list[Any]] = field(default_factory=list)  # rows of a CSV, the header first
 
-    @property
-    def height(self) -> float:
-        """Return the height of the figure in points."""
-        return page_height(self.panels)
-
     @cached_property
     def page(self) -> Page:
         """Return the page with everything drawn on it."""

@@ -19,7 +19,7 @@ LONG = 40  # printed lines; a longer table breaks across pages in LaTeX and cann
 WIDE = 108  # characters of a line of 170 mm
 CUT = 400  # characters of a LaTeX cell: a row cannot break across pages
 
-_TONES = {  # dark enough for text on white
+TONES = {  # dark enough for text on white
     "reproduced": "00614A", "contradicted": "993A00", "partly": "005A8F", "inconclusive": "465160",
     "not run": "55606F",
 }  # fmt: skip
@@ -242,8 +242,8 @@ class Table:
         column = self.columns[index]
         if column.kind == "key" and isinstance(cell, int):
             return {"way": "key", "text": letter(cell), "shade": colour(cell).lstrip("#")}
-        if column.kind == "verdict" and cell in _TONES:
-            return {"way": "key", "text": cell, "shade": _TONES[str(cell)]}
+        if column.kind == "verdict" and cell in TONES:
+            return {"way": "key", "text": cell, "shade": TONES[str(cell)]}
         if isinstance(cell, Estimate) and not self.brackets(index):
             half = "" if cell.half is None else f"({_uncertainty(cell.half, column.digits)})"
             return {"way": "number", "text": f"{cell.mean:.{column.digits}f}{half}"}

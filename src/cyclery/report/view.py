@@ -42,8 +42,6 @@ from cyclery.report.view_types import (
     ReportView,
 )
 
-# Inches of a LaTeX page that columns fill, what a figure is scaled by, and the tallest one.
-PAGE, SCALE, TALLEST = 9.3, 0.79, 8.6
 _NUMBERED = re.compile(r"-\d")
 _ARXIV = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
 
@@ -63,21 +61,6 @@ def _charts(found: list[Chart | None]) -> list[ChartView]:
         for c in found
         if c
     ]
-
-
-def _sheets(charts: list[ChartView]) -> list[list[list[ChartView]]]:
-    """Deal charts to LaTeX pages of two columns, each chart to the shorter one that it fits."""
-    pages: list[tuple[list[ChartView], list[ChartView]]] = []
-    heights = [PAGE, PAGE]
-    for item in sorted(charts, key=lambda c: -c["chart"].height):
-        height = min(SCALE * item["chart"].height / 72, TALLEST) + 0.6  # its caption
-        if min(heights) + height > PAGE:
-            pages.append(([], []))
-            heights = [0.0, 0.0]
-        shorter = heights.index(min(heights))
-        pages[-1][shorter].append(item)
-        heights[shorter] += height
-    return [[column for column in page if column] for page in pages]
 
 
 def _place(part: Evidence, several: bool) -> tuple[list[str], str]:
@@ -148,7 +131,7 @@ def experiment(
         "not_run": raw["not_run"], "chain": raw["chain"], "arms": raw["arms"],
         "curves": raw["curves"], "schedules": raw["schedules"], "warnings": raw["warnings"],
         "slug": slug, "tier": part["tier"], "settings": settings,
-        "charts": charts, "sheets": _sheets(charts),
+        "charts": charts,
         "source": table if raw["arms"] else None, "source_trials": trials,
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from cyclery.records.claims import Claim, ClaimFacts, Row, Verdict
 from cyclery.records.evidence import ExperimentFacts, PaperFacts, PrintedFigure, RangeFacts
 from cyclery.report.chart import Chart
 from cyclery.report.download import Download
-from cyclery.report.tables import Table, TableView, TexTable
+from cyclery.report.tables import Table, TableView
 
 
 class Strip(TypedDict):
@@ -130,7 +130,6 @@ class Rendered(TypedDict):
 
     source: Table | None
     table: NotRequired[TableView | None]
-    tex_table: NotRequired[TexTable | None]
 
 
 class ExperimentView(ExperimentFacts, Rendered):
@@ -140,11 +139,8 @@ class ExperimentView(ExperimentFacts, Rendered):
     tier: str
     settings: dict[str, str]
     charts: list[ChartView]
-    sheets: list[list[list[ChartView]]]
-    """The charts dealt to pages and columns of LaTeX."""
     source_trials: Table | None
     trials: NotRequired[TableView | None]
-    tex_trials: NotRequired[TexTable | None]
 
 
 class RangeView(RangeFacts, Rendered):
@@ -258,11 +254,8 @@ class PaperView(PaperFacts):
     printed_rest: Table | None
     """The rows that no benchmark table shows, which are all that LaTeX lists."""
     board: NotRequired[TableView | None]
-    board_tex: NotRequired[TexTable | None]
     comparison: NotRequired[TableView | None]
-    comparison_tex: NotRequired[TexTable | None]
     printed: NotRequired[TableView | None]
-    printed_tex: NotRequired[TexTable | None]
 
 
 class ProvenanceView(TypedDict):
