@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import shorten
 from typing import Any, TypedDict
 
-from cyclery.report.model import DECIDED
+from cyclery.report.intervals import digits_for
+from cyclery.report.model import DECIDED, number
 from cyclery.report.tables import TONES
 from cyclery.report.view_types import (
     ClaimEntry,
@@ -141,9 +142,24 @@ def _entry(claim: ClaimEntry, most: int, last: str) -> Entry:
 def _line(view: ClaimView, front: bool, last: str) -> Line:
     return {
         "tier": view["tier"], "verdict": view["verdict"], "shade": TONES[view["verdict"]],
-        "front": front, "effect": view["says_effect"],
+        "front": front, "effect": _effect(view),
         "last": view["says_share"] if last == "says_share" else view["says_settle"],
     }  # fmt: skip
+
+
+def _effect(view: ClaimView) -> str:
+    """Return a claim's effect; of several comparisons how many hold, and from where to where."""
+    found = view["on_board"]
+    if len(found) < 2:
+        return view["says_effect"]
+    said = f"{sum(c['verdict'] == 'reproduced' for c in found)}/{len(found)} hold"
+    units = {c["unit"] for c in found}
+    if len(units) > 1:
+        return said
+    digits = max(map(digits_for, found))
+    ends = sorted(c["effect"] for c in found if c["effect"] is not None)
+    low, high = (number(end, digits, sign=True) for end in (ends[0], ends[-1]))
+    return f"{said}, {low} to {high} {units.pop()}".strip()
 
 
 def _short(text: str, most: int) -> str:

@@ -91,6 +91,7 @@ def thin(line: Points) -> Points:
         across = np.abs(along[:, 0] * off[:, 1] - along[:, 1] * off[:, 0])
         within = (along * off).sum(axis=1)
         flat = (across <= _FLAT * length) & (within >= 0) & (within <= length**2)
+        flat &= (length > 0) | ~off.any(axis=1)  # there and back again
         if not flat.any():
             break
         keep = np.ones(len(line), dtype=bool)

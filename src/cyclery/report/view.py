@@ -24,6 +24,7 @@ from cyclery.report import (
     plots,
     searches,
     tiers,
+    tuning,
     words,
 )
 from cyclery.report.chart import Chart
@@ -120,6 +121,7 @@ def experiment(
         figures.paired(slugs.make(slug, "paired"), title, items, raw["arms"]),
         figures.curves(slugs.make(slug, "curves"), title, raw["curves"], raw["arms"]),
         lines,
+        tuning.chart(slugs.make(slug, "tuning"), title, raw["arms"]),
         *searches.charts(slugs, slug, raw),
     ])  # fmt: skip
     settings = dict(raw["settings"])
