@@ -22,6 +22,7 @@ from cyclery.records.evidence import Evidence
 from cyclery.report import chart, download, svg, tex, view
 from cyclery.report.benchmark_tex import PACKAGES, BenchmarkTex, tex_view
 from cyclery.report.model import complete
+from cyclery.report.packing import packed
 from cyclery.report.tables import Table, TableView, TexTable
 from cyclery.report.view_types import BenchmarkView, ChartView, Rendered, ReportView
 
@@ -34,10 +35,12 @@ _MANY = 40
 @cache
 def _pages() -> Environment:
     """Return the HTML environment: every value is escaped unless a template says it is markup."""
-    return Environment(
+    found = Environment(
         loader=PackageLoader("cyclery.report", "templates"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    found.filters["packed"] = packed
+    return found
 
 
 def _policy(script: str, style: str) -> str:
@@ -102,7 +105,7 @@ class _Output:
         charts = [item.pop("chart") for item in items]
         for item, made, (text, pdf) in zip(items, charts, _drawn(charts), strict=True):
             item["svg"] = svg.inline(made, text, self.sheet)
-            item["file"] = download.link(item["slug"], made.data)
+            item["file"] = download.file(item["slug"], made.data)
             self.put("figures", f"{item['slug']}.pdf", pdf)
 
     def table(self, table: Table | None) -> tuple[TableView | None, TexTable | None]:
