@@ -19,6 +19,7 @@ from cyclery.records.evidence import Evidence
 from cyclery.report import document, download, svg, tex, tikz, view
 from cyclery.report.benchmark_tex import PACKAGES, tex_view
 from cyclery.report.model import complete
+from cyclery.report.packing import packed
 from cyclery.report.tables import Table, TableView
 from cyclery.report.view_types import BenchmarkView, ChartView, Rendered, ReportView
 
@@ -29,10 +30,12 @@ KINDS = ("benchmarks", "figures", "tables")
 @cache
 def _pages() -> Environment:
     """Return the HTML environment: every value is escaped unless a template says it is markup."""
-    return Environment(
+    found = Environment(
         loader=PackageLoader("cyclery.report", "templates"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    found.filters["packed"] = packed
+    return found
 
 
 def _policy(script: str, style: str) -> str:
@@ -94,7 +97,7 @@ class _Output:
         for item in items:
             made = item.pop("chart")
             item["svg"] = svg.inline(made, self.sheet)
-            item["file"] = download.link(item["slug"], made.data)
+            item["file"] = download.file(item["slug"], made.data)
             self.put("figures", f"{item['slug']}.tex", tikz.picture(made))
 
     def table(self, table: Table | None) -> TableView | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from cyclery.evidence import verdict_text
 from cyclery.records.budgets import MEASURES
 from cyclery.records.claims import Row
+from cyclery.records.evidence import Arm
 from cyclery.report.contents import settling
 from cyclery.report.intervals import (
     digits_for,
@@ -22,7 +23,8 @@ from cyclery.report.model import VERDICTS, Slugs, metric_name, number, typeset
 from cyclery.report.tables import Cell, Column, Table
 from cyclery.report.view_types import AxisGroup, ClaimView, ComparisonView, PlacedClaim
 
-Labels = Mapping[tuple[str, str], str]
+Arms = Mapping[tuple[str, str], Arm]
+"""By experiment and name."""
 # What arms have equal where a comparison says nothing.
 USUAL = MEASURES["images"].noun
 
@@ -43,11 +45,12 @@ def _test_text(item: Row) -> str:
 
 
 def _comparison(
-    claim: str, item: Row, board_axis: tuple[float, float] | None, labels: Labels
+    claim: str, item: Row, board_axis: tuple[float, float] | None, arms: Arms
 ) -> ComparisonView:
     """Return one comparison with its texts."""
     chosen = item["chosen"]
-    chosen = labels.get((item["experiment"], chosen), chosen) if chosen else None
+    known = arms.get((item["experiment"], chosen)) if chosen else None
+    chosen = known["label"] if known else chosen
     against = item["verdict"] == "contradicted" and item["p_opposite_holm"] is not None
     adjusted = item["p_opposite_holm"] if against else item["p_holm"]
     p = adjusted if adjusted is not None else item["p"]
@@ -210,12 +213,19 @@ def shares(items: Sequence[Row]) -> str:
     return f"{number(100 * found[0], 0)} to {number(100 * found[-1], 0)}\u00a0%" if found else ""
 
 
+def _data(items: Sequence[Row], arms: Arms) -> list[str]:
+    """Return the datasets of a claim's experiments, without their splits."""
+    used = {item["experiment"] for item in items}
+    named = (arm["data"].split(",")[0] for (where, _), arm in arms.items() if where in used)
+    return list(dict.fromkeys(filter(None, named)))
+
+
 def claim(
-    raw: PlacedClaim, slug: str, slugs: Slugs, axis: tuple[float, float], labels: Labels
+    raw: PlacedClaim, slug: str, slugs: Slugs, axis: tuple[float, float], arms: Arms
 ) -> ClaimView:
-    """Return one claim at one tier, as its card shows it; `labels` are those of the arms."""
+    """Return one claim at one tier, as its card shows it; `arms` are those of its part."""
     items = [
-        _comparison(raw["id"], c, axis if c["unit"] == "pp" else None, labels)
+        _comparison(raw["id"], c, axis if c["unit"] == "pp" else None, arms)
         for c in raw["comparisons"]
     ]
     # A pooled claim has one test, its mean; the members are described next to it.
@@ -230,6 +240,7 @@ def claim(
     effect = f"{len(measured)} comparisons" if measured else "\u2013"
     if len(measured) == 1:
         effect = effect_text(measured[0]) + (", pooled" if measured[0]["pooled"] else "")
+    found = [c["of_printed"]["share"] for c in deciding if c["of_printed"] and of_printed_text(c)]
     traces = [_trace(slugs.make(slug, "trace"), c) for c in items]
     return {
         "id": raw["id"], "statement": raw["statement"], "source": raw["source"],
@@ -237,12 +248,13 @@ def claim(
         "planned_seeds": planned, "n": raw["n"], "seeds_to_settle": raw["seeds_to_settle"],
         "seeds_for_power": foreseen, "seconds_to_settle": raw["seconds_to_settle"],
         "verdict": raw["verdict"], "reason": _sentence(raw["reason"]),
-        "tier": raw["tier"], "part": raw["part"], "slug": slug,
+        "tier": raw["tier"], "part": raw["part"], "slug": slug, "data": _data(items, arms),
         "comparisons": items, "groups": _groups(items),
         "on_board": [c for c in deciding if c["board"]],
         "rank": VERDICTS.index(raw["verdict"]),
         "size": measured[0]["effect"] if len(measured) == 1 else None,
-        "says_effect": effect, "says_share": shares(deciding), "says_settle": settle,
+        "says_effect": effect, "share": min(found) if found else None,
+        "says_share": shares(deciding), "says_settle": settle,
         "facts": [f for f in facts if f],
         "traces": [t.view() for t in traces if t],
     }  # fmt: skip

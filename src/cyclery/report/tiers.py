@@ -65,7 +65,8 @@ def _entry(views: Sequence[ClaimView], order: Sequence[str], slug: str) -> Claim
     front = min(at, key=_telling)
     return {
         **front, "slug": slug, "at": at, "state": state(front["verdict"]),
-        "disagreement": _disagreement(at),
+        "disagreement": _disagreement(at), "says_needs": elsewhere(front["reason"])[1],
+        "data": list(dict.fromkeys(name for view in at for name in view["data"])),
         "to_decide": [(v["tier"], v["says_settle"]) for v in at if v["says_settle"]],
         "reasons": _reasons(at),
     }  # fmt: skip
@@ -139,6 +140,13 @@ def _at(entry: ClaimEntry, tier: str) -> Verdict:
     return next((view["verdict"] for view in entry["at"] if view["tier"] == tier), "not run")
 
 
+def _share(decided: Sequence[ClaimEntry]) -> str:
+    if not decided:
+        return "\u2013"
+    held = sum(c["verdict"] == "reproduced" for c in decided)
+    return f"{held} of {len(decided)} ({held / len(decided):.0%})".replace("%", "\u00a0%")
+
+
 def by_family(papers: Sequence[PaperView]) -> list[FamilyCounts]:
     """Return the verdicts that stand in front by family of papers, in the order of the papers."""
     found: dict[str, list[PaperView]] = {}
@@ -148,6 +156,7 @@ def by_family(papers: Sequence[PaperView]) -> list[FamilyCounts]:
         {
             "family": family, "papers": [paper["name"] for paper in group],
             "counts": counted(c["verdict"] for paper in group for c in paper["claims"]),
+            "says_share": _share([c for paper in group for c in paper["decided"]]),
         }
         for family, group in found.items()
     ]  # fmt: skip

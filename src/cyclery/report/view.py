@@ -181,12 +181,16 @@ def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) 
     prefixes = Counter(_NUMBERED.split(one["id"])[0] for one in raw)
     name = max(prefixes, key=prefixes.__getitem__, default=facts["id"])
     axis = domain([c for one in raw for c in one["comparisons"] if c["unit"] == "pp"], centred=True)
-    labels = {(e["id"], a["id"]): a["label"]
-              for p in parts for e in p["experiments"] for a in e["arms"]}  # fmt: skip
+    arms = {
+        (p["tier"], p["part"]): {(e["id"], a["id"]): a for e in p["experiments"] for a in e["arms"]}
+        for p in parts
+    }
     names = {name: slugs.make("claim", name) for name in dict.fromkeys(one["id"] for one in raw)}
     views = [
-        claim(one, slugs.make(names[one["id"]], one["tier"]), slugs, axis, labels) for one in raw
-    ]
+        claim(one, slugs.make(names[one["id"]], one["tier"]), slugs, axis,
+              arms[one["tier"], one["part"]])
+        for one in raw
+    ]  # fmt: skip
     claims = tiers.merge(views, names)
     found = tiers.nearest(p["tier"] for p in parts)
     several = len(found) > 1
@@ -269,7 +273,8 @@ def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ())
     for one in papers:
         one["absent"] = [name for name in order if name not in one["tiers"]]
     claims = [c for p in papers for c in p["claims"]]
-    counts = Counter[str](c["verdict"] for c in claims)
+    counted, shares = tiers.counted(c["verdict"] for c in claims), tiers.by_tier(papers)
+    drawn = [counted, *(tier["counts"] for tier in shares)]
     parts = [provenance(part) for group in groups.values() for part in group]
     command = evidence[0]["commands"]["report"] if evidence else ""
     named = [(one["name"], group) for one, group in zip(papers, groups.values(), strict=True)]
@@ -279,26 +284,29 @@ def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ())
         for p in group
     }
     boards: list[LeadersView] = [
-        {"slug": board.slug, "title": board.title, "size": board.size,
+        {"slug": board.slug, "title": board.title, "says": board.says,
          "source": board.table, "charts": _charts([board.chart])}
         for board in leaders.leaderboards(named, slugs, command, origin)
     ]  # fmt: skip
     tables = [table for one in papers for table in one["benchmarks"]]
     everywhere = [(name, [*group, *_others(group, others)]) for name, group in named]
     methods = methods_table.table(everywhere, slugs, command)
+    shared = [methods] if methods else []
     return {
         "title": words.title(order or [tier]),
-        "summary": words.summary(counts, len(papers), order or [tier]),
+        "summary": words.summary(Counter(dict(counted)), len(papers), order or [tier]),
         "scope": words.scope(order or [tier]),
-        "counts": tiers.counted(c["verdict"] for c in claims), "total": len(claims),
+        "counts": counted, "total": len(claims),
         "tested": sum(c["state"] != "not run" for c in claims),
         "decided": sum(c["state"] == "decided" for c in claims),
-        "tiers": tiers.by_tier(papers), "families": tiers.by_family(papers),
+        "widths": sorted({n for counts in drawn for _, n in counts}),
+        "tiers": shares, "families": tiers.by_family(papers),
         "disagreements": sorted(
             (c for c in claims if c["disagreement"] != "none"),
             key=lambda c: c["disagreement"] != "opposite",
         ),
-        "papers": papers, "benchmarks": [*tables, *([methods] if methods else [])],
+        "papers": papers, "benchmarks": [*tables, *shared], "shared": shared,
+        "datasets": sorted({name for c in claims for name in c["data"]}),
         "leaders": boards, "provenance": parts, "command": command,
         "board_notes": words.paper_notes([p for group in groups.values() for p in group]),
         "records": sum(p["records"] for p in parts),

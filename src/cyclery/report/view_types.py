@@ -75,15 +75,19 @@ class ClaimView(ClaimFacts):
     tier: str
     part: str
     slug: str
+    data: list[str]
+    """The datasets of its arms."""
     comparisons: list[ComparisonView]
     groups: list[AxisGroup]
     on_board: list[ComparisonView]
     rank: int
     size: float | None
     says_effect: str
+    share: float | None
+    """The effect as a share of the printed one; the smallest of several."""
     says_share: str
-    """The effect as a share of the printed one, the size apart from the direction that the verdict
-    is about: 63 % [20, 105]; of several comparisons the smallest and the largest share."""
+    """The size, apart from the direction that the verdict is about: 63 % [20, 105]; of several
+    comparisons the smallest and the largest share."""
     says_settle: str
     facts: list[str]
     traces: list[TableView]
@@ -103,6 +107,8 @@ class ClaimEntry(ClaimView):
     disagreement: Disagreement
     to_decide: list[tuple[str, str]]
     """Tiers to the seeds and the time that would decide it there."""
+    says_needs: str
+    """Which tier would test a claim that none ran, and how long that takes; or nothing."""
     reasons: list[tuple[str, str]]
     """Tiers that did not run it to their reason; tiers of one reason together."""
 
@@ -157,7 +163,8 @@ class LeadersView(Rendered):
 
     slug: str
     title: str
-    size: int
+    says: str
+    """How many arms of how many papers, and the best."""
     charts: list[ChartView]
 
 
@@ -285,6 +292,8 @@ class FamilyCounts(TypedDict):
     family: str
     papers: list[str]
     counts: list[tuple[Verdict, int]]
+    says_share: str
+    """How many of those decided are reproduced."""
 
 
 class ReportView(TypedDict):
@@ -299,6 +308,8 @@ class ReportView(TypedDict):
     tested: int
     """Claims that some tier tested."""
     decided: int
+    widths: list[int]
+    """Counts that bars are drawn of."""
     tiers: list[TierCounts]
     families: list[FamilyCounts]
     disagreements: list[ClaimEntry]
@@ -306,6 +317,10 @@ class ReportView(TypedDict):
     papers: list[PaperView]
     benchmarks: list[BenchmarkView]
     """Of all papers, in their order."""
+    shared: list[BenchmarkView]
+    """Those of them that are about all papers."""
+    datasets: list[str]
+    """Of all claims that were tested."""
     leaders: list[LeadersView]
     provenance: list[ProvenanceView]
     command: str
