@@ -218,10 +218,11 @@ def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) 
         "in_tables": benchmark_join.showing(own), "benchmarks": [],
         "command": parts[0]["commands"]["part"],
         "compute": words.compute(parts), "ran": words.ran(parts),
+        "notes": words.paper_notes(parts),
         "board_table": None, "comparison_table": None, "printed_table": None,
         "printed_rest": None,
     }  # fmt: skip
-    notes = words.paper_notes(parts)
+    notes = view["notes"]
     view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view, notes) if raw else None
     view["comparison_table"] = contents.comparisons(slugs.make(slug, "comparisons"), view, notes)
     listed = slugs.make(slug, "printed")

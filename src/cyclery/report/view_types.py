@@ -255,6 +255,8 @@ class PaperView(PaperFacts):
     command: str
     compute: list[tuple[str, str]]
     ran: str
+    notes: list[str]
+    """What stands under its tables: rule, seeds, tuning, budget, origin."""
     board_table: Table | None
     comparison_table: Table | None
     printed_table: Table | None
