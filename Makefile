@@ -13,7 +13,7 @@ OUTER_PATH := $(PATH)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce replicate decide pull plan test test-all lint format docs record lock audit clean clean-results
+.PHONY: help setup reproduce atlas replicate decide pull plan test test-all lint format docs record lock audit clean clean-results
 
 help: ## list the targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ SELECTED = tier=$(TIER)$(if $(PAPER), "papers=[$(PAPER)]")$(if $(SEEDS), seeds=$
 reproduce: $(READY) ## run a tier, or some papers of it, to the report, and say where it is
 	$(BIN)/snakemake --cores $(CORES) $(or $(TARGET),report) --config $(SELECTED)
 	$(if $(TARGET),,@$(BIN)/cyclery verify $(addprefix --set ,$(SELECTED)))
+
+atlas: $(READY) ## the report over all tiers that have records; trains nothing
+	$(BIN)/snakemake --cores $(CORES) atlas
 
 replicate: $(READY) ## run a tier, or some papers of it, on fresh seeds, and table old and new verdicts
 	$(BIN)/cyclery replicate --tier $(TIER) --cores $(CORES) $(if $(PAPER),$(PAPER)) \

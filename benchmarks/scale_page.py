@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from validation_page import table
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.common.formatting import between
-from cyclery.report.chart import INK, Page, colour, drawable, style
+from cyclery.report import svg
+from cyclery.report.chart import Page, colour, drawable
+from cyclery.report.shapes import INK
 
 Json = dict[str, Any]
 PAGE, PLOT = Path("docs/scale.md"), Path("docs/scale.svg")
@@ -120,25 +120,22 @@ def plot(found: Json) -> bytes:
         ("execution", f"executing with nothing to train, s (goal {EXECUTION_SECONDS})",
          EXECUTION_SECONDS),
     )  # fmt: skip
-    with style():
-        page = Page([90.0] * len(panels))
-        page.figure.patch.set(visible=True, facecolor="white")
-        for name, head, goal in panels:
-            cells = [one["cells"] for one in found[name]]
-            top = 1.15 * max(goal, *(one["seconds"] for one in found[name]))
-            ax = page.panel(90.0, head, (0, 1.15 * max(cells)), (0, top))
-            ax.plot((0, WHOLE), (goal, goal), color=INK, linewidth=0.8)
-            ax.plot(WHOLE, goal, "|", color=INK, markersize=7)
-            lines = dict.fromkeys((one["cells_per_job"], one.get("state")) for one in found[name])
-            for i, line in enumerate(lines):
-                some = sorted((one["cells"], one["seconds"]) for one in found[name]
-                              if (one["cells_per_job"], one.get("state")) == line)  # fmt: skip
-                x, y = zip(*some, strict=True)
-                ax.plot(x, y, "o-", color=colour(i), markersize=3.2, linewidth=1.2)
-                words = f"{line[0]} a job" + (f", {line[1]}" if line[1] else "")
-                ax.text(0.02, 0.97 - 0.13 * i, drawable(words), va="top", color=colour(i),
-                        fontsize=7.8, transform=ax.transAxes)  # fmt: skip
-        out = BytesIO()
-        canvas: Any = FigureCanvasSVG(page.figure)
-        canvas.print_svg(out, metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+    page = Page([90.0] * len(panels))
+    for name, head, goal in panels:
+        cells = [one["cells"] for one in found[name]]
+        top = 1.15 * max(goal, *(one["seconds"] for one in found[name]))
+        right = 1.15 * max(cells)
+        ax = page.panel(90.0, head, (0, right), (0, top))
+        ax.line((0, WHOLE), (goal, goal), INK, 0.8)
+        ax.mark(WHOLE, goal, "bar", INK, 7)
+        lines = dict.fromkeys((one["cells_per_job"], one.get("state")) for one in found[name])
+        for i, line in enumerate(lines):
+            some = sorted((one["cells"], one["seconds"]) for one in found[name]
+                          if (one["cells_per_job"], one.get("state")) == line)  # fmt: skip
+            x, y = zip(*some, strict=True)
+            ax.line(x, y, colour(i), 1.2)
+            ax.dots(x, y, colour(i), 3.2)
+            words = f"{line[0]} a job" + (f", {line[1]}" if line[1] else "")
+            where = (0.02 * right, (0.97 - 0.13 * i) * top)
+            ax.words(*where, drawable(words), colour(i), size=7.8, at="top")
+    return svg.alone(page)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from io import BytesIO
 from math import sqrt
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from scipy import stats
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.common.formatting import between
-from cyclery.report.chart import INK, Page, colour, drawable, style
+from cyclery.report import svg
+from cyclery.report.chart import Page, colour, drawable
+from cyclery.report.shapes import INK
 
 Json = dict[str, Any]
 PAGE, PLOT = Path("docs/validation.md"), Path("docs/validation.svg")
@@ -198,36 +198,28 @@ def plot(found: Json) -> bytes:
     panels = list(dict.fromkeys((one["design"], one["n"]) for one in found["false"]))
     panels = [p for p in panels if p in (("one look", 5), ("spent", 50), ("naive", 50))]
     panels = panels or sorted({(one["design"], one["n"]) for one in found["false"]})[:3]
-    with style():
-        height = 2 * _ROW * len(kinds)
-        page = Page([_ROW * len(laws), *[height] * len(panels)])
-        page.figure.patch.set(visible=True, facecolor="white")
-        ax = page.panel(_ROW * len(laws), "false \u201creproduced\u201d, in %", (0, 1), None)
-        ax.set_axis_off()
-        ax.set_ylim(len(laws), 0)
-        for i, law in enumerate(laws):
-            ax.plot(0.02, i + 0.5, "o", color=colour(i), markersize=4.2)
-            ax.text(0.05, i + 0.5, drawable(law), va="center_baseline")
-        for design, n in panels:
-            cells = [one for one in found["false"] if one["law"] in laws
-                     and (one["design"], one["n"]) == (design, n)]  # fmt: skip
-            top = 1.1 * max(100 * wilson(one)[1] for one in cells)
-            words = f"{WORDS[design]}, {n} seeds" + (" planned" if design != "one look" else "")
-            ax = page.panel(height, words, (0, max(top, 6.0)), None)
-            ax.set_ylim(len(kinds), 0)
-            for place, kind in enumerate(kinds):
-                most = 100 * mark(found, found["runs"])
-                ax.vlines(most, place + 0.5, place + 0.97, color=INK, linewidth=0.8)
-                ax.text(0, place + 0.05, drawable(kind, 70), va="top", fontsize=7.8,
-                        transform=ax.get_yaxis_transform())  # fmt: skip
-                for i, law in enumerate(laws):
-                    for one in (c for c in cells if (c["kind"], c["law"]) == (kind, law)):
-                        low, high = (100 * end for end in wilson(one))
-                        y = place + 0.6 + 0.13 * i
-                        ax.plot((low, high), (y, y), color=colour(i), linewidth=1.2)
-                        ax.plot(100 * one["count"] / one["runs"], y, "o", color=colour(i),
-                                markersize=3.2)  # fmt: skip
-        out = BytesIO()
-        canvas: Any = FigureCanvasSVG(page.figure)
-        canvas.print_svg(out, metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+    height = 2 * _ROW * len(kinds)
+    page = Page([_ROW * len(laws), *[height] * len(panels)])
+    head = "false \u201creproduced\u201d, in %"
+    y = (len(laws), 0)
+    ax = page.panel(_ROW * len(laws), head, (0, 1), y, vertical=False, horizontal=False)
+    for i, law in enumerate(laws):
+        ax.dots(0.02, i + 0.5, colour(i), 4.2)
+        ax.words(0.05, i + 0.5, drawable(law), at="middle")
+    for design, n in panels:
+        cells = [one for one in found["false"] if one["law"] in laws
+                 and (one["design"], one["n"]) == (design, n)]  # fmt: skip
+        top = 1.1 * max(100 * wilson(one)[1] for one in cells)
+        words = f"{WORDS[design]}, {n} seeds" + (" planned" if design != "one look" else "")
+        ax = page.panel(height, words, (0, max(top, 6.0)), (len(kinds), 0), vertical=False)
+        for place, kind in enumerate(kinds):
+            most = 100 * mark(found, found["runs"])
+            ax.line([most, most], [place + 0.5, place + 0.97], INK, 0.8)
+            ax.words(0, place + 0.05, drawable(kind, 70), size=7.8, at="top")
+            for i, law in enumerate(laws):
+                for one in (c for c in cells if (c["kind"], c["law"]) == (kind, law)):
+                    low, high = (100 * end for end in wilson(one))
+                    at = place + 0.6 + 0.13 * i
+                    ax.line((low, high), (at, at), colour(i), 1.2)
+                    ax.dots(100 * one["count"] / one["runs"], at, colour(i), 3.2)
+    return svg.alone(page)

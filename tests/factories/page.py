@@ -63,7 +63,7 @@ def sound(page: Page) -> None:
     assert wanted <= set(ids)
 
 
-def overfull(log: str, limit: float = 10.0) -> list[str]:
+def overfull(log: str, limit: float = 5.0) -> list[str]:
     """Return the boxes of a LaTeX log that stick out by more than `limit` points."""
     found = re.findall(r"Overfull \\[hv]box \(([\d.]+)pt too (?:wide|high)\)[^\n]*", log)
     return [size for size in found if float(size) > limit]

@@ -175,21 +175,13 @@ def test_hostile_tables_compile_and_stay_in_their_lines(attacked: Path, tmp_path
     assert overfull(document(tmp_path, paths)) == []
 
 
-def test_the_report_shows_them_before_the_verdicts_the_turned_ones_last(made: Path) -> None:
-    shown = (made / "report.tex").read_text("utf-8")
-    places = [shown.index(f"\\input{{benchmarks/{slug}.tex}}") for slug in views()]
-    gct, rest = places[0], places[1:]  # the first paper's is turned
-    assert rest == sorted(rest) and rest[-1] < shown.index("\\begin{landscape}") < gct
-    assert shown.index("\\section{Benchmark tables}") < min(places)
-    assert max(places) < shown.index("\\end{landscape}") < shown.index("\\section{Verdicts}")
+def test_each_is_a_file_of_its_own(made: Path) -> None:
     assert {p.name for p in (made / "benchmarks").iterdir()} == {
         "packages.sty", "methods-splits.tex", *(f"{slug}.tex" for slug in views())
     }  # fmt: skip
 
 
 def test_figures_that_no_table_shows_alone_are_listed(made: Path) -> None:
-    shown = (made / "report.tex").read_text("utf-8")
-    assert "6 of the 8 figures that were read, or looked for, stand in the benchmark" in shown
     listed = (made / "tables/clr-printed.tex").read_text("utf-8")
     assert "fixed, 70000 iterations" in listed and "92.3" not in listed
 

@@ -6,6 +6,8 @@ import re
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+import pytest
 from factories import evidence as factory
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,10 @@ from cyclery.report import (
     figures,
     intervals,
     model,
+    shapes,
     svg,
+    tikz,
+    tuning,
 )
 
 
@@ -68,19 +73,85 @@ def test_labels_at_line_ends_never_overlap(places: list[float]) -> None:
 
 def test_svg_keeps_numbers_in_text_and_follows_the_page() -> None:
     test = model.complete(factory.evidence(1, 2, 3)[0])["ranges"][0]
-    with chart.style():
-        found = figures.range_test("a", test)
-        assert found is not None
-        sheet = svg.Sheet()
-        drawn = svg.inline(found, svg.drawn(found)[0], sheet)
-        other = figures.range_test("b", test) or found
-        again = svg.inline(other, svg.drawn(other)[0], sheet)
-    assert ">0.0001</tspan>" in drawn and ">0.001</tspan>" in drawn
+    found, other = figures.range_test("a", test), figures.range_test("b", test)
+    assert found is not None and other is not None
+    sheet = svg.Sheet()
+    drawn, again = svg.inline(found, sheet), svg.inline(other, sheet)
+    assert ">0.0001</text>" in drawn and ">0.001</text>" in drawn
     assert "#000000" not in drawn and "#0072b2" not in drawn.lower()
     assert "style=" not in drawn
     assert "currentColor" in sheet.css() and "var(--s0)" in sheet.css()
     assert not set(re.findall(r'id="([^"]+)"', drawn)) & set(re.findall(r'id="([^"]+)"', again))
-    assert 'aria-describedby="a-d"' in drawn and "<metadata" not in drawn
+    assert 'aria-describedby="a-d"' in drawn
+
+
+def test_a_path_goes_where_the_lines_go() -> None:
+    lines = [np.array([(1.0, 2.0), (1.04, 2.04), (11.26, 2.0)]), np.array([(0.0, 0.52)])]
+    # To tenths, in steps; a point that rounds to the last is left out, a dot has no length.
+    assert svg.path(lines) == "m1 2 10.3 0m-11.3-1.5h0"
+    assert svg.path(lines[:1], (1.0, 2.0), 10) == "m0 0 10 0"
+    assert tikz._path(lines) == "(1,2)--(11.3,2) (0,0.5)--(0,0.5)"
+
+
+@given(st.lists(st.tuples(st.floats(0, 300), st.floats(0, 100)), min_size=1, max_size=40))
+def test_a_thinned_line_keeps_its_ends_and_stays_near(found: list[tuple[float, float]]) -> None:
+    line = np.array(found)
+    kept = shapes.thin(line)
+    assert (kept[0] == line[0]).all() and (kept[-1] == line[-1]).all()
+    for point in line:
+        if len(kept) == 1:
+            continue
+        start, along = kept[:-1], np.diff(kept, axis=0)
+        size = np.maximum((along**2).sum(axis=1), 1e-300)
+        share = np.clip(((point - start) * along).sum(axis=1) / size, 0, 1)
+        gaps = np.hypot(*(start + share[:, None] * along - point).T)
+        assert gaps.min() <= 6 * shapes._FLAT + 1e-9
+
+
+def test_what_lies_outside_of_a_panel_is_cut_and_what_is_missing_leaves_a_gap() -> None:
+    page = chart.Page([50.0])
+    panel = page.panel(50.0, "head", (0, 10), (0, 1))
+    before = len(page.shapes)
+    panel.line(range(6), [0.0, 0.5, None, 0.2, 0.9, 0.1], chart.colour(0), 1.0)
+    panel.line([0, 5], [0.5, 3.0], chart.colour(1), 1.0)
+    inside, beyond = page.shapes[before:]
+    assert isinstance(inside, shapes.Stroke) and [len(one) for one in inside.lines] == [2, 3]
+    assert inside.box is None and beyond.box == panel.box
+    text = svg.alone(page).decode()
+    left, top, width, height = panel.box
+    assert f'<svg x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}">' in text
+    assert text.count("<svg") == text.count("</svg>") == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [
+        ((1e-4, 1.0), [1e-4, 1e-3, 0.01, 0.1, 1.0]),
+        ((0.08, 1.5), [0.1, 0.2, 0.5, 1.0]),
+        ((3.1, 4.2), [3.2, 3.4, 3.6, 3.8, 4.0, 4.2]),
+    ],
+)
+def test_places_on_a_logarithmic_axis(limits: tuple[float, float], wanted: list[float]) -> None:
+    assert chart.log_places(limits) == pytest.approx(wanted)
+
+
+def test_tuning_curves_show_the_best_of_each_factor_and_mark_what_was_chosen() -> None:
+    trials = [{"factors": {"lr": lr, "weight_decay": wd}, "val_accuracy": score, "diverged": 0,
+               "values": []} for lr, wd, score in (
+        (0.5, 1, 0.8), (1, 1, 0.9), (1, 2, 0.7), (2, 1, None))]  # fmt: skip
+    tuned = {"metric": "val_accuracy", "seeds": [1], "trials": trials, "fallback": False,
+             "chosen": {"lr": 1, "weight_decay": 1}}  # fmt: skip
+    arms: list[Any] = [{"label": "plain", "tuned": None}, {"label": "best", "tuned": tuned}]
+    found = tuning.chart("t", "E", arms)
+    assert found is not None
+    assert found.data[1:] == [
+        ["lr", "best", 0.5, 80.0, 0], ["lr", "best", 1, 90.0, 1],
+        ["weight_decay", "best", 1, 90.0, 1], ["weight_decay", "best", 2, 70.0, 0],
+    ]  # fmt: skip
+    assert [panel.log for panel in found.page.panels] == [True, True]
+    diamonds = [s for s in found.page.shapes if isinstance(s, shapes.Area)]
+    assert [d.colour for d in diamonds] == [chart.colour(1)] * 2
+    assert tuning.chart("t", "E", arms[:1]) is None
 
 
 def test_figures_without_data_are_left_out() -> None:
@@ -92,8 +163,3 @@ def test_figures_without_data_are_left_out() -> None:
     assert figures.schedules("s", "t", constant, arms) == (None, ["learning rate 0.1"])
     hollow = {"lr": [0.1], "accuracy": [], "loss": [[]], "base": None, "max": None}
     assert figures.range_test("s", hollow) is None
-
-
-def test_characters_without_a_glyph_become_boxes() -> None:
-    assert chart.drawable("a$b_\u4e2d") == "a$b_\u25a1"
-    assert chart.drawable("x" * 90, 10) == "x" * 9 + "\u2026"

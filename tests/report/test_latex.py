@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories import evidence as factory
 from factories.page import files, needs_latex, overfull
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,43 +59,75 @@ def test_latex_compiles_without_overfull_boxes_or_lost_references(made: Path) ->
     assert pdf.read_bytes() == first
 
 
+def test_the_document_is_the_board_of_decided_claims(made: Path) -> None:
+    source = (made / "report.tex").read_text("utf-8")
+    taken = re.findall(r"\\input\{([^}]+)\}", source)
+    assert taken == [f"tables/{part['part']}-summary.tex" for part in factory.evidence(1, 2, 3)]
+    for part, name in zip(factory.evidence(2, 6, 5), taken, strict=True):
+        board = (made / name).read_text("utf-8")
+        decided, _, rest = board.partition("Tested, undecided")
+        for claim in part["claims"]:
+            row = f"{tex.escape(claim['id'])} & "
+            if claim["verdict"] in model.DECIDED:
+                assert row in decided and row not in rest
+            elif claim["verdict"] == "inconclusive":
+                assert row in rest and row not in decided
+            else:
+                assert row not in board and tex.escape(claim["id"]) in board
+    assert "38 \\% {[}\u2212" in (made / taken[1]).read_text("utf-8").replace(
+        "\\ensuremath{-}", "\u2212"
+    ).replace("~", " ")
+
+
+def counted(folder: Path, pattern: str) -> int:
+    return len(list(folder.glob(pattern)))
+
+
+def test_the_document_says_how_many_files_lie_beside_it(made: Path) -> None:
+    source = (made / "report.tex").read_text("utf-8")
+    rows = re.findall(r"\\texttt\{(\w+)/\\dots\{\}-?(\w*)\.tex\} & (\d+) &", source)
+    for folder in ("tables", "benchmarks", "figures"):
+        found = [(kind, int(count)) for name, kind, count in rows if name == folder]
+        assert sum(count for _, count in found) == counted(made / folder, "*.tex"), folder
+    assert {("tables", "summary", "3"), ("tables", "arms", "6")} <= set(rows)
+
+
+def document(folder: Path, body: str, packages: str) -> Path:
+    """Write a paper of someone else that takes in files of a report."""
+    (folder / "report.tex").write_text(
+        "\\documentclass[10pt,a4paper]{article}\\usepackage[margin=20mm]{geometry}"
+        f"\\usepackage{{{packages}}}\\begin{{document}}\\raggedbottom {body}\\end{{document}}"
+    )
+    return folder
+
+
 @needs_latex
-def test_the_first_pass_finds_every_place_and_width_without_setting_numbers(
-    made: Path, monkeypatch: pytest.MonkeyPatch
+def test_each_table_stands_in_another_document_and_none_is_too_wide(
+    made: Path, tmp_path: Path
 ) -> None:
-    run, noted = tex._run, []
-
-    def watched(command: list[str], out_dir: Path) -> subprocess.CompletedProcess[bytes]:
-        done = run(command, out_dir)
-        [build] = (word.partition("=")[2] for word in command if "output-directory" in word)
-        noted.append((done.returncode, (Path(build) / "report.aux").read_text("utf-8")))
-        return done
-
-    monkeypatch.setattr(tex, "_run", watched)
-    with_draft = compile_pdf(made)
-    assert with_draft is not None and [code for code, _ in noted] == [0, 0]
-    assert noted[0] == noted[1] and "LT@entry" in noted[0][1]
-    pdf = with_draft.read_bytes()
-    monkeypatch.setattr(tex, "_draft", lambda *arguments: None)
-    assert compile_pdf(made) == with_draft
-    assert with_draft.read_bytes() == pdf
+    tables = sorted((made / "tables").glob("*.tex"))
+    # arms, of papers, readings, trials, leaders
+    assert len(tables) == 6 + 3 * 4 + 4 + 3 + 1
+    broken = [p for p in tables if re.search("xltabular|longtable", p.read_text("utf-8"))]
+    assert len(broken) == 3 + 1  # summaries, and the leaderboard is longer than a page
+    body = "".join(
+        f"\\noindent\\input{{{path}}}\\par\n" if path in broken else
+        f"\\begin{{table}}\\caption{{x}}\\input{{{path}}}\\end{{table}}\\clearpage\n"
+        for path in tables
+    )  # fmt: skip
+    packages = "array,booktabs,tabularx,siunitx,xcolor,xltabular"
+    assert compile_pdf(document(tmp_path, body, packages)) is not None
+    assert overfull((tmp_path / "report.log").read_text("utf-8", "replace"), 5.0) == []
 
 
 @needs_latex
-def test_each_table_stands_in_a_float_of_another_document(made: Path, tmp_path: Path) -> None:
-    tables = sorted((made / "tables").glob("*.tex"))
-    floats = [path for path in tables if "xltabular" not in path.read_text("utf-8")]
-    assert len(tables) - len(floats) == 1  # the leaderboard is longer than a page
-    body = "".join(
-        f"\\begin{{table}}\\caption{{x}}\\input{{{path}}}\\end{{table}}\\clearpage\n"
-        for path in floats
-    )
-    packages = "\\usepackage{array,booktabs,tabularx,siunitx,xcolor}"
-    (tmp_path / "report.tex").write_text(
-        f"\\documentclass{{article}}{packages}\\begin{{document}}{body}\\end{{document}}"
-    )
-    assert len(tables) == 6 + 3 * 3 + 4 + 3 + 1  # arms, of papers, readings, trials, leaders
-    assert compile_pdf(tmp_path) is not None
+def test_figures_of_every_kind_stand_in_another_document(made: Path, tmp_path: Path) -> None:
+    kinds = {path.stem.rsplit("-", 1)[-1]: path for path in (made / "figures").glob("*.tex")}
+    assert {"curves", "schedules", "paired", "plot", "tuning"} <= set(kinds)
+    body = "".join(f"\\input{{{path}}}\\clearpage\n" for path in kinds.values())
+    assert compile_pdf(document(tmp_path, body, "tikz")) is not None
+    log = (tmp_path / "report.log").read_text("utf-8", "replace")
+    assert overfull(log) == [] and f"({len(kinds)} pages" in log
 
 
 def test_no_latex_is_said_and_not_an_error(

@@ -73,7 +73,7 @@ def test_the_report_shows_trials_curves_and_choices() -> None:
     for word in ("pruned", "finished", "chosen"):
         assert word in text
     tables = [p.name for p in (trained() / "results/smoke/report/tables").glob("*trials*.tex")]
-    figures = [p.name for p in (trained() / "results/smoke/report/figures").glob("*search*.pdf")]
+    figures = [p.name for p in (trained() / "results/smoke/report/figures").glob("*search*.tex")]
     assert len(tables) == 1 and len(figures) == 2
 
 

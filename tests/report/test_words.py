@@ -61,12 +61,12 @@ def test_words_for_numbers(shown: str, wanted: str) -> None:
 
 def test_summary_grammar() -> None:
     one = Counter({"reproduced": 1})
-    assert words.summary(one, 1, "desk") == (
+    assert words.summary(one, 1, ["desk"]) == (
         "Of 1 claim in 1 paper, the desk tier could decide 1: 1 reproduced."
     )
     none = Counter({"not run": 1, "inconclusive": 1})
-    assert words.summary(none, 2, "smoke") == (
+    assert words.summary(none, 2, ["smoke"]) == (
         "Of 2 claims in 2 papers, the smoke tier could decide none. "
         "1 stays inconclusive and 1 was not run."
     )
-    assert "paper tier" in words.scope("paper")
+    assert "paper tier" in words.scope(["paper"])

@@ -13,6 +13,7 @@ try:
     from cyclery.config.load import load_config
     from cyclery.common.errors import UserError
     from cyclery.sharing.arrival import install_pulled
+    from cyclery.plan.atlas import Atlas
     from cyclery.plan.snakemake_api import Graph, prefer_this_python, table_labels
 except ModuleNotFoundError as missing:
     raise WorkflowError(

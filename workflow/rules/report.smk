@@ -12,7 +12,6 @@ rule render:
     """Render verdicts, tables and figures."""
     input:
         evidence=PLAN.evidence_files(),
-        also=PLAN.other_evidence(),
     output:
         html=report(
             f"{PLAN.report}/index.html",
@@ -38,7 +37,7 @@ rule render:
             directory(f"{PLAN.report}/figures"),
             caption="../report/figures.rst",
             category="Figures",
-            patterns=["{name}.pdf"],
+            patterns=["{name}.tex"],
             labels={"figure": "{name}"},
         ),
         sums=f"{PLAN.report}/SHA256SUMS",
@@ -51,10 +50,13 @@ rule render:
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
         code=PLAN.code,
+        # No input: the atlas has a rule that makes it, which a report does not ask for.
+        also=PLAN.other_evidence(),
+        seen=PLAN.other_sums(),
     shell:
         cyclery("""
             report {input.evidence:q} \
-                --also {input.also:q} \
+                --also {params.also:q} \
                 --output {output.html:q} \
                 --log {log:q}
             """)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
-
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from cyclery.bench import results
 from cyclery.bench.cases import EAGER_BF16, LOOP
@@ -17,7 +14,9 @@ from cyclery.bench.goals import FIRST_STEP, GOALS, STEADY_STATE, goals
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.common.formatting import between
-from cyclery.report.chart import INK, Page, colour, drawable, span, style
+from cyclery.report import svg
+from cyclery.report.chart import Page, colour, drawable, span
+from cyclery.report.shapes import INK
 
 Json = dict[str, Any]
 PAGE, PLOT = Path("docs/benchmark.md"), Path("docs/benchmark.svg")
@@ -27,6 +26,7 @@ AWAITED = (
     "for a GPU await one."
 )
 _ROW, _LEGEND = 27.0, 11.0  # heights of a row of the plot, and of one of its legend
+_MARK = 4.2
 _BESIDE = re.compile(r"(?: x |pack of |engine, )(\d+)")  # of a variant's name
 # A colour for each width, a shape for each way of training.
 _WIDTHS = (1, 2, 4, 8, 16)
@@ -95,17 +95,12 @@ def _table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]], left:
 
 def plot(found: list[Json]) -> bytes:
     """Return the ratios to the loop in fp32 as an SVG: a panel a device, a line a row."""
-    with style():
-        names = list(dict.fromkeys(name for one in found for name, _ in _points(one["rows"])))
-        page = Page([_LEGEND * -(-len(names) // 2), *(_ROW * len(one["rows"]) for one in found)])
-        page.figure.patch.set(visible=True, facecolor="white")
-        _legend(page, names)
-        for one in found:
-            _panel(page, one)
-        out = BytesIO()
-        canvas: Any = FigureCanvasSVG(page.figure)
-        canvas.print_svg(out, metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+    names = list(dict.fromkeys(name for one in found for name, _ in _points(one["rows"])))
+    page = Page([_LEGEND * -(-len(names) // 2), *(_ROW * len(one["rows"]) for one in found)])
+    _legend(page, names)
+    for one in found:
+        _panel(page, one)
+    return svg.alone(page)
 
 
 def _points(rows: list[Json]) -> list[tuple[str, Json]]:
@@ -118,20 +113,20 @@ def _points(rows: list[Json]) -> list[tuple[str, Json]]:
     ]
 
 
-def _marker(name: str) -> Json:
-    """Return the marker of a variant."""
-    shape, shade = "o", colour(_WIDTHS.index(_width(name)))
+def _marker(name: str) -> tuple[str, str]:
+    """Return the shape and the colour of a variant's marks."""
+    shape, shade = "dot", colour(_WIDTHS.index(_width(name)))
     if name.startswith("loop"):
-        shape, shade = "x", colour(6)
+        shape, shade = "cross", colour(6)
     elif name.startswith("compiled"):
-        shape = "D"
+        shape = "diamond"
     elif name.startswith("engine eager"):
-        shape, shade = ("v", colour(5)) if name == EAGER_BF16.name else ("o", INK)
+        shape, shade = ("down", colour(5)) if name == EAGER_BF16.name else ("dot", INK)
     elif name.startswith("engine, "):
-        shape = "s"
+        shape = "square"
     elif name.startswith("pack"):
-        shape = "^"
-    return {"marker": shape, "color": shade, "markersize": 4.2, "linestyle": "none"}
+        shape = "up"
+    return shape, shade
 
 
 def _width(name: str) -> int:
@@ -142,13 +137,12 @@ def _width(name: str) -> int:
 
 def _legend(page: Page, names: list[str]) -> None:
     lines = -(-len(names) // 2)
-    ax = page.panel(_LEGEND * lines, "speed as a multiple of the loop's in fp32", (0, 1), None)
-    ax.set_axis_off()
-    ax.set_ylim(lines, 0)
+    head = "speed as a multiple of the loop's in fp32"
+    ax = page.panel(_LEGEND * lines, head, (0, 1), (lines, 0), vertical=False, horizontal=False)
     for index, name in enumerate(names):
         left, row = 0.5 * (index // lines), index % lines
-        ax.plot(left + 0.02, row + 0.5, **_marker(name))
-        ax.text(left + 0.05, row + 0.5, drawable(name), va="center_baseline")
+        ax.mark(left + 0.02, row + 0.5, *_marker(name), _MARK)
+        ax.words(left + 0.05, row + 0.5, drawable(name), at="middle")
 
 
 def _panel(page: Page, one: Json) -> None:
@@ -159,24 +153,15 @@ def _panel(page: Page, one: Json) -> None:
     values += [goal.ratio for goal in aims if any(row["row"] in goal.rows for row in rows)]
     wide = max(values) / min(values) > 4
     limits = (min(values) / 1.2, max(values) * 1.2) if wide else span(values)
-    ax = page.panel(_ROW * len(rows), one["device"], limits, None)
-    if wide:
-        ax.set_xscale("log")
-        places = [place for place in (0.2, 0.5, 1, 2, 5, 10, 20) if limits[0] < place < limits[1]]
-        ax.set_xticks(places, [f"{place:g}" for place in places])
-        ax.minorticks_off()
-    ax.set_ylim(len(rows), 0)
+    height, y = _ROW * len(rows), (len(rows), 0)
+    ax = page.panel(height, one["device"], limits, y, vertical=False, log=wide)
     for place, row in enumerate(rows):
-        ax.text(
-            0, place + 0.05, drawable(row["title"], 70), va="top",
-            transform=ax.get_yaxis_transform(), fontsize=7.8,
-        )  # fmt: skip
-        ax.vlines(1, place + 0.45, place + 0.9, color=INK, linewidth=0.8)
+        ax.words(limits[0], place + 0.05, drawable(row["title"], 70), size=7.8, at="top")
+        ax.line([1, 1], [place + 0.45, place + 0.9], INK, 0.8)
         for goal in (goal for goal in aims if row["row"] in goal.rows):
-            shade = _marker(goal.variants[0].name)["color"]
-            ax.plot(goal.ratio, place + 0.68, "|", color=shade, markersize=11)
+            _, shade = _marker(goal.variants[0].name)
+            ax.mark(goal.ratio, place + 0.68, "bar", shade, 11)
         for name, variant in _points([row]):
-            spread, look = variant["ratio_to"][LOOP.name], _marker(name)
-            ends = (spread["low"], spread["high"])
-            ax.plot(ends, [place + 0.68] * 2, color=look["color"], linewidth=1.2)
-            ax.plot(spread["median"], place + 0.68, **look)
+            spread, (shape, shade) = variant["ratio_to"][LOOP.name], _marker(name)
+            ax.line([spread["low"], spread["high"]], [place + 0.68] * 2, shade, 1.2)
+            ax.mark(spread["median"], place + 0.68, shape, shade, _MARK)

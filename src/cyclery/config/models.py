@@ -25,6 +25,10 @@ from cyclery.config.tables import BenchmarkTable
 from cyclery.engine.execution import Execution
 
 Seeds = Annotated[int, Field(ge=1, le=1000)]
+Family = Literal[
+    "training schedules", "semi-supervised", "self-supervised", "distillation", "small data",
+    "private training", "other",
+]  # fmt: skip
 
 
 def _nothing() -> Settings:
@@ -253,6 +257,7 @@ class Paper(Strict):
     year: int = Field(ge=1900, le=2100, description="year")
     arxiv: str | None = Field(None, description="arXiv number")
     venue: str = Field("", description="where it appeared")
+    family: Family = Field("other", description="the line of work that it belongs to")
     summary: Text = Field(description="what it says, in our words")
     deviations: list[Text] = Field([], description="where this reproduction differs")
     base: Settings = Field(default_factory=_nothing, description="settings of all experiments")

@@ -277,12 +277,13 @@ def _mixed_code(records: Sequence[Record]) -> list[str]:
 
 def _other_settings(arm: str, done: pd.DataFrame, records: Records) -> list[str]:
     """Name settings, versions of methods among them, that differ between an arm's own runs."""
-    found: dict[str, set[str]] = {}
+    first: dict[str, object] = {}
+    mixed: set[str] = set()
     for key in done["key"]:
         for name, chosen in shared_settings(records[key]).items():
-            found.setdefault(name, set()).add(json.dumps(chosen, sort_keys=True))
-    mixed = [name for name, values in sorted(found.items()) if len(values) > 1]
-    return [f"{arm}: its runs differ in {', '.join(mixed)}."] if mixed else []
+            if first.setdefault(name, chosen) != chosen:
+                mixed.add(name)
+    return [f"{arm}: its runs differ in {', '.join(sorted(mixed))}."] if mixed else []
 
 
 def _seeds(arm: str, seeds: Sequence[int], what: str) -> str:

@@ -104,6 +104,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
             "year": paper.year,
             "arxiv": paper.arxiv,
             "venue": paper.venue,
+            "family": paper.family,
             "summary": paper.summary,
             "deviations": paper.deviations,
         },
@@ -131,7 +132,8 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     if table is not None:
         # No list while what it lists is written.
         checksums.of_table(table).unlink(missing_ok=True)
-    write_atomic(output, json.dumps(seal(made), indent=1, allow_nan=False) + "\n")
+    # In one line: with an indent json takes seconds, and a number a line.
+    write_atomic(output, json.dumps(seal(made), allow_nan=False) + "\n")
     if table is not None:
         evidence.write_csv(evidence.tidy(experiments, known), table)
         checksums.write(checksums.of_table(table), [table, output])

@@ -48,7 +48,7 @@ def build(
     Args:
         tier: name of the tier.
         part: name of the part.
-        paper: id, title, authors, year, arxiv, venue, summary, deviations.
+        paper: id, title, authors, year, arxiv, venue, family, summary, deviations.
         experiments: see the module.
         claims: all claims of the paper, since together they are the family of the correction.
         records: records by run key; those that are missing are reported as not run.
@@ -142,14 +142,17 @@ def clean(value: T) -> T:
 
 
 def _clean(value: Any) -> Any:
+    kind = type(value)
+    if kind is float:
+        return value if isfinite(value) else None
+    if value is None or kind in (str, int, bool):
+        return value
+    if kind is list or kind is tuple:
+        return [_clean(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _clean(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
     if isinstance(value, np.generic | np.ndarray):
         return _clean(value.tolist())
-    if isinstance(value, float) and not isfinite(value):
-        return None
     return value
 
 

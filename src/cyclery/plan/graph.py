@@ -31,13 +31,14 @@ RANGE_ARM = "range-test"
 class Plan:
     """The graph of a project at its tier.
 
-    Parts are papers, ``paper.experiment`` and ``paper.claim``.
+    Parts are papers, ``paper.experiment`` and ``paper.claim``. ``checked`` says that the same
+    configuration was found sound before, so that the parts of networks need no check, nor torch.
     """
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, checked: bool = False) -> None:
         self.project = project
         self.tier = project.config.tier
-        self._arms = Arms(project)
+        self._arms = Arms(project, checked)
         self._shards: dict[str, tuple[Shard, ...]] = {}
         self._homes: dict[str, dict[tuple[str, int], Shard]] = {}
 

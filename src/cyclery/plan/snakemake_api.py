@@ -313,6 +313,13 @@ class Graph:
         )  # fmt: skip
         return [path for path in files if (root / path).is_file()]
 
+    def other_sums(self) -> str:
+        """Return the hash of the checksums of what other tiers have, which says when it changes."""
+        root = self.plan.project.root
+        found = (root / path for path in self.other_evidence())
+        sums = (path.parents[1] / "tables" / f"{path.stem}.sha256" for path in found)
+        return digest([path.read_text("utf-8") for path in sums if path.is_file()])
+
     # The report, and what targets ask for.
 
     @cached_property

@@ -180,6 +180,8 @@ class PaperFacts(TypedDict):
     year: int
     arxiv: str | None
     venue: str
+    family: NotRequired[str]
+    """The line of work that it belongs to; absent in evidence from before papers had one."""
     summary: str
     deviations: list[str]
     """Where this reproduction differs."""

@@ -11,7 +11,7 @@ from cyclery.report import words
 from cyclery.report.benchmark_cells import Entry, Notes
 from cyclery.report.benchmark_columns import Strip, few, padded, strips
 from cyclery.report.benchmark_join import Joined, joined
-from cyclery.report.download import Rows, link
+from cyclery.report.download import Rows, file
 from cyclery.report.model import Slugs, amount, duration, seed_list
 from cyclery.report.view_types import BenchmarkView, GridLine, Value
 
@@ -52,7 +52,7 @@ def _view(table: Joined, slug: str, name: str, command: str) -> BenchmarkView:
     ]
     columns = [strip.line() for strip in found]
     entries = [list(row) for row in zip(*(strip.entries for strip in found), strict=True)]
-    file = link(slug, _sheet(table, found, kept), _DIGITS)
+    data = file(slug, _sheet(table, found, kept), _DIGITS)
     values = {strip.value for strip in found}
     shown = [entry for row in entries for entry in row]
     below = _below(table, shown, kept, values, " ".join(notes.texts()))
@@ -66,7 +66,7 @@ def _view(table: Joined, slug: str, name: str, command: str) -> BenchmarkView:
         "cells": [[entry.cell for entry in line] for line in entries],
         "values": [value for value in get_args(Value) if value in values],
         "notes": [*notes.texts(), *below, *_sources(sources), *costs(table)],
-        "command": command, "file": file,
+        "command": command, "file": data,
     }  # fmt: skip
 
 

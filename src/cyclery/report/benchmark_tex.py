@@ -123,7 +123,9 @@ class _Column:
         texts = max((len(self._words(cell)) for cell in self.cells), default=0)
         size = max(size, 0 if numbers and not self.ends else texts, 4)
         self.head = _wrapped(self.line["heads"][-1], _HEAD)
-        self.width = max(size, *map(_long, self.head)) + _GAP
+        # Capitals are wider than figures.
+        heads = (_long(line) + 0.4 * sum(map(str.isupper, line)) for line in self.head)
+        self.width = max(size, *heads) + _GAP
 
     def _words(self, cell: GridCell) -> str:
         return " ".join(filter(None, (cell["text"], cell["interval"] if self.ends else "")))

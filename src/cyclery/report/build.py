@@ -5,39 +5,37 @@ Nothing here depends on the clock or on the machine: the same evidence gives the
 
 from __future__ import annotations
 
-import os
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cyclery.common.files import write_atomic
+from cyclery.common.files import disk_errors, make_folder, write_atomic
 from cyclery.records.evidence import Evidence
-from cyclery.report import chart, download, svg, tex, view
-from cyclery.report.benchmark_tex import PACKAGES, BenchmarkTex, tex_view
+from cyclery.report import document, download, svg, tex, tikz, view
+from cyclery.report.benchmark_tex import PACKAGES, tex_view
 from cyclery.report.model import complete
-from cyclery.report.tables import Table, TableView, TexTable
+from cyclery.report.packing import packed
+from cyclery.report.tables import Table, TableView
 from cyclery.report.view_types import BenchmarkView, ChartView, Rendered, ReportView
 
 # Folders of what is written once for the report and for other documents.
 KINDS = ("benchmarks", "figures", "tables")
-# So many charts are drawn in processes of their own, which take a second to start.
-_MANY = 40
 
 
 @cache
 def _pages() -> Environment:
     """Return the HTML environment: every value is escaped unless a template says it is markup."""
-    return Environment(
+    found = Environment(
         loader=PackageLoader("cyclery.report", "templates"), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
+    found.filters["packed"] = packed
+    return found
 
 
 def _policy(script: str, style: str) -> str:
@@ -61,7 +59,6 @@ def _page(shown: ReportView, sheet: svg.Sheet) -> str:
         "script": Markup(script),
         "style": Markup(style),
         "policy": _policy(script, style),
-        "clips": sheet.clips(),
     }
     return pages.get_template("page.html.j2").render(**shown, **inline)
 
@@ -69,19 +66,8 @@ def _page(shown: ReportView, sheet: svg.Sheet) -> str:
 def _clear(folder: Path, keep: set[str]) -> None:
     """Remove what an earlier build left in a folder of ours: a stale table would mislead."""
     for path in folder.glob("*"):
-        if path.suffix in (".pdf", ".tex") and path.name not in keep:
+        if path.suffix in (".pdf", ".sty", ".tex") and path.name not in keep:
             path.unlink()
-
-
-def _drawn(charts: list[chart.Chart]) -> Iterator[tuple[str, bytes]]:
-    """Draw charts, many of them in processes: matplotlib takes most of a report's time."""
-    workers = min(os.cpu_count() or 1, 4)
-    if workers == 1 or len(charts) < _MANY:
-        yield from map(svg.drawn, charts)
-        return
-    # A fork of a process with threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(svg.drawn, charts, chunksize=4)
 
 
 class _Output:
@@ -93,35 +79,54 @@ class _Output:
         self.written: dict[str, set[str]] = {kind: set() for kind in KINDS}
 
     def put(self, kind: str, name: str, data: str | bytes) -> None:
-        """Write one file of a kind and remember it."""
+        """Write one file of a kind and remember it.
+
+        Waiting for the disk takes longer than making a thousand small files; that all are whole is
+        what the list of sums says, which is written last. What lies there is replaced, not
+        written over: it may be linked to from elsewhere.
+        """
         self.written[kind].add(name)
-        write_atomic(self.folder / kind / name, data)
+        path = self.folder / kind / name
+        with disk_errors(path):
+            make_folder(path.parent)
+            path.unlink(missing_ok=True)
+            path.write_bytes(data.encode() if isinstance(data, str) else data)
 
     def draw(self, items: list[ChartView]) -> None:
-        """Draw charts to SVG for the page and to PDF for LaTeX, once each, with their data."""
-        charts = [item.pop("chart") for item in items]
-        for item, made, (text, pdf) in zip(items, charts, _drawn(charts), strict=True):
-            item["svg"] = svg.inline(made, text, self.sheet)
-            item["file"] = download.link(item["slug"], made.data)
-            self.put("figures", f"{item['slug']}.pdf", pdf)
+        """Draw charts once each, for the page with their data and for LaTeX."""
+        for item in items:
+            made = item.pop("chart")
+            item["svg"] = svg.inline(made, self.sheet)
+            item["file"] = download.file(item["slug"], made.data)
+            self.put("figures", f"{item['slug']}.tex", tikz.picture(made))
 
-    def table(self, table: Table | None) -> tuple[TableView | None, TexTable | None]:
-        """Write a table's LaTeX and return what the two templates show of it."""
+    def table(self, table: Table | None) -> TableView | None:
+        """Write a table's LaTeX and return what the page shows of it."""
         if table is None:
-            return None, None
-        shown = table.tex_view()
-        self.put("tables", f"{table.slug}.tex", tex.render("table.tex.j2", **shown))
-        return table.view(), shown
+            return None
+        source = tex.render("table.tex.j2", **table.tex_view())
+        self.put("tables", f"{table.slug}.tex", source)
+        return table.view()
 
-    def benchmark(self, table: BenchmarkView) -> BenchmarkTex:
-        """Write a benchmark table's LaTeX and return what the document needs to know of it."""
-        shown = tex_view(table)
-        self.put("benchmarks", f"{table['slug']}.tex", tex.render("benchmark.tex.j2", **shown))
-        return shown
+    def benchmark(self, table: BenchmarkView) -> None:
+        """Write a benchmark table's LaTeX."""
+        source = tex.render("benchmark.tex.j2", **tex_view(table))
+        self.put("benchmarks", f"{table['slug']}.tex", source)
 
     def block(self, block: Rendered) -> None:
         """Make the table of an experiment, a range test or a leaderboard."""
-        block["table"], block["tex_table"] = self.table(block["source"])
+        block["table"] = self.table(block["source"])
+
+    def document(self, shown: ReportView) -> None:
+        """Write the LaTeX document, and the board of each paper that it takes in."""
+        several = len(shown["tiers"]) > 1
+        for paper in shown["papers"]:
+            board = document.summary(paper, several)
+            self.put("tables", f"{paper['slug']}-summary.tex",
+                     tex.render("summary.tex.j2", **board))  # fmt: skip
+        made = document.document(shown, self.written)
+        source = tex.render("report.tex.j2", **shown, **made)
+        write_atomic(self.folder / "report.tex", source)
 
     def finish(self) -> None:
         """Drop files that this report no longer has."""
@@ -142,16 +147,14 @@ def build(
     for paper in shown["papers"]:
         for experiment in paper["experiments"]:
             out.block(experiment)
-            tables = out.table(experiment["source_trials"])
-            experiment["trials"], experiment["tex_trials"] = tables
+            experiment["trials"] = out.table(experiment["source_trials"])
         for test in paper["ranges"]:
             out.block(test)
         printed = paper["printed_table"]
         paper["printed"] = printed.view() if printed else None
-        _, paper["printed_tex"] = out.table(paper["printed_rest"])
-        paper["board"], paper["board_tex"] = out.table(paper["board_table"])
-        tables = out.table(paper["comparison_table"])
-        paper["comparison"], paper["comparison_tex"] = tables
+        out.table(paper["printed_rest"])
+        paper["board"] = out.table(paper["board_table"])
+        paper["comparison"] = out.table(paper["comparison_table"])
     for board in shown["leaders"]:
         out.block(board)
     charts = [item for p in shown["papers"] for b in (*p["experiments"], *p["ranges"])
@@ -160,9 +163,9 @@ def build(
     # Also what keeps the folder where no paper has a table.
     packages = f"\\RequirePackage{{{','.join(PACKAGES)}}}\n"
     out.put("benchmarks", "packages.sty", packages)
-    benchmarks_tex = [out.benchmark(table) for table in shown["benchmarks"]]
-    source = tex.render("report.tex.j2", **shown, benchmarks_tex=benchmarks_tex)
-    write_atomic(out_dir / "report.tex", source)
+    for table in shown["benchmarks"]:
+        out.benchmark(table)
+    out.document(shown)
     out.finish()
     index = out_dir / "index.html"
     write_atomic(index, _page(shown, out.sheet))

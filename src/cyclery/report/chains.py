@@ -7,17 +7,17 @@ from functools import partial
 from typing import TypeAlias
 
 import numpy as np
-from matplotlib.axes import Axes
-from numpy.typing import NDArray
 
 from cyclery.records.evidence import Arm, ChainNode
-from cyclery.report.chart import GRID, INK, Chart, Page, colour, drawable
+from cyclery.report.chart import GRID, Chart, Page, Panel, colour, drawable
 from cyclery.report.model import letter
+from cyclery.report.shapes import INK, PAPER, Area, Points, Stroke
 
 Spot: TypeAlias = tuple[float, float]
 
 _LEVEL, _LINE = 46.0, 10.0  # heights of a level, and of a line of the key
 _RADIUS = 8.0
+_HEAD = 4.0  # of an arrow
 _ROUND = 18.0  # how far an edge goes round a node that is in its way
 _MOST = 14  # nodes in a row that can still be told apart
 
@@ -58,9 +58,10 @@ def _draw(
     """Draw all nodes, in rows, with their edges, and the key of those that are no arms."""
     number = {node["id"]: str(i + 1) for i, node in enumerate(others)}
     height = _LEVEL * len(rows)
-    ax = page.panel(height + _LINE * len(others), "who is taught by whom", (0, 1), None)
-    ax.set_axis_off()
-    ax.set_ylim(height + _LINE * len(others), 0)
+    tall = height + _LINE * len(others)
+    ax = page.panel(
+        tall, "who is taught by whom", (0, 1), (tall, 0), vertical=False, horizontal=False
+    )
     spot = {
         node["id"]: ((i + 0.5) / len(nodes), _LEVEL * (row + 0.5))
         for row, nodes in enumerate(rows)
@@ -74,19 +75,14 @@ def _draw(
     for node in found:
         x, y = spot[node["id"]]
         own = node["arm"] in place
-        ax.plot(
-            x, y, "o", markersize=2 * _RADIUS, zorder=3, markeredgecolor=INK, markeredgewidth=0.5,
-            color=colour(place[node["arm"]]) if own else GRID,
-        )  # fmt: skip
-        ax.text(
-            x, y, letter(place[node["arm"]]) if own else number[node["id"]], zorder=4,
-            color="white" if own else INK, ha="center", va="center_baseline", fontweight="bold",
-        )  # fmt: skip
+        ax.dots(x, y, INK, 2 * _RADIUS + 0.5)
+        ax.dots(x, y, colour(place[node["arm"]]) if own else GRID, 2 * _RADIUS - 0.5)
+        text = letter(place[node["arm"]]) if own else number[node["id"]]
+        shade = PAPER if own else INK
+        ax.words(x, y, text, shade, side="middle", at="middle", bold=True)
     for line, node in enumerate(others):
-        ax.text(
-            0, height + _LINE * (line + 0.5), drawable(f"{number[node['id']]}  {node['label']}"),
-            va="center", fontsize=7.8,
-        )  # fmt: skip
+        text = drawable(f"{number[node['id']]}  {node['label']}")
+        ax.words(0, height + _LINE * (line + 0.5), text, size=7.8, at="middle")
 
 
 def _edges(node: ChainNode) -> dict[str, str]:
@@ -97,11 +93,10 @@ def _edges(node: ChainNode) -> dict[str, str]:
     return {of: ", ".join(filter(None, rules)) for of, rules in seeds.items()}
 
 
-def _edge(ax: Axes, parent: Spot, child: Spot, rest: list[Spot], seeds: str) -> None:
+def _edge(ax: Panel, parent: Spot, child: Spot, rest: list[Spot], seeds: str) -> None:
     """Draw an arrow from parent to child, bent where a straight one would pass another node."""
-    size = np.array([ax.get_window_extent().width, -1.0])
-    ends = np.array([parent, child]) * size
-    nodes = np.array(rest).reshape(-1, 2) * size
+    ends = ax.at(*np.array([parent, child]).T)
+    nodes = ax.at(*np.array(rest).reshape(-1, 2).T)
 
     def distance(bend: float) -> float:
         gaps = np.linalg.norm(_curve(ends, bend)[:, None] - nodes, axis=2)
@@ -110,26 +105,28 @@ def _edge(ax: Axes, parent: Spot, child: Spot, rest: list[Spot], seeds: str) -> 
     reach = 2 * _ROUND / float(np.linalg.norm(ends[0] - ends[1]))
     bends = [0.0, *(sign * times * reach for times in (1.0, 1.7) for sign in (-1, 1))]
     clear = (bend for bend in bends if distance(bend) > _RADIUS + 2)
-    bend = next(clear, max(bends, key=distance))
-    ax.annotate(
-        "", child, parent,
-        arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 0.6,
-                    "connectionstyle": f"arc3,rad={bend:.3f}",
-                    "shrinkA": _RADIUS, "shrinkB": _RADIUS, "mutation_scale": 6},
-    )  # fmt: skip
+    line = _curve(ends, next(clear, max(bends, key=distance)))
+    shown = line[np.linalg.norm(line - ends[1], axis=1) > _RADIUS]
+    tip = ends[1] + _RADIUS * _unit(shown[-1] - ends[1])
+    back = _HEAD * _unit(shown[-1] - tip)
+    aside = 0.4 * back[::-1] * (1, -1)
+    ax.page.shapes.append(Stroke([np.concatenate([shown, [tip + 0.5 * back]])], INK, 0.6))
+    ax.page.shapes.append(Area(np.array([tip, tip + back + aside, tip + back - aside]), INK))
     if seeds:
-        x, y = _curve(ends, bend)[13] / size
-        ax.text(
-            x, y, drawable(seeds), fontsize=6.5, ha="center", va="center",
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-        )  # fmt: skip
+        x, y = line[13]
+        ax.page.words(x, y, drawable(seeds), size=6.5, side="middle", at="middle", framed=True)
 
 
-def _curve(ends: NDArray[np.float64], bend: float) -> NDArray[np.float64]:
-    """Return 21 points [21, 2] of matplotlib's arc3 between two points, upwards positive."""
+def _unit(vector: Points) -> Points:
+    length = float(np.linalg.norm(vector))
+    return vector / length if length else vector
+
+
+def _curve(ends: Points, bend: float) -> Points:
+    """Return 21 points [21, 2] of the parabola between two points whose middle is off by `bend`."""
     start, stop = ends
-    across, up = stop - start
-    middle = (start + stop) / 2 + bend * np.array([up, -across])
+    across, along = stop - start
+    middle = (start + stop) / 2 + bend * np.array([-along, across])
     t = np.linspace(0, 1, 21)[:, None]
-    found: NDArray[np.float64] = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * stop
+    found: Points = (1 - t) ** 2 * start + 2 * t * (1 - t) * middle + t**2 * stop
     return found

@@ -1,52 +1,56 @@
-"""Shared style of all figures: size, palette, ticks, line labels.
+"""Pages of panels that figures are drawn on, and the shared style of all figures.
 
-One unit is one point; a figure is 300 wide, so that it reads at full size on a phone and three
-stand side by side on a desktop. Arms carry a letter and a colour of `PALETTE`, the same in tables
-and figures. Panels are placed by hand, because layout engines cost more than drawing.
+One unit is one point; a page is 300 wide, so that it reads at full size on a phone and three stand
+side by side on a desktop. Arms carry a letter and a colour of `PALETTE`, the same in tables and
+figures. A page is a list of `shapes`, which `svg` and `tikz` write: a drawing library
+takes most of a report's time, and what it writes would have to be cut down afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from typing import Any
+from functools import cached_property
+from math import ceil, floor, log10
+from typing import Any, Literal
 
-import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
-from cyclery.report.model import compact
+from cyclery.report.model import compact, cut, round_places
+from cyclery.report.shapes import (
+    INK,
+    MARKS,
+    SIZE,
+    Area,
+    Box,
+    Points,
+    Shape,
+    Side,
+    Stroke,
+    Words,
+    corners,
+    finite,
+    thin,
+)
 
 # Okabe-Ito without its yellow, which cannot be read on white, and with a grey.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
-DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+DASHES: tuple[tuple[float, ...], ...] = ((), (5.2, 2), (1.3, 1.6), (6.5, 2, 1.3, 2))
 GRID = "#D0D3D8"
 PALE = 0.16  # opacity of bands
-INK = "#000000"
 WIDTH, LEFT, RIGHT = 300.0, 34.0, 30.0
 LETTER = 8.5  # height of a letter at the end of a line
 KEY = 12.0  # height of a line's name below a panel
 HEAD, FOOT = 18.0, 16.0  # over a panel for its heading, under it for its ticks
-_RC: Any = {
-    "font.family": "DejaVu Sans", "font.size": 8.5, "text.parse_math": False, "axes.linewidth": 0.7,
-    "svg.fonttype": "none", "svg.hashsalt": "cyclery", "pdf.fonttype": 3, "path.simplify": True,
-    "pdf.compression": 6, "lines.solid_capstyle": "round", "lines.solid_joinstyle": "round",
-}  # fmt: skip
+_UNDER = 9.0  # for the name of the horizontal axis
+
+Place = Literal["base", "middle", "top"]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure with its text alternative.
-
-    It is drawn when its figure is first asked for, which for many is in a process of their own: so
-    ``draw``, which adds the panels to an empty page, is a partial that can be pickled.
-    """
+    """A figure with its text alternative; ``draw`` adds the panels to an empty page."""
 
     slug: str
     title: str
@@ -55,37 +59,17 @@ class Chart:
     draw: Callable[[Page], None]
     data: list[list[Any]] = field(default_factory=list)  # rows of a CSV, the header first
 
-    @property
-    def height(self) -> float:
-        """Return the height of the figure in points."""
-        return page_height(self.panels)
-
     @cached_property
-    def figure(self) -> Figure:
-        """Return the figure; ask for it inside of `style`."""
+    def page(self) -> Page:
+        """Return the page with everything drawn on it."""
         page = Page(self.panels)
         self.draw(page)
-        return page.figure
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Set style and determinism of every figure drawn or saved inside."""
-    with matplotlib.rc_context(_RC):
-        yield
-
-
-@cache
-def _glyphs() -> frozenset[int]:
-    """Return the code points that the figures' font can draw."""
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())
+        return page
 
 
 def drawable(text: str, limit: int = 60) -> str:
-    """Return a text cut to `limit`, with a box for every character the font lacks."""
-    flat = " ".join(text.split())
-    flat = flat if len(flat) <= limit else flat[: limit - 1] + "\u2026"
-    return "".join(c if ord(c) in _glyphs() else "\u25a1" for c in flat)
+    """Return a text in one line, cut to `limit`."""
+    return cut(" ".join(text.split()), limit)
 
 
 def colour(index: int) -> str:
@@ -93,13 +77,13 @@ def colour(index: int) -> str:
     return PALETTE[index % len(PALETTE)]
 
 
-def dash(index: int) -> Any:
+def dash(index: int) -> tuple[float, ...]:
     """Return the dash pattern of the arm at this position: solid until colours repeat."""
     return DASHES[index // len(PALETTE) % len(DASHES)]
 
 
-def floats(values: Sequence[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return numbers as float64, null as NaN (matplotlib leaves a gap there)."""
+def floats(values: Sequence[Any]) -> NDArray[np.float64]:
+    """Return numbers as float64, null as NaN (which leaves a gap)."""
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
@@ -114,137 +98,209 @@ def span(values: Sequence[float], pad: float = 0.06) -> tuple[float, float]:
     return low - extra, high + extra
 
 
-def band(
-    ax: Axes, x: np.ndarray[Any, Any], low: np.ndarray[Any, Any], high: np.ndarray[Any, Any],
-    shade: str,
-) -> None:  # fmt: skip
-    """Fill between two lines where both are finite, as one path."""
-    some = np.isfinite(low) & np.isfinite(high)
-    if some.any():
-        across = np.concatenate([x[some], x[some][::-1]])
-        along = np.concatenate([low[some], high[some][::-1]])
-        ax.fill(across, along, color=shade, alpha=PALE, linewidth=0)
+class Panel:
+    """Axes with places in the units of the data: ``x`` from left to right, ``y`` upwards."""
+
+    def __init__(
+        self, page: Page, box: Box, x: tuple[float, float], y: tuple[float, float], log: bool
+    ) -> None:
+        self.page, self.box, self.x, self.y, self.log = page, box, x, y, log
+        self.ticks: list[float] = []
+
+    def at(self, x: Any, y: Any) -> Points:
+        """Return the places of some points on the page; NaN where a logarithm has none."""
+        left, top, width, height = self.box
+        values, ends = np.asarray(x, dtype=np.float64), np.array(self.x)
+        if self.log:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values, ends = np.log10(values), np.log10(ends)
+        across = left + width * (values - ends[0]) / (ends[1] - ends[0])
+        up = (np.asarray(y, dtype=np.float64) - self.y[0]) / (self.y[1] - self.y[0])
+        along = top + height * (1 - up)
+        return np.stack(np.broadcast_arrays(across, along), axis=-1).reshape(-1, 2)
+
+    def _cut(self, places: Sequence[Points]) -> Box | None:
+        """Return this panel's box where something lies outside of it."""
+        left, top, width, height = self.box
+        inside = all(
+            (p >= (left - 0.05, top - 0.05)).all()
+            and (p <= (left + width + 0.05, top + height + 0.05)).all()
+            for p in places
+        )
+        return None if inside else self.box
+
+    def lines(
+        self, found: Sequence[tuple[Any, Any]], shade: str, width: float,
+        dash: tuple[float, ...] = (), opacity: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Draw lines (their x, their y) of one look; what is not finite leaves a gap."""
+        pieces = [thin(piece) for x, y in found for piece in finite(self.at(x, y))]
+        if pieces:
+            self.page.shapes.append(
+                Stroke(pieces, shade, width, dash, opacity, not dash, self._cut(pieces))
+            )
+
+    def line(
+        self, x: Any, y: Any, shade: str, width: float,
+        dash: tuple[float, ...] = (), opacity: float = 1.0,
+    ) -> None:  # fmt: skip
+        """Draw a line."""
+        self.lines([(x, y)], shade, width, dash, opacity)
+
+    def dots(self, x: Any, y: Any, shade: str, size: float, opacity: float = 1.0) -> None:
+        """Draw dots of this diameter."""
+        places = [p[None] for p in self.at(x, y) if np.isfinite(p).all()]
+        if places:
+            box = self._cut(places)
+            self.page.shapes.append(Stroke(places, shade, size, (), opacity, True, box))
+
+    def mark(
+        self, x: float, y: float, shape: str, shade: str, size: float, opacity: float = 1.0
+    ) -> None:
+        """Draw one mark of a shape of `MARKS`, or a dot."""
+        if shape == "dot":
+            self.dots(x, y, shade, size, opacity)
+            return
+        corners, filled = MARKS[shape]
+        lines = [self.at(x, y) + size / 2 * np.array(line) for line in corners]
+        if not np.isfinite(lines[0]).all():
+            return
+        if filled:
+            self.page.shapes.append(Area(lines[0], shade, opacity, self._cut(lines)))
+        else:
+            stroke = Stroke(lines, shade, 1.0, (), opacity, True, self._cut(lines))
+            self.page.shapes.append(stroke)
+
+    def band(self, x: Any, low: Any, high: Any, shade: str) -> None:
+        """Fill between two lines where both are finite, as one area."""
+        under, over = self.at(x, low), self.at(x, high)
+        some = np.isfinite(under).all(axis=1) & np.isfinite(over).all(axis=1)
+        if some.any():
+            edge = np.concatenate([thin(under[some]), thin(over[some])[::-1]])
+            self.page.shapes.append(Area(edge, shade, PALE, self._cut([edge])))
+
+    def column(self, low: float, high: float, shade: str, opacity: float) -> None:
+        """Fill the panel between two places of the horizontal axis."""
+        (left, _), (right, _) = self.at([low, high], self.y[0])
+        edge = corners((left, self.box[1], right - left, self.box[3]))
+        self.page.shapes.append(Area(edge, shade, opacity, self._cut([edge])))
+
+    def words(
+        self, x: float, y: float, text: str, shade: str = INK, size: float = SIZE,
+        side: Side = "start", at: Place = "base", bold: bool = False, framed: bool = False,
+    ) -> None:  # fmt: skip
+        """Write a text whose baseline, middle or top lies at a point."""
+        [(left, top)] = self.at(x, y)
+        self.page.words(left, top, text, shade, size, side, at, bold, framed)
+
+    def end_labels(self, labels: list[tuple[float, str, str]]) -> None:
+        """Write (value, text, colour) at the right ends of lines."""
+        left, top, width, height = self.box
+        low, high = self.y
+        found = sorted(((v - low) / (high - low), t, c) for v, t, c in labels if np.isfinite(v))
+        places = spread([min(max(p, 0.0), 1.0) for p, _, _ in found], LETTER / height)
+        for place, (_, text, shade) in zip(places, found, strict=True):
+            y = top + height * (1 - place)
+            self.page.words(left + 1.015 * width, y, text, shade, at="middle", bold=True)
 
 
 def page_height(panels: Sequence[float]) -> float:
     """Return the height of a figure in points from those of its panels."""
-    return sum(panels) + (HEAD + FOOT) * len(panels) + 9.0
+    return sum(panels) + (HEAD + FOOT) * len(panels) + _UNDER
 
 
 class Page:
     """A figure that panels of the given heights are added to from the top down."""
 
     def __init__(self, heights: Sequence[float]) -> None:
-        self.height = self._top = page_height(heights)
-        self.figure = Figure(figsize=(WIDTH / 72, self.height / 72), dpi=72)
-        self.figure.patch.set_visible(False)
+        self.height = page_height(heights)
+        self.shapes: list[Shape] = []
+        self.panels: list[Panel] = []
+        self._top = 0.0
+
+    def words(
+        self, x: float, y: float, text: str, shade: str = INK, size: float = SIZE,
+        side: Side = "start", at: Place = "base", bold: bool = False, framed: bool = False,
+    ) -> None:  # fmt: skip
+        """Write a text whose baseline, middle or top lies at a point of the page."""
+        lower = y + {"base": 0.0, "middle": 0.36, "top": 0.78}[at] * size
+        self.shapes.append(Words(x, lower, text, shade, size, side, bold, framed))
 
     def panel(
-        self, height: float, head: str, x: tuple[float, float], y: tuple[float, float] | None
-    ) -> Axes:
-        """Add axes of this height under a heading; `y` None leaves the vertical axis out."""
-        self._top -= HEAD
-        left = LEFT if y else 8.0
-        width = WIDTH - left - (RIGHT if y else 8.0)
-        box = (left / WIDTH, (self._top - height) / self.height, width / WIDTH)
-        ax = self.figure.add_axes((*box, height / self.height))
-        self.figure.text(
-            1 / WIDTH, (self._top + 7) / self.height, drawable(head), fontweight="bold"
-        )
-        self._top -= height + FOOT
-        ax.patch.set_visible(False)
-        ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.set(xlim=x, ylim=y or (0, 1))
-        ax.tick_params(length=0, pad=4.5)
-        ax.tick_params(axis="y", pad=2)
-        ax.set_axisbelow(True)
-        set_ticks(ax, "x", x)
-        set_ticks(ax, "y", y)
-        if y:
-            _lines(ax)
-        return ax
+        self, height: float, head: str, x: tuple[float, float], y: tuple[float, float],
+        vertical: bool = True, horizontal: bool = True, log: bool = False,
+    ) -> Panel:  # fmt: skip
+        """Add axes of this height under a heading; without its axis a direction has no ticks."""
+        self._top += HEAD
+        left, right = (LEFT, RIGHT) if vertical else (8.0, 8.0)
+        width = WIDTH - left - right
+        made = Panel(self, (left, self._top, width, height), x, y, log)
+        self.panels.append(made)
+        self.words(1.0, self._top - 7, drawable(head), bold=True)
+        self._top += height
+        if vertical:
+            self._grid(made)
+        if horizontal:
+            self._axis(made)
+        self._top += FOOT
+        return made
 
-    def foot(self, ax: Axes, text: str) -> None:
+    def _grid(self, panel: Panel) -> None:
+        """Draw a line at every tick of the vertical axis, all as one."""
+        left, _, width, _ = panel.box
+        places = round_places(panel.y, 4)
+        lines = [np.array([(left, at), (left + width, at)])
+                 for _, at in panel.at(panel.x[0], places)]  # fmt: skip
+        self.shapes.append(Stroke(lines, GRID, 0.6))
+        for value, line in zip(places, lines, strict=True):
+            at = float(line[0, 1])
+            self.words(left - 2, at, compact(value), side="end", at="middle")
+
+    def _axis(self, panel: Panel) -> None:
+        """Draw the horizontal axis with its ticks."""
+        left, top, width, height = panel.box
+        low = top + height
+        panel.ticks = log_places(panel.x) if panel.log else round_places(panel.x, 6)
+        places = [float(at) for at, _ in panel.at(panel.ticks, panel.y[0])]
+        lines = [np.array([(left, low), (left + width, low)])]
+        lines += [np.array([(at, low), (at, low + 2.5)]) for at in places]
+        self.shapes.append(Stroke(lines, INK, 0.7, round=False))
+        for value, at in zip(panel.ticks, places, strict=True):
+            self.words(at, low + 4.5, compact(value), side="middle", at="top")
+
+    def foot(self, text: str) -> None:
         """Name the horizontal axis under the last panel."""
-        ax.set_xlabel(text, labelpad=1)
+        left, _, width, _ = self.panels[-1].box
+        self.words(left + width / 2, self._top + _UNDER - 2.5, drawable(text), side="middle")
 
-    def key(self, lines: Sequence[tuple[str, str, Any]]) -> None:
+    def key(self, lines: Sequence[tuple[str, str, tuple[float, ...]]]) -> None:
         """Name lines (label, colour, dash pattern) below the foot of the last panel.
 
         The heights that the page was made with have `KEY` for each.
         """
-        self._top -= 9.0
+        self._top += _UNDER
         for label, shade, pattern in lines:
-            y = (self._top - KEY / 2) / self.height
-            ends = [LEFT / WIDTH, (LEFT + 22) / WIDTH]
-            self.figure.add_artist(
-                Line2D(ends, [y, y], color=shade, linestyle=pattern, linewidth=1.8)
-            )
-            self.figure.text((LEFT + 28) / WIDTH, y, drawable(label), va="center_baseline")
-            self._top -= KEY
+            y = self._top + KEY / 2
+            ends = np.array([(LEFT, y), (LEFT + 22, y)])
+            self.shapes.append(Stroke([ends], shade, 1.8, pattern, round=not pattern))
+            self.words(LEFT + 28, y, drawable(label), at="middle")
+            self._top += KEY
 
 
-def set_ticks(ax: Axes, axis: str, limits: tuple[float, float] | None) -> None:
-    """Put a few round ticks within the limits, or none."""
-    places: list[float] = []
-    if limits:
-        found = MaxNLocator(nbins=4 if axis == "y" else 6, steps=[1, 2, 2.5, 5, 10])
-        slack = 1e-9 * (limits[1] - limits[0])
-        places = [
-            float(v)
-            for v in found.tick_values(*limits)
-            if limits[0] - slack <= v <= limits[1] + slack
-        ]
-    labels = [compact(round(v, 12)) for v in places]
-    (ax.set_xticks if axis == "x" else ax.set_yticks)(places, labels)
-    if axis == "x":
-        _marks(ax, places)
+def log_places(limits: tuple[float, float]) -> list[float]:
+    """Return the decades within some limits; with few, twice and five times those, too.
 
-
-def _marks(ax: Axes, places: Sequence[float]) -> None:
-    """Draw the ticks of the horizontal axis as one line: matplotlib's are an element each."""
-    for line in [one for one in ax.lines if one.get_gid() == "ticks"]:
-        line.remove()
-    length = 2.5 / ax.bbox.height  # a figure has 72 dots an inch: points
-    across, along = apart([[v, v] for v in places], [[0.0, -length]] * len(places))
-    ax.plot(
-        across, along, color=INK, linewidth=0.7, clip_on=False, solid_capstyle="butt", gid="ticks",
-        transform=ax.get_xaxis_transform(), scalex=False, scaley=False,
-    )  # fmt: skip
-
-
-def _lines(ax: Axes) -> None:
-    """Draw a line at every tick of the vertical axis, all as one."""
-    places = [float(v) for v in ax.get_yticks()]
-    across, along = apart([[0.0, 1.0]] * len(places), [[v, v] for v in places])
-    ax.plot(
-        across, along, color=GRID, linewidth=0.6, clip_on=False, zorder=0.5,
-        transform=ax.get_yaxis_transform(), scalex=False, scaley=False,
-    )  # fmt: skip
-
-
-def apart(
-    across: Sequence[Sequence[float]], along: Sequence[Sequence[float]]
-) -> tuple[list[float], list[float]]:
-    """Return lines end to end with a gap after each, to be drawn as one."""
-    return tuple([v for line in lines for v in (*line, np.nan)] for lines in (across, along))  # type: ignore[return-value]
-
-
-def log_ticks(ax: Axes, limits: tuple[float, float], fine: bool = False) -> None:
-    """Make the horizontal axis logarithmic with a tick at every decade inside.
-
-    `fine` adds ticks at twice and five times each decade where there are fewer than three.
+    So short an axis that it has fewer than three of these is nearly linear, and so are its places.
     """
-    ax.set_xscale("log")
-    ax.set_xlim(*limits)
-    first, last = np.ceil(np.log10(limits[0]) - 1e-9), np.floor(np.log10(limits[1]) + 1e-9)
-    places = [10.0**p for p in np.arange(first, last + 1)]
-    if fine and len(places) < 3:
-        every = [k * 10.0**p for p in np.arange(first - 1, last + 1) for k in (1, 2, 5)]
-        places = [v for v in every if limits[0] <= v <= limits[1]]
-    ax.set_xticks(places, [compact(v) for v in places])
-    ax.minorticks_off()
-    _marks(ax, places)
+    low, high = limits
+    for factors in ((1.0,), (1.0, 2.0, 5.0)):
+        powers = range(floor(log10(low)) - 1, ceil(log10(high)) + 1)
+        slack = 1e-9 * low
+        every = (float(f"{k * 10.0**p:.6g}") for p in powers for k in factors)
+        places = [v for v in every if low - slack <= v <= high * (1 + 1e-9)]
+        if len(places) >= 3:
+            return places
+    return round_places(limits, 6)
 
 
 def spread(places: Sequence[float], gap: float) -> list[float]:
@@ -270,15 +326,3 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
 def panel_height(lines: int, least: float) -> float:
     """Return the height of a panel that fits the letters of all its lines."""
     return max(least, LETTER * (lines - 1))
-
-
-def end_labels(ax: Axes, height: float, labels: list[tuple[float, str, str]]) -> None:
-    """Write (value, text, colour) at the right ends of lines in a panel of this height."""
-    low, high = ax.get_ylim()
-    found = sorted(((v - low) / (high - low), t, c) for v, t, c in labels if np.isfinite(v))
-    places = spread([min(max(p, 0.0), 1.0) for p, _, _ in found], LETTER / height)
-    for place, (_, text, shade) in zip(places, found, strict=True):
-        ax.text(
-            1.015, place, text, color=shade, transform=ax.transAxes, va="center_baseline",
-            fontweight="bold",
-        )  # fmt: skip

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cyclery.evidence import verdict_text
 from cyclery.records.budgets import MEASURES
 from cyclery.records.claims import Row
+from cyclery.records.evidence import Arm
 from cyclery.report.contents import settling
 from cyclery.report.intervals import (
     digits_for,
@@ -22,7 +23,8 @@ from cyclery.report.model import VERDICTS, Slugs, metric_name, number, typeset
 from cyclery.report.tables import Cell, Column, Table
 from cyclery.report.view_types import AxisGroup, ClaimView, ComparisonView, PlacedClaim
 
-Labels = Mapping[tuple[str, str], str]
+Arms = Mapping[tuple[str, str], Arm]
+"""By experiment and name."""
 # What arms have equal where a comparison says nothing.
 USUAL = MEASURES["images"].noun
 
@@ -43,11 +45,12 @@ def _test_text(item: Row) -> str:
 
 
 def _comparison(
-    claim: str, item: Row, board_axis: tuple[float, float] | None, labels: Labels
+    claim: str, item: Row, board_axis: tuple[float, float] | None, arms: Arms
 ) -> ComparisonView:
     """Return one comparison with its texts."""
     chosen = item["chosen"]
-    chosen = labels.get((item["experiment"], chosen), chosen) if chosen else None
+    known = arms.get((item["experiment"], chosen)) if chosen else None
+    chosen = known["label"] if known else chosen
     against = item["verdict"] == "contradicted" and item["p_opposite_holm"] is not None
     adjusted = item["p_opposite_holm"] if against else item["p_holm"]
     p = adjusted if adjusted is not None else item["p"]
@@ -201,16 +204,33 @@ def _sentence(text: str) -> str:
     )
 
 
-def claim(raw: PlacedClaim, slugs: Slugs, axis: tuple[float, float], labels: Labels) -> ClaimView:
-    """Return one claim as the board and its card show it; `labels` are those of the arms."""
+def shares(items: Sequence[Row]) -> str:
+    """Return the effect as a share of the printed one; of several the smallest and the largest."""
+    known = [item for item in items if of_printed_text(item)]
+    if len(known) == 1:
+        return of_printed_text(known[0])
+    found = sorted(item["of_printed"]["share"] for item in known if item["of_printed"])
+    return f"{number(100 * found[0], 0)} to {number(100 * found[-1], 0)}\u00a0%" if found else ""
+
+
+def _data(items: Sequence[Row], arms: Arms) -> list[str]:
+    """Return the datasets of a claim's experiments, without their splits."""
+    used = {item["experiment"] for item in items}
+    named = (arm["data"].split(",")[0] for (where, _), arm in arms.items() if where in used)
+    return list(dict.fromkeys(filter(None, named)))
+
+
+def claim(
+    raw: PlacedClaim, slug: str, slugs: Slugs, axis: tuple[float, float], arms: Arms
+) -> ClaimView:
+    """Return one claim at one tier, as its card shows it; `arms` are those of its part."""
     items = [
-        _comparison(raw["id"], c, axis if c["unit"] == "pp" else None, labels)
+        _comparison(raw["id"], c, axis if c["unit"] == "pp" else None, arms)
         for c in raw["comparisons"]
     ]
     # A pooled claim has one test, its mean; the members are described next to it.
     deciding = [c for c in items if c["pooled"] or c["arm"] == "pooled"] or items
     measured = [c for c in deciding if c["effect"] is not None]
-    slug = slugs.make("claim", raw["id"])
     settle = settling(raw) if raw["verdict"] in ("partly", "inconclusive") else ""
     planned = raw["planned_seeds"]
     seeds = f"{raw['n']} of {planned} planned seeds" if planned else f"{raw['n']} seeds"
@@ -220,6 +240,7 @@ def claim(raw: PlacedClaim, slugs: Slugs, axis: tuple[float, float], labels: Lab
     effect = f"{len(measured)} comparisons" if measured else "\u2013"
     if len(measured) == 1:
         effect = effect_text(measured[0]) + (", pooled" if measured[0]["pooled"] else "")
+    found = [c["of_printed"]["share"] for c in deciding if c["of_printed"] and of_printed_text(c)]
     traces = [_trace(slugs.make(slug, "trace"), c) for c in items]
     return {
         "id": raw["id"], "statement": raw["statement"], "source": raw["source"],
@@ -227,11 +248,13 @@ def claim(raw: PlacedClaim, slugs: Slugs, axis: tuple[float, float], labels: Lab
         "planned_seeds": planned, "n": raw["n"], "seeds_to_settle": raw["seeds_to_settle"],
         "seeds_for_power": foreseen, "seconds_to_settle": raw["seconds_to_settle"],
         "verdict": raw["verdict"], "reason": _sentence(raw["reason"]),
-        "tier": raw["tier"], "part": raw["part"], "slug": slug,
+        "tier": raw["tier"], "part": raw["part"], "slug": slug, "data": _data(items, arms),
         "comparisons": items, "groups": _groups(items),
         "on_board": [c for c in deciding if c["board"]],
         "rank": VERDICTS.index(raw["verdict"]),
         "size": measured[0]["effect"] if len(measured) == 1 else None,
-        "says_effect": effect, "says_settle": settle, "facts": [f for f in facts if f],
+        "says_effect": effect, "share": min(found) if found else None,
+        "says_share": shares(deciding), "says_settle": settle,
+        "facts": [f for f in facts if f],
         "traces": [t.view() for t in traces if t],
     }  # fmt: skip

@@ -20,7 +20,7 @@ def report(paths: list[Path], folder: Path, also: Sequence[Path] = ()) -> None:
 
     `also` is evidence of other tiers, for the benchmark tables; what cannot be used is left out.
     """
-    # Here, for matplotlib takes a while to import.
+    # Here, for what draws and renders takes a while to import.
     from cyclery.report.build import build
     from cyclery.report.tex import compile_pdf
 
@@ -33,7 +33,7 @@ def report(paths: list[Path], folder: Path, also: Sequence[Path] = ()) -> None:
             stale.unlink(missing_ok=True)
     page = build(evidence, folder, tier, others=list(_usable(also)))
     pdf = compile_pdf(folder)
-    kinds = ("benchmarks/*.sty", "benchmarks/*.tex", "tables/*.tex", "figures/*.pdf")
+    kinds = ("benchmarks/*.sty", "benchmarks/*.tex", "tables/*.tex", "figures/*.tex")
     parts = [path for kind in kinds for path in folder.glob(kind)]
     # Without the PDF: what a LaTeX makes of report.tex is another file with every version of it.
     checksums.write(folder / checksums.NAME, [page, folder / "report.tex", *parts])

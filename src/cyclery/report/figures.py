@@ -1,4 +1,4 @@
-"""Figures of an experiment and of a range test, drawn with matplotlib."""
+"""Figures of an experiment and of a range test."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ import numpy as np
 
 from cyclery.records.evidence import Arm, Curve, RangeTest, Schedule
 from cyclery.report.chart import (
-    INK,
     Chart,
     Page,
-    apart,
-    band,
     colour,
     dash,
     drawable,
-    end_labels,
     floats,
-    log_ticks,
     panel_height,
     span,
 )
 from cyclery.report.download import wide
 from cyclery.report.model import compact, is_share, letter, metric_name
+from cyclery.report.shapes import INK
 from cyclery.report.view_types import ComparisonView
 
 # A quantity, the arms of each of its lines, and all of its values.
@@ -96,10 +92,10 @@ def _draw_curves(
         ax = page.panel(tall, metric_name(name) + (" (%)" if scale > 1 else ""), x, span(shown))
         for i, epoch, mean, (low, high) in lines:
             if low.size == high.size == epoch.size:
-                band(ax, epoch, low, high, colour(i))
-            ax.plot(epoch, mean, color=colour(i), linestyle=dash(i), linewidth=1.3)
-        end_labels(ax, tall, [(float(m[-1]), letter(i), colour(i)) for i, _, m, _ in lines])
-    page.foot(ax, "epoch")
+                ax.band(epoch, low, high, colour(i))
+            ax.line(epoch, mean, colour(i), 1.3, dash(i))
+        ax.end_labels([(float(m[-1]), letter(i), colour(i)) for i, _, m, _ in lines])
+    page.foot("epoch")
 
 
 def _same(found: list[Schedule], place: dict[str, int]) -> list[tuple[list[int], Schedule]]:
@@ -153,18 +149,14 @@ def _draw_schedules(
         labels = []
         for members, item in groups:
             size = min(len(item["epoch"]), len(item["value"]))
-            ax.plot(
-                floats(item["epoch"][:size]), floats(item["value"][:size]),
-                color=INK if len(members) == count > 1 else colour(members[0]),
-                linestyle=dash(members[0]), linewidth=1.2,
-            )  # fmt: skip
+            shade = INK if len(members) == count > 1 else colour(members[0])
+            epochs, shown = floats(item["epoch"][:size]), floats(item["value"][:size])
+            ax.line(epochs, shown, shade, 1.2, dash(members[0]))
             text = "all" if len(members) == count > 1 else " ".join(map(letter, members[:3]))
             text += "\u2026" if 3 < len(members) < count else ""
-            labels.append(
-                (floats(item["value"])[-1], text, INK if text == "all" else colour(members[0]))
-            )
-        end_labels(ax, tall, labels)
-    page.foot(ax, "epoch")
+            labels.append((float(shown[-1]), text, shade))
+        ax.end_labels(labels)
+    page.foot("epoch")
 
 
 def _letters(item: ComparisonView, place: dict[str, int]) -> str:
@@ -203,26 +195,22 @@ def _draw_paired(
         values = [0.0, *(d for c in rows for d in c["differences"])]
         values += [v for c in rows for v in c["ci95"] or ()]
         word = "difference" if all(c["kind"] == "difference" for c in rows) else "contrast"
-        ax = page.panel(31 * len(rows), f"{word} ({unit})" if unit else word, span(values), None)
-        ax.set_ylim(len(rows), 0)
-        zero = apart([[0.0, 0.0]] * len(rows), [[r + 0.42, r + 0.9] for r in range(len(rows))])
-        ax.plot(*zero, color=INK, linewidth=0.8)
+        head = f"{word} ({unit})" if unit else word
+        # Rows from the top down.
+        ax = page.panel(31 * len(rows), head, span(values), (len(rows), 0), vertical=False)
+        zero = [([0.0, 0.0], [r + 0.42, r + 0.9]) for r in range(len(rows))]
+        ax.lines(zero, INK, 0.8)
         for row, item in enumerate(rows):
             shade = colour(place.get(item["arm"], 6))
             found = floats(item["differences"])
             offset = 0.66 + 0.1 * (np.arange(found.size) % 3 - 1)
-            # A line of no length with round ends is a dot, and all are one element.
-            dots = apart([[v, v] for v in found], [[v, v] for v in row + offset])
-            ax.plot(*dots, color=shade, linewidth=3.6, alpha=0.55)
+            ax.dots(found, row + offset, shade, 3.6, 0.55)
             if item["ci95"]:
-                ax.plot(item["ci95"], [row + 0.66] * 2, color=INK, linewidth=1.6)
+                ax.line(item["ci95"], [row + 0.66] * 2, INK, 1.6)
             if item["effect"] is not None:
-                ax.plot(item["effect"], row + 0.66, "D", color=INK, markersize=4)
+                ax.mark(item["effect"], row + 0.66, "diamond", INK, 4)
             words = f"{item['claim']}  {_letters(item, place)}{item['says_label']}"
-            ax.text(
-                0, row + 0.08, drawable(words, 64), va="top",
-                transform=ax.get_yaxis_transform(), fontsize=7.8,
-            )  # fmt: skip
+            ax.words(ax.x[0], row + 0.08, drawable(words, 64), size=7.8, at="top")
 
 
 def _median(rows: list[list[float]], size: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -277,25 +265,20 @@ def _draw_range(
         scale = 100.0 if name == "accuracy" else 1.0
         middle = scale * _median(rows, rates.size)
         limits = span([*middle, 0.0]) if scale > 1 else span(_calm(middle))
-        ax = page.panel(74, f"{name} (%)" if scale > 1 else name, x, limits)
-        if log:
-            log_ticks(ax, x)
+        ax = page.panel(74, f"{name} (%)" if scale > 1 else name, x, limits, log=log)
         for row in rows:
             line = scale * floats(row)[: rates.size]
-            ax.plot(rates[: line.size], line, color=colour(6), linewidth=0.5, alpha=0.6)
-        ax.plot(rates, middle, color=colour(0), linewidth=1.5)
+            ax.line(rates[: line.size], line, colour(6), 0.5, opacity=0.6)
+        ax.line(rates, middle, colour(0), 1.5)
         if test["base"] is not None and test["max"] is not None:
-            ax.axvspan(test["base"], test["max"], color=colour(5), alpha=0.18, linewidth=0)
+            ax.column(test["base"], test["max"], colour(5), 0.18)
             for bound in (test["base"], test["max"]):
-                ax.axvline(bound, color=colour(0), linewidth=0.9, dashes=(3, 2))
+                ax.line([bound, bound], ax.y, colour(0), 0.9, (3, 2))
         for i, value in enumerate(test["readings"].values()):
             if name == panels[-1][0] and value is not None and x[0] <= value <= x[1]:
-                ax.axvline(value, color=INK, linewidth=0.6, dashes=(1, 1.5))
-                ax.text(
-                    value, 1.01, str(i + 1), transform=ax.get_xaxis_transform(), ha="center",
-                    fontsize=7.5,
-                )  # fmt: skip
-    page.foot(ax, "learning rate (log)" if log else "learning rate")
+                ax.line([value, value], ax.y, INK, 0.6, (1, 1.5))
+                ax.words(value, ax.y[1], str(i + 1), size=7.5, side="middle")
+    page.foot("learning rate (log)" if log else "learning rate")
 
 
 def _calm(loss: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Literal
 
 from cyclery.records.claims import Row
-from cyclery.report.model import compact, number
+from cyclery.report.model import compact, number, round_places
 from cyclery.report.view_types import Strip, Tick
 
 
@@ -87,15 +87,10 @@ def strip(comparison: Row, axis: tuple[float, float]) -> Strip | None:
 def ticks(axis: tuple[float, float]) -> list[Tick]:
     """Return three to five round places on an axis, zero among them."""
     low, high = axis
-    for step in (s * 10.0**p for p in range(-6, 7) for s in (1, 2, 5)):
-        first, last = -int(-low / step), int(high / step)
-        if last - first <= 4:
-            values = [k * step for k in range(first, last + 1)]
-            return [
-                {"place": round(100 * (v - low) / (high - low), 2), "text": compact(round(v, 9))}
-                for v in values
-            ]
-    return []
+    return [
+        {"place": round(100 * (v - low) / (high - low), 2), "text": compact(v)}
+        for v in round_places(axis, 4, steps=(1, 2, 5))
+    ]
 
 
 def digits_for(comparison: Row) -> int:

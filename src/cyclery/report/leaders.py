@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,12 +12,14 @@ import numpy as np
 
 from cyclery.records.evidence import Arm, Evidence, Metric
 from cyclery.report import costs
-from cyclery.report.chart import INK, Chart, Page, colour, log_ticks, span
-from cyclery.report.model import Slugs, amount, compact, cut, seed_list, tried
+from cyclery.report.chart import Chart, Page, colour, span
+from cyclery.report.model import Slugs, amount, compact, cut, number, seed_list, tried
+from cyclery.report.shapes import INK
 from cyclery.report.tables import Cell, Column, Estimate, Table
+from cyclery.report.tiers import nearest
 
 VARIES = "differs by arm"
-_MARKS = {"method": ("o", 0), "baseline": ("s", 1), "control": ("^", 6)}
+_MARKS = {"method": ("dot", 0), "baseline": ("square", 1), "control": ("up", 6)}
 _TALL = 150.0  # height of a chart's panel
 
 
@@ -25,6 +28,8 @@ class Entry:
     """One arm of one experiment, or of several that share its runs."""
 
     paper: str
+    family: str
+    tier: str
     experiments: list[str]
     arm: Arm
     network: str
@@ -33,11 +38,17 @@ class Entry:
 
 @dataclass
 class Group:
-    """The arms of every experiment on one split of one dataset at one tier."""
+    """The arms of every experiment on one split of one dataset, of all papers and tiers."""
 
-    title: str
+    data: str
     entries: dict[tuple[Any, ...], Entry] = field(default_factory=dict)
-    parts: dict[str, Evidence] = field(default_factory=dict)
+    parts: dict[tuple[str, str], Evidence] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Data and split, and the tiers whose arms are on them."""
+        tiers = nearest(entry.tier for entry in self.entries.values())
+        return f"{self.data} ({' and '.join(tiers)} tier{'s' if len(tiers) > 1 else ''})"
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class Board:
 
     slug: str
     title: str
-    size: int
+    says: str
     table: Table
     chart: Chart | None
 
@@ -56,7 +67,7 @@ def groups(papers: list[tuple[str, list[Evidence]]]) -> tuple[list[Group], list[
 
     `papers` are names with their parts of evidence. Arms that are the same runs count once.
     """
-    found: dict[tuple[str, str, str], Group] = {}
+    found: dict[tuple[str, str], Group] = {}
     mixed: list[str] = []
     for name, parts in papers:
         for part in parts:
@@ -67,9 +78,8 @@ def groups(papers: list[tuple[str, list[Evidence]]]) -> tuple[list[Group], list[
                 if not data or VARIES in (data, split):
                     mixed += [f"{name}, {title}"] if raw["arms"] else []
                     continue
-                key = (part["tier"], data, split)
                 words = ", ".join(filter(None, (data, split)))
-                group = found.setdefault(key, Group(f"{words} ({part['tier']} tier)"))
+                group = found.setdefault((data, split), Group(words))
                 for arm in raw["arms"]:
                     _enter(group, name, title, arm, settings.get("network", ""), part)
     some = [group for group in found.values() if len(group.entries) > 1]
@@ -81,9 +91,20 @@ def _enter(group: Group, name: str, title: str, arm: Arm, network: str, part: Ev
     if not accuracy:
         return
     runs = tuple(arm["keys"]) or (name, title, arm["id"])
-    entry = group.entries.setdefault(runs, Entry(name, [], arm, network, accuracy))
+    family, tier = part["paper"].get("family", ""), part["tier"]
+    entry = group.entries.setdefault(runs, Entry(name, family, tier, [], arm, network, accuracy))
     entry.experiments.append(title)
-    group.parts[part["part"]] = part
+    group.parts[part["tier"], part["part"]] = part
+
+
+def _says(group: Group) -> str:
+    """Say how many arms of how many papers a group has, and which is the best."""
+    entries = _ranked(group)
+    papers = {entry.paper for entry in entries}
+    best = entries[0]
+    mean = number(100 * best.accuracy["mean"], 1)
+    of = f" of {len(papers)} papers" if len(papers) > 1 else ""
+    return f"{len(entries)} arms{of}; the first: {best.arm['label']} ({best.paper}), {mean}\u00a0%."
 
 
 def _ranked(group: Group) -> list[Entry]:
@@ -110,6 +131,8 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
     front = set(frontier(group))
     spent = costs.columns([entry.arm for entry in _ranked(group)])
     rows: list[list[Cell]] = []
+    families = {entry.family for entry in group.entries.values()}
+    tiers = {entry.tier for entry in group.entries.values()}
     for place, entry in enumerate(_ranked(group)):
         arm = entry.arm
         network = "" if entry.network == VARIES else entry.network.split(" (")[0]
@@ -117,13 +140,15 @@ def table(slug: str, group: Group, notes: list[str], command: str) -> Table:
         rows.append([
             f"{place + 1}{' ‡' if place in front else ''}", cut(arm["label"], 160),
             cut(entry.paper, 60), cut("; ".join(dict.fromkeys(entry.experiments)), 160),
-            cut(network, 60), cut(arm["role"], 60), arm["n"], _estimate(entry), time,
-            amount(arm["views"]) if arm["views"] else None,
+            cut(network, 60), entry.family if len(families) > 1 else None,
+            entry.tier if len(tiers) > 1 else None, cut(arm["role"], 60), arm["n"],
+            _estimate(entry), time, amount(arm["views"]) if arm["views"] else None,
             *(cost.cells[place] for cost in spent),
         ])  # fmt: skip
     columns = [
         Column("Rank", "right"), Column("Arm", weight=2.0), Column("Paper", weight=1.3),
-        Column("Experiment", weight=2.0), Column("Network", weight=0.9), Column("Role", weight=0.8),
+        Column("Experiment", weight=2.0), Column("Network", weight=0.9),
+        Column("Family", weight=0.9), Column("Tier", weight=0.6), Column("Role", weight=0.8),
         Column("n", "number", 0), Column("Test accuracy (%)", "estimate"),
         Column("Seconds/run", "right"), Column("Images", "right"),
         *(Column(cost.head, "right") for cost in spent),
@@ -207,18 +232,18 @@ def _draw(
     best: list[tuple[float, float, int]],
 ) -> None:
     """Draw arms as (seconds, mean, ends of the interval, role), and the frontier with its ranks."""
-    ax = page.panel(_TALL, "test accuracy (%) against time of a run", x, y)
-    log_ticks(ax, x, fine=True)
+    ax = page.panel(_TALL, "test accuracy (%) against time of a run", x, y, log=True)
     for time, mean, ends, role in points:
         mark, shade = _MARKS.get(role, _MARKS["control"])
         if ends:
-            ax.plot([time, time], ends, color=colour(shade), linewidth=0.7, alpha=0.5)
-        ax.plot(time, mean, mark, color=colour(shade), markersize=3.4, mew=0, alpha=0.85)
-    ax.plot([b[0] for b in best], [b[1] for b in best], color=INK, linewidth=0.7, dashes=(3, 2))
+            ax.line([time, time], ends, colour(shade), 0.7, opacity=0.5)
+        ax.mark(time, mean, mark, colour(shade), 3.4, 0.85)
+    ax.line([b[0] for b in best], [b[1] for b in best], INK, 0.7, (3, 2))
     for time, mean, place in best:
         if y[0] <= mean <= y[1]:
-            ax.text(time, mean + 0.03 * (y[1] - y[0]), str(place + 1), ha="center", fontsize=7.5)
-    page.foot(ax, "device-seconds (log)")
+            above = mean + 0.03 * (y[1] - y[0])
+            ax.words(time, above, str(place + 1), size=7.5, side="middle")
+    page.foot("device-seconds (log)")
 
 
 def _ends(entry: Entry) -> list[float]:
@@ -227,9 +252,9 @@ def _ends(entry: Entry) -> list[float]:
 
 def leaderboards(
     papers: list[tuple[str, list[Evidence]]], slugs: Slugs, command: str,
-    notes: dict[str, list[str]],
+    notes: Mapping[tuple[str, str], list[str]],
 ) -> list[Board]:  # fmt: skip
-    """Return every group with its table and chart; `notes` are those of a part's provenance."""
+    """Return every group with its table and chart; `notes` are those of a tier's part."""
     out = []
     found, mixed = groups(papers)
     for place, group in enumerate(found):
@@ -239,5 +264,5 @@ def leaderboards(
             below.append(f"In no table, for their arms differ in the data: {'; '.join(mixed)}.")
         ranked = table(slugs.make(slug, "table"), group, [n for n in below if n], command)
         picture = scatter(slugs.make(slug, "plot"), group)
-        out.append(Board(slug, group.title, len(group.entries), ranked, picture))
+        out.append(Board(slug, group.title, _says(group), ranked, picture))
     return out

@@ -142,7 +142,7 @@ def table(named: list[tuple[str, list[Evidence]]], slugs: Slugs, command: str) -
         "values": ["ours"],
         "notes": [*_marks(entries, keys), *_notes(chosen)],
         "command": command,
-        "file": download.link(slug, _figures(chosen)),
+        "file": download.file(slug, _figures(chosen)),
     }
 
 

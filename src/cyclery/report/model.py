@@ -7,9 +7,9 @@ evidence of another shape, as another version may have made it, is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
-from math import isfinite
+from math import ceil, floor, fsum, isfinite, log10
 from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
@@ -35,16 +35,24 @@ def scrub(value: Any) -> Any:
 
     An interval with an open end becomes null: it has no place on an axis.
     """
-    if isinstance(value, str):
-        return _UNSAFE.sub("", value.encode("utf-8", "replace").decode("utf-8"))
     if isinstance(value, float):
         return value if isfinite(value) else None
+    if isinstance(value, str):
+        return _UNSAFE.sub("", value.encode("utf-8", "replace").decode("utf-8"))
     if isinstance(value, dict):
         out = {scrub(str(key)): scrub(item) for key, item in value.items()}
         return out | {key: None for key in _INTERVALS if key in out and None in (out[key] or ())}
     if isinstance(value, list | tuple):
-        return [scrub(item) for item in value]
+        return list(value) if _are_finite(value) else [scrub(item) for item in value]
     return value
+
+
+def _are_finite(values: Sequence[Any]) -> bool:
+    """Tell whether all values are finite numbers, as in the curves that are most of evidence."""
+    try:
+        return isfinite(fsum(values))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 @cache
@@ -184,6 +192,18 @@ def metric_name(name: str) -> str:
         )
     except ValueError:
         return name
+
+
+def round_places(
+    limits: tuple[float, float], most: int, steps: Sequence[float] = (1, 2, 2.5, 5)
+) -> list[float]:
+    """Return round numbers within some limits, at equal steps, so that there are `most` steps."""
+    low, high = limits
+    finest = (high - low) / most
+    powers = range(floor(log10(finest)), floor(log10(finest)) + 2)
+    step = next(s * 10.0**p for p in powers for s in steps if s * 10.0**p >= finest * (1 - 1e-9))
+    first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
+    return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
 
 
 def cut(text: str, limit: int) -> str:

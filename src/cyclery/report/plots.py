@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from cyclery.records.evidence import Arm, Plot
 from cyclery.report.chart import KEY as KEY_HEIGHT
-from cyclery.report.chart import Chart, Page, apart, colour, dash, log_ticks, set_ticks, span
+from cyclery.report.chart import Chart, Page, colour, dash, span
 from cyclery.report.model import is_share, metric_name
 
 HEIGHT = 150.0
@@ -83,26 +83,16 @@ def _draw(page: Page, lines: Mapping[str, list[Mark]], x: str, y: str, log: bool
     across = [end for mark in marks for end in mark.x if end > 0 or not log]
     limits = (min(across) / 1.15, max(across) * 1.15) if log else span(across)
     along = [end for mark in marks for end in (mark.y.low, mark.y.high)]
-    ax = page.panel(HEIGHT, y, limits, span(along))
-    if log:
-        log_ticks(ax, limits, fine=True)
-        if len(ax.get_xticks()) < 3:
-            # So short an axis is nearly linear.
-            set_ticks(ax, "x", limits)
+    ax = page.panel(HEIGHT, y, limits, span(along), log=log)
     for place, found in enumerate(lines.values()):
         shade = colour(place)
-        up = apart([[m.x.at] * 2 for m in found], [[m.y.low, m.y.high] for m in found])
-        ax.plot(*up, color=shade, linewidth=1.0)
-        if any(m.x.low < m.x.high for m in found):
-            # What has no logarithm lies beyond the axis.
-            lows = [max(m.x.low, limits[0]) for m in found]
-            ends = [[low, m.x.high] for low, m in zip(lows, found, strict=True)]
-            wide = apart(ends, [[m.y.at] * 2 for m in found])
-            ax.plot(*wide, color=shade, linewidth=1.0)
-        ax.plot([m.x.at for m in found], [m.y.at for m in found], color=shade,
-                linestyle=dash(place), linewidth=1.3)  # fmt: skip
-        # A line of no length with round ends is a dot, and all are one element.
-        dots = apart([[m.x.at] * 2 for m in found], [[m.y.at] * 2 for m in found])
-        ax.plot(*dots, color=shade, linewidth=4.5)
-    page.foot(ax, f"{x} (log)" if log else x)
+        bars = [([m.x.at] * 2, [m.y.low, m.y.high]) for m in found]
+        # What has no logarithm lies beyond the axis.
+        bars += [([max(m.x.low, limits[0]), m.x.high], [m.y.at] * 2) for m in found
+                 if m.x.low < m.x.high]  # fmt: skip
+        ax.lines(bars, shade, 1.0)
+        across, along = [m.x.at for m in found], [m.y.at for m in found]
+        ax.line(across, along, shade, 1.3, dash(place))
+        ax.dots(across, along, shade, 4.5)
+    page.foot(f"{x} (log)" if log else x)
     page.key([(label, colour(place), dash(place)) for place, label in enumerate(lines)])

@@ -9,7 +9,7 @@ from typing import Any
 from cyclery.records.evidence import Arm, Experiment
 from cyclery.records.record import StudiedTrial
 from cyclery.records.searches import Searched, SearchedStudy
-from cyclery.report.chart import Chart, Page, apart, colour, log_ticks, span
+from cyclery.report.chart import Chart, Page, colour, span
 from cyclery.report.model import (
     Slugs,
     amount,
@@ -179,22 +179,20 @@ def _draw(page: Page, name: str, found: Searched, panels: list[str], shade: str)
     ax = page.panel(TALL, f"{name}: val. acc. (%) by epoch", (1, max(found["epochs"], 2)), y)
     for opacity, trials in kinds.items():
         lines = [t["metric"] for t in trials if t["metric"]]
-        epochs = [[float(k + 1) for k in range(len(line))] for line in lines]
-        across, along = apart(epochs, [[100 * v for v in line] for line in lines])
-        ax.plot(across, along, color=shade, alpha=opacity, linewidth=1.9 if opacity == 1 else 0.8)
+        drawn = [(range(1, len(line) + 1), [100 * v for v in line]) for line in lines]
+        ax.lines(drawn, shade, 1.9 if opacity == 1 else 0.8, opacity=opacity)
     for quantity in panels:
         values = _values(found, quantity)
         low, high = min(values), max(values)
         log = low > 0 and high / low >= WIDE
         limits = (low / 1.25, high * 1.25) if log else span(values)
         head = f"at the end of a trial, by {metric_name(quantity)}{' (log)' if log else ''}"
-        ax = page.panel(TALL, head, limits, y)
-        if log:
-            log_ticks(ax, limits)
+        ax = page.panel(TALL, head, limits, y, log=log)
         for opacity, trials in kinds.items():
-            ends = [(t["values"][quantity], 100 * t["metric"][-1]) for t in trials if t["metric"]]
-            dots = apart([[x] * 2 for x, _ in ends], [[v] * 2 for _, v in ends])
-            ax.plot(*dots, color=shade, alpha=opacity, linewidth=6 if opacity == 1 else 3.6)
+            ended = [t for t in trials if t["metric"]]
+            ax.dots([t["values"][quantity] for t in ended],
+                    [100 * t["metric"][-1] for t in ended],
+                    shade, 6 if opacity == 1 else 3.6, opacity)  # fmt: skip
 
 
 def _kinds(found: Searched) -> dict[float, list[StudiedTrial]]:

@@ -6,6 +6,7 @@ column says how to show it. Nothing here escapes by hand: both templates escape 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from math import floor, log10
 from textwrap import wrap
@@ -18,8 +19,9 @@ Kind = Literal["text", "number", "estimate", "right", "key", "verdict"]
 LONG = 40  # printed lines; a longer table breaks across pages in LaTeX and cannot float
 WIDE = 108  # characters of a line of 170 mm
 CUT = 400  # characters of a LaTeX cell: a row cannot break across pages
+GAP, LONGEST = 1.7, 20.0  # characters: between columns, and of a word that is not broken
 
-_TONES = {  # dark enough for text on white
+TONES = {  # dark enough for text on white
     "reproduced": "00614A", "contradicted": "993A00", "partly": "005A8F", "inconclusive": "465160",
     "not run": "55606F",
 }  # fmt: skip
@@ -168,13 +170,12 @@ class Table:
 
     def _panel(self) -> Panel:
         """Return one panel: column specification, headers in lines, rows of cells."""
-        weights = [c.weight for c in self.columns if c.kind == "text"]
-        share = len(weights) / sum(weights) if weights else 1.0
+        widths = self._widths()
         return {
-            "spec": [self._spec(i, share) for i in range(len(self.columns))],
+            "spec": [self._spec(i, widths.get(i, 1.0)) for i in range(len(self.columns))],
             "headers": [self._header(i) for i in range(len(self.columns))],
             "rows": [[self._tex(i, cell) for i, cell in enumerate(row)] for row in self.rows],
-            "free": bool(weights),
+            "free": bool(widths),
         }
 
     def _panels(self) -> list[list[int]]:
@@ -191,16 +192,41 @@ class Table:
 
     def _fits(self, keep: list[int]) -> bool:
         """Estimate whether these columns leave texts enough of a line, counted in characters."""
-        used = 0.0
-        for index in keep:
-            column = self.columns[index]
-            if column.kind == "text":
-                used += 11 * column.weight
-                continue
-            cells = [self._html(index, cell) for cell in self.present(index)]
-            widths = [len(f"{c['text']} {c.get('extra', '')}".strip()) for c in cells]
-            used += max([*map(len, self._header(index)), *widths]) + 1.7  # the gap
-        return used <= WIDE
+        texts = [i for i in keep if self.columns[i].kind == "text"]
+        used = sum(max(11 * self.columns[i].weight, self._least(i)) for i in texts)
+        return used + sum(self._fixed(i) for i in keep if i not in texts) <= WIDE
+
+    def _fixed(self, index: int) -> float:
+        """Return the characters that a column takes whose cells do not break."""
+        cells = [self._html(index, cell) for cell in self.present(index)]
+        widths = [len(f"{c['text']} {c.get('extra', '')}".strip()) for c in cells]
+        return max([*map(len, self._header(index)), *widths]) + GAP
+
+    def _least(self, index: int) -> float:
+        """Return the characters that the longest word of a column of texts takes."""
+        texts = [self.columns[index].header, *map(str, self.present(index))]
+        words = (part for text in texts for part in _unbroken(text))
+        return min(max((len(w) + 0.5 * sum(map(str.isupper, w)) for w in words), default=0),
+                   LONGEST) + GAP  # fmt: skip
+
+    def _widths(self) -> dict[int, float]:
+        """Return how wide columns of texts are, in the mean 1: by weight, no narrower than a word.
+
+        What one column needs beyond its share the others give in proportion.
+        """
+        left = {i: c.weight for i, c in enumerate(self.columns) if c.kind == "text"}
+        count = len(left)
+        room = WIDE - sum(self._fixed(i) for i in range(len(self.columns)) if i not in left)
+        found: dict[int, float] = {}
+        while left:
+            scale = max(room, 1.0) / sum(left.values())
+            narrow = {i for i, weight in left.items() if weight * scale < self._least(i)}
+            for i in narrow or set(left):
+                found[i] = self._least(i) if i in narrow else left[i] * scale
+                room -= found[i]
+                del left[i]
+        total = sum(found.values())
+        return {i: count * width / total for i, width in found.items()}
 
     def _header(self, index: int) -> list[str]:
         """Return a header in lines: those over numbers are broken so as not to widen them."""
@@ -222,8 +248,9 @@ class Table:
     def _spec(self, index: int, share: float) -> str:
         column = self.columns[index]
         if column.kind == "text":
-            width = f"\\hsize={column.weight * share:.3f}\\hsize\\linewidth=\\hsize"
-            return f">{{{width}\\raggedright\\arraybackslash}}X"
+            width = f"\\hsize={share:.3f}\\hsize\\linewidth=\\hsize"
+            # Only what follows a space can be hyphenated.
+            return f">{{{width}\\raggedright\\arraybackslash\\hspace{{0pt}}}}X"
         if column.kind in ("key", "verdict"):
             return "l"
         if column.kind == "right" or (column.kind == "estimate" and self.brackets(index)):
@@ -242,8 +269,8 @@ class Table:
         column = self.columns[index]
         if column.kind == "key" and isinstance(cell, int):
             return {"way": "key", "text": letter(cell), "shade": colour(cell).lstrip("#")}
-        if column.kind == "verdict" and cell in _TONES:
-            return {"way": "key", "text": cell, "shade": _TONES[str(cell)]}
+        if column.kind == "verdict" and cell in TONES:
+            return {"way": "key", "text": cell, "shade": TONES[str(cell)]}
         if isinstance(cell, Estimate) and not self.brackets(index):
             half = "" if cell.half is None else f"({_uncertainty(cell.half, column.digits)})"
             return {"way": "number", "text": f"{cell.mean:.{column.digits}f}{half}"}
@@ -252,6 +279,11 @@ class Table:
         shown = self._html(index, cell)
         text = " ".join(filter(None, (shown["text"], shown.get("extra", ""))))
         return {"way": "text", "text": text if len(text) <= CUT else text[: CUT - 1] + "\u2026"}
+
+
+def _unbroken(text: str) -> list[str]:
+    """Return what LaTeX keeps in one line: words, and their parts up to each hyphen."""
+    return [part for word in text.split(" ") for part in re.split("(?<=[-/])", word)]
 
 
 def _uncertainty(half: float, digits: int) -> str:

@@ -11,7 +11,6 @@ import subprocess
 import tempfile
 import unicodedata
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +162,6 @@ def compile_pdf(out_dir: Path) -> Path | None:
             return None
         name, command, passes = found
         record = Path(build) / "report.log"
-        if name == "pdflatex":
-            _draft(command, out_dir, Path(build))
         for _ in range(passes):
             done = _run(command, out_dir)
             said = record.read_text("utf-8", "replace") if record.is_file() else ""
@@ -192,21 +189,6 @@ def _run(command: list[str], out_dir: Path) -> subprocess.CompletedProcess[bytes
     except subprocess.TimeoutExpired as error:
         text = f"{command[0]} took over {TIMEOUT} s on {out_dir}/report.tex"
         raise UserError(text) from error
-
-
-def _draft(command: list[str], out_dir: Path, build: Path) -> None:
-    """Let pdflatex find the place of everything, in half of the time of a pass (see draft.tex).
-
-    The next pass checks what this one noted, and meets again what may have gone wrong here.
-    """
-    source = files("cyclery.report").joinpath("templates", "draft.tex").read_bytes()
-    (build / "draft.tex").write_bytes(source)
-    begin = rf"\AddToHook{{begindocument/end}}{{\input{{{build}/draft.tex}}}}\input{{report.tex}}"
-    done = _run([*command[:-1], "-draftmode", "-jobname=report", begin], out_dir)
-    if done.returncode:
-        log.debug("no draft of the PDF: %s", done.stdout[-500:].decode("utf-8", "replace"))
-        for half in build.glob("report.*"):
-            half.unlink()
 
 
 def _last_lines(said: str, count: int = 12) -> str:

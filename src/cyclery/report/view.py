@@ -23,12 +23,14 @@ from cyclery.report import (
     methods_table,
     plots,
     searches,
+    tiers,
+    tuning,
     words,
 )
 from cyclery.report.chart import Chart
 from cyclery.report.claims import claim
 from cyclery.report.intervals import domain
-from cyclery.report.model import DECIDED, VERDICTS, Slugs, amount, duration, number, seed_list
+from cyclery.report.model import Slugs, amount, duration, number, seed_list
 from cyclery.report.view_types import (
     ChartView,
     ClaimView,
@@ -41,8 +43,6 @@ from cyclery.report.view_types import (
     ReportView,
 )
 
-# Inches of a LaTeX page that columns fill, what a figure is scaled by, and the tallest one.
-PAGE, SCALE, TALLEST = 9.3, 0.79, 8.6
 _NUMBERED = re.compile(r"-\d")
 _ARXIV = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
 
@@ -64,30 +64,26 @@ def _charts(found: list[Chart | None]) -> list[ChartView]:
     ]
 
 
-def _sheets(charts: list[ChartView]) -> list[list[list[ChartView]]]:
-    """Deal charts to LaTeX pages of two columns, each chart to the shorter one that it fits."""
-    pages: list[tuple[list[ChartView], list[ChartView]]] = []
-    heights = [PAGE, PAGE]
-    for item in sorted(charts, key=lambda c: -c["chart"].height):
-        height = min(SCALE * item["chart"].height / 72, TALLEST) + 0.6  # its caption
-        if min(heights) + height > PAGE:
-            pages.append(([], []))
-            heights = [0.0, 0.0]
-        shorter = heights.index(min(heights))
-        pages[-1][shorter].append(item)
-        heights[shorter] += height
-    return [[column for column in page if column] for page in pages]
+def _place(part: Evidence, several: bool) -> tuple[list[str], str]:
+    """Return what names and titles of a tier's things have besides, where there are several."""
+    return ([part["tier"]], f" ({part['tier']} tier)") if several else ([], "")
 
 
 def experiment(
-    raw: Experiment, part: Evidence, claims: list[ClaimView], slugs: Slugs, prefix: str
-) -> ExperimentView:
-    """Return one experiment with its table and figures; `claims` are those of its paper."""
-    slug = slugs.make(prefix, raw["id"].removeprefix(f"{prefix}-"))
+    raw: Experiment, part: Evidence, claims: list[ClaimView], slugs: Slugs, prefix: str,
+    several: bool = False,
+) -> ExperimentView:  # fmt: skip
+    """Return one experiment with its table and figures.
+
+    `claims` are those of its paper at every tier; `several` says whether that is more than one.
+    """
+    under, beside = _place(part, several)
+    slug = slugs.make(prefix, *under, raw["id"].removeprefix(f"{prefix}-"))
+    title = f"{raw['title']}{beside}"
     items = [
         c
-        for one in claims for c in one["comparisons"]
-        if c["experiment"] == raw["id"] and one["part"] == part["part"]
+        for one in claims if (one["tier"], one["part"]) == (part["tier"], part["part"])
+        for c in one["comparisons"] if c["experiment"] == raw["id"]
     ]  # fmt: skip
     measured = {s for a in raw["arms"] for m in a["metrics"].values() for s in m["seeds"]}
     # Arms may have costs and curves, and no figure.
@@ -110,10 +106,10 @@ def experiment(
     notes.append(contents.tuning(raw["arms"]))
     if part["printed"]:
         notes.append("What the paper prints, and where it was read, stands at the end of its part.")
+    raw = {**raw, "title": title}
     table = contents.arms(slugs.make(slug, "arms"), raw, extra, notes)
     at = slugs.make(slug, "trials")
     trials = contents.trials(at, raw, notes[:1]) or searches.table(at, raw, notes[:1])
-    title = raw["title"]
     lines, constant = figures.schedules(
         slugs.make(slug, "schedules"), title, raw["schedules"], raw["arms"]
     )
@@ -125,6 +121,7 @@ def experiment(
         figures.paired(slugs.make(slug, "paired"), title, items, raw["arms"]),
         figures.curves(slugs.make(slug, "curves"), title, raw["curves"], raw["arms"]),
         lines,
+        tuning.chart(slugs.make(slug, "tuning"), title, raw["arms"]),
         *searches.charts(slugs, slug, raw),
     ])  # fmt: skip
     settings = dict(raw["settings"])
@@ -135,14 +132,19 @@ def experiment(
         "selection_rule": raw["selection_rule"], "command": raw["command"],
         "not_run": raw["not_run"], "chain": raw["chain"], "arms": raw["arms"],
         "curves": raw["curves"], "schedules": raw["schedules"], "warnings": raw["warnings"],
-        "slug": slug, "settings": settings, "charts": charts, "sheets": _sheets(charts),
+        "slug": slug, "tier": part["tier"], "settings": settings,
+        "charts": charts,
         "source": table if raw["arms"] else None, "source_trials": trials,
     }  # fmt: skip
 
 
-def range_test(raw: RangeTest, part: Evidence, slugs: Slugs, prefix: str) -> RangeView:
-    """Return one range test with its figure and readings."""
-    slug = slugs.make(prefix, "range", raw["label"])
+def range_test(
+    raw: RangeTest, part: Evidence, slugs: Slugs, prefix: str, several: bool = False
+) -> RangeView:
+    """Return one range test with its figure and readings; `several`: the report's tiers."""
+    under, beside = _place(part, several)
+    slug = slugs.make(prefix, *under, "range", raw["label"])
+    raw = {**raw, "label": f"{raw['label']}{beside}"}
     said = f"Seeds: {seed_list(raw['seeds'])}. Read from held-out accuracy, no other tuning."
     budget = ", ".join(f"{name} {value}" for name, value in raw["settings"].items())
     notes = " ".join([said, f"Budget of a seed: {budget or 'not stated'}.",
@@ -153,8 +155,9 @@ def range_test(raw: RangeTest, part: Evidence, slugs: Slugs, prefix: str) -> Ran
         "key": raw["key"], "label": raw["label"], "seeds": raw["seeds"], "lr": raw["lr"],
         "accuracy": raw["accuracy"], "loss": raw["loss"], "base": raw["base"], "max": raw["max"],
         "readings": raw["readings"], "flags": raw["flags"], "settings": raw["settings"],
-        "slug": slug, "source": table,
-            "charts": _charts([figures.range_test(slugs.make(slug, "plot"), raw)])}  # fmt: skip
+        "slug": slug, "tier": part["tier"], "source": table,
+        "charts": _charts([figures.range_test(slugs.make(slug, "plot"), raw)]),
+    }  # fmt: skip
 
 
 def _citation(paper: PaperFacts) -> list[str]:
@@ -170,6 +173,7 @@ def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) 
     """Return one paper from the parts of evidence about it; `others` are of other tiers."""
     facts = parts[0]["paper"]
     slug = slugs.make(facts["id"])
+    own = [p for p in parts if p["tier"] == parts[0]["tier"]]
     raw: list[PlacedClaim] = [
         {**c, "tier": p["tier"], "part": p["part"]} for p in parts for c in p["claims"]
     ]
@@ -177,35 +181,48 @@ def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) 
     prefixes = Counter(_NUMBERED.split(one["id"])[0] for one in raw)
     name = max(prefixes, key=prefixes.__getitem__, default=facts["id"])
     axis = domain([c for one in raw for c in one["comparisons"] if c["unit"] == "pp"], centred=True)
-    labels = {(e["id"], a["id"]): a["label"]
-              for p in parts for e in p["experiments"] for a in e["arms"]}  # fmt: skip
-    claims = [claim(one, slugs, axis, labels) for one in raw]
-    decided = sum(c["verdict"] in DECIDED for c in raw)
+    arms = {
+        (p["tier"], p["part"]): {(e["id"], a["id"]): a for e in p["experiments"] for a in e["arms"]}
+        for p in parts
+    }
+    names = {name: slugs.make("claim", name) for name in dict.fromkeys(one["id"] for one in raw)}
+    views = [
+        claim(one, slugs.make(names[one["id"]], one["tier"]), slugs, axis,
+              arms[one["tier"], one["part"]])
+        for one in raw
+    ]  # fmt: skip
+    claims = tiers.merge(views, names)
+    found = tiers.nearest(p["tier"] for p in parts)
+    several = len(found) > 1
+    decided = [c for c in claims if c["state"] == "decided"]
     deviations = list(dict.fromkeys(d for p in parts for d in p["paper"]["deviations"]))
     view: PaperView = {
         "id": facts["id"], "title": facts["title"], "authors": facts["authors"],
         "year": facts["year"], "arxiv": facts["arxiv"], "venue": facts["venue"],
         "summary": facts["summary"], "name": name, "slug": slug, "claims": claims,
-        "tested": [c for c in claims if c["verdict"] != "not run"],
-        "untested": [c for c in claims if c["verdict"] == "not run"],
+        "family": facts.get("family", "other"),
+        "decided": decided, "undecided": [c for c in claims if c["state"] == "undecided"],
+        "folds": tiers.folds(claims), "counts": tiers.counted(c["verdict"] for c in claims),
+        "tiers": found, "absent": [],
         "deviations": deviations,
-        "citation": _citation(facts), "tally": f"{decided} of {len(raw)} decided",
+        "citation": _citation(facts), "tally": f"{len(decided)} of {len(claims)} decided",
         "link": f"https://arxiv.org/abs/{facts['arxiv']}"
         if _ARXIV.fullmatch(facts["arxiv"] or "") else "",
         "scale": f"strips span ±{number(axis[1], 1)} pp"
         if any(c["board"] for one in claims for c in one["comparisons"]) else "",
         "experiments": [
-            experiment(e, p, claims, slugs, slug) for p in parts for e in p["experiments"]
+            experiment(e, p, views, slugs, slug, several) for p in parts for e in p["experiments"]
         ],
-        "ranges": [range_test(r, p, slugs, slug) for p in parts for r in p["ranges"]],
-        "printed_rows": [row for p in parts for row in p["printed"]],
-        "in_tables": benchmark_join.showing(parts), "benchmarks": [],
+        "ranges": [range_test(r, p, slugs, slug, several) for p in parts for r in p["ranges"]],
+        "printed_rows": [row for p in own for row in p["printed"]],
+        "in_tables": benchmark_join.showing(own), "benchmarks": [],
         "command": parts[0]["commands"]["part"],
         "compute": words.compute(parts), "ran": words.ran(parts),
+        "notes": words.paper_notes(parts),
         "board_table": None, "comparison_table": None, "printed_table": None,
         "printed_rest": None,
     }  # fmt: skip
-    notes = words.paper_notes(parts)
+    notes = view["notes"]
     view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view, notes) if raw else None
     view["comparison_table"] = contents.comparisons(slugs.make(slug, "comparisons"), view, notes)
     listed = slugs.make(slug, "printed")
@@ -236,9 +253,9 @@ def provenance(part: Evidence) -> ProvenanceView:
 
 def _others(parts: list[Evidence], others: Sequence[Evidence]) -> list[Evidence]:
     """Return what is about the same paper at tiers that the report has not."""
-    tiers = {part["tier"] for part in parts}
+    own = {part["tier"] for part in parts}
     return [o for o in others
-            if o["paper"]["id"] == parts[0]["paper"]["id"] and o["tier"] not in tiers]  # fmt: skip
+            if o["paper"]["id"] == parts[0]["paper"]["id"] and o["tier"] not in own]  # fmt: skip
 
 
 def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ()) -> ReportView:
@@ -250,27 +267,47 @@ def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ())
     for taken in ("board", "provenance", "top", "leaders", "tables"):
         slugs.make(taken)
     groups: dict[str, list[Evidence]] = {}
-    for part in evidence:
+    order = tiers.nearest(part["tier"] for part in evidence)
+    for part in sorted(evidence, key=lambda part: order.index(part["tier"])):
         groups.setdefault(part["paper"]["id"], []).append(part)
     papers = [paper(parts, slugs, _others(parts, others)) for parts in groups.values()]
-    counts = Counter[str](c["verdict"] for p in papers for c in p["claims"])
+    for one in papers:
+        one["absent"] = [name for name in order if name not in one["tiers"]]
+    claims = [c for p in papers for c in p["claims"]]
+    counted, shares = tiers.counted(c["verdict"] for c in claims), tiers.by_tier(papers)
+    drawn = [counted, *(tier["counts"] for tier in shares)]
     parts = [provenance(part) for group in groups.values() for part in group]
     command = evidence[0]["commands"]["report"] if evidence else ""
     named = [(one["name"], group) for one, group in zip(papers, groups.values(), strict=True)]
-    origin = {p["part"]: words.provenance_notes(p) for group in groups.values() for p in group}
+    origin = {
+        (p["tier"], p["part"]): words.provenance_notes(p)
+        for group in groups.values()
+        for p in group
+    }
     boards: list[LeadersView] = [
-        {"slug": board.slug, "title": board.title, "size": board.size,
+        {"slug": board.slug, "title": board.title, "says": board.says,
          "source": board.table, "charts": _charts([board.chart])}
         for board in leaders.leaderboards(named, slugs, command, origin)
     ]  # fmt: skip
     tables = [table for one in papers for table in one["benchmarks"]]
     everywhere = [(name, [*group, *_others(group, others)]) for name, group in named]
     methods = methods_table.table(everywhere, slugs, command)
+    shared = [methods] if methods else []
     return {
-        "title": f"Which claims hold at the {tier} tier?",
-        "summary": words.summary(counts, len(papers), tier), "scope": words.scope(tier),
-        "counts": [(v, counts[v]) for v in VERDICTS], "total": sum(counts.values()),
-        "papers": papers, "benchmarks": [*tables, *([methods] if methods else [])],
+        "title": words.title(order or [tier]),
+        "summary": words.summary(Counter(dict(counted)), len(papers), order or [tier]),
+        "scope": words.scope(order or [tier]),
+        "counts": counted, "total": len(claims),
+        "tested": sum(c["state"] != "not run" for c in claims),
+        "decided": sum(c["state"] == "decided" for c in claims),
+        "widths": sorted({n for counts in drawn for _, n in counts}),
+        "tiers": shares, "families": tiers.by_family(papers),
+        "disagreements": sorted(
+            (c for c in claims if c["disagreement"] != "none"),
+            key=lambda c: c["disagreement"] != "opposite",
+        ),
+        "papers": papers, "benchmarks": [*tables, *shared], "shared": shared,
+        "datasets": sorted({name for c in claims for name in c["data"]}),
         "leaders": boards, "provenance": parts, "command": command,
         "board_notes": words.paper_notes([p for group in groups.values() for p in group]),
         "records": sum(p["records"] for p in parts),

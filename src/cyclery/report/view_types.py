@@ -10,7 +10,7 @@ from cyclery.records.claims import Claim, ClaimFacts, Row, Verdict
 from cyclery.records.evidence import ExperimentFacts, PaperFacts, PrintedFigure, RangeFacts
 from cyclery.report.chart import Chart
 from cyclery.report.download import Download
-from cyclery.report.tables import Table, TableView, TexTable
+from cyclery.report.tables import Table, TableView
 
 
 class Strip(TypedDict):
@@ -75,15 +75,49 @@ class ClaimView(ClaimFacts):
     tier: str
     part: str
     slug: str
+    data: list[str]
+    """The datasets of its arms."""
     comparisons: list[ComparisonView]
     groups: list[AxisGroup]
     on_board: list[ComparisonView]
     rank: int
     size: float | None
     says_effect: str
+    share: float | None
+    """The effect as a share of the printed one; the smallest of several."""
+    says_share: str
+    """The size, apart from the direction that the verdict is about: 63 % [20, 105]; of several
+    comparisons the smallest and the largest share."""
     says_settle: str
     facts: list[str]
     traces: list[TableView]
+
+
+State = Literal["decided", "undecided", "not run"]
+Disagreement = Literal["none", "other", "opposite"]
+"""Whether tiers that decided a claim differ: opposite is reproduced here, contradicted there."""
+
+
+class ClaimEntry(ClaimView):
+    """A claim over all tiers: the view of the tier that stands in front, and those of all."""
+
+    at: list[ClaimView]
+    """Of every tier with evidence about the paper, the nearest to the paper first."""
+    state: State
+    disagreement: Disagreement
+    to_decide: list[tuple[str, str]]
+    """Tiers to the seeds and the time that would decide it there."""
+    says_needs: str
+    """Which tier would test a claim that none ran, and how long that takes; or nothing."""
+    reasons: list[tuple[str, str]]
+    """Tiers that did not run it to their reason; tiers of one reason together."""
+
+
+class Fold(TypedDict):
+    """Claims that no tier ran, for one reason."""
+
+    reason: str
+    claims: list[ClaimEntry]
 
 
 class ChartView(TypedDict):
@@ -102,26 +136,24 @@ class Rendered(TypedDict):
 
     source: Table | None
     table: NotRequired[TableView | None]
-    tex_table: NotRequired[TexTable | None]
 
 
 class ExperimentView(ExperimentFacts, Rendered):
     """An experiment with its tables and figures."""
 
     slug: str
+    tier: str
     settings: dict[str, str]
     charts: list[ChartView]
-    sheets: list[list[list[ChartView]]]
-    """The charts dealt to pages and columns of LaTeX."""
     source_trials: Table | None
     trials: NotRequired[TableView | None]
-    tex_trials: NotRequired[TexTable | None]
 
 
 class RangeView(RangeFacts, Rendered):
     """A range test with its figure and readings."""
 
     slug: str
+    tier: str
     settings: dict[str, str]
     charts: list[ChartView]
 
@@ -131,7 +163,8 @@ class LeadersView(Rendered):
 
     slug: str
     title: str
-    size: int
+    says: str
+    """How many arms of how many papers, and the best."""
     charts: list[ChartView]
 
 
@@ -195,13 +228,20 @@ class BenchmarkView(TypedDict):
 
 
 class PaperView(PaperFacts):
-    """One paper, from the parts of evidence about it."""
+    """One paper, from the parts of evidence about it at all tiers."""
 
     name: str
     slug: str
-    claims: list[ClaimView]
-    tested: list[ClaimView]
-    untested: list[ClaimView]
+    claims: list[ClaimEntry]
+    """All, in the order of their declaration; the next three deal them by state."""
+    decided: list[ClaimEntry]
+    undecided: list[ClaimEntry]
+    folds: list[Fold]
+    counts: list[tuple[Verdict, int]]
+    tiers: list[str]
+    """Those with evidence, the nearest to the paper first."""
+    absent: list[str]
+    """Tiers of the report that have none."""
     citation: list[str]
     tally: str
     link: str
@@ -215,17 +255,16 @@ class PaperView(PaperFacts):
     command: str
     compute: list[tuple[str, str]]
     ran: str
+    notes: list[str]
+    """What stands under its tables: rule, seeds, tuning, budget, origin."""
     board_table: Table | None
     comparison_table: Table | None
     printed_table: Table | None
     printed_rest: Table | None
     """The rows that no benchmark table shows, which are all that LaTeX lists."""
     board: NotRequired[TableView | None]
-    board_tex: NotRequired[TexTable | None]
     comparison: NotRequired[TableView | None]
-    comparison_tex: NotRequired[TexTable | None]
     printed: NotRequired[TableView | None]
-    printed_tex: NotRequired[TexTable | None]
 
 
 class ProvenanceView(TypedDict):
@@ -238,6 +277,27 @@ class ProvenanceView(TypedDict):
     made: str
 
 
+class TierCounts(TypedDict):
+    """One tier's own verdicts on all claims of the report."""
+
+    tier: str
+    papers: int
+    """With evidence there."""
+    counts: list[tuple[Verdict, int]]
+    tested: int
+    decided: int
+
+
+class FamilyCounts(TypedDict):
+    """The verdicts in front on the claims of a family of papers."""
+
+    family: str
+    papers: list[str]
+    counts: list[tuple[Verdict, int]]
+    says_share: str
+    """How many of those decided are reproduced."""
+
+
 class ReportView(TypedDict):
     """All that the page and the LaTeX document show."""
 
@@ -245,10 +305,24 @@ class ReportView(TypedDict):
     summary: str
     scope: str
     counts: list[tuple[Verdict, int]]
+    """Of the verdicts in front."""
     total: int
+    tested: int
+    """Claims that some tier tested."""
+    decided: int
+    widths: list[int]
+    """Counts that bars are drawn of."""
+    tiers: list[TierCounts]
+    families: list[FamilyCounts]
+    disagreements: list[ClaimEntry]
+    """Claims that tiers decided otherwise, the opposite verdicts first."""
     papers: list[PaperView]
     benchmarks: list[BenchmarkView]
     """Of all papers, in their order."""
+    shared: list[BenchmarkView]
+    """Those of them that are about all papers."""
+    datasets: list[str]
+    """Of all claims that were tested."""
     leaders: list[LeadersView]
     provenance: list[ProvenanceView]
     command: str

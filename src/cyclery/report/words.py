@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import chain
 
 from cyclery.records.evidence import Evidence
@@ -20,14 +21,20 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def summary(counts: Counter[str], papers: int, tier: str) -> str:
-    """Say in two sentences how many claims there are and how many the tier could decide."""
+def title(tiers: Sequence[str]) -> str:
+    """Return the question that the report answers."""
+    return f"Which claims hold at the {tiers[0]} tier?" if len(tiers) == 1 else "Which claims hold?"
+
+
+def summary(counts: Counter[str], papers: int, tiers: Sequence[str]) -> str:
+    """Say in two sentences how many claims there are and how many the tiers could decide."""
     total = sum(counts.values())
     if not total:
         return "There is no claim to judge yet."
     decided = sum(counts[v] for v in DECIDED)
     said = listed([f"{counts[v]} {v}" for v in DECIDED if counts[v]])
-    words = f"Of {plural(total, 'claim')} in {plural(papers, 'paper')}, the {tier} tier "
+    who = f"the {listed(list(tiers))} tier{'s' if len(tiers) > 1 else ''}"
+    words = f"Of {plural(total, 'claim')} in {plural(papers, 'paper')}, {who} "
     words += f"could decide {decided}: {said}." if decided else "could decide none."
     endings = {
         "inconclusive": ("stays", "stay", "inconclusive"),
@@ -38,12 +45,18 @@ def summary(counts: Counter[str], papers: int, tier: str) -> str:
     return f"{words} {listed(rest)}." if rest else words
 
 
-def scope(tier: str) -> str:
-    """Say what a verdict of this tier is about."""
-    if tier == "paper":
+def scope(tiers: Sequence[str]) -> str:
+    """Say what a verdict of these tiers is about."""
+    if len(tiers) > 1:
+        return (
+            f"In front stands the verdict of the tier nearest to the paper that decided a claim: "
+            f"{', '.join(tiers)}, in this order. Each is about its own tier: its data, networks "
+            "and budget."
+        )
+    if tiers[0] == "paper":
         return "Each verdict is about the paper tier: the papers' own data and budgets, run here."
     return (
-        f"A verdict at {tier} is about {tier} only: its data, networks and budget. It says "
+        f"A verdict at {tiers[0]} is about {tiers[0]} only: its data, networks and budget. It says "
         "nothing yet about the claim at the paper's own scale."
     )
 
