@@ -150,6 +150,8 @@ def page(folder: Path, shown: list[BenchmarkView]) -> Path:
         "title": "Which claims hold?", "summary": "Nothing was judged.", "scope": "", "counts": [],
         "total": 0, "papers": [], "leaders": [], "provenance": [], "command": "",
         "board_notes": [], "records": 0, "made": "", "version": "0", "benchmarks": shown,
+        "shared": shown, "datasets": [], "families": [], "disagreements": [], "tiers": [],
+        "widths": [], "tested": 0, "decided": 0,
     }  # fmt: skip
     path = folder / "index.html"
     path.write_text(_page(report, svg.Sheet()), "utf-8")  # type: ignore[arg-type]
