@@ -66,7 +66,7 @@ def view(
         "caption": "Test accuracy in per cent.", "lines": [],
         "columns": columns, "rows": rows, "cells": cells,
         "values": [v for v in HEADS if v in values], "notes": [],
-        "command": "make reproduce PAPER=fixmatch", "file": download.link(slug, data),
+        "command": "make reproduce PAPER=fixmatch", "file": download.file(slug, data),
     }  # fmt: skip
     return {**made, **rest}  # type: ignore[typeddict-item]
 
