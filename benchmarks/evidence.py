@@ -1,15 +1,17 @@
 """Time and memory of evidence and report for many runs, curves included.
 
-    python benchmarks/evidence.py [runs ...]
+    python benchmarks/evidence.py [--atlas] [runs ...]
 
 Makes records of 20 papers (each: 5 experiments, 10 arms, as many seeds as it takes; 20 claims),
 reads and judges them, and renders the report, each stage in a process of its own. Prints a line of
 JSON for each size: seconds and peak memory of each stage, and of all. The goal is 15,000 runs in
-60 s and 1.5 GB on two cores, linear in the runs.
+60 s and 1.5 GB on two cores, linear in the runs. `--atlas` makes 21 papers at two tiers instead,
+8,400 runs unless told, whose goal is 60 s and 1 GB.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import resource
 import subprocess
@@ -23,21 +25,26 @@ import numpy as np
 
 Json = dict[str, Any]
 PAPERS, EXPERIMENTS, ARMS, CLAIMS = 20, 5, 10, 20
+TIERS = ("smoke",)
+ATLAS = {"PAPERS": 21, "TIERS": ("smoke", "laptop")}
 EPOCHS, EVALUATIONS = 100, 20
 
 
 def main() -> None:
     """Measure every size."""
-    sizes = [int(text) for text in sys.argv[1:]] or [3750, 7500, 15000]
-    for runs in sizes:
+    atlas = ["--atlas"] if "--atlas" in sys.argv else []
+    sizes = [int(text) for text in sys.argv[1:] if text.isdigit()]
+    for runs in sizes or ([8400] if atlas else [3750, 7500, 15000]):
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            seeds = max(2, round(runs / (PAPERS * EXPERIMENTS * ARMS)))
+            cells = PAPERS * len(TIERS) * EXPERIMENTS * ARMS
+            seeds = max(2, round(runs / cells))
             for paper in range(PAPERS):
                 write(folder, paper, seeds)
-            found: Json = {"runs": PAPERS * EXPERIMENTS * ARMS * seeds}
+            found: Json = {"runs": cells * seeds}
             for stage in ("read", "judge", "render"):
-                command = [sys.executable, __file__, "--stage", stage, str(folder), str(seeds)]
+                options = ["--stage", stage, str(folder), str(seeds), *atlas]
+                command = [sys.executable, __file__, *options]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 found[stage] = json.loads(done.stdout.splitlines()[-1])
             # Judging reads, too: what it takes alone is the difference.
@@ -155,31 +162,34 @@ def stage(name: str, folder: Path, seeds: int) -> None:
         build([json.loads(f.read_bytes()) for f in sorted(folder.glob("evidence/*.json"))],
               folder / "report", "smoke")  # fmt: skip
     else:
-        for paper in range(PAPERS):
+        for tier, paper in itertools.product(TIERS, range(PAPERS)):
             records = read_records({folder / f"records/p{paper}.jsonl": []})
             if name == "judge":
-                judge(evidence, folder, paper, seeds, records)
+                judge(evidence, folder, tier, paper, seeds, records)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds, busy = time.perf_counter() - began, time.process_time()
     found = {"seconds": round(seconds, 1), "cpu_seconds": round(busy, 1), "peak_mb": round(peak)}
     print(json.dumps(found))
 
 
-def judge(evidence: Any, folder: Path, paper: int, seeds: int, records: Json) -> None:
-    """Write the evidence and the table of one paper."""
+def judge(evidence: Any, folder: Path, tier: str, paper: int, seeds: int, records: Json) -> None:
+    """Write the evidence and the table of one paper at a tier; records are the same at each."""
     from cyclery.common.files import write_atomic
 
     about = {"id": f"p{paper}", "title": f"Paper {paper}", "authors": "-", "year": 2026,
-             "arxiv": None, "venue": "", "summary": "-", "deviations": []}  # fmt: skip
+             "arxiv": None, "venue": "", "family": "other", "summary": "-",
+             "deviations": []}  # fmt: skip
     given = experiments(paper, seeds)
-    found = evidence.build("smoke", f"p{paper}", about, given, claims(), records)
+    found = evidence.build(tier, f"p{paper}", about, given, claims(), records)
     commands = {"part": "snakemake", "report": "snakemake"}
     found = {**found, "tables": [], "commands": commands, "sha256": ""}
-    write_atomic(folder / f"evidence/p{paper}.json", json.dumps(found, indent=1, allow_nan=False))
-    evidence.write_csv(evidence.tidy(given, records), folder / f"tables/p{paper}.csv")
+    write_atomic(folder / f"evidence/{tier}-p{paper}.json", json.dumps(found, allow_nan=False))
+    evidence.write_csv(evidence.tidy(given, records), folder / f"tables/{tier}-p{paper}.csv")
 
 
 if __name__ == "__main__":
+    if "--atlas" in sys.argv:
+        globals().update(ATLAS)
     if sys.argv[1:2] == ["--stage"]:
         stage(sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
     else:

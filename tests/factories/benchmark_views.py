@@ -66,7 +66,7 @@ def view(
         "caption": "Test accuracy in per cent.", "lines": [],
         "columns": columns, "rows": rows, "cells": cells,
         "values": [v for v in HEADS if v in values], "notes": [],
-        "command": "make reproduce PAPER=fixmatch", "file": download.link(slug, data),
+        "command": "make reproduce PAPER=fixmatch", "file": download.file(slug, data),
     }  # fmt: skip
     return {**made, **rest}  # type: ignore[typeddict-item]
 
@@ -150,6 +150,8 @@ def page(folder: Path, shown: list[BenchmarkView]) -> Path:
         "title": "Which claims hold?", "summary": "Nothing was judged.", "scope": "", "counts": [],
         "total": 0, "papers": [], "leaders": [], "provenance": [], "command": "",
         "board_notes": [], "records": 0, "made": "", "version": "0", "benchmarks": shown,
+        "shared": shown, "datasets": [], "families": [], "disagreements": [], "tiers": [],
+        "widths": [], "tested": 0, "decided": 0,
     }  # fmt: skip
     path = folder / "index.html"
     path.write_text(_page(report, svg.Sheet()), "utf-8")  # type: ignore[arg-type]

@@ -60,6 +60,11 @@ class Browser:
             self.driver.get_log(kind)  # those of the page before
         self.driver.get(page.as_uri())
 
+    def unpack(self) -> None:
+        """Open all that opens on demand."""
+        self.driver.set_script_timeout(60)
+        self.driver.execute_async_script("openAll().then(arguments[0], arguments[0])")
+
     def run(self, script: str, *values: Any) -> Any:
         return self.driver.execute_script(script, *values)
 
@@ -93,7 +98,7 @@ class Browser:
 def saved(browser: Browser, name: str, folder: Path) -> str:
     """Save the CSV of a figure or table of the page that is open, and return its text."""
     browser.command("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
-    link = browser.driver.find_element(By.CSS_SELECTOR, f"a[download='{name}.csv.gz']")
+    link = browser.driver.find_element(By.CSS_SELECTOR, f".csv:has(+ [data-name='{name}.csv'])")
     browser.run("arguments[0].focus()", link)
     browser.press(Keys.ENTER)
     file = folder / f"{name}.csv"

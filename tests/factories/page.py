@@ -2,20 +2,67 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import shutil
+import zlib
 from collections import Counter
+from collections.abc import Mapping
 from html.parser import HTMLParser
+from math import floor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+PACKED = re.compile(r'<script type="application/octet-stream">(.*?)</script>', re.DOTALL)
 VOID = {"meta", "link", "br", "img", "col", "hr", "input"}
 needs_latex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex not installed")
 
 
+def unpacked(source: str) -> str:
+    """Return a page with all that opens on demand in its place."""
+
+    def inside(match: re.Match[str]) -> str:
+        data = base64.b85decode(match[1].translate(str.maketrans(",.:", "<>&")))
+        return zlib.decompress(data, -zlib.MAX_WBITS).decode("utf-8")
+
+    return PACKED.sub(inside, source)
+
+
+def columns(data: str) -> list[list[Any]]:
+    """Return the columns of a download, header first, as the page's script unfolds them."""
+    out: list[list[Any]] = []
+    for head, *cells in json.loads(data):
+        if not (cells and isinstance(cells[0], list)):
+            out.append([head, *cells])
+            continue
+        (decimals, guess), *rest = cells
+        scale, last, values = 10**decimals, 0, []
+        for row, left in enumerate(rest, 1):
+            unit = left
+            if left is not None and not guess:
+                unit = last = last + left
+            elif left is not None and None not in (out[-2][row], out[-1][row]):
+                unit = left + floor((2 * out[-2][row] - out[-1][row]) * scale + 0.5)
+            values.append(None if unit is None else unit / scale)
+        out.append([head, *values])
+    return out
+
+
+def downloaded(file: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Return the rows of a download by header, as the CSV has them."""
+
+    def text(cell: Any) -> str:
+        return f"{cell:.12g}" if isinstance(cell, int | float) else cell or ""
+
+    heads, *rows = zip(*columns(file["columns"]), strict=True)
+    return [dict(zip(heads, map(text, row), strict=True)) for row in rows]
+
+
 class Page(HTMLParser):
-    """Checks nesting while parsing, and keeps tags, texts and attributes."""
+    """Checks nesting while parsing, and keeps tags, texts and attributes; packs are unpacked."""
 
     def __init__(self, source: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -23,7 +70,7 @@ class Page(HTMLParser):
         self.tags: Counter[str] = Counter()
         self.attributes: list[tuple[str, str, str]] = []
         self.texts: list[str] = []
-        self.feed(source)
+        self.feed(unpacked(source))
         self.close()
         assert not self.open, f"never closed: {self.open}"
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
-import gzip
 import json
 import logging
-from base64 import b64decode
 from collections.abc import Sequence
 from hashlib import sha256
 from importlib import import_module
@@ -19,6 +16,7 @@ import numpy as np
 import pytest
 from factories import benchmark_tables as factory
 from factories import evidence as evidence_factory
+from factories.page import downloaded
 from scipy import stats
 
 from cyclery.common import checksums
@@ -58,12 +56,6 @@ def column(table: BenchmarkView, head: str) -> list[GridCell]:
     """Return the cells under a head."""
     place = heads(table).index(head)
     return [row[place] for row in table["cells"]]
-
-
-def rows_of(table: BenchmarkView) -> list[dict[str, str]]:
-    """Return the download of a table."""
-    packed = b64decode(table["file"]["href"].partition(",")[2])
-    return list(csv.DictReader(gzip.decompress(packed).decode().splitlines()))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +171,7 @@ def test_methods_in_columns_are_turned_as_printed() -> None:
     assert {line["value"] for line in table["columns"]} == {None}
     assert texts(table["cells"][1]) == ["92.3", "92.4", "92.5"]
     assert len(table["cells"]) == 3 and {len(row) for row in table["cells"]} == {3}
-    assert rows_of(table)[0]["column"] == "Fixed"
+    assert downloaded(table["file"])[0]["column"] == "Fixed"
 
 
 def test_ours_of_the_same_setting_stand_beside_where_nothing_is_printed() -> None:
@@ -225,7 +217,7 @@ def test_cells_of_another_tier_are_matched_by_their_heads() -> None:
     other["tables"].append(copy.deepcopy(given) | {"id": "unknown"})
     [table] = views(own, other)
     assert heads(table) == heads(straight)
-    assert not any("77 labels" in row["column"] for row in rows_of(table))
+    assert not any("77 labels" in row["column"] for row in downloaded(table["file"]))
     assert "other lines: CIFAR-10, 77 labels;" in " ".join(table["notes"])
 
 
@@ -292,7 +284,7 @@ def test_lines_of_others_among_the_data_are_named() -> None:
     assert [line["by"] for line in table["rows"]] == [None, None, "a user of the code"]
     [said] = [note for note in table["notes"] if "italics" in note]
     assert said.endswith("CIFAR-100 by a user of the code.")
-    assert [r["by"] for r in rows_of(table)].count("a user of the code") == 3
+    assert [r["by"] for r in downloaded(table["file"])].count("a user of the code") == 3
 
 
 def test_equal_reasons_share_a_key() -> None:
@@ -326,7 +318,7 @@ def test_costs_count_a_shared_run_once_and_name_the_largest_columns() -> None:
 def test_the_download_has_the_figures_of_the_evidence() -> None:
     own = part("cfl")
     [table, _] = views(own)
-    found = rows_of(table)
+    found = downloaded(table["file"])
     [arm] = [a for a in own["experiments"][0]["arms"] if a["id"] == "easy-hard-easy"]
     metric = arm["metrics"]["test_accuracy"]
     [row] = [r for r in found if r["row"] == "Cyclical focal loss" and r["whose"] == "ours"]

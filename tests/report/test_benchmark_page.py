@@ -36,26 +36,35 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return views.page(tmp_path_factory.mktemp("tables"), views.chapter())
 
 
+def show(browser: Browser, page: Path, *size: tuple[int, int], **how: Any) -> None:
+    """Open a page, and the drawers of its tables."""
+    browser.open(page, *size, **how)
+    browser.unpack()
+
+
 def choose(browser: Browser, value: str) -> None:
     browser.tab_to(lambda e: e.get_attribute("value") == value)
     browser.press(Keys.SPACE)
 
 
-def test_chapter_is_first_and_quiet(browser: Browser, page: Path) -> None:
+def test_chapter_is_quiet_and_its_links_open_the_tables(browser: Browser, page: Path) -> None:
     browser.open(page)
-    assert browser.messages() == []
     outside = [u for u in browser.requests() if not u.startswith(("file:", "data:", "blob:"))]
     assert outside == []
-    sections = browser.driver.find_elements(By.CSS_SELECTOR, "main > section")
-    assert [s.get_attribute("id") for s in sections[:2]] == ["tables", "board"]
-    entries = browser.driver.find_elements(By.CSS_SELECTOR, ".top li a")
-    assert entries[0].text == "Tables"
-    entries[0].click()
-    assert browser.run("return location.hash") == "#tables"
     index = browser.driver.find_elements(By.CSS_SELECTOR, ".contents p, .contents a")
     assert [e.text for e in index] == [
         "FixMatch", "Table 2", "Paper 0", "Table 4", "Mean teacher", "Table 1"
     ]  # fmt: skip
+    assert browser.driver.find_elements(By.CSS_SELECTOR, ".bench") == []
+    index[-1].click()
+    until = time.monotonic() + 10
+    while not browser.driver.find_elements(By.CSS_SELECTOR, ".bench") and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(browser.driver.find_elements(By.CSS_SELECTOR, ".bench")) == 3
+    name = index[-1].get_attribute("href").partition("#")[2]
+    top = browser.driver.find_element(By.ID, name).rect["y"] - browser.run("return scrollY")
+    assert 0 <= top < DESKTOP[1]
+    assert browser.messages() == []
     sound(Page(page.read_text("utf-8")))
 
 
@@ -69,7 +78,7 @@ def test_heads_wrap_in_their_cells(browser: Browser, tmp_path: Path) -> None:
     columns = [views.line("Ours, smoke tier", name, value="ours") for name in names]
     cells = [[views.cell("1.0", 1.0)] * 2]
     table = views.view("P, Table 1", columns, [views.line("Row")], cells)
-    browser.open(views.page(tmp_path, [table]))
+    show(browser, views.page(tmp_path, [table]))
     out = browser.run("""
     return [...document.querySelectorAll('.grid thead th[scope=col]')].filter((th) => {
       const range = document.createRange();
@@ -83,7 +92,7 @@ def test_heads_wrap_in_their_cells(browser: Browser, tmp_path: Path) -> None:
 
 
 def test_heads_and_the_first_column_stay(browser: Browser, page: Path) -> None:
-    browser.open(page, (1280, 620))
+    show(browser, page, (1280, 620))
     places = """
     const pane = document.querySelectorAll('.pane')[1];
     pane.scrollIntoView({ block: 'center' });
@@ -109,7 +118,7 @@ def test_heads_and_the_first_column_stay(browser: Browser, page: Path) -> None:
 
 
 def test_values_are_chosen_by_keyboard_and_kept(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    show(browser, page)
     both = heads(browser)
     assert len(both) == 9 and "Difference" not in both
     pressed = "[...document.querySelectorAll('[name=values][aria-pressed=true]')]"
@@ -117,7 +126,7 @@ def test_values_are_chosen_by_keyboard_and_kept(browser: Browser, page: Path) ->
     choose(browser, "ours")
     assert heads(browser) == ["Ours", "digits, 40 labels", "digits, 250 labels"]
     assert len(rows(browser, 2)) == 2
-    browser.open(page)
+    show(browser, page)
     assert browser.run(f"return {pressed}.map(b => b.value)") == ["ours"]
     choose(browser, "printed")
     assert len(heads(browser)) == 6 and len(rows(browser, 2)) == 4
@@ -131,16 +140,17 @@ def test_values_are_chosen_by_keyboard_and_kept(browser: Browser, page: Path) ->
 
 
 def test_what_no_table_has_cannot_be_chosen(browser: Browser, tmp_path: Path) -> None:
-    browser.open(views.page(tmp_path, [views.methods_across()]))
+    show(browser, views.page(tmp_path, [views.methods_across()]))
     off = browser.driver.find_elements(By.CSS_SELECTOR, ".switches button:disabled")
     assert [button.text for button in off] == ["Difference"]
     browser.run("localStorage.setItem('values', 'difference')")  # of another page
     browser.driver.refresh()
+    browser.unpack()
     assert len(rows(browser)) == 6
 
 
 def test_spread_is_a_deviation_or_an_interval(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    show(browser, page)
     before = rows(browser)[1]
     assert before[5].split()[1] == "\u00b1" and "[" not in " ".join(before)
     choose(browser, "interval")
@@ -151,7 +161,7 @@ def test_spread_is_a_deviation_or_an_interval(browser: Browser, page: Path) -> N
 
 
 def test_points_stand_in_line(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    show(browser, page)
     lines = browser.run("""
     const points = {};
     for (const row of document.querySelectorAll('.bench .grid')[1].querySelectorAll('tbody tr')) {
@@ -175,7 +185,7 @@ def numbers(texts: list[str]) -> list[float]:
 
 
 def test_table_is_sorted_by_keyboard(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    show(browser, page)
     before = rows(browser)
     enter(browser)
     browser.press(*[Keys.ARROW_RIGHT] * 4, Keys.ENTER)
@@ -202,7 +212,7 @@ def test_table_is_sorted_by_keyboard(browser: Browser, page: Path) -> None:
 
 
 def test_sorting_ends_when_its_column_is_hidden(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    show(browser, page)
     before = rows(browser, 1)
     browser.run("document.querySelectorAll('.grid')[1].querySelectorAll('.sort')[3].click()")
     assert rows(browser, 1) != before
@@ -219,14 +229,14 @@ def test_a_number_that_is_no_plain_text_is_sorted_by_its_value(
              ("0", 0.0), ("2.5 k", 2500.0)]  # fmt: skip
     for row, (text, number) in zip(table["cells"], texts, strict=True):
         row[0] = views.cell(text, number)
-    browser.open(views.page(tmp_path, [table]))
+    show(browser, views.page(tmp_path, [table]))
     browser.run("document.querySelector('.sort').click()")
     order = [f"{views.MINUS}3", "0", "900", "1,200", "2.5 k", "not read"]
     assert [row[1] for row in rows(browser)] == order
 
 
 def test_a_cell_says_what_stands_behind_it(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    show(browser, page)
     assert told(browser) == ""
     enter(browser)
     browser.press(*[Keys.ARROW_DOWN] * 2, *[Keys.ARROW_RIGHT] * 4)
@@ -248,7 +258,7 @@ def test_a_cell_says_what_stands_behind_it(browser: Browser, page: Path) -> None
 
 
 def test_a_cell_that_takes_the_focus_is_not_under_the_heads(browser: Browser, page: Path) -> None:
-    browser.open(page, (1280, 620))
+    show(browser, page, (1280, 620))
     enter(browser, 1)
     covered = """
     const cell = document.activeElement;
@@ -266,7 +276,7 @@ def test_a_cell_that_takes_the_focus_is_not_under_the_heads(browser: Browser, pa
 def test_a_cell_is_chosen_by_mouse_or_touch(
     size: tuple[int, int], browser: Browser, page: Path
 ) -> None:
-    browser.open(page, size)
+    show(browser, page, size)
     cell = browser.driver.find_element(By.CSS_SELECTOR, ".bench tbody td")
     browser.run("arguments[0].scrollIntoView({ block: 'center' })", cell)
     if size == PHONE:
@@ -287,7 +297,7 @@ def test_a_cell_is_chosen_by_mouse_or_touch(
 
 
 def test_reproductions_by_others_are_another_kind(browser: Browser, page: Path) -> None:
-    browser.open(page)
+    show(browser, page)
     style = "return getComputedStyle(arguments[0]).fontStyle"
     head = browser.driver.find_element(By.CSS_SELECTOR, ".bench thead th.b")
     assert head.text.endswith("by TorchSSL") and browser.run(style, head) == "italic"
@@ -303,7 +313,7 @@ def test_reproductions_by_others_are_another_kind(browser: Browser, page: Path) 
 
 
 def test_data_of_a_table_is_saved_as_csv(browser: Browser, page: Path, tmp_path: Path) -> None:
-    browser.open(page)
+    show(browser, page)
     text = saved(browser, "mean-teacher-table-1", tmp_path).splitlines()
     assert text[0] == "row,Supervised,\u03a0-model,Mean teacher"
     assert len(text) == 7 and text[4].startswith('"SVHN, 1000",')
@@ -313,7 +323,7 @@ def test_phone_keeps_the_first_column_and_does_not_scroll_sideways(
     browser: Browser, page: Path, tmp_path: Path
 ) -> None:
     for shown in (page, views.page(tmp_path, [views.hostile()])):
-        browser.open(shown, PHONE)
+        show(browser, shown, PHONE)
         assert browser.run("return document.documentElement.scrollWidth") <= PHONE[0]
         shares = browser.run("""return [...document.querySelectorAll('.pane')].map((pane) => {
           pane.scrollLeft = 90;
@@ -328,7 +338,7 @@ def test_phone_keeps_the_first_column_and_does_not_scroll_sideways(
 
 
 def test_print_shows_all_and_no_switches(browser: Browser, page: Path) -> None:
-    browser.open(page, media="print", dark=True)
+    show(browser, page, media="print", dark=True)
     assert not browser.driver.find_element(By.CSS_SELECTOR, ".switches").is_displayed()
     browser.run("document.querySelector('[value=ours]').click()")
     browser.run("dispatchEvent(new Event('beforeprint'))")
@@ -340,21 +350,6 @@ def test_print_shows_all_and_no_switches(browser: Browser, page: Path) -> None:
     assert len(heads(browser)) == 3
 
 
-def test_tables_need_no_script(browser: Browser, page: Path) -> None:
-    browser.command("Emulation.setScriptExecutionDisabled", value=True)
-    try:
-        browser.open(page)
-        assert not browser.driver.find_element(By.CSS_SELECTOR, ".switches").is_displayed()
-        assert not browser.driver.find_elements(By.CSS_SELECTOR, ".bench th button")
-        text = browser.driver.find_element(By.CSS_SELECTOR, ".bench .grid").text
-        assert "Difference" in text and "\u00b1" in text and "[" in text
-        browser.driver.find_element(By.CSS_SELECTOR, ".says summary").click()
-        said = browser.driver.find_element(By.CSS_SELECTOR, ".says ol").text
-        assert "5 runs, read in arXiv:2001.07685v2, Table 2" in said
-    finally:
-        browser.command("Emulation.setScriptExecutionDisabled", value=False)
-
-
 def test_hostile_texts_stay_text(browser: Browser, tmp_path: Path) -> None:
     path = views.page(tmp_path, [views.hostile()])
     source = Page(path.read_text("utf-8"))
@@ -362,7 +357,7 @@ def test_hostile_texts_stay_text(browser: Browser, tmp_path: Path) -> None:
     assert "".join(source.texts).count(HOSTILE) > 15
     assert not [name for _, name, _ in source.attributes if name.startswith("on")]
     assert "style" not in [name for _, name, _ in source.attributes]
-    browser.open(path)
+    show(browser, path)
     cell = browser.driver.find_elements(By.CSS_SELECTOR, ".bench tbody td")
     browser.run("arguments[0].click()", cell[0])
     assert told(browser).count(HOSTILE) == 4 and browser.messages() == []
@@ -384,7 +379,7 @@ def test_chapter_of_nine_papers_is_small(tmp_path: Path) -> None:
 def test_axe_finds_no_serious_violation(
     size: tuple[int, int], dark: bool, browser: Browser, page: Path
 ) -> None:
-    browser.open(page, size, dark=dark)
+    show(browser, page, size, dark=dark)
     wanted = os.environ.get("CYCLERY_SCREENSHOTS")
     if wanted:
         browser.driver.save_screenshot(str(Path(wanted) / f"tables-{size[0]}-{dark}.png"))

@@ -18,9 +18,9 @@ from cyclery.report import (
     figures,
     intervals,
     model,
+    pdf,
     shapes,
     svg,
-    tikz,
     tuning,
 )
 
@@ -90,7 +90,6 @@ def test_a_path_goes_where_the_lines_go() -> None:
     # To tenths, in steps; a point that rounds to the last is left out, a dot has no length.
     assert svg.path(lines) == "m1 2 10.3 0m-11.3-1.5h0"
     assert svg.path(lines[:1], (1.0, 2.0), 10) == "m0 0 10 0"
-    assert tikz._path(lines) == "(1,2)--(11.3,2) (0,0.5)--(0,0.5)"
 
 
 @given(st.lists(st.tuples(st.floats(0, 300), st.floats(0, 100)), min_size=1, max_size=40))
@@ -163,3 +162,16 @@ def test_figures_without_data_are_left_out() -> None:
     assert figures.schedules("s", "t", constant, arms) == (None, ["learning rate 0.1"])
     hollow = {"lr": [0.1], "accuracy": [], "loss": [[]], "base": None, "max": None}
     assert figures.range_test("s", hollow) is None
+
+
+def test_a_page_is_the_same_pdf_each_time_and_shows_what_the_font_lacks() -> None:
+    page = chart.Page([60.0])
+    panel = page.panel(60.0, "Price $5_a, \U0001f600", (0, 1), (0, 1))
+    panel.lines([([0, 2], [0, 2])], chart.PALETTE[0], 1.5, (4, 2))
+    panel.band([0, 1], [0, 0.2], [0.5, 1.5], chart.PALETTE[1])
+    panel.dots([0.5], [0.5], chart.PALETTE[2], 3.0)
+    found = pdf.picture(page)
+    assert found.startswith(b"%PDF") and found == pdf.picture(page)
+    assert f"/MediaBox [ 0 0 {chart.WIDTH:g} {page.height:g} ]".encode() in found
+    # As many, drawn in processes, are the same.
+    assert set(pdf.pictures([page] * pdf._MANY)) == {found}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-from base64 import b64decode
-from io import StringIO
 from typing import Any, cast
 
 import pytest
 from factories import evidence as factory
+from factories.page import downloaded
 
 from cyclery.records.evidence import Evidence
 from cyclery.report import methods_table
@@ -59,11 +56,6 @@ def rows(view: BenchmarkView) -> list[list[str]]:
 
 def texts(view: BenchmarkView) -> list[list[str]]:
     return [[cell["text"] for cell in cells] for cells in view["cells"]]
-
-
-def downloaded(view: BenchmarkView) -> list[dict[str, str]]:
-    packed = b64decode(view["file"]["href"].partition(",")[2])
-    return list(csv.DictReader(StringIO(gzip.decompress(packed).decode("utf-8"))))
 
 
 def test_arms_of_a_split_stand_in_two_columns_accuracy_and_time() -> None:
@@ -238,8 +230,8 @@ def test_the_notes_say_rule_seeds_tuning_and_device() -> None:
 
 def test_the_file_has_every_figure() -> None:
     view = made(("A", {"E": [arm("one"), arm("two", 0.8, ancestors_images=100.0)]}))
-    assert view["file"]["name"] == f"{view['slug']}.csv.gz"
-    first, second = downloaded(view)
+    assert view["file"]["name"] == f"{view['slug']}.csv"
+    first, second = downloaded(view["file"])
     assert first["test_accuracy"] == "90" and first["sd"] == "1.581"
     assert (first["low95"], first["high95"]) == ("88.04", "91.96")
     assert (second["arm"], second["test_accuracy"], second["ancestors_images"]) == (

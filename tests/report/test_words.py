@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 import pytest
+from factories.page import columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,8 +19,31 @@ from cyclery.report import (
 
 def test_a_csv_holds_no_formula() -> None:
     rows = [["=1+1", "+x", 'a,"b'], [-1.5, None, float("nan")]]
-    assert download.text(rows) == '\'=1+1,\'+x,"a,""b"\n-1.5,,\n'
-    assert download.link("a", rows) == download.link("a", rows)
+    made = download.file("a", rows)
+    assert columns(made["columns"]) == [["'=1+1", -1.5], ["'+x", None], ['a,"b', None]]
+    assert made == download.file("a", rows)
+
+
+@given(
+    st.lists(
+        st.tuples(*[st.none() | st.floats(-1e6, 1e6) | st.integers(-9, 9)] * 4), min_size=1
+    )
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_a_download_holds_the_digits_of_its_numbers(rows: list[tuple[float | None, ...]]) -> None:
+    found = columns(download.file("a", [["a", "b", "c", "d"], *map(list, rows)])["columns"])
+    for place, (head, *cells) in enumerate(found):
+        assert head == "abcd"[place]
+        for cell, row in zip(cells, rows, strict=True):
+            value = row[place]
+            wanted = float(f"{value:.4g}") if isinstance(value, float) else value
+            assert cell == wanted
+
+
+def test_the_upper_end_of_an_interval_takes_no_room() -> None:
+    rows = [[0.9 + i / 1000, 0.88 + i / 1000, 0.92 + i / 1000] for i in range(50)]
+    made = download.file("a", [["mean", "low", "high"], *rows])["columns"]
+    assert made.endswith(f'["high",[3,1]{",0" * 50}]]')
 
 
 @given(st.text())

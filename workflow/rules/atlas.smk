@@ -2,7 +2,8 @@
 
 Needs: the evidence of every tier for every selected paper whose records are whole on disk; that of
 tiers other than the configured one is made here. Makes: {results}/atlas/ with what a report has.
-It trains nothing: a paper without whole records at a tier is not run there, and the page says so.
+It trains nothing for itself: a paper without whole records at a tier is not in it, and the page
+says so. What the graph of the configured tier holds to be outdated is made anew, as for its report.
 Other tiers are planned only where the atlas is asked for.
 """
 

@@ -37,7 +37,7 @@ rule render:
             directory(f"{PLAN.report}/figures"),
             caption="../report/figures.rst",
             category="Figures",
-            patterns=["{name}.tex"],
+            patterns=["{name}.pdf"],
             labels={"figure": "{name}"},
         ),
         sums=f"{PLAN.report}/SHA256SUMS",

@@ -147,7 +147,7 @@ def _clean(value: Any) -> Any:
         return value if isfinite(value) else None
     if value is None or kind in (str, int, bool):
         return value
-    if kind is list or kind is tuple:
+    if isinstance(value, list | tuple):
         return [_clean(item) for item in value]
     if isinstance(value, Mapping):
         return {str(key): _clean(item) for key, item in value.items()}

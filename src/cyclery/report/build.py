@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from cyclery.common.files import disk_errors, make_folder, write_atomic
 from cyclery.records.evidence import Evidence
-from cyclery.report import document, download, svg, tex, tikz, view
+from cyclery.report import document, download, pdf, svg, tex, view
 from cyclery.report.benchmark_tex import PACKAGES, tex_view
 from cyclery.report.model import complete
 from cyclery.report.packing import packed
@@ -93,12 +93,13 @@ class _Output:
             path.write_bytes(data.encode() if isinstance(data, str) else data)
 
     def draw(self, items: list[ChartView]) -> None:
-        """Draw charts once each, for the page with their data and for LaTeX."""
-        for item in items:
-            made = item.pop("chart")
+        """Draw charts as SVG for the page, with their data, and as PDF for other documents."""
+        charts = [item.pop("chart") for item in items]
+        drawn = pdf.pictures([chart.page for chart in charts])
+        for item, made, picture in zip(items, charts, drawn, strict=True):
             item["svg"] = svg.inline(made, self.sheet)
             item["file"] = download.file(item["slug"], made.data)
-            self.put("figures", f"{item['slug']}.tex", tikz.picture(made))
+            self.put("figures", f"{item['slug']}.pdf", picture)
 
     def table(self, table: Table | None) -> TableView | None:
         """Write a table's LaTeX and return what the page shows of it."""

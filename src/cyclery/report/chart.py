@@ -2,8 +2,8 @@
 
 One unit is one point; a page is 300 wide, so that it reads at full size on a phone and three stand
 side by side on a desktop. Arms carry a letter and a colour of `PALETTE`, the same in tables and
-figures. A page is a list of `shapes`, which `svg` and `tikz` write: a drawing library
-takes most of a report's time, and what it writes would have to be cut down afterwards.
+figures. A page is a list of `shapes`: `svg` writes them for the page, where a thousand figures must
+be small and change with its theme, and `pdf` draws them with matplotlib for other documents.
 """
 
 from __future__ import annotations

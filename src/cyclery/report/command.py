@@ -33,7 +33,7 @@ def report(paths: list[Path], folder: Path, also: Sequence[Path] = ()) -> None:
             stale.unlink(missing_ok=True)
     page = build(evidence, folder, tier, others=list(_usable(also)))
     pdf = compile_pdf(folder)
-    kinds = ("benchmarks/*.sty", "benchmarks/*.tex", "tables/*.tex", "figures/*.tex")
+    kinds = ("benchmarks/*.sty", "benchmarks/*.tex", "tables/*.tex", "figures/*.pdf")
     parts = [path for kind in kinds for path in folder.glob(kind)]
     # Without the PDF: what a LaTeX makes of report.tex is another file with every version of it.
     checksums.write(folder / checksums.NAME, [page, folder / "report.tex", *parts])

@@ -211,14 +211,16 @@ def beside(written: Mapping[str, Iterable[str]]) -> list[Files]:
     """Return how many files of each kind lie beside the document."""
     out: list[Files] = []
     for folder, kinds in BESIDE.items():
-        counts = Counter(_kind(name, kinds) for name in written[folder] if name.endswith(".tex"))
+        suffix = ".pdf" if folder == "figures" else ".tex"
+        names = (name for name in written[folder] if name.endswith(suffix))
+        counts = Counter(_kind(name.removesuffix(suffix), kinds) for name in names)
         for kind, what in kinds.items():
             if counts[kind]:
-                name = f"{folder}/\u2026-{kind}.tex" if kind else f"{folder}/\u2026.tex"
+                name = f"{folder}/\u2026-{kind}{suffix}" if kind else f"{folder}/\u2026{suffix}"
                 out.append({"name": name, "count": counts[kind], "what": what})
     return out
 
 
 def _kind(name: str, kinds: Mapping[str, str]) -> str:
-    last = re.sub(r"-\d+$", "", name.removesuffix(".tex")).rsplit("-", 1)[-1]
+    last = re.sub(r"-\d+$", "", name).rsplit("-", 1)[-1]
     return last if last in kinds else ""
