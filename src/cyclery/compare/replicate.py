@@ -132,7 +132,7 @@ def _snakemake(project: Project, cores: str) -> None:
         try:
             code = running.wait()
         except BaseException:
-            # It ends its jobs, which keep what they have done, and gives its lock back.
+            # It lets the jobs that run come to their end, and gives its lock back.
             running.terminate()
             running.wait()
             raise
