@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories.page import unpacked
 from factories.project import PAPER, TIER, evidence, run, trained, write
 
 from cyclery.authoring import component_files
@@ -83,7 +84,7 @@ def test_the_table_has_a_row_for_every_run(project: Path) -> None:
 
 
 def test_the_report_is_there(project: Path) -> None:
-    page = (project / "results/smoke/report/index.html").read_text()
+    page = unpacked((project / "results/smoke/report/index.html").read_text())
     assert "range &amp; test" in page and "C-3" in page
     assert (project / "results/smoke/report/report.tex").exists()
 

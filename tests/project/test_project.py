@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 import cyclery
-from cyclery.sharing.publish import MOST_INSIDE
+from cyclery.sharing.inside import MOST_INSIDE
 
 # --- hooks, CI, profile
 

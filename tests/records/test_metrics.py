@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from factories import engine as engine_factory
+from factories.page import unpacked
 from factories.project import PAPER, TIER, arms, comparison, evidence, refused, run, write
 from factories.record import record
 
@@ -195,7 +196,7 @@ def test_a_metric_added_by_one_file_is_claimed_reported_and_documented(
     assert row["unit"] == "pp" and row["n"] == 2
     # Nothing of `fast` is left, and it is worth no gap at all; smaller is better.
     assert row["effect"] == pytest.approx(100 * gap, abs=1e-9)
-    page = Path(f"{out}/report/index.html").read_text(encoding="utf-8")
+    page = unpacked(Path(f"{out}/report/index.html").read_text(encoding="utf-8"))
     assert "alidation minus test acc" in page
     assert metric_name("accuracy_gap@0.5").startswith("validation minus test accuracy at 50")
     reference = documents(root)[Path("docs/configuration.md")]

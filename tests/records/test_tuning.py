@@ -13,6 +13,7 @@ from factories import engine as factory
 from factories import evidence as reports
 from factories import project as projects
 from factories.jobs import part_jobs
+from factories.page import unpacked
 
 from cyclery.common.signals import Stopped
 from cyclery.config.load import load
@@ -234,7 +235,7 @@ def test_evidence_and_report_have_trials_choice_and_curve(tmp_path: Path) -> Non
     # Trials are in no table of runs.
     assert "1000000" not in (folder / "tables/one.csv").read_text()
     assert found["provenance"]["seeds"] == [0, 1]
-    text = build([found], tmp_path / "report", "smoke").read_text()
+    text = unpacked(build([found], tmp_path / "report", "smoke").read_text())
     assert text.count("best of 3 trials on validation") == 2
     assert "main: trials of tuning" in text and "Tuning: none, every arm runs as declared" in text
     assert (tmp_path / "report/tables/one-main-trials.tex").exists()
