@@ -84,7 +84,7 @@ def counted(folder: Path, pattern: str) -> int:
 
 
 def test_the_document_says_how_many_files_lie_beside_it(made: Path) -> None:
-    source = (made / "report.tex").read_text("utf-8")
+    source = (made / "report.tex").read_text("utf-8").replace("\\allowbreak{}", "")
     rows = re.findall(r"\\texttt\{(\w+)/\\dots\{\}-?(\w*)\.tex\} & (\d+) &", source)
     for folder in ("tables", "benchmarks", "figures"):
         found = [(kind, int(count)) for name, kind, count in rows if name == folder]
