@@ -15,6 +15,7 @@ from factories.project import arms
 
 from cyclery.config.load import load
 from cyclery.methods import supervised
+from cyclery.plan import resolve_arms
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 from cyclery.plan.snakemake_api import Graph
@@ -237,6 +238,24 @@ def test_every_arm_is_resolved_and_hashed_once(
         graph.shard_digest(shard.group, shard.name)
         graph.parent_files(shard.group, shard.name)
     assert counted == {"resolve": 100, "digest": 100 + 3000}
+
+
+def test_a_checked_plan_is_the_same_without_its_checks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(tmp_path, chain)
+
+    def again(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("checked again")
+
+    for name in ("check_parts", "check_parents"):
+        monkeypatch.setattr(resolve_arms, name, again)
+    project = load(tmp_path, {})
+    found = Plan(project, checked=True)
+    assert keys(found) == keys(plan)
+    assert Graph(found, {}).part_digest("one") == Graph(plan, {}).part_digest("one")
+    with pytest.raises(AssertionError, match="checked again"):
+        keys(Plan(project))
 
 
 def test_planning_imports_nothing_heavy(tmp_path: Path) -> None:

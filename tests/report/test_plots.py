@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from factories import evidence as factory
-from factories.page import Page, sound
+from factories.page import Page, sound, unpacked
 
 from cyclery.report import build as build_report
 from cyclery.report import chart, model, plots, shapes, svg
@@ -121,7 +121,7 @@ def test_arms_without_a_figure_are_left_out() -> None:
 
 def test_plots_stand_first_among_the_figures_of_their_experiment(tmp_path: Path) -> None:
     build_report([part()], tmp_path, "smoke")
-    text = (tmp_path / "index.html").read_text("utf-8")
+    text = unpacked((tmp_path / "index.html").read_text("utf-8"))
     sound(Page(text))
     titles = re.findall(r"<title id=\"[^\"]+-t\">([^<]+)</title>", text)
     assert titles[:2] == ["Accuracy against epsilon", "Accuracy against cost"]
