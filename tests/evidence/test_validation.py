@@ -133,7 +133,8 @@ def test_a_budget_errs_no_more_and_decides_sooner(modules: Modules) -> None:
     # Each course is compared with the package's own verdicts.
     rng, tests = validation._generator("test"), budget.papers.tests("mixed", budget.SIZE)
     effects = [1.5, 0.0] * (budget.SIZE // 2)
-    for paper, _ in budget.simulate(rng, budget.LAWS[0], tests, lambda: effects, 3):
+    assert budget.errors(0, 0, 2)["runs"] == budget.speeds(2, 0, 2)["runs"] == 2
+    for paper in budget.simulate(rng, budget.LAWS[0], tests, lambda: effects, 3):
         course = budget.allocated(paper)
         budget.audit(paper, course)
         equal = budget.equal(paper)
