@@ -60,7 +60,7 @@ def section(found: Json) -> str:
     ]  # fmt: skip
     parts = [
         f"{runs:,} simulated papers a cell; {versions}; {found['made'][:10]}; "
-        f"{found['seconds']:.0f} s of one core. **{cells - len(above)} of {cells} rates pass their "
+        f"{found['minutes']:.0f} minutes. **{cells - len(above)} of {cells} rates pass their "
         f"mark of {100 * mark(found, runs):.2f} %.**"
         + "".join(f"\n\nMissed: {text}." for text in above),
         table(["papers in which something is false", "reproduced", "contradicted"], rows),

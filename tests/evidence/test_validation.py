@@ -133,11 +133,12 @@ def test_a_budget_errs_no_more_and_decides_sooner(modules: Modules) -> None:
     # Each course is compared with the package's own verdicts.
     rng, tests = validation._generator("test"), budget.papers.tests("mixed", budget.SIZE)
     effects = [1.5, 0.0] * (budget.SIZE // 2)
-    for paper, _ in budget.simulate(rng, budget.LAWS[0], tests, lambda: effects, 3):
+    assert budget.errors(0, 0, 2)["runs"] == budget.speeds(2, 0, 2)["runs"] == 2
+    for paper in budget.simulate(rng, budget.LAWS[0], tests, lambda: effects, 3):
         course = budget.allocated(paper)
         budget.audit(paper, course)
         equal = budget.equal(paper)
-        assert equal[-1].spent == pytest.approx(paper.whole) > course[-1].spent
+        assert paper.whole == pytest.approx(equal[-1].spent) and course[-1].spent < paper.whole
         assert paper.claims(course[-1].verdicts) > 0
         course[-1].verdicts[0] = "contradicted"
         with pytest.raises(AssertionError, match="counted contradicted"):

@@ -19,6 +19,8 @@ from cyclery.plan.project_checks import check
 
 # A batch lasts this share of the time that was given, within these seconds.
 SHARE, SHORTEST, LONGEST = 1 / 24, 60.0, 600.0
+# Its runs take so many times what a batch takes besides, or more.
+LEAST = 3
 
 
 @dataclass
@@ -102,7 +104,9 @@ class Deciding:
         batch = min(max(SHARE * 3600 * self.options.hours, SHORTEST), LONGEST)
         questions = [question for stand in found for question in stand.questions]
         self.costs.read(seeds)
-        asked = choose(questions, seeds, self.costs.missing, self.pace.room(batch),
+        # Not only what it takes to begin a batch, on a machine that is slow to.
+        room = max(self.pace.room(batch), LEAST * batches.OVERHEAD * self.pace.cores)
+        asked = choose(questions, seeds, self.costs.missing, room,
                        self.pace.room(self.left), self.futile)  # fmt: skip
         return asked if asked != seeds else None
 

@@ -237,7 +237,7 @@ def _stand(
                             len(groups), verdict not in DECIDED)  # fmt: skip
         questions.append(question)
         if question.hope < FUTILE:
-            hopeless.append(f"{100 * question.hope:.0f} % chance by {ends[-1]} seeds")
+            hopeless.append(f"{100 * question.hope:.1f} % chance by {ends[-1]} seeds")
     return Stand(f"{paper}.{name}", verdict, reason, tuple(questions), tuple(hopeless), ended,
                  tuple(arms))  # fmt: skip
 

@@ -100,8 +100,9 @@ class View:
         if open_:
             best = max(open_, key=lambda question: question.hope)
             parts.append(f"no time: {100 * best.hope:.0f} % chance by {best.ends[-1]} seeds")
-        parts += [f"hopeless: {text}" for text in dict.fromkeys(stand.hopeless)
-                  if self.futile or not open_]  # fmt: skip
+        if stand.hopeless and (self.futile or not open_):
+            count = f"{len(stand.hopeless)} " if len(stand.hopeless) > 1 else ""
+            parts.append(f"{count}hopeless: {', '.join(dict.fromkeys(stand.hopeless))}")
         parts += [f"{stand.ended} at the end of the plan"] if stand.ended else []
         return "; ".join(parts) or ("decided" if stand.verdict in DECIDED else "cannot be tested")
 
