@@ -370,10 +370,7 @@ class Config(Execution):
     )
     gres: str | None = field(
         default=None,
-        metadata={
-            "doc": "how SLURM is asked for a job's GPU, as in gpu:1 or gpu:a100:1; null asks by "
-            "--gpus=1"
-        },
+        metadata={"doc": "how SLURM is asked for a job's GPU, gpu:1 or gpu:a100:1; null: --gpus=1"},
     )
     results: str = field(default="results", metadata={"doc": "folder of everything that is made"})
     data: str = field(default="results/data", metadata={"doc": "folder of prepared datasets"})
@@ -383,9 +380,10 @@ class Config(Execution):
 
     def __post_init__(self) -> None:
         """Refuse names that stand twice, and what rules and SLURM could not be given."""
-        for name in self.papers or ():
-            if (self.papers or ()).count(name) > 1:
-                raise UserError(f"papers: {name!r} stands twice (found {list(self.papers or ())}).")
+        papers = list(self.papers or ())
+        for name in papers:
+            if papers.count(name) > 1:
+                raise UserError(f"papers: {name!r} stands twice (found {papers}).")
         for key in ("results", "data"):
             path = getattr(self, key)
             # Rules put it into patterns and command lines, where other characters have meanings.

@@ -122,13 +122,9 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     )
     ours = Ours(judged["experiments"], experiments, known)
     shown = tables(plan, paper_name, cells, ours, others)
-    commands = _commands(plan, part)
-    drawn = plots(paper, judged["experiments"])
-    made: Evidence = {
-        **judged, "tables": shown, "plots": drawn, "commands": commands, "sha256": "",
-    }  # fmt: skip
-    if not drawn:
-        del made["plots"]
+    made: Evidence = {**judged, "tables": shown, "commands": _commands(plan, part), "sha256": ""}
+    if drawn := plots(paper, judged["experiments"]):
+        made["plots"] = drawn
     if table is not None:
         # No list while what it lists is written.
         checksums.of_table(table).unlink(missing_ok=True)
