@@ -122,9 +122,12 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
     )
     ours = Ours(judged["experiments"], experiments, known)
     shown = tables(plan, paper_name, cells, ours, others)
-    made: Evidence = {**judged, "tables": shown, "commands": _commands(plan, part), "sha256": ""}
-    if drawn := plots(paper, judged["experiments"]):
-        made["plots"] = drawn
+    made: Evidence = {
+        **judged, "tables": shown, "plots": plots(paper, judged["experiments"]),
+        "commands": _commands(plan, part), "sha256": "",
+    }  # fmt: skip
+    if not made["plots"]:
+        del made["plots"]
     if table is not None:
         # No list while what it lists is written.
         checksums.of_table(table).unlink(missing_ok=True)
@@ -306,10 +309,9 @@ def _schedules(arm: ArmPlan, first: RunRecord | None) -> dict[str, ScheduleLine]
         specs = {name: spec for name, spec in specs.items() if not schedules.words(spec)}
     bounds = (taken["base"], taken["max"]) if taken else None
     shown = np.unique(np.linspace(0, clock.updates - 1, min(POINTS, clock.updates)).astype(int))
-    within = (shown - np.concatenate([[0], np.cumsum(steps)])[clock.epoch[shown]]) / steps[
-        clock.epoch[shown]
-    ]
-    epochs = [float(e) for e in clock.epoch[shown] + within]
+    at = clock.epoch[shown]
+    within = (shown - np.concatenate([[0], np.cumsum(steps)])[at]) / steps[at]
+    epochs = [float(e) for e in at + within]
     found: dict[str, ScheduleLine] = {
         name: {
             "epoch": epochs,
@@ -318,10 +320,7 @@ def _schedules(arm: ArmPlan, first: RunRecord | None) -> dict[str, ScheduleLine]
         for name, spec in specs.items()
     }
     if len(set(batches.tolist())) > 1:
-        found["batch"] = {
-            "epoch": epochs,
-            "value": [float(batches[e]) for e in clock.epoch[shown]],
-        }
+        found["batch"] = {"epoch": epochs, "value": [float(batches[e]) for e in at]}
     return found
 
 
