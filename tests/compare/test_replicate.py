@@ -28,6 +28,7 @@ from cyclery.config.load import load
 from cyclery.evidence import build as evidence
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
+from cyclery.records.replication import find
 from cyclery.report import replication as page
 
 Json = dict[str, Any]
@@ -171,8 +172,8 @@ def test_the_command_writes_a_table_and_the_report_reads_it(
     projects.run(twice, "replicate", "--no-run")
     shown = capsys.readouterr().out
     assert "Tier smoke: 3 seeds from 12000 on, beside 3 from 0 on" in shown
-    file = page.find(twice / "results", "smoke")
-    assert file == folder / "replication.json" and page.find(twice / "results", "desk") is None
+    file = find(twice / "results", "smoke")
+    assert file == folder / "replication.json" and find(twice / "results", "desk") is None
     found = page.read(file)
     schema = json.loads(schemas()[Path("docs/schemas/replication.schema.json")])
     jsonschema.Draft202012Validator(schema).validate(json.loads(file.read_bytes()))
@@ -196,7 +197,7 @@ def test_the_command_writes_a_table_and_the_report_reads_it(
     published = twice / "results/published/replication/smoke.json"
     published.parent.mkdir(parents=True)
     published.write_text(json.dumps(found))
-    assert page.read(page.find(twice / "results", "smoke") or Path()) == found
+    assert page.read(find(twice / "results", "smoke") or Path()) == found
 
 
 def test_what_is_missing_is_one_message(

@@ -1,6 +1,7 @@
 """The atlas: the report over all tiers.
 
-Needs: the evidence of every tier for every selected paper whose records are whole on disk; that of
+Needs: the evidence of every tier for every selected paper whose records are whole on disk, and what
+`cyclery replicate` found at fresh seeds, where that is there; evidence of
 tiers other than the configured one is made here. Makes: {results}/atlas/ with what a report has.
 It trains nothing for itself: a paper without whole records at a tier is not in it, and the page
 says so. What the graph of the configured tier holds to be outdated is made anew, as for its report.
@@ -62,6 +63,7 @@ rule atlas:
     """Render the verdicts of all tiers, with tables and figures."""
     input:
         evidence=atlas_evidence,
+        replications=lambda wildcards: ATLAS.replications(),
     output:
         html=report(
             f"{ATLAS.folder}/index.html",
@@ -85,6 +87,7 @@ rule atlas:
     shell:
         cyclery("""
             report {input.evidence:q} \
+                --replication {input.replications:q} \
                 --output {output.html:q} \
                 --log {log:q}
             """)

@@ -52,6 +52,10 @@ def register(commands: Commands) -> None:
         "--also", nargs="*", type=Path, default=[], metavar="FILE",
         help="evidence of other tiers, for the benchmark tables",
     )  # fmt: skip
+    command.add_argument(
+        "--replication", nargs="*", type=Path, default=[], metavar="FILE",
+        help="what `cyclery replicate` found, for a table",
+    )  # fmt: skip
 
 
 def _expected(command: argparse.ArgumentParser) -> None:
@@ -205,4 +209,4 @@ def report(options: argparse.Namespace) -> None:
     """Render the report beside its page."""
     from cyclery.report.command import report
 
-    report(options.evidence, options.output.parent, options.also)
+    report(options.evidence, options.output.parent, options.also, options.replication)

@@ -16,6 +16,7 @@ from cyclery.plan.cost import TIERS
 from cyclery.plan.graph import Plan
 from cyclery.plan.model import Shard
 from cyclery.plan.snakemake_api import Graph
+from cyclery.records import replication
 
 
 class Atlas:
@@ -65,6 +66,13 @@ class Atlas:
                 "show. Run a tier first, as by `make reproduce`, or bring one by `make pull`."
             )
         return found
+
+    def replications(self) -> list[str]:
+        """Return what fresh seeds said at each tier, where that was asked or is published."""
+        root = self._project.root
+        results = root / self._graph.config.results
+        found = (replication.find(results, tier) for tier in reversed(TIERS))
+        return [str(path.relative_to(root)) for path in found if path]
 
     def whole(self, tier: str, paper: str) -> bool:
         """Tell whether a tier has a file for every shard of a paper, with as many records."""

@@ -7,6 +7,7 @@ for accuracies, and oriented so that the claim is positive.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 # pydantic, which makes the JSON Schemas, takes typing's own from Python 3.12 on.
@@ -96,3 +97,12 @@ class Replication(TypedDict):
     """Claims that cannot be put side by side, and why."""
     sha256: str
     """SHA-256 of the rest, as canonical JSON."""
+
+
+def find(results: Path, tier: str) -> Path | None:
+    """Return the replication of a tier below the folder of results: own, else a published one."""
+    places = (
+        results / "replication" / tier / "replication.json",
+        results / "published" / "replication" / f"{tier}.json",
+    )
+    return next((path for path in places if path.is_file()), None)

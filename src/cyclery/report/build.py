@@ -16,7 +16,8 @@ from markupsafe import Markup
 
 from cyclery.common.files import disk_errors, make_folder, write_atomic
 from cyclery.records.evidence import Evidence
-from cyclery.report import document, download, pdf, svg, tex, view
+from cyclery.records.replication import Replication
+from cyclery.report import document, download, pdf, replication, svg, tex, view
 from cyclery.report.benchmark_tex import PACKAGES, tex_view
 from cyclery.report.model import complete
 from cyclery.report.packing import packed
@@ -136,8 +137,9 @@ class _Output:
 
 
 def build(
-    evidence: list[Evidence], out_dir: Path, tier: str, others: Sequence[Evidence] = ()
-) -> Path:
+    evidence: list[Evidence], out_dir: Path, tier: str, others: Sequence[Evidence] = (),
+    replications: Sequence[Replication] = (),
+) -> Path:  # fmt: skip
     """Write out_dir/index.html, report.tex and the folders of KINDS; return index.html.
 
     `evidence` is of any parts and tiers; `others` is of further tiers, already complete. Raises
@@ -158,6 +160,11 @@ def build(
         paper["comparison"] = out.table(paper["comparison_table"])
     for board in shown["leaders"]:
         out.block(board)
+    shown["replications"] = [
+        {"tier": found["tier"], "counts": out.table(replication.counts(found)),
+         "claims": out.table(replication.claims(found))}
+        for found in replications
+    ]  # fmt: skip
     charts = [item for p in shown["papers"] for b in (*p["experiments"], *p["ranges"])
               for item in b["charts"]]  # fmt: skip
     out.draw([*charts, *(item for board in shown["leaders"] for item in board["charts"])])

@@ -15,12 +15,16 @@ from cyclery.records.readers import read_evidence
 log = logging.getLogger(__name__)
 
 
-def report(paths: list[Path], folder: Path, also: Sequence[Path] = ()) -> None:
+def report(
+    paths: list[Path], folder: Path, also: Sequence[Path] = (), replications: Sequence[Path] = ()
+) -> None:
     """Render evidence as a page, LaTeX and, where there is a LaTeX, a PDF; list all sums but its.
 
     `also` is evidence of other tiers, for the benchmark tables; what cannot be used is left out.
+    `replications` are what `cyclery replicate` found, a file for each tier.
     """
     # Here, for what draws and renders takes a while to import.
+    from cyclery.report import replication
     from cyclery.report.build import build
     from cyclery.report.tex import compile_pdf
 
@@ -31,7 +35,8 @@ def report(paths: list[Path], folder: Path, also: Sequence[Path] = ()) -> None:
     for stale in (folder / checksums.NAME, folder / "report.pdf"):
         with disk_errors(stale):
             stale.unlink(missing_ok=True)
-    page = build(evidence, folder, tier, others=list(_usable(also)))
+    found = list(map(replication.read, replications))
+    page = build(evidence, folder, tier, list(_usable(also)), found)
     pdf = compile_pdf(folder)
     kinds = ("benchmarks/*.sty", "benchmarks/*.tex", "tables/*.tex", "figures/*.pdf")
     parts = [path for kind in kinds for path in folder.glob(kind)]

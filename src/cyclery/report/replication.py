@@ -1,7 +1,6 @@
 """The table of a replication: the verdicts of a tier beside those of the same tier on fresh seeds.
 
-``find`` and ``read`` give what ``cyclery replicate`` has written, ``counts`` and ``claims`` are
-tables of it.
+``read`` gives what ``cyclery replicate`` has written, ``counts`` and ``claims`` are tables of it.
 """
 
 from __future__ import annotations
@@ -19,15 +18,6 @@ from cyclery.report.tables import Cell, Column, Estimate, Table
 OUTCOMES: dict[Outcome, str] = {
     "opposite": "opposite", "weaker": "weaker", "same": "same", "stronger": "stronger",
 }  # fmt: skip
-
-
-def find(results: Path, tier: str) -> Path | None:
-    """Return the replication of a tier below the folder of results: own, else a published one."""
-    places = (
-        results / "replication" / tier / "replication.json",
-        results / "published" / "replication" / f"{tier}.json",
-    )
-    return next((path for path in places if path.is_file()), None)
 
 
 def read(path: Path) -> Replication:

@@ -268,7 +268,7 @@ def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ())
     `others` is evidence of other tiers, of which benchmark tables alone show something.
     """
     slugs = Slugs()
-    for taken in ("board", "provenance", "top", "leaders", "tables"):
+    for taken in ("board", "provenance", "replication", "top", "leaders", "tables"):
         slugs.make(taken)
     groups: dict[str, list[Evidence]] = {}
     order = tiers.nearest(part["tier"] for part in evidence)
@@ -313,7 +313,7 @@ def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ())
         ),
         "papers": papers, "benchmarks": [*tables, *shared], "shared": shared,
         "datasets": sorted({name for c in claims for name in c["data"]}),
-        "leaders": boards, "provenance": parts, "command": command,
+        "leaders": boards, "replications": [], "provenance": parts, "command": command,
         "board_notes": words.paper_notes([p for group in groups.values() for p in group]),
         "records": sum(p["records"] for p in parts),
         "made": max((p["made"] for p in parts), default=""), "version": __version__,

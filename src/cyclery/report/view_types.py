@@ -298,6 +298,14 @@ class FamilyCounts(TypedDict):
     """How many of those decided are reproduced."""
 
 
+class ReplicationView(TypedDict):
+    """What fresh seeds said at a tier: counts, and the claims that either set of seeds decided."""
+
+    tier: str
+    counts: TableView | None
+    claims: TableView | None
+
+
 class ReportView(TypedDict):
     """All that the page and the LaTeX document show."""
 
@@ -324,6 +332,7 @@ class ReportView(TypedDict):
     datasets: list[str]
     """Of all claims that were tested."""
     leaders: list[LeadersView]
+    replications: list[ReplicationView]
     provenance: list[ProvenanceView]
     command: str
     board_notes: list[str]
