@@ -45,7 +45,7 @@ def register(commands: Commands) -> None:
     command.add_argument("--output", type=Path, required=True, help="evidence as JSON")
     command.add_argument("--table", type=Path, help="tidy table as CSV, a row per run")
     _expected(command)
-    command = commands.add("report", report, "render evidence as HTML and LaTeX")
+    command = commands.add("report", report, "render evidence of any tiers as HTML and LaTeX")
     command.add_argument("evidence", nargs="+", type=Path)
     command.add_argument("--output", type=Path, required=True, help="index.html")
     command.add_argument(

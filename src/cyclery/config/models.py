@@ -20,15 +20,11 @@ from cyclery.config.comparisons import Comparison
 from cyclery.config.components import QUANTITIES, check_name
 from cyclery.config.plots import Plot
 from cyclery.config.search import Own, Search, SearchTier, check_searches
-from cyclery.config.settings import Count, Name, Settings
+from cyclery.config.settings import Count, Family, Name, Settings
 from cyclery.config.tables import BenchmarkTable
 from cyclery.engine.execution import Execution
 
 Seeds = Annotated[int, Field(ge=1, le=1000)]
-Family = Literal[
-    "training schedules", "semi-supervised", "self-supervised", "distillation", "small data",
-    "private training", "other",
-]  # fmt: skip
 
 
 def _nothing() -> Settings:

@@ -26,6 +26,11 @@ from cyclery.data.registry import unknown_dataset
 from cyclery.schedules import RANGE_WORDS
 
 NAME = r"^[A-Za-z][A-Za-z0-9_-]{0,63}$"
+# Lines of work that papers belong to.
+Family = Literal[
+    "training schedules", "semi-supervised", "self-supervised", "distillation", "small data",
+    "private training", "other",
+]  # fmt: skip
 Name = Annotated[str, Field(pattern=NAME)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 

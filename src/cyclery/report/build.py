@@ -1,4 +1,4 @@
-"""Render the report of a tier from its evidence: HTML page, LaTeX, figures and tables.
+"""Render a report, of one tier or several, from evidence: HTML page, LaTeX, figures and tables.
 
 Nothing here depends on the clock or on the machine: the same evidence gives the same bytes.
 """
@@ -139,7 +139,7 @@ def build(
 ) -> Path:
     """Write out_dir/index.html, report.tex and the folders of KINDS; return index.html.
 
-    `evidence` is of one or more parts; `others` is of other tiers, already complete. Raises
+    `evidence` is of any parts and tiers; `others` is of further tiers, already complete. Raises
     `UserError` for evidence of another shape.
     """
     out = _Output(out_dir)

@@ -43,6 +43,8 @@ from cyclery.report.view_types import (
     ReportView,
 )
 
+# What makes a report of several tiers.
+ATLAS = "snakemake --cores all atlas"
 _NUMBERED = re.compile(r"-\d")
 _ARXIV = re.compile(r"(\d{4}\.\d{4,5}|[a-z-]+(\.[A-Z]{2})?/\d{7})(v\d+)?")
 
@@ -232,8 +234,8 @@ def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) 
     return view
 
 
-def provenance(part: Evidence) -> ProvenanceView:
-    """Return the provenance of one part as labelled facts."""
+def provenance(part: Evidence, several: bool = False) -> ProvenanceView:
+    """Return the provenance of one part as labelled facts; `several`: the report's tiers."""
     found = part["provenance"]
     versions = [_pairs(one) for one in found["versions"]]
     warnings = list(found["warnings"])
@@ -247,8 +249,10 @@ def provenance(part: Evidence) -> ProvenanceView:
         ("Training time", duration(found["seconds"])), ("Images seen", amount(found["images"])),
         ("Newest run", found["made"]),
     ]  # fmt: skip
-    return {"title": part["title"], "warnings": warnings, "facts": [(k, v) for k, v in facts if v],
-            "records": found["records"], "made": found["made"]}  # fmt: skip
+    _, beside = _place(part, several)
+    return {"title": f"{part['title']}{beside}", "warnings": warnings,
+            "facts": [(k, v) for k, v in facts if v], "records": found["records"],
+            "made": found["made"]}  # fmt: skip
 
 
 def _others(parts: list[Evidence], others: Sequence[Evidence]) -> list[Evidence]:
@@ -276,8 +280,9 @@ def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ())
     claims = [c for p in papers for c in p["claims"]]
     counted, shares = tiers.counted(c["verdict"] for c in claims), tiers.by_tier(papers)
     drawn = [counted, *(tier["counts"] for tier in shares)]
-    parts = [provenance(part) for group in groups.values() for part in group]
+    parts = [provenance(part, len(order) > 1) for group in groups.values() for part in group]
     command = evidence[0]["commands"]["report"] if evidence else ""
+    command = ATLAS if len(order) > 1 else command
     named = [(one["name"], group) for one, group in zip(papers, groups.values(), strict=True)]
     origin = {
         (p["tier"], p["part"]): words.provenance_notes(p)
