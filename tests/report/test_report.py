@@ -265,7 +265,7 @@ def test_hostile_names_stay_text(attacked: Path) -> None:
     text = " ".join(page.texts)
     assert text.count(factory.HOSTILE) > 20
     assert not re.search("[\x00-\x08\u202a-\u202e\u2066-\u2069]", source)
-    assert all(re.fullmatch(r"[a-z0-9-]+\.(tex|sty)", p.name) for p in attacked.glob("*/*"))
+    assert all(re.fullmatch(r"[a-z0-9-]+\.(tex|sty|pdf)", p.name) for p in attacked.glob("*/*"))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.files import lock
 from cyclery.common.seals import seal
 from cyclery.config.load import load
+from cyclery.plan import allocation
 from cyclery.plan.project_checks import check
 from cyclery.records.run_store import Store
 from cyclery.sharing import index, place, state, summary
@@ -166,6 +167,18 @@ def test_the_plan_is_that_of_the_publication(tmp_path: Path) -> None:
     plan = index.published_plan(tmp_path, {}, found)
     assert plan.project.selected() == ["one"] and plan.project.seeds == 7
     assert plan.project.overrides == {"papers": ["one"], "seeds": 7}
+
+
+def test_what_decide_gave_single_arms_is_not_shared(tmp_path: Path) -> None:
+    shutil.copytree(trained() / "config", tmp_path / "config")
+    path = tmp_path / "results/smoke/allocation.json"
+    allocation.write(path, {"one.main.plain": 2})
+    for share in (
+        lambda: index.published_plan(tmp_path, {}, FOUND),
+        lambda: publishing.publish(tmp_path, {}),
+    ):
+        with pytest.raises(UserError, match=f"{path}: `cyclery decide` gave arms seeds of their"):
+            share()
 
 
 # Snakemake's side.

@@ -104,9 +104,10 @@ class Costs:
     def read(self, names: Iterable[str]) -> None:
         """Read what arms have and take, and their ancestors: the first run of each says it."""
         self._missing.clear()
+        [first] = self.plan.first(1)
         rates: dict[str, list[float]] = {}
         for arm in with_ancestors(map(self.arm, names)):
-            if arm.digest not in self._seconds and self._ended(key := arm.key(0)):
+            if arm.digest not in self._seconds and self._ended(key := arm.key(first)):
                 record = self._store.read(key)
                 if record and record["kind"] == "run" and record["status"] == "done":
                     self._seconds[arm.digest] = record["seconds"]

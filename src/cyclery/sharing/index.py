@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cyclery.common.errors import UserError, choices
 from cyclery.common.files import parse_json, read_regular, write_atomic
-from cyclery.config.load import load
+from cyclery.config.load import Project, load
+from cyclery.plan import allocation
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 from cyclery.sharing.archives import Archive, is_plain
@@ -130,6 +131,7 @@ def write(home: Home, index: Index) -> None:
 def published_plan(root: Path, overrides: Mapping[str, Any], index: Index) -> Plan:
     """Return the plan of what is published, as this repository's configuration has it now."""
     project = load(root, overrides)
+    refuse_allocation(project)
     # One that this project no longer has is left to its publisher.
     papers = [paper for paper in index.papers if paper in project.papers]
     said: dict[str, tuple[Any, Any]] = {
@@ -139,6 +141,17 @@ def published_plan(root: Path, overrides: Mapping[str, Any], index: Index) -> Pl
     }
     changed = {key: published for key, (here, published) in said.items() if here != published}
     return check(load(root, {**overrides, **changed}))
+
+
+def refuse_allocation(project: Project) -> None:
+    """Raise a UserError where arms have seeds of their own: what is published has one number."""
+    path = allocation.place(project.results, project.config.tier)
+    if path.exists():
+        raise UserError(
+            f"{path}: `cyclery decide` gave arms seeds of their own, and what is published has the "
+            "same seeds for all arms. Move this file away, and the tier has them again; what was "
+            "trained stays in the run store."
+        )
 
 
 def safe_key(key: object) -> bool:

@@ -41,7 +41,9 @@ def publish(
     Raises:
         UserError: the tier is unfinished, damaged or too large, or DVC failed.
     """
-    contents = Contents(check(load(root, overrides)))
+    project = load(root, overrides)
+    index.refuse_allocation(project)
+    contents = Contents(check(project))
     dvc = Dvc(root)
     tier = contents.plan.tier
     dvc.require(tier)
