@@ -8,17 +8,6 @@ says so. What the graph of the configured tier holds to be outdated is made anew
 Other tiers are planned only where the atlas is asked for.
 """
 
-ATLAS = Atlas(PLAN)
-
-
-def atlas_evidence(wildcards):
-    """The evidence of all tiers; one message where there is none to be had."""
-    try:
-        return ATLAS.evidence()
-    except UserError as mistake:
-        print(f"cyclery: {mistake}", file=sys.stderr)
-        sys.exit(2)
-
 
 rule tier_evidence:
     """Test the claims of a paper at a tier that is not the configured one."""

@@ -25,6 +25,8 @@ onstart:
 
 
 RESULTS = PLAN.results
+# Other tiers are planned where the atlas is asked for.
+ATLAS = Atlas(PLAN)
 
 
 def due(part=None):
@@ -49,3 +51,12 @@ def cyclery(command):
 def benchmark_labels(wildcards):
     """What Snakemake's report says of a benchmark table."""
     return table_labels(Path(PLAN.report) / "benchmarks" / f"{wildcards.name}.tex")
+
+
+def atlas_evidence(wildcards):
+    """The evidence of all tiers; one message where there is none to be had."""
+    try:
+        return ATLAS.evidence()
+    except UserError as mistake:
+        print(f"cyclery: {mistake}", file=sys.stderr)
+        sys.exit(2)
