@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from factories.page import unpacked
 from factories.project import PAPER, TIER, arms, comparison, refused, write
 from factories.record import Json, Records, claim, experiment
 
@@ -191,4 +192,4 @@ def test_the_report_shows_contrasts_and_what_stands_beside_them(tmp_path: Path) 
     heads = [c.header for c in shown["comparison_table"].columns]
     assert heads[-4:] == ["p (sign flip)", "n", "For 80 %", "Verdict"]
     build_report([made], tmp_path, "smoke")
-    assert "sign-flip" in (tmp_path / "index.html").read_text()
+    assert "sign-flip" in unpacked((tmp_path / "index.html").read_text())

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 from factories import component, pretraining
+from factories.page import unpacked
 from factories.project import PAPER, TIER, arms, evidence, refused, run, trained, write
 from factories.record import settings
 
@@ -226,5 +227,5 @@ def test_pretraining_is_shown_with_the_arm_that_starts_from_it(pretrained: Path)
     assert cells(contents.arms("x", both, [], []), ["Images", "Forward"]) == {
         "fast": ["500", "500"], "plain": ["500", "500"], "pretrained": took[1:],
     }  # fmt: skip
-    page = (pretrained / "results/smoke/report/index.html").read_text("utf-8")
+    page = unpacked((pretrained / "results/smoke/report/index.html").read_text("utf-8"))
     assert "Unequal budgets (forward passes): it is about pretraining." in page

@@ -151,7 +151,7 @@ def page(folder: Path, shown: list[BenchmarkView]) -> Path:
         "total": 0, "papers": [], "leaders": [], "provenance": [], "command": "",
         "board_notes": [], "records": 0, "made": "", "version": "0", "benchmarks": shown,
         "shared": shown, "datasets": [], "families": [], "disagreements": [], "tiers": [],
-        "widths": [], "tested": 0, "decided": 0,
+        "widths": [], "tested": 0, "decided": 0, "replications": [],
     }  # fmt: skip
     path = folder / "index.html"
     path.write_text(_page(report, svg.Sheet()), "utf-8")  # type: ignore[arg-type]

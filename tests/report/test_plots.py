@@ -125,7 +125,7 @@ def test_plots_stand_first_among_the_figures_of_their_experiment(tmp_path: Path)
     sound(Page(text))
     titles = re.findall(r"<title id=\"[^\"]+-t\">([^<]+)</title>", text)
     assert titles[:2] == ["Accuracy against epsilon", "Accuracy against cost"]
-    made = {path.stem: path.read_text("utf-8") for path in (tmp_path / "figures").glob("*.tex")}
+    made = {path.stem for path in (tmp_path / "figures").glob("*.pdf")}
     slugs = re.findall(r'id="([\w-]+(?:privacy|cost))-d"', text)
     assert len(slugs) == 2
-    assert all("Accuracy against" in made[slug].splitlines()[0] for slug in slugs)
+    assert made.issuperset(slugs)

@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from factories.page import unpacked
 from factories.searches import trained
 
 from cyclery.cli.main import main
@@ -63,7 +64,7 @@ def test_the_evidence_has_every_trial(evidence: Json, records: Json) -> None:
 
 
 def test_the_report_shows_trials_curves_and_choices() -> None:
-    page = (trained() / "results/smoke/report/index.html").read_text()
+    page = unpacked((trained() / "results/smoke/report/index.html").read_text())
     text = re.sub(r"<[^>]+>", "", page)
     assert "Random search, 6 configurations a study, the same for every arm" in text
     assert "drawn at random and halved, the best trial on validation counts. A: untuned" in text
@@ -73,7 +74,7 @@ def test_the_report_shows_trials_curves_and_choices() -> None:
     for word in ("pruned", "finished", "chosen"):
         assert word in text
     tables = [p.name for p in (trained() / "results/smoke/report/tables").glob("*trials*.tex")]
-    figures = [p.name for p in (trained() / "results/smoke/report/figures").glob("*search*.tex")]
+    figures = [p.name for p in (trained() / "results/smoke/report/figures").glob("*search*.pdf")]
     assert len(tables) == 1 and len(figures) == 2
 
 
