@@ -17,6 +17,7 @@ import pytest
 from factories import project as projects
 from factories import record as make
 from factories.graph import Copy
+from factories.page import unpacked
 from scipy import stats as scipy_stats
 
 from cyclery.authoring.results_schema import schemas
@@ -189,6 +190,12 @@ def test_the_command_writes_a_table_and_the_report_reads_it(
         row[:5] for row in claims.rows
     ]
     assert counts.tex_view() and claims.view()
+    shown_at = twice / "results/report"
+    projects.run(twice, "report", str(evidence_file), "--replication", str(file),
+                 "--output", f"{shown_at}/index.html")  # fmt: skip
+    text = unpacked((shown_at / "index.html").read_text())
+    assert "Do the verdicts replicate?" in text and "Claims of smoke on the first seeds" in text
+    assert (shown_at / "tables/replication-smoke-counts.tex").exists()
     file.write_bytes(file.read_bytes().replace(b'"stronger"', b'"same"', 1))
     with pytest.raises(UserError, match="does not match its SHA-256"):
         page.read(file)
