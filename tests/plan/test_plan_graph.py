@@ -11,7 +11,7 @@ from factories.project import arms
 
 from cyclery.common.source_hash import imported
 from cyclery.plan import snakemake_api
-from cyclery.plan.snakemake_api import JUDGING, Graph
+from cyclery.plan.snakemake_api import JUDGING, RENDERING, Graph
 
 
 def test_the_graph_speaks_in_relative_paths(tmp_path: Path) -> None:
@@ -44,36 +44,44 @@ def test_edited_rules_of_judging_repeat_the_verdicts(tmp_path: Path) -> None:
     package = Path(snakemake_api.__file__).parents[1]
     shutil.copytree(package, source, ignore=shutil.ignore_patterns("__pycache__"))
 
-    def code() -> str:
+    def code() -> tuple[str, str]:
         graph = Graph.load(tmp_path, {})
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(snakemake_api, "__file__", str(source / "plan/snakemake_api.py"))
-            return graph.code
+            return graph.code, graph.report_code
 
     before = code()
-    assert before == Graph.load(tmp_path, {}).code
+    unchanged = Graph.load(tmp_path, {})
+    assert before == (unchanged.code, unchanged.report_code)
     packages = {path.parent.name: path for path in source.glob("*/__init__.py")}
-    assert set(JUDGING) < set(packages)
-    for name in packages.keys() - set(JUDGING):
+    assert set(JUDGING) < set(RENDERING) < set(packages)
+    for name in packages.keys() - set(RENDERING):
         packages[name].write_text("# Its version decides about training; or it decides nothing.")
     assert code() == before
     found = [before]
-    templates = (source / "report").rglob("*.j2")
-    for path in [
-        *(packages[name] for name in JUDGING),
-        *templates,
-        *source.glob("evidence/stats/*.py"),
-    ]:
+    for path in [*(packages[name] for name in JUDGING), *source.glob("evidence/stats/*.py")]:
         path.write_text("# other")
         found.append(code())
-    assert len(set(found)) == len(found)
+    judging, rendering = zip(*found, strict=True)
+    assert len(set(judging)) == len(set(rendering)) == len(found)
+    # What renders is not what judges.
+    drawn = [found[-1]]
+    for path in [packages["report"], *(source / "report").rglob("*.j2")]:
+        path.write_text("# other")
+        drawn.append(code())
+    judging, rendering = zip(*drawn, strict=True)
+    assert set(judging) == {found[-1][0]} and len(set(rendering)) == len(drawn)
 
 
 def test_the_packages_of_judging_are_what_evidence_and_report_import() -> None:
     package = Path(snakemake_api.__file__).parents[1]
-    files = [path for name in ("evidence", "report") for path in (package / name).rglob("*.py")]
-    found = {name.partition(".")[0] for path in files for name in imported(path, "cyclery")}
-    assert found == set(JUDGING)
+
+    def rooms(*names: str) -> set[str]:
+        files = [path for name in names for path in (package / name).rglob("*.py")]
+        return {name.partition(".")[0] for path in files for name in imported(path, "cyclery")}
+
+    assert rooms("evidence") == set(JUDGING)
+    assert rooms("evidence", "report") == set(RENDERING)
 
 
 def test_what_is_said_of_a_part_changes_its_digest_only(tmp_path: Path) -> None:

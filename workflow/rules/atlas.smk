@@ -72,7 +72,7 @@ rule atlas:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        code=PLAN.code,
+        code=PLAN.report_code,
     shell:
         cyclery("""
             report {input.evidence:q} \

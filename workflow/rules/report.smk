@@ -49,7 +49,7 @@ rule render:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
     params:
-        code=PLAN.code,
+        code=PLAN.report_code,
         # No input: the atlas has a rule that makes it, which a report does not ask for.
         also=PLAN.other_evidence(),
         seen=PLAN.other_sums(),

@@ -28,8 +28,9 @@ from cyclery.plan.project_checks import check
 
 # No job requests more cores than this, however many runs it has.
 MOST_WORKERS = 64
-# The packages whose code decides evidence and report: both, and what they import.
-JUDGING = ("common", "config", "evidence", "plan", "records", "report", "schedules")
+# The packages whose code decides evidence, and a report: they themselves, and what they import.
+JUDGING = ("common", "config", "evidence", "plan", "records", "schedules")
+RENDERING = (*JUDGING, "report")
 # A report of more papers than these letters name has a number and a hash in its name.
 MOST_LETTERS = 100
 
@@ -49,6 +50,14 @@ def table_labels(file: Path) -> dict[str, str]:
     lines = file.read_text(encoding="utf-8").split("\n", 3)[:3]
     paper, table, shows = (line.removeprefix("% ") for line in lines)
     return {"paper": paper, "table": table, "shows": shows}
+
+
+def _code(rooms: Iterable[str]) -> str:
+    """Return the hash of the code and the templates in some packages."""
+    package = Path(__file__).parents[1]
+    found = (path for name in rooms for path in (package / name).rglob("*"))
+    files = sorted(path for path in found if path.suffix in (".py", ".j2"))
+    return digest([[str(p.relative_to(package)), p.read_bytes().hex()] for p in files])
 
 
 class Graph:
@@ -286,15 +295,17 @@ class Graph:
 
     @cached_property
     def code(self) -> str:
-        """Return the hash of the code that judges and reports.
+        """Return the hash of the code that judges.
 
         These jobs take seconds, so any edit repeats them: an old verdict must not outlive the rule
         that it came from. Training has versions instead, because it takes hours.
         """
-        package = Path(__file__).parents[1]
-        found = (path for name in JUDGING for path in (package / name).rglob("*"))
-        files = sorted(path for path in found if path.suffix in (".py", ".j2"))
-        return digest([[str(p.relative_to(package)), p.read_bytes().hex()] for p in files])
+        return _code(JUDGING)
+
+    @cached_property
+    def report_code(self) -> str:
+        """Return the hash of the code that renders, with that which judges."""
+        return _code(RENDERING)
 
     def evidence_files(self) -> list[str]:
         """Return the evidence of every selected paper."""
