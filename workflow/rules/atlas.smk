@@ -32,15 +32,15 @@ rule tier_evidence:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 30 * attempt,
+    # The same as of the rule `evidence`: what one has made is the other's, too.
     params:
         claims=lambda wildcards: ATLAS.graph(wildcards.tier).part_digest(
             wildcards.paper
         ),
         code=PLAN.code,
-        overrides=lambda wildcards: ATLAS.graph(wildcards.tier).overrides,
     shell:
         """
-        python -m cyclery {params.overrides} evidence {wildcards.paper:q} \
+        python -m cyclery --set tier={wildcards.tier} {ATLAS.places} evidence {wildcards.paper:q} \
             --expect {params.claims} \
             --output {output.evidence:q} \
             --table {output.table:q} \

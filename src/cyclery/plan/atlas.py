@@ -41,6 +41,11 @@ class Atlas:
         return self._planned[tier]
 
     @property
+    def places(self) -> str:
+        """Return the overrides that hold at every tier as options of a command."""
+        return Graph(self._graph.plan, self._kept).overrides
+
+    @property
     def _kept(self) -> Mapping[str, object]:
         """Return the overrides that hold at every tier: where things are."""
         changed = self._project.overrides
