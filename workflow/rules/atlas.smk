@@ -39,13 +39,13 @@ rule tier_evidence:
         ),
         code=PLAN.code,
     shell:
-        """
-        python -m cyclery --set tier={wildcards.tier} {ATLAS.places} evidence {wildcards.paper:q} \
-            --expect {params.claims} \
-            --output {output.evidence:q} \
-            --table {output.table:q} \
-            --log {log:q}
-        """
+        cyclery_at_tier("""
+            evidence {wildcards.paper:q} \
+                --expect {params.claims} \
+                --output {output.evidence:q} \
+                --table {output.table:q} \
+                --log {log:q}
+            """)
 
 
 rule atlas:

@@ -48,6 +48,11 @@ def cyclery(command):
     return f"python -m cyclery {PLAN.overrides} {command.strip()}"
 
 
+def cyclery_at_tier(command):
+    """One command at the tier of a wildcard, as the main file has it in the same folders."""
+    return f"python -m cyclery {ATLAS.places} --set tier={{wildcards.tier}} {command.strip()}"
+
+
 def benchmark_labels(wildcards):
     """What Snakemake's report says of a benchmark table."""
     return table_labels(Path(PLAN.report) / "benchmarks" / f"{wildcards.name}.tex")
