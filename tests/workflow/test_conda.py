@@ -24,7 +24,7 @@ FOUND = {
     match[1]: (match[2], match[3])
     for match in re.finditer(
         r"^rule (\w+):(?:(?!^rule ).)*?\.\./envs/(\w+)\.yaml(?:(?!^rule ).)*?"
-        r'cyclery\("""\s+([\w-]+)',
+        r'cyclery(?:_at_tier)?\("""\s+([\w-]+)',
         RULES,
         flags=re.MULTILINE | re.DOTALL,
     )
@@ -34,7 +34,7 @@ FOUND = {
 def test_every_rule_that_runs_something_has_an_environment_and_our_command() -> None:
     parts = re.split(r"^rule ", RULES, flags=re.MULTILINE)[1:]
     running = {part.split(":")[0] for part in parts if "shell:" in part or "script:" in part}
-    assert running == FOUND.keys() and len(running) == 6
+    assert running == FOUND.keys() and len(running) == 8
     assert {env for env, _ in FOUND.values()} == {"train", "report"}
 
 
