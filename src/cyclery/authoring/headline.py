@@ -8,13 +8,12 @@ from pathlib import Path
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, read_regular
 from cyclery.common.formatting import between
+from cyclery.plan.cost import TIERS
+from cyclery.records.claims import DECIDED
 
 PAGE = Path("README.md")
 PUBLISHED = Path("results/published")
 BEGIN, END = "<!-- published: written by `make docs` -->", "<!-- end of published -->"
-# Tiers from the smallest to the papers' own; others come last, by their names.
-TIERS = ("smoke", "laptop", "desk", "paper")
-DECIDED = ("reproduced", "contradicted", "partly")
 
 
 def page(root: Path) -> str:
@@ -27,7 +26,7 @@ def page(root: Path) -> str:
 
 
 def section(folder: Path) -> str:
-    """Return the table of the published tiers, a line for each."""
+    """Return the table of the published tiers, a line for each; those of a project's own last."""
     files = sorted(
         folder.glob("*/metrics.json"),
         key=lambda file: (*(file.parent.name != tier for tier in TIERS), file.parent.name),

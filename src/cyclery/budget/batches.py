@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from pathlib import Path
 from cyclery.common.errors import UserError
 from cyclery.common.files import disk_errors, make_folder
 from cyclery.plan.graph import Plan
-from cyclery.sharing.state import refuse_locked, selection
+from cyclery.sharing.state import refuse_locked, snakemake
 
 # Seconds between looks at a batch that runs, and until one that was asked to stop is told again.
 TICK, PATIENCE = 1.0, 120.0
@@ -69,8 +68,7 @@ def run(
     """
     root = plan.project.root
     refuse_locked(root)
-    command = [sys.executable, "-m", "snakemake", "--cores", cores, *papers,
-               *selection(plan.project.overrides), *more]  # fmt: skip
+    command = snakemake(cores, papers, plan.project.overrides, *more)
     with disk_errors(log):
         make_folder(log.parent)
         stream = log.open("ab")

@@ -21,14 +21,13 @@ from cyclery.evidence.stats.paired_tests import ALPHA
 from cyclery.plan.cost import seconds
 from cyclery.plan.graph import RANGE_ARM, Plan
 from cyclery.plan.model import ArmPlan, needed_seeds, with_ancestors
+from cyclery.records.claims import DECIDED, Row, Verdict
 from cyclery.records.claims import Claim as Judged
-from cyclery.records.claims import Row, Verdict
 from cyclery.records.readers import read_evidence
 from cyclery.records.run_store import Store
 
 # Seconds in which a paper's evidence is made, whatever was trained: its price in every batch.
 JUDGING = 8.0
-DECIDED: tuple[Verdict, ...] = ("reproduced", "contradicted", "partly")
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cyclery.budget.standing import DECIDED, Stand
+from cyclery.budget.standing import Stand
 from cyclery.common.formatting import duration
+from cyclery.records.claims import DECIDED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

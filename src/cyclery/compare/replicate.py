@@ -8,13 +8,13 @@ import io
 import json
 import logging
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.compare.command import number_text, table_lines
+from cyclery.records.replication import OUTCOMES, moved
 
 if TYPE_CHECKING:
     from cyclery.config.load import Project
@@ -25,9 +25,8 @@ log = logging.getLogger(__name__)
 
 # Below results: what runs on fresh seeds has a folder of its own.
 FOLDER = "replication"
-WORDS: Mapping[Outcome, str] = {
-    "opposite": "the opposite", "weaker": "weaker", "same": "the same", "stronger": "stronger",
-}  # fmt: skip
+WORDS: Mapping[Outcome, str] = {**{name: name for name in OUTCOMES},
+                                "opposite": "the opposite", "same": "the same"}  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +88,7 @@ def _evidence(project: Project, papers: Sequence[str], needed: bool) -> dict[str
     """
     from cyclery.records.evidence import SCHEMA
     from cyclery.records.readers import read_evidence
+    from cyclery.sharing.state import selection
 
     tier = project.config.tier
     files = {name: project.results / tier / "evidence" / f"{name}.json" for name in papers}
@@ -96,7 +96,7 @@ def _evidence(project: Project, papers: Sequence[str], needed: bool) -> dict[str
     if len(lacking) == len(files) or (needed and lacking):
         raise UserError(
             f"{files[lacking[0]]}: there is no such file, so there are no verdicts to compare; run "
-            f"`snakemake --cores all {lacking[0]} {' '.join(_selection(project.overrides))}`, or "
+            f"`snakemake --cores all {lacking[0]} {' '.join(selection(project.overrides))}`, or "
             "`cyclery fetch` a published tier."
         )
     if lacking:
@@ -110,12 +110,6 @@ def _evidence(project: Project, papers: Sequence[str], needed: bool) -> dict[str
     return found
 
 
-def _selection(overrides: Mapping[str, Any]) -> list[str]:
-    from cyclery.sharing.state import selection
-
-    return selection(overrides)
-
-
 def _snakemake(project: Project, cores: str) -> None:
     """Make the evidence of the selected papers, by a Snakemake that shows what it does.
 
@@ -123,12 +117,12 @@ def _snakemake(project: Project, cores: str) -> None:
         UserError: the configuration is wrong, or Snakemake failed.
     """
     from cyclery.plan.project_checks import check
+    from cyclery.sharing.state import snakemake
 
     # One message, instead of Snakemake's own.
     check(project)
-    targets = project.selected()
-    command = [sys.executable, "-m", "snakemake", "--cores", cores, *targets]
-    with subprocess.Popen([*command, *_selection(project.overrides)], cwd=project.root) as running:
+    command = snakemake(cores, project.selected(), project.overrides)
+    with subprocess.Popen(command, cwd=project.root) as running:
         try:
             code = running.wait()
         except BaseException:
@@ -163,16 +157,10 @@ def lines(found: Replication) -> Iterable[str]:
         f"\n{inside['count']} of {inside['of']} new effects lie in the 95 % prediction interval of "
         f"the old{_percent(inside)}"
     )
-    order = list(WORDS)
-    moved = sorted(
-        (claim for claim in found["claims"]
-         if claim["outcome"] in order and not claim["old"] == claim["new"] == "inconclusive"),
-        key=lambda claim: order.index(claim["outcome"]),
-    )  # fmt: skip
     rows = [
         [f"{claim['paper']}.{claim['claim']}", claim["outcome"], claim["old"], claim["new"],
          *_first(claim["comparisons"])]
-        for claim in moved
+        for claim in moved(found)
     ]  # fmt: skip
     if rows:
         yield ""

@@ -14,9 +14,10 @@ from math import sqrt
 from scipy import stats
 
 from cyclery.common.seals import seal
-from cyclery.records.claims import Claim, Interval, Row, Verdict
+from cyclery.records.claims import DECIDED, Claim, Interval, Row, Verdict
 from cyclery.records.evidence import Evidence
 from cyclery.records.replication import (
+    OUTCOMES,
     SCHEMA,
     Answer,
     Outcome,
@@ -27,8 +28,6 @@ from cyclery.records.replication import (
     Shares,
 )
 
-OUTCOMES: tuple[Outcome, ...] = ("opposite", "weaker", "same", "stronger")
-DECIDED: tuple[Verdict, ...] = ("reproduced", "contradicted", "partly")
 # How much a verdict says for a claim. One that leaves this order becomes open, or is decided.
 _FAVOUR: Mapping[Verdict, int] = {"contradicted": 0, "partly": 1, "reproduced": 2}
 # The smallest of several steps, and a mean of experiments, have no spread of one sample.

@@ -6,7 +6,7 @@ claim is positive.
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 # pydantic, which makes the JSON Schemas, takes typing's own from Python 3.12 on.
 from typing_extensions import TypedDict
@@ -14,6 +14,9 @@ from typing_extensions import TypedDict
 from cyclery.records.budgets import Ancestors, Measure
 
 Verdict: TypeAlias = Literal["reproduced", "contradicted", "partly", "inconclusive", "not run"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+# Those that say something of the claim.
+DECIDED = VERDICTS[:3]
 Test: TypeAlias = Literal["superiority", "equivalence", "non-inferiority"]
 Interval: TypeAlias = tuple[float, float]
 """In a file a list; an end that an interim analysis leaves open is infinite, in a file null."""

@@ -8,7 +8,7 @@ for accuracies, and oriented so that the claim is positive.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 # pydantic, which makes the JSON Schemas, takes typing's own from Python 3.12 on.
 from typing_extensions import TypedDict
@@ -17,6 +17,8 @@ from cyclery.records.claims import Interval, Verdict
 
 SCHEMA = 1
 Outcome: TypeAlias = Literal["opposite", "weaker", "same", "stronger", "not run"]
+# Of claims that both sets of seeds tested: what needs a reader's eye first.
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)[:-1]
 
 
 class Answer(TypedDict):
@@ -97,6 +99,16 @@ class Replication(TypedDict):
     """Claims that cannot be put side by side, and why."""
     sha256: str
     """SHA-256 of the rest, as canonical JSON."""
+
+
+def moved(found: Replication) -> list[ReplicatedClaim]:
+    """Return the claims that either set of seeds decided, opposite verdicts first."""
+    shown = (
+        claim
+        for claim in found["claims"]
+        if claim["outcome"] in OUTCOMES and not claim["old"] == claim["new"] == "inconclusive"
+    )
+    return sorted(shown, key=lambda claim: OUTCOMES.index(claim["outcome"]))
 
 
 def find(results: Path, tier: str) -> Path | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from cyclery.evidence import verdict_text
 from cyclery.records.budgets import MEASURES
-from cyclery.records.claims import Row
+from cyclery.records.claims import VERDICTS, Row
 from cyclery.records.evidence import Arm
 from cyclery.report.contents import settling
 from cyclery.report.intervals import (
@@ -19,7 +19,7 @@ from cyclery.report.intervals import (
     strip,
     ticks,
 )
-from cyclery.report.model import VERDICTS, Slugs, metric_name, number, typeset
+from cyclery.report.model import Slugs, metric_name, number, typeset
 from cyclery.report.tables import Cell, Column, Table
 from cyclery.report.view_types import AxisGroup, ClaimView, ComparisonView, PlacedClaim
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import shorten
 from typing import Any, TypedDict
 
+from cyclery.records.claims import DECIDED
 from cyclery.report.intervals import digits_for
-from cyclery.report.model import DECIDED, number
+from cyclery.report.model import number
 from cyclery.report.tables import TONES
 from cyclery.report.view_types import (
     ClaimEntry,

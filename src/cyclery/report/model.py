@@ -10,18 +10,15 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from math import ceil, floor, fsum, isfinite, log10
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from cyclery.common import formatting as text
 from cyclery.common.errors import UserError
 from cyclery.records import metrics
-from cyclery.records.claims import Verdict
 from cyclery.records.evidence import SCHEMA, Arm, Evidence
 
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-DECIDED = VERDICTS[:3]
 _LONG = 1e9
 MINUS = "\u2212"
 

@@ -11,13 +11,8 @@ from typing import cast
 from cyclery.common.errors import UserError
 from cyclery.common.files import parse_json, read_regular
 from cyclery.common.seals import is_sealed
-from cyclery.records.replication import SCHEMA, Outcome, Replication, Share
+from cyclery.records.replication import OUTCOMES, SCHEMA, Replication, Share, moved
 from cyclery.report.tables import Cell, Column, Estimate, Table
-
-# How they are called and ordered, what needs a reader's eye first.
-OUTCOMES: dict[Outcome, str] = {
-    "opposite": "opposite", "weaker": "weaker", "same": "same", "stronger": "stronger",
-}  # fmt: skip
 
 
 def read(path: Path) -> Replication:
@@ -51,7 +46,7 @@ def counts(found: Replication) -> Table:
         f"Verdicts of {found['tier']} on fresh seeds, in per cent of those that the first seeds "
         "decided",
         [Column("verdicts of"), Column("decided", "right"),
-         *(Column(words, "estimate", 0) for words in OUTCOMES.values()),
+         *(Column(outcome, "estimate", 0) for outcome in OUTCOMES),
          Column("open", "right"), Column("decided now", "estimate", 0)],
         rows,
         [f"Seeds from {found['first_seed']} on. Brackets are Wilson's 95 % intervals. "
@@ -67,14 +62,8 @@ def claims(found: Replication) -> Table:
 
     A row has the first comparison that the verdict hangs on.
     """
-    order = list(OUTCOMES)
-    shown = sorted(
-        (each for each in found["claims"]
-         if each["outcome"] in order and not each["old"] == each["new"] == "inconclusive"),
-        key=lambda each: order.index(each["outcome"]),
-    )  # fmt: skip
     rows: list[list[Cell]] = []
-    for each in shown:
+    for each in moved(found):
         first = each["comparisons"][0] if each["comparisons"] else None
         sides = (first["old"], first["new"]) if first else (None, None)
         inside = first["inside"] if first else None

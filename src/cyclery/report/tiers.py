@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from cyclery.plan.cost import TIERS
-from cyclery.records.claims import Verdict
-from cyclery.report.model import DECIDED, VERDICTS
+from cyclery.records.claims import DECIDED, VERDICTS, Verdict
 from cyclery.report.view_types import (
     ClaimEntry,
     ClaimView,

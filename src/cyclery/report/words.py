@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
+from cyclery.records.claims import DECIDED
 from cyclery.records.evidence import Evidence
 from cyclery.report.leaders import VARIES
-from cyclery.report.model import DECIDED, amount, duration, seed_list, trained_trials, tried
+from cyclery.report.model import amount, duration, seed_list, trained_trials, tried
 
 
 def listed(words: list[str]) -> str:

@@ -96,6 +96,14 @@ def selection(overrides: Mapping[str, Any]) -> list[str]:
     return ["--config", *pairs] if pairs else []
 
 
+def snakemake(
+    cores: str, targets: Sequence[str], overrides: Mapping[str, Any], *options: str
+) -> list[str]:
+    """Return the command that makes targets, as a list of its words."""
+    command = [sys.executable, "-m", "snakemake", "--cores", cores, *targets]
+    return [*command, *selection(overrides), *options]
+
+
 def to_do(root: Path, overrides: Mapping[str, Any], targets: Sequence[str]) -> dict[str, int]:
     """Return how many jobs of each rule targets still need; the targets do nothing themselves."""
     said = _snakemake(root, "--dry-run", *targets, *selection(overrides))
@@ -122,9 +130,8 @@ def touch(root: Path, outputs: list[str], overrides: Mapping[str, Any]) -> None:
 
 
 def _snakemake(root: Path, *arguments: str, overrides: Mapping[str, Any] | None = None) -> str:
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", *selection(overrides or {})]
     done = subprocess.run(
-        [*command, *arguments],
+        snakemake("1", [], overrides or {}, *arguments),
         cwd=root,
         # Whoever asks holds the lock, and has put in place what there is to put.
         env={**os.environ, NESTED: "1"},

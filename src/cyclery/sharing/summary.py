@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Sequence
 
-from cyclery.records.claims import Claim
+from cyclery.records.claims import VERDICTS, Claim
 from cyclery.records.evidence import Evidence
 
 COLUMNS = ("test", "paper", "claim", "comparison", "metric", "unit", "effect", "low", "high",
@@ -22,7 +22,7 @@ def metrics(evidence: Sequence[Evidence]) -> str:
 
 
 def _count(claims: Sequence[Claim]) -> dict[str, int]:
-    counts = dict.fromkeys(("reproduced", "contradicted", "partly", "inconclusive", "not run"), 0)
+    counts: dict[str, int] = {verdict: 0 for verdict in VERDICTS}
     for claim in claims:
         counts[claim["verdict"]] += 1
     return {"claims": len(claims), **counts}
