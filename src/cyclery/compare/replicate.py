@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from cyclery.common.errors import UserError
 from cyclery.common.files import write_atomic
 from cyclery.compare.command import number_text, table_lines
-from cyclery.records.replication import OUTCOMES, moved
 
 if TYPE_CHECKING:
     from cyclery.config.load import Project
@@ -25,8 +24,9 @@ log = logging.getLogger(__name__)
 
 # Below results: what runs on fresh seeds has a folder of its own.
 FOLDER = "replication"
-WORDS: Mapping[Outcome, str] = {**{name: name for name in OUTCOMES},
-                                "opposite": "the opposite", "same": "the same"}  # fmt: skip
+WORDS: Mapping[Outcome, str] = {
+    "opposite": "the opposite", "weaker": "weaker", "same": "the same", "stronger": "stronger",
+}  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +139,8 @@ def _snakemake(project: Project, cores: str) -> None:
 
 def lines(found: Replication) -> Iterable[str]:
     """Yield the lines of the text."""
+    from cyclery.records.replication import moved
+
     old, new = found["seeds"]
     yield f"Tier {found['tier']}: {new} seeds from {found['first_seed']} on, beside {old} from 0 on"
     claims, compared = found["of_claims"], found["of_comparisons"]
