@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cyclery.common.errors import UserError
+from cyclery.records import claims
 from cyclery.report import (
     compile_pdf,
     model,
@@ -68,7 +69,7 @@ def test_the_document_is_the_board_of_decided_claims(made: Path) -> None:
         decided, _, rest = board.partition("Tested, undecided")
         for claim in part["claims"]:
             row = f"{tex.escape(claim['id'])} & "
-            if claim["verdict"] in model.DECIDED:
+            if claim["verdict"] in claims.DECIDED:
                 assert row in decided and row not in rest
             elif claim["verdict"] == "inconclusive":
                 assert row in rest and row not in decided
