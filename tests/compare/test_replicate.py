@@ -113,6 +113,10 @@ def planned(root: Path, first: int) -> Plan:
     return check(load(root, {"first_seed": first}))
 
 
+def planned_there(root: Path) -> Plan:
+    return check(load(root, {"first_seed": 12_000, "results": "results/replication"}))
+
+
 def test_fresh_seeds_share_no_run_with_the_first_ones(tmp_path: Path) -> None:
     tier, paper = copy.deepcopy(projects.TIER), copy.deepcopy(projects.PAPER)
     arms = projects.arms(paper)
@@ -258,6 +262,32 @@ def test_snakemake_is_asked_for_the_evidence_on_fresh_seeds(
     capsys.readouterr()
     projects.run(twice, "replicate", expect=2)
     assert "Snakemake failed (exit code 1)" in capsys.readouterr().err
+
+
+def test_only_what_decided_claims_need_is_run(
+    twice: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", Snakemake)
+    monkeypatch.setattr(Snakemake, "code", 0)
+    file = twice / "results/replication/smoke/allocation.json"
+    evidence_file = twice / "results/smoke/evidence/one.json"
+    said = json.loads(evidence_file.read_bytes())
+    plan = planned(twice, 0)
+    for decided in ([], ["C-1"], ["C-2", "C-3"]):
+        for claim in said["claims"]:
+            claim["verdict"] = "contradicted" if claim["id"] in decided else "inconclusive"
+        evidence_file.write_text(json.dumps(seal(said)))
+        projects.run(twice, "replicate", "one", "--decided")
+        needed = {arm for claim in decided for arm in plan.part_arms(f"one.{claim}")}
+        left = [".".join(arm) for arm in plan.part_arms("one") if arm not in needed]
+        assert json.loads(file.read_bytes())["seeds"] == dict.fromkeys(sorted(left), 0)
+        again = planned_there(twice)
+        assert all(bool(again.seeds(again.arm(*arm))) == (arm in needed)
+                   for arm in plan.part_arms("one"))  # fmt: skip
+    projects.run(twice, "replicate", "one", "--decided", "--set", "seeds=3", expect=2)
+    assert "--decided: cannot go with seeds=3" in capsys.readouterr().err
+    projects.run(twice, "replicate", "one")
+    assert not file.exists()
 
 
 @pytest.mark.slow

@@ -39,6 +39,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="first of the fresh seeds (default 12000)",
     )  # fmt: skip
     parser.add_argument(
+        "--decided", action="store_true",
+        help="run only what the claims need that the first seeds decided",
+    )  # fmt: skip
+    parser.add_argument(
         "--no-run", action="store_true", help="run nothing; put side by side what is there"
     )
 
@@ -68,6 +72,7 @@ def run(options: argparse.Namespace) -> None:
     }  # fmt: skip
     again = load(options.root, fresh)
     if not options.no_run:
+        _allocate(again, old, options.decided)
         _snakemake(again, options.cores)
     new = _evidence(again, again.selected(), needed=not options.no_run)
     found = replication({name: old[name] for name in new}, new, project.config.tier, first)
@@ -108,6 +113,39 @@ def _evidence(project: Project, papers: Sequence[str], needed: bool) -> dict[str
                 f"{files[name]}: is evidence of another version or tier; delete it and repeat."
             )
     return found
+
+
+def _allocate(project: Project, old: Mapping[str, Evidence], decided: bool) -> None:
+    """Have every arm run, or those alone that some decided claim needs, with their ancestors.
+
+    Args:
+        project: that of the fresh seeds.
+        old: the evidence on the first ones, by paper.
+        decided: whether undecided claims get no runs.
+
+    Raises:
+        UserError: the number of seeds is chosen, which every arm then has.
+    """
+    from cyclery.plan import allocation
+    from cyclery.plan.graph import Plan
+    from cyclery.records.claims import DECIDED
+
+    path = allocation.place(project.results, project.config.tier)
+    if not decided:
+        path.unlink(missing_ok=True)
+        return
+    if project.config.seeds:
+        raise UserError(
+            f"--decided: cannot go with seeds={project.config.seeds}, which every arm would have; "
+            "leave one of them out."
+        )
+    plan = Plan(project)
+    none: dict[str, int] = {}
+    for paper, evidence in old.items():
+        claims = [claim["id"] for claim in evidence["claims"] if claim["verdict"] in DECIDED]
+        needed = {arm for claim in claims for arm in plan.part_arms(f"{paper}.{claim}")}
+        none |= {".".join(arm): 0 for arm in plan.part_arms(paper) if arm not in needed}
+    allocation.write(path, none)
 
 
 def _snakemake(project: Project, cores: str) -> None:
