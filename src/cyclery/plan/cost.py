@@ -90,7 +90,8 @@ def _other(plan: Plan, tier: str) -> Plan | None:
     if tier == plan.tier:
         return None
     try:
-        return Plan(at_tier(plan.project, tier))
+        # An estimate needs no network, and to check the names of its parts imports torch.
+        return Plan(at_tier(plan.project, tier), checked=True)
     except UserError:
         # Another project may have other tiers; then there is no estimate.
         return None
