@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from factories import engine as factory
 from factories.threads import one_thread
+from opacus import GradSampleModule
 from sklearn.metrics import roc_auc_score
 from torch.optim.swa_utils import AveragedModel
 
@@ -23,6 +25,7 @@ from cyclery.engine.run import Run
 from cyclery.engine.stream import Batch, Samples
 from cyclery.methods import Course, Gradients, _sampled_gaussian
 from cyclery.methods._auroc import auroc
+from cyclery.methods._gradients import per_example
 
 _one_thread = pytest.fixture(autouse=True, scope="module")(one_thread)
 Json = dict[str, Any]
@@ -79,6 +82,28 @@ def test_the_gradient_of_an_image_is_that_of_all_its_views_clipped_once(
         assert found.keys() == expected.keys()
         for name, value in expected.items():
             torch.testing.assert_close(found[name] * clip, value * clip, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", ["dp_mlp", "small_cnn"])
+def test_per_example_gradients_are_those_of_opacus(model: str) -> None:
+    net = {"hidden": [16, 16], "groups": 4} if model == "dp_mlp" else {"width": 4, "norm": "group"}
+    run, samples = begun(model=model, model_settings=net)
+    x, y = samples.views[0].double(), samples.y
+    # Opacus takes strides for those of contiguous tensors.
+    trained = run.models["main"].double().to(memory_format=torch.contiguous_format)
+    found, losses = per_example(
+        trained, lambda call, x, y: F.cross_entropy(call(x[None])[0], y), x, y
+    )
+    theirs = GradSampleModule(copy.deepcopy(trained), loss_reduction="sum")
+    # Hooks of layers that get no gradient by their input warn.
+    x = x.contiguous().requires_grad_()
+    expected = F.cross_entropy(theirs(x), y, reduction="none")
+    expected.sum().backward()
+    torch.testing.assert_close(losses, expected.detach())
+    each = dict(theirs._module.named_parameters())
+    assert found.keys() == each.keys()
+    for name, parameter in each.items():
+        torch.testing.assert_close(found[name], parameter.grad_sample, rtol=1e-9, atol=1e-9)
 
 
 def test_one_image_moves_the_sum_by_no_more_than_one_share_of_the_expected_batch() -> None:
