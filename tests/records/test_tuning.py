@@ -237,7 +237,7 @@ def test_evidence_and_report_have_trials_choice_and_curve(tmp_path: Path) -> Non
     assert found["provenance"]["seeds"] == [0, 1]
     text = unpacked(build([found], tmp_path / "report", "smoke").read_text())
     assert text.count("best of 3 trials on validation") == 2
-    assert "main: trials of tuning" in text and "Tuning: none, every arm runs as declared" in text
+    assert "main: trials of tuning" in text and "Tuning: no trials in these runs" in text
     assert (tmp_path / "report/tables/one-main-trials.tex").exists()
 
 

@@ -221,7 +221,7 @@ def test_the_notes_say_rule_seeds_tuning_and_device() -> None:
     view = made(("A", {"E": [arm("one", **tuned), arm("two")]}))
     assert view["notes"][0] == (
         "Selection: last checkpoint. Seeds: 0\u20134. Mean ± standard deviation over seeds. "
-        "Tuning: 1 arm as declared, untuned; 1 arm with 3 trials each. Time is that of a final "
+        "Tuning: 1 arm without trials; 1 arm with 3 trials each. Time is that of a final "
         "run, trials and ancestors not counted, on a small CPU."
     )
     assert "Nothing is bold" in view["notes"][1]

@@ -119,7 +119,7 @@ QUESTIONS = {
     "which versions": "Versions: python 3.11.7, torch 2.14.1",
     "which commit": "Commit: 3f2a9c41d0be",
     "how tuned": r"Tuning: |best of 3 trials|multiply the arm.s own values",
-    "how many trials": r"\d trials|none, every arm runs as declared|untuned",
+    "how many trials": r"\d trials|no trials in these runs|without trials",
     "what budget": r"[Ii]mages|[Bb]udget",
     "how to rebuild it": "Rebuild: +make reproduce",
 }

@@ -64,6 +64,18 @@ def test_the_nearest_tier_that_decided_stands_in_front(three: ReportView) -> Non
             verdicts.get(tier, "not run") for tier in ("desk", "laptop", "smoke")
         ]
     assert [c["id"] for c in three["disagreements"]] == ["GCT-2", "GCT-3"]
+    # Two tiers are two chances: who reads a decided claim learns that a nearer tier left it open.
+    left_open = [(c["id"], c["left_open"]) for c in three["left_open"]]
+    assert left_open == [("GCT-1", ["laptop"])]
+
+
+def test_notes_say_seeds_and_commits_by_tier() -> None:
+    parts = [*at("smoke"), *at("laptop")]
+    parts[1]["provenance"].update(seeds=list(range(20)), commits=["f" * 40])
+    [note] = shown(*parts)["papers"][0]["notes"]
+    assert "Seeds: at laptop 0\u201319; at smoke 0\u20134." in note
+    assert f"Commit: at laptop {'f' * 12}; at smoke " in note
+    assert note.count("Device: ") == 1 and "Judged by: test accuracy." in note
 
 
 def test_a_claim_says_what_would_decide_it_and_why_a_tier_did_not_run_it(

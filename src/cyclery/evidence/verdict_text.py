@@ -102,9 +102,12 @@ def _settling(row: Row, planned: int | None) -> str:
         f"about {row['seeds_to_settle']} seeds ({time} more) would settle it "
         f"at this effect and spread ({100 * POWER:.0f} % power)"
     )
-    if planned and row["seeds_to_settle"] > planned:
-        text += ", as a new plan: more than were planned decide nothing"
-    return text
+    return text + _as_new_plan(row["seeds_to_settle"], planned)
+
+
+def _as_new_plan(seeds: int, planned: int | None) -> str:
+    beyond = planned and seeds > planned
+    return ", as a new plan: more than were planned decide nothing" if beyond else ""
 
 
 def comparison(
@@ -200,5 +203,7 @@ def claim(judged: ClaimFacts, rows: Sequence[Row]) -> str:
             text += " no estimate of the seeds that would settle the rest."
         else:
             time = duration(judged["seconds_to_settle"] or 0.0)
-            text += f" about {judged['seeds_to_settle']} seeds ({time} more) would settle the rest."
+            seeds = judged["seeds_to_settle"]
+            text += f" about {seeds} seeds ({time} more) would settle the rest"
+            text += f"{_as_new_plan(seeds, judged['planned_seeds'])}."
     return text

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cyclery.evidence import verdict_text
-from cyclery.records.budgets import MEASURES
-from cyclery.records.claims import VERDICTS, Row
+from cyclery.records.budgets import ANCESTORS, MEASURES
+from cyclery.records.claims import DECIDED, VERDICTS, Row
 from cyclery.records.evidence import Arm
 from cyclery.report.contents import settling
 from cyclery.report.intervals import (
@@ -27,6 +27,7 @@ Arms = Mapping[tuple[str, str], Arm]
 """By experiment and name."""
 # What arms have equal where a comparison says nothing.
 USUAL = MEASURES["images"].noun
+EQUAL = f"equal budgets: {USUAL}, those of {ANCESTORS['started']} among them"
 
 
 def _test_text(item: Row) -> str:
@@ -51,10 +52,16 @@ def _comparison(
     chosen = item["chosen"]
     known = arms.get((item["experiment"], chosen)) if chosen else None
     chosen = known["label"] if known else chosen
-    against = item["verdict"] == "contradicted" and item["p_opposite_holm"] is not None
-    adjusted = item["p_opposite_holm"] if against else item["p_holm"]
+    own, opposite = item["p_holm"], item["p_opposite_holm"]
+    # What lies on the other side is held against the opposite test, whatever came of it.
+    against = opposite is not None and (
+        item["verdict"] == "contradicted"
+        or (item["verdict"] == "inconclusive" and own is not None and opposite < own)
+    )
+    adjusted = opposite if against else own
     p = adjusted if adjusted is not None else item["p"]
     shown = "< 0.001" if p is not None and p < 0.001 else f"= {number(p, 3)}"
+    shown = f"p of the opposite {shown}" if against else f"p {shown}"
     return {
         **item,
         "claim": claim,
@@ -62,8 +69,7 @@ def _comparison(
         "says_effect": f"{number(item['effect'], digits_for(item), sign=True)} {item['unit']}",
         "says_ci": interval_text(item), "p_adjusted": adjusted,
         "says_test": _test_text(item), "says_printed": _printed(item), "asides": _asides(item),
-        "says_p": f"p {shown}" + (" (Holm)" if adjusted is not None else "")
-        if p is not None else "",
+        "says_p": shown + (" (Holm)" if adjusted is not None else "") if p is not None else "",
         "board": strip(item, board_axis or domain([item], centred=True)),
         "card": None,
     }  # fmt: skip
@@ -237,6 +243,9 @@ def claim(
     foreseen = raw["seeds_for_power"]
     facts = [raw["source"], f"{raw['tier']} tier", seeds, settle and f"to settle here: {settle}",
              foreseen and f"{foreseen} seeds find the stated effect (80\u00a0% power)"]  # fmt: skip
+    rules = {_test_text(c) for c in deciding if c["test"] != "superiority" or c["margin"]}
+    budget = "" if any(budgets(c) for c in items) else EQUAL
+    facts.append(budget if measured else "")
     effect = f"{len(measured)} comparisons" if measured else "\u2013"
     if len(measured) == 1:
         effect = effect_text(measured[0]) + (", pooled" if measured[0]["pooled"] else "")
@@ -249,11 +258,13 @@ def claim(
         "seeds_for_power": foreseen, "seconds_to_settle": raw["seconds_to_settle"],
         "verdict": raw["verdict"], "reason": _sentence(raw["reason"]),
         "tier": raw["tier"], "part": raw["part"], "slug": slug, "data": _data(items, arms),
-        "comparisons": items, "groups": _groups(items),
+        "comparisons": items, "groups": _groups(items), "experiments": [],
         "on_board": [c for c in deciding if c["board"]],
         "rank": VERDICTS.index(raw["verdict"]),
         "size": measured[0]["effect"] if len(measured) == 1 else None,
-        "says_effect": effect, "share": min(found) if found else None,
+        "says_effect": effect, "says_rule": rules.pop() if len(rules) == 1 else "",
+        "fragile": raw["verdict"] in DECIDED and any(c["fragile"] for c in deciding),
+        "share": min(found) if found else None,
         "says_share": shares(deciding), "says_settle": settle,
         "facts": [f for f in facts if f],
         "traces": [t.view() for t in traces if t],

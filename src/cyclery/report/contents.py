@@ -10,6 +10,7 @@ from cyclery.records.evidence import Arm, Experiment, Metric, RangeTest
 from cyclery.report import costs, searches
 from cyclery.report.intervals import digits_for, interval_text, of_printed_text, printed_text
 from cyclery.report.model import (
+    UNTUNED,
     amount,
     compact,
     duration,
@@ -129,7 +130,7 @@ def tuning(arms: list[Arm]) -> str:
     """Say how the arms were tuned, and with how many trials."""
     counts = {tried(arm) for arm in arms}
     if counts <= {0}:
-        return "Tuning: none, every arm runs as declared."
+        return UNTUNED
     drawn = "drawn at random and halved, " if any("searched" in arm for arm in arms) else ""
     if len(counts) == 1:
         return f"Tuning: {counts.pop()} trials an arm, {drawn}the best on validation counts."

@@ -150,6 +150,11 @@ def _line(view: ClaimView, front: bool, last: str) -> Line:
 
 def _effect(view: ClaimView) -> str:
     """Return a claim's effect; of several comparisons how many hold, and from where to where."""
+    beside = [view["says_rule"], "fragile" if view["fragile"] else ""]
+    return "; ".join(filter(None, [_size(view), *beside]))
+
+
+def _size(view: ClaimView) -> str:
     found = view["on_board"]
     if len(found) < 2:
         return view["says_effect"]

@@ -310,7 +310,7 @@ def tuning(arms: Iterable[Arm]) -> str:
     """Say how many arms were tuned, and with how many trials each."""
     counts = Counter(tried(arm) for arm in arms)
     none = counts.pop(0, 0)
-    said = [f"{plural(none, 'arm')} as declared, untuned"] if none else []
+    said = [f"{plural(none, 'arm')} without trials"] if none else []
     said += [
         f"{plural(found, 'arm')} with {plural(count, 'trial')} each"
         for count, found in sorted(counts.items())

@@ -21,6 +21,11 @@ from cyclery.records.evidence import SCHEMA, Arm, Evidence
 
 _LONG = 1e9
 MINUS = "\u2212"
+# Of arms that nothing was tried for in the runs that count.
+UNTUNED = (
+    "Tuning: no trials in these runs; how constants were chosen, and of which arms, stands under "
+    "\u201cWhere we deviate\u201d."
+)
 
 # C0 and C1 controls (tab and newline aside) and the characters that reorder text around them.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")

@@ -64,7 +64,8 @@ def _entry(views: Sequence[ClaimView], order: Sequence[str], slug: str) -> Claim
     front = min(at, key=_telling)
     return {
         **front, "slug": slug, "at": at, "state": state(front["verdict"]),
-        "disagreement": _disagreement(at), "says_needs": elsewhere(front["reason"])[1],
+        "disagreement": _disagreement(at), "left_open": _left_open(at, front),
+        "says_needs": elsewhere(front["reason"])[1],
         "data": list(dict.fromkeys(name for view in at for name in view["data"])),
         "to_decide": [(v["tier"], v["says_settle"]) for v in at if v["says_settle"]],
         "reasons": _reasons(at),
@@ -81,6 +82,12 @@ def _disagreement(at: Sequence[ClaimView]) -> Disagreement:
     if {"reproduced", "contradicted"} <= decided:
         return "opposite"
     return "other" if len(decided) > 1 else "none"
+
+
+def _left_open(at: Sequence[ClaimView], front: ClaimView) -> list[str]:
+    before = at[: at.index(front)]
+    decided = front["verdict"] in DECIDED
+    return [view["tier"] for view in before if decided and state(view["verdict"]) == "undecided"]
 
 
 def _reasons(at: Sequence[ClaimView]) -> list[tuple[str, str]]:

@@ -224,6 +224,11 @@ def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) 
         "board_table": None, "comparison_table": None, "printed_table": None,
         "printed_rest": None,
     }  # fmt: skip
+    for one in views:
+        used = {row["experiment"] for row in one["comparisons"]}
+        # In place: the entry of the tier in front has the same list.
+        one["experiments"] += [(e["slug"], e["title"] or e["id"]) for e in view["experiments"]
+                              if e["tier"] == one["tier"] and e["id"] in used]  # fmt: skip
     notes = view["notes"]
     view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view, notes) if raw else None
     view["comparison_table"] = contents.comparisons(slugs.make(slug, "comparisons"), view, notes)
@@ -311,6 +316,7 @@ def report(evidence: list[Evidence], tier: str, others: Sequence[Evidence] = ())
             (c for c in claims if c["disagreement"] != "none"),
             key=lambda c: c["disagreement"] != "opposite",
         ),
+        "left_open": [c for c in claims if c["left_open"]],
         "papers": papers, "benchmarks": [*tables, *shared], "shared": shared,
         "datasets": sorted({name for c in claims for name in c["data"]}),
         "leaders": boards, "replications": [], "provenance": parts, "command": command,

@@ -83,6 +83,12 @@ class ClaimView(ClaimFacts):
     rank: int
     size: float | None
     says_effect: str
+    experiments: list[tuple[str, str]]
+    """Where its arms are: slugs and titles of experiments."""
+    says_rule: str
+    """Test and margin where they are not superiority to zero; of several those that all share."""
+    fragile: bool
+    """Whether a comparison that decides it would fall otherwise without a single seed."""
     share: float | None
     """The effect as a share of the printed one; the smallest of several."""
     says_share: str
@@ -105,6 +111,8 @@ class ClaimEntry(ClaimView):
     """Of every tier with evidence about the paper, the nearest to the paper first."""
     state: State
     disagreement: Disagreement
+    left_open: list[str]
+    """Of a decided claim the tiers nearer to the paper than that in front, which left it open."""
     to_decide: list[tuple[str, str]]
     """Tiers to the seeds and the time that would decide it there."""
     says_needs: str
@@ -324,6 +332,8 @@ class ReportView(TypedDict):
     families: list[FamilyCounts]
     disagreements: list[ClaimEntry]
     """Claims that tiers decided otherwise, the opposite verdicts first."""
+    left_open: list[ClaimEntry]
+    """Decided claims that a tier nearer to the paper tested and left open."""
     papers: list[PaperView]
     benchmarks: list[BenchmarkView]
     """Of all papers, in their order."""

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 
 from cyclery.records.claims import DECIDED
 from cyclery.records.evidence import Evidence
 from cyclery.report.leaders import VARIES
-from cyclery.report.model import amount, duration, seed_list, trained_trials, tried
+from cyclery.report.model import (
+    UNTUNED,
+    amount,
+    duration,
+    metric_name,
+    seed_list,
+    trained_trials,
+    tried,
+)
+
+# Metrics that a note names; more are counted.
+LISTED = 8
 
 
 def listed(words: list[str]) -> str:
@@ -62,36 +72,69 @@ def scope(tiers: Sequence[str]) -> str:
     )
 
 
-def provenance_notes(part: Evidence) -> list[str]:
-    """Return device, versions and commit in the words that stand under every table."""
+def _origin(part: Evidence) -> dict[str, list[str]]:
     facts = part["provenance"]
     versions = [
         ", ".join(f"{k} {v}" for k, v in one.items()) for one in facts["versions"]
     ]  # fmt: skip
-    found = (
-        ("Device", facts["devices"]),
-        ("Versions", versions),
-        ("Commit", [commit[:12] for commit in facts["commits"]]),
-    )
-    return [f"{k}: {'; '.join(v[:160] for v in values)}." for k, values in found if values]
+    return {
+        "Device": [text[:160] for text in facts["devices"]],
+        "Versions": [text[:160] for text in versions],
+        "Commit": [commit[:12] for commit in facts["commits"]],
+    }
+
+
+def provenance_notes(part: Evidence) -> list[str]:
+    """Return device, versions and commit in the words that stand under every table."""
+    return [f"{name}: {'; '.join(values)}." for name, values in _origin(part).items() if values]
+
+
+def _by_tier(name: str, found: Mapping[str, str]) -> str:
+    """Return a fact as a sentence; where tiers differ, what it is at each."""
+    said = list(dict.fromkeys(found.values()))
+    if len(said) > 1:
+        said = [f"at {tier} {text}" for tier, text in found.items()]
+    return f"{name}: {'; '.join(said)}."
 
 
 def paper_notes(parts: list[Evidence]) -> list[str]:
     """Return what stands under the tables of a whole paper: rule, seeds, tuning, budget, origin."""
     experiments = [e for p in parts for e in p["experiments"]]
+    if not experiments:
+        return []
     rules = dict.fromkeys(e["selection_rule"] for e in experiments)
-    seeds = chain.from_iterable(p["provenance"]["seeds"] for p in parts)
     counts = [tried(a) for e in experiments for a in e["arms"]]
     tuned = sum(bool(count) for count in counts)
     total = sum(trained_trials(a) for e in experiments for a in e["arms"])
-    said = f"Selection: {'; '.join(rules)}. Seeds: {seed_list(seeds)}. "
-    said += (
+    seeds: dict[str, set[int]] = {}
+    origins: dict[str, dict[str, dict[str, None]]] = {}
+    for part in parts:
+        seeds.setdefault(part["tier"], set()).update(part["provenance"]["seeds"])
+        for name, values in _origin(part).items():
+            known = origins.setdefault(name, {}).setdefault(part["tier"], {})
+            known |= dict.fromkeys(values)
+    said = [
+        f"Selection: {'; '.join(rules)}.",
+        _judged_by(parts),
+        _by_tier("Seeds", {tier: seed_list(own) for tier, own in seeds.items()}),
         f"Tuning: {tuned} of {len(counts)} arms, {total} trials in all, chosen on validation."
-        if tuned else "Tuning: none, every arm runs as declared."
-    )  # fmt: skip
-    origin = list(dict.fromkeys(note for p in parts for note in provenance_notes(p)))
-    budget = "Budget: in the table of each experiment's arms, with images and time."
-    return [" ".join([said, budget, *origin])] if experiments else []
+        if tuned else UNTUNED,
+        "Budget: in the table of each experiment's arms, with images and time.",
+        *(
+            _by_tier(name, {tier: "; ".join(values) for tier, values in found.items() if values})
+            for name, found in origins.items() if any(found.values())
+        ),
+    ]  # fmt: skip
+    return [" ".join(filter(None, said))]
+
+
+def _judged_by(parts: list[Evidence]) -> str:
+    """Name the metrics that claims compare: some are a median of the last evaluations."""
+    used = (row["metric"] for p in parts for claim in p["claims"] for row in claim["comparisons"]
+            if row["effect"] is not None)  # fmt: skip
+    names = list(dict.fromkeys(map(metric_name, used)))
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"Judged by: {', '.join(names[:LISTED])}{more}." if names else ""
 
 
 def compute(parts: list[Evidence]) -> list[tuple[str, str]]:
