@@ -18,10 +18,6 @@ from cyclery.evidence import build as evidence
 
 PAPER = {"id": "p", "title": "A paper", "authors": "A", "year": 2022, "arxiv": None, "venue": "",
          "summary": "", "deviations": []}  # fmt: skip
-SPLIT = (
-    '{{"choose": "random", "imbalance": null, "labels": {}, "per_class": null, "test": 600, '
-    '"validation": 200}}'
-)
 MADE = "2026-01-01T00:00:00+00:00"
 A = [91.0, 91.5, 90.5, 92.0, 91.2]
 B = [90.0, 90.2, 89.9, 90.4, 90.1]
@@ -185,7 +181,7 @@ def test_a_clean_experiment_has_no_warning() -> None:
         (["commit"], "def", "Mixed commits: abc, def."),
         (["inputs", "dataset"], "x", "Mixed contents of the dataset: c, x."),
         (["settings", "split"], {**settings_of(0)["split"], "labels": 100},
-         f"Mixed splits: {SPLIT.format(100)}, {SPLIT.format(200)}."),
+         "Mixed splits: labels 100, 200."),
         (["settings", "precision"], "bf16", 'Mixed precisions: "bf16", "fp32".'),
     ],
 )  # fmt: skip

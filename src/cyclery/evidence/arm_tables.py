@@ -225,7 +225,6 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         "commits": lambda r: r["commit"],
         "contents of the dataset": dataset_content,
         "datasets": setting("dataset"),
-        "splits": lambda r: json.dumps(_held_out(r["settings"]["split"]), sort_keys=True),
         "precisions": setting("precision"),
     }
     out = []
@@ -233,7 +232,19 @@ def _mixed(records: Sequence[Record]) -> list[str]:
         found = sorted({str(read(record)) for record in records})
         if len(found) > 1:
             out.append(f"Mixed {name}: {', '.join(found)}.")
-    return out
+    return [*out, *_mixed_splits(records)]
+
+
+def _mixed_splits(records: Sequence[Record]) -> list[str]:
+    """Name the keys of the split that differ, with their values: of some arms they do by design."""
+    splits = [_held_out(record["settings"]["split"]) for record in records]
+    said = []
+    for key in sorted({key for split in splits for key in split}):
+        values = {json.dumps(split.get(key), sort_keys=True) for split in splits}
+        if len(values) > 1:
+            # Numbers by their size.
+            said.append(f"{key} {', '.join(sorted(values, key=lambda text: (len(text), text)))}")
+    return [f"Mixed splits: {'; '.join(said)}."] if said else []
 
 
 def _held_out(split: SplitChoice) -> dict[str, Any]:
