@@ -61,13 +61,13 @@ def export(plan: Plan, options: argparse.Namespace) -> None:
 
 
 def _with_records(plan: Plan) -> list[str]:
-    """Return the selected papers of which there are records at the tier."""
+    """Return the selected papers that have all of their records at the tier."""
+    from cyclery.plan.atlas import Atlas
+    from cyclery.plan.snakemake_api import Graph
+
     folder = plan.project.results / plan.tier / "records"
-    found = [
-        paper for paper in plan.project.selected()
-        if plan.part_arms(paper)
-        and all((folder / f"{shard.id}.jsonl").is_file() for shard in plan.closure(paper))
-    ]  # fmt: skip
+    atlas = Atlas(Graph(plan, {}))
+    found = [paper for paper in plan.project.selected() if atlas.whole(plan.tier, paper)]
     left_out = [paper for paper in plan.project.selected() if paper not in found]
     if not found:
         raise UserError(
