@@ -45,21 +45,24 @@ def test_a_row_names_the_rule_where_it_is_not_superiority_to_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "own", "opposite", "said"),
+    ("effect", "test", "margin", "opposite", "said"),
     [
-        ("reproduced", 0.01, 1.0, "p = 0.010 (Holm)"),
-        ("contradicted", 1.0, 0.002, "p of the opposite = 0.002 (Holm)"),
-        ("inconclusive", 0.3, 0.06, "p of the opposite = 0.060 (Holm)"),
-        ("inconclusive", 0.3, 0.6, "p = 0.300 (Holm)"),
-        ("inconclusive", 0.3, None, "p = 0.300 (Holm)"),
+        (1.0, "superiority", 0.0, 0.6, "p = 0.300 (Holm)"),
+        (1.0, "superiority", 2.0, 0.6, "p of the opposite = 0.600 (Holm)"),
+        (-1.0, "superiority", 0.0, 0.06, "p of the opposite = 0.060 (Holm)"),
+        (-1.0, "superiority", 0.0, None, "p = 0.300 (Holm)"),
+        (-1.0, "non-inferiority", 2.0, 0.06, "p = 0.300 (Holm)"),
+        (-3.0, "non-inferiority", 2.0, 0.0001, "p of the opposite < 0.001 (Holm)"),
+        (-1.0, "equivalence", 2.0, 0.06, "p = 0.300 (Holm)"),
+        (3.0, "equivalence", 2.0, 0.06, "p of the opposite = 0.060 (Holm)"),
     ],
 )
 def test_the_p_that_is_shown_is_that_of_the_side_where_the_effect_lies(
-    verdict: str, own: float, opposite: float | None, said: str
+    effect: float, test: str, margin: float, opposite: float | None, said: str
 ) -> None:
     found = part()
     row = claim(found, "GCT-1")["comparisons"][0]
-    row.update(verdict=verdict, p_holm=own, p_opposite_holm=opposite)
+    row.update(effect=effect, test=test, margin=margin, p_holm=0.3, p_opposite_holm=opposite)
     assert entries(found)["GCT-1"]["comparisons"][0]["says_p"] == said
 
 

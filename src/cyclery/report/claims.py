@@ -45,6 +45,15 @@ def _test_text(item: Row) -> str:
     return " ".join(filter(None, (kind and f"{kind}{',' if said else ''}", said)))
 
 
+def _on_the_other_side(item: Row) -> bool:
+    if item["effect"] is None:
+        return False
+    margin = abs(item["margin"])
+    if item["test"] == "equivalence":
+        return abs(item["effect"]) > margin
+    return item["effect"] < (-margin if item["test"] == "non-inferiority" else item["margin"])
+
+
 def _comparison(
     claim: str, item: Row, board_axis: tuple[float, float] | None, arms: Arms
 ) -> ComparisonView:
@@ -52,13 +61,9 @@ def _comparison(
     chosen = item["chosen"]
     known = arms.get((item["experiment"], chosen)) if chosen else None
     chosen = known["label"] if known else chosen
-    own, opposite = item["p_holm"], item["p_opposite_holm"]
     # What lies on the other side is held against the opposite test, whatever came of it.
-    against = opposite is not None and (
-        item["verdict"] == "contradicted"
-        or (item["verdict"] == "inconclusive" and own is not None and opposite < own)
-    )
-    adjusted = opposite if against else own
+    against = item["p_opposite_holm"] is not None and _on_the_other_side(item)
+    adjusted = item["p_opposite_holm"] if against else item["p_holm"]
     p = adjusted if adjusted is not None else item["p"]
     shown = "< 0.001" if p is not None and p < 0.001 else f"= {number(p, 3)}"
     shown = f"p of the opposite {shown}" if against else f"p {shown}"
