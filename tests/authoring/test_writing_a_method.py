@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from factories import checkout as checkout_factory
+from factories.page import unpacked
 
 from cyclery.config.components import QUANTITIES
 from cyclery.engine.hooks import Measured, Moment
@@ -71,7 +72,7 @@ def test_following_the_page_ends_with_verdicts(followed: tuple[Path, str]) -> No
     verdicts = {claim["id"]: claim["verdict"] for claim in found["claims"]}
     assert verdicts.keys() == {"MIXUP-1", "MIXUP-2"}
     assert set(verdicts.values()) <= {"reproduced", "contradicted", "inconclusive"}
-    page = (folder / "results/smoke/report-mixup/index.html").read_text(encoding="utf-8")
+    page = unpacked((folder / "results/smoke/report-mixup/index.html").read_text("utf-8"))
     assert "MIXUP-1" in page and "mixup alpha = 0.2" in page
     [table] = found["tables"]
     ours = {cell["arm"] for cell in table["cells"] if not cell["empty"]}

@@ -67,7 +67,7 @@ def _page(shown: ReportView, sheet: svg.Sheet) -> str:
 def _clear(folder: Path, keep: set[str]) -> None:
     """Remove what an earlier build left in a folder of ours: a stale table would mislead."""
     for path in folder.glob("*"):
-        if path.suffix in (".pdf", ".sty", ".tex") and path.name not in keep:
+        if path.suffix in (".part", ".pdf", ".sty", ".tex") and path.name not in keep:
             path.unlink()
 
 
@@ -83,15 +83,19 @@ class _Output:
         """Write one file of a kind and remember it.
 
         Waiting for the disk takes longer than making a thousand small files; that all are whole is
-        what the list of sums says, which is written last. What lies there is replaced, not
-        written over: it may be linked to from elsewhere.
+        what the list of sums says, which is written last. A file has its name when all of it is
+        written, and what lay there is replaced, not written over: it may be linked to.
         """
         self.written[kind].add(name)
         path = self.folder / kind / name
         with disk_errors(path):
             make_folder(path.parent)
-            path.unlink(missing_ok=True)
-            path.write_bytes(data.encode() if isinstance(data, str) else data)
+            part = path.with_name(f".{name}.part")
+            try:
+                part.write_bytes(data.encode() if isinstance(data, str) else data)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
 
     def draw(self, items: list[ChartView]) -> None:
         """Draw charts as SVG for the page, with their data, and as PDF for other documents."""
