@@ -42,6 +42,9 @@ def test_a_row_names_the_rule_where_it_is_not_superiority_to_zero() -> None:
     assert entries(found)["GCT-1"]["says_rule"] == "equivalence within ±0.50 pp"
     claim(found, "GCT-1")["comparisons"].append({**row, "test": "non-inferiority"})
     assert entries(found)["GCT-1"]["says_rule"] == ""
+    # A comparison with zero has another rule, too, though a row does not name that one.
+    row.update(test="superiority", margin=0.0)
+    assert entries(found)["GCT-1"]["says_rule"] == ""
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
     }  # fmt: skip
     again = load(options.root, fresh)
     if not options.no_run:
-        _allocate(again, old, options.decided)
+        _plan(again, old, options.decided)
         _snakemake(again, options.cores)
     new = _evidence(again, again.selected(), needed=not options.no_run)
     found = replication({name: old[name] for name in new}, new, project.config.tier, first)
@@ -115,8 +115,10 @@ def _evidence(project: Project, papers: Sequence[str], needed: bool) -> dict[str
     return found
 
 
-def _allocate(project: Project, old: Mapping[str, Evidence], decided: bool) -> None:
-    """Have every arm run, or those alone that some decided claim needs, with their ancestors.
+def _plan(project: Project, old: Mapping[str, Evidence], decided: bool) -> None:
+    """Check that all can run, and have every arm run or those that decided claims need.
+
+    Their ancestors run in any case.
 
     Args:
         project: that of the fresh seeds.
@@ -124,22 +126,23 @@ def _allocate(project: Project, old: Mapping[str, Evidence], decided: bool) -> N
         decided: whether undecided claims get no runs.
 
     Raises:
-        UserError: the number of seeds is chosen, which every arm then has.
+        UserError: the configuration is wrong, or chooses the number of seeds of every arm.
     """
     from cyclery.plan import allocation
-    from cyclery.plan.graph import Plan
+    from cyclery.plan.project_checks import check
     from cyclery.records.claims import DECIDED
 
-    path = allocation.place(project.results, project.config.tier)
-    if not decided:
-        path.unlink(missing_ok=True)
-        return
-    if project.config.seeds:
+    if decided and project.config.seeds:
         raise UserError(
             f"--decided: cannot go with seeds={project.config.seeds}, which every arm would have; "
             "leave one of them out."
         )
-    plan = Plan(project)
+    path = allocation.place(project.results, project.config.tier)
+    path.unlink(missing_ok=True)
+    # One message, instead of Snakemake's own.
+    plan = check(project)
+    if not decided:
+        return
     none: dict[str, int] = {}
     for paper, evidence in old.items():
         claims = [claim["id"] for claim in evidence["claims"] if claim["verdict"] in DECIDED]
@@ -152,13 +155,10 @@ def _snakemake(project: Project, cores: str) -> None:
     """Make the evidence of the selected papers, by a Snakemake that shows what it does.
 
     Raises:
-        UserError: the configuration is wrong, or Snakemake failed.
+        UserError: Snakemake failed.
     """
-    from cyclery.plan.project_checks import check
     from cyclery.sharing.state import snakemake
 
-    # One message, instead of Snakemake's own.
-    check(project)
     command = snakemake(cores, project.selected(), project.overrides)
     with subprocess.Popen(command, cwd=project.root) as running:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cyclery.evidence import verdict_text
+from cyclery.evidence.stats.paired_tests import refutes
 from cyclery.records.budgets import ANCESTORS, MEASURES
 from cyclery.records.claims import DECIDED, VERDICTS, Row
 from cyclery.records.evidence import Arm
@@ -46,12 +47,9 @@ def _test_text(item: Row) -> str:
 
 
 def _on_the_other_side(item: Row) -> bool:
-    if item["effect"] is None:
-        return False
-    margin = abs(item["margin"])
-    if item["test"] == "equivalence":
-        return abs(item["effect"]) > margin
-    return item["effect"] < (-margin if item["test"] == "non-inferiority" else item["margin"])
+    """Say whether the effect itself lies where a whole interval would contradict."""
+    at = item["effect"]
+    return at is not None and refutes(item["test"], item["margin"], (at, at), (at, at))
 
 
 def _comparison(
@@ -248,7 +246,9 @@ def claim(
     foreseen = raw["seeds_for_power"]
     facts = [raw["source"], f"{raw['tier']} tier", seeds, settle and f"to settle here: {settle}",
              foreseen and f"{foreseen} seeds find the stated effect (80\u00a0% power)"]  # fmt: skip
-    rules = {_test_text(c) for c in deciding if c["test"] != "superiority" or c["margin"]}
+    rules = {
+        _test_text(c) if c["test"] != "superiority" or c["margin"] else "" for c in deciding
+    }  # fmt: skip
     budget = "" if any(budgets(c) for c in items) else EQUAL
     facts.append(budget if measured else "")
     effect = f"{len(measured)} comparisons" if measured else "\u2013"

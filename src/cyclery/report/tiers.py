@@ -85,9 +85,11 @@ def _disagreement(at: Sequence[ClaimView]) -> Disagreement:
 
 
 def _left_open(at: Sequence[ClaimView], front: ClaimView) -> list[str]:
-    before = at[: at.index(front)]
-    decided = front["verdict"] in DECIDED
-    return [view["tier"] for view in before if decided and state(view["verdict"]) == "undecided"]
+    """Return the tiers before the one in front that tested a claim which only that one decided."""
+    if state(front["verdict"]) != "decided":
+        return []
+    nearer = at[: at.index(front)]
+    return [view["tier"] for view in nearer if state(view["verdict"]) == "undecided"]
 
 
 def _reasons(at: Sequence[ClaimView]) -> list[tuple[str, str]]:

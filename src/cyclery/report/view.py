@@ -193,9 +193,16 @@ def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) 
               arms[one["tier"], one["part"]])
         for one in raw
     ]  # fmt: skip
-    claims = tiers.merge(views, names)
     found = tiers.nearest(p["tier"] for p in parts)
     several = len(found) > 1
+    experiments = [
+        experiment(e, p, views, slugs, slug, several) for p in parts for e in p["experiments"]
+    ]
+    for one in views:
+        used = {row["experiment"] for row in one["comparisons"]}
+        one["experiments"] = [(e["slug"], e["title"] or e["id"]) for e in experiments
+                              if e["tier"] == one["tier"] and e["id"] in used]  # fmt: skip
+    claims = tiers.merge(views, names)
     decided = [c for c in claims if c["state"] == "decided"]
     deviations = list(dict.fromkeys(d for p in parts for d in p["paper"]["deviations"]))
     view: PaperView = {
@@ -212,9 +219,7 @@ def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) 
         if _ARXIV.fullmatch(facts["arxiv"] or "") else "",
         "scale": f"strips span ±{number(axis[1], 1)} pp"
         if any(c["board"] for one in claims for c in one["comparisons"]) else "",
-        "experiments": [
-            experiment(e, p, views, slugs, slug, several) for p in parts for e in p["experiments"]
-        ],
+        "experiments": experiments,
         "ranges": [range_test(r, p, slugs, slug, several) for p in parts for r in p["ranges"]],
         "printed_rows": [row for p in own for row in p["printed"]],
         "in_tables": benchmark_join.showing(own), "benchmarks": [],
@@ -224,11 +229,6 @@ def paper(parts: list[Evidence], slugs: Slugs, others: Sequence[Evidence] = ()) 
         "board_table": None, "comparison_table": None, "printed_table": None,
         "printed_rest": None,
     }  # fmt: skip
-    for one in views:
-        used = {row["experiment"] for row in one["comparisons"]}
-        # In place: the entry of the tier in front has the same list.
-        one["experiments"] += [(e["slug"], e["title"] or e["id"]) for e in view["experiments"]
-                              if e["tier"] == one["tier"] and e["id"] in used]  # fmt: skip
     notes = view["notes"]
     view["board_table"] = contents.board(slugs.make(slug, "verdicts"), view, notes) if raw else None
     view["comparison_table"] = contents.comparisons(slugs.make(slug, "comparisons"), view, notes)

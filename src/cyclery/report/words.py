@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from cyclery.records.claims import DECIDED
 from cyclery.records.evidence import Evidence
@@ -89,12 +90,26 @@ def provenance_notes(part: Evidence) -> list[str]:
     return [f"{name}: {'; '.join(values)}." for name, values in _origin(part).items() if values]
 
 
-def _by_tier(name: str, found: Mapping[str, str]) -> str:
+def _facts(parts: Sequence[Evidence]) -> dict[str, str]:
+    """Return seeds, devices, versions and commits of parts of one tier."""
+    seeds = chain.from_iterable(part["provenance"]["seeds"] for part in parts)
+    origins = [_origin(part) for part in parts]
+    return {
+        "Seeds": seed_list(seeds),
+        **{
+            name: "; ".join(dict.fromkeys(chain.from_iterable(each[name] for each in origins)))
+            for name in origins[0]
+        },
+    }
+
+
+def _by_tier(name: str, facts: Mapping[str, Mapping[str, str]]) -> str:
     """Return a fact as a sentence; where tiers differ, what it is at each."""
+    found = {tier: each[name] for tier, each in facts.items() if each[name]}
     said = list(dict.fromkeys(found.values()))
     if len(said) > 1:
         said = [f"at {tier} {text}" for tier, text in found.items()]
-    return f"{name}: {'; '.join(said)}."
+    return f"{name}: {'; '.join(said)}." if said else ""
 
 
 def paper_notes(parts: list[Evidence]) -> list[str]:
@@ -106,24 +121,16 @@ def paper_notes(parts: list[Evidence]) -> list[str]:
     counts = [tried(a) for e in experiments for a in e["arms"]]
     tuned = sum(bool(count) for count in counts)
     total = sum(trained_trials(a) for e in experiments for a in e["arms"])
-    seeds: dict[str, set[int]] = {}
-    origins: dict[str, dict[str, dict[str, None]]] = {}
+    by_tier: dict[str, list[Evidence]] = {}
     for part in parts:
-        seeds.setdefault(part["tier"], set()).update(part["provenance"]["seeds"])
-        for name, values in _origin(part).items():
-            known = origins.setdefault(name, {}).setdefault(part["tier"], {})
-            known |= dict.fromkeys(values)
+        by_tier.setdefault(part["tier"], []).append(part)
+    facts = {tier: _facts(own) for tier, own in by_tier.items()}
+    seeds, *origin = (_by_tier(name, facts) for name in next(iter(facts.values())))
     said = [
-        f"Selection: {'; '.join(rules)}.",
-        _judged_by(parts),
-        _by_tier("Seeds", {tier: seed_list(own) for tier, own in seeds.items()}),
+        f"Selection: {'; '.join(rules)}.", _judged_by(parts), seeds,
         f"Tuning: {tuned} of {len(counts)} arms, {total} trials in all, chosen on validation."
         if tuned else UNTUNED,
-        "Budget: in the table of each experiment's arms, with images and time.",
-        *(
-            _by_tier(name, {tier: "; ".join(values) for tier, values in found.items() if values})
-            for name, found in origins.items() if any(found.values())
-        ),
+        "Budget: in the table of each experiment's arms, with images and time.", *origin,
     ]  # fmt: skip
     return [" ".join(filter(None, said))]
 
