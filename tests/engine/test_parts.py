@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from factories import engine as factory
 from factories import network as networks
+from factories.checkout import ROOT
 from factories.component import written
 from factories.method import text
 from factories.parents import parent_of
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 
 from cyclery import methods, models
 from cyclery.common.errors import UserError
+from cyclery.engine import made
 from cyclery.engine.hooks import Moment
 from cyclery.engine.made import head_name, layout
 from cyclery.engine.parts import within
@@ -356,6 +360,26 @@ def test_networks_that_need_numbers_of_tensors_are_known_as_well(
         found = layout(factory.settings("reading"), (1, 8, 8), 10)
         assert torch.equal(before, torch.random.get_rng_state())
         assert found.shapes["extra.weight"] == (2, 3) and "extra.weight" in found.trained
+
+
+@pytest.mark.parametrize("method", ["byol", "proxynca", "remixmatch"])
+def test_what_a_plan_knows_is_of_the_networks_that_train(method: str) -> None:
+    settings = factory.settings(method, model="small_cnn")
+    nets = nn.ModuleDict(made.networks(settings, (1, 8, 8), 10))
+    shapes = {name: tuple(tensor.shape) for name, tensor in nets.state_dict().items()}
+    assert layout(settings, (1, 8, 8), 10).shapes == shapes
+
+
+def test_networks_of_a_plan_are_made_without_torchs_compiler() -> None:
+    """Each command that plans would wait a second for it."""
+    script = (
+        "import sys; from pathlib import Path; from cyclery.config.load import load; "
+        "from cyclery.plan.project_checks import check; "
+        f"check(load(Path({str(ROOT)!r}), {{'tier': 'laptop'}})); "
+        "assert 'torch' in sys.modules; print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -195,3 +195,17 @@ def test_a_folder_or_a_ring_of_links_in_the_place_of_a_record_is_set_aside(store
         assert store.read(KEY) is None
         assert not os.path.lexists(path) and os.path.lexists(f"{path}.damaged")
         path.with_name("record.json.damaged").rename(store.root / f"{damage}")
+
+
+def test_files_written_at_once_wait_for_the_disk_once(store, monkeypatch):
+    waited = []
+    for name in ("fsync", "sync"):
+        monkeypatch.setattr(files.os, name, lambda *handle, name=name: waited.append(name))
+    with pytest.raises(KeyError), files.synced_at_once():
+        for key in (KEY, "cd" * 12):
+            store.write(key, {"status": "done"})
+        assert waited == []
+        raise KeyError
+    assert waited == ["sync"]
+    store.write(KEY, {"status": "done"})
+    assert waited == ["sync", "fsync", "fsync"]

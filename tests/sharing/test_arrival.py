@@ -185,7 +185,13 @@ def test_what_was_begun_is_completed(
             start(root, capsys)
     assert not (root / SWEEPS).exists()
     own(root, "results/smoke/lr-range/half")
+    # A power cut may leave files that had not come to the disk.
+    torn, *_ = sorted((root / "results/store").glob("*/*/record.json"))
+    torn.write_bytes(b"")
     assert start(root, capsys).startswith(IN_PLACE) and (root / SWEEPS).exists()
+    found, there = (Store(folder / "results/store").read(torn.parent.name)
+                    for folder in (root, trained()))  # fmt: skip
+    assert found == there is not None
 
 
 def test_a_full_disk_is_no_fault_of_the_packs(

@@ -50,7 +50,7 @@ class Components:
 
     def require(self, name: str, where: str = "") -> None:
         """Raise a UserError where no component has the name; ``where`` begins its message."""
-        if name not in self.names():
+        if not self._loaded(name) and name not in self.names():
             raise UserError(
                 f"{where}{': ' if where else ''}unknown {self.noun} {name!r:.80}."
                 f"{nearest(name, self.names())} {self.noun.capitalize()}s: {choices(self.names())}."
@@ -62,9 +62,7 @@ class Components:
         A UserError names the components there are, or the file, and the line where there is one,
         of whatever is wrong with it.
         """
-        known = sys.modules.get(f"{self.package}.{name}") if name.isidentifier() else None
-        if known and name[0] != "_" and all(hasattr(known, key) for key, _ in self.declares):
-            # Every run loads some, and looking at all files of a package takes half a millisecond.
+        if known := self._loaded(name):
             return known
         self.require(name)
         file = self.path(name)
@@ -86,6 +84,18 @@ class Components:
                 f"{file}: declares no {', '.join(missing)}; every {self.noun}'s file has {whole}."
             )
         return module
+
+    def _loaded(self, name: str) -> ModuleType | None:
+        """Return the module of a component that was imported before, and None of all others.
+
+        A plan asks ten thousand times, and looking at all files of a package takes half a
+        millisecond.
+        """
+        # A name that a file gives may be no text at all.
+        usable = isinstance(name, str) and name.isidentifier() and name[0] != "_"
+        known = sys.modules.get(f"{self.package}.{name}") if usable else None
+        whole = known and all(hasattr(known, key) for key, _ in self.declares)
+        return known if whole else None
 
     def settings(
         self,

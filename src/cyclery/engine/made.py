@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cyclery import methods, models
 from cyclery.common.errors import UserError, choices
@@ -109,11 +111,29 @@ def layout(settings: ArmSettings, shape: Shape, classes: int) -> Layout:
     return _layout(json.dumps({**used, "seed": 0}, sort_keys=True), shape, classes)
 
 
+class _Undrawn(TorchFunctionMode):
+    """Leave weights undrawn: normal numbers without values make torch import its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Return the tensor as it is, of a function of ``torch.nn.init``, or call another one."""
+        given = kwargs or {}
+        if func is Tensor.normal_ or getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
+
+
+@contextmanager
+def _shapes_alone() -> Iterator[None]:
+    """Let modules be made without the values of their weights."""
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
 @lru_cache(maxsize=256)
 def _layout(chosen: str, shape: Shape, classes: int) -> Layout:
     settings = json.loads(chosen)
     try:
-        with torch.device("meta"):
+        with _shapes_alone():
             nets = nn.ModuleDict(networks(settings, shape, classes))
     except (NotImplementedError, RuntimeError):
         # A module may read a number off a tensor, which there has none.
@@ -144,7 +164,7 @@ def head_name(model: Component, shape: Shape, classes: int) -> str:
 @lru_cache(maxsize=256)
 def _head_name(model: str, shape: Shape, classes: int) -> str:
     chosen = json.loads(model)
-    with torch.device("meta"):
+    with _shapes_alone():
         # With the head of its own, which is linear, whatever takes its place.
         net = models.build(chosen["name"], chosen["settings"], shape, classes)
     return head_of(net, classes) or ""

@@ -95,7 +95,8 @@ def parts(width: int, classes: int, embedding: int | None, norm: bool) -> Models
     """Return the embedding of features [B, width], and the proxies [classes, embedding]."""
     length = embedding or width
     proxies = torch.nn.Module()
-    proxies.weight = torch.nn.Parameter(torch.randn(classes, length) / 8)
+    proxies.weight = torch.nn.Parameter(torch.empty(classes, length))
+    torch.nn.init.normal_(proxies.weight, std=1 / 8)
     layers: list[torch.nn.Module] = [torch.nn.Linear(width, length)]
     if norm:
         layers.insert(0, torch.nn.LayerNorm(width, elementwise_affine=False))

@@ -28,14 +28,15 @@ def check(project: Project) -> Plan:
     project.selected()
     plan = Plan(project)
     tiers = tier_names(project.root)
+    figures = {name: possible_figures(each, project.tier) for name, each in project.papers.items()}
     problems = [
         f"{project.paper_file(name)}: {text}"
         for name, paper in project.papers.items()
-        for text in _paper(paper, tiers, possible_figures(paper, project.tier))
+        for text in _paper(paper, tiers, figures[name])
     ]
     problems += _printed(project)
     tables = [] if problems else table_checks.resolved(project)
-    problems = problems or list(table_checks.names(project, tables, tiers))
+    problems = problems or list(table_checks.names(project, tables, tiers, figures))
     problems = problems or _arms(plan)
     problems = problems or [
         f"{project.paper_file(name)}: {text}"

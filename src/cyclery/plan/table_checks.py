@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cyclery.config.load import Project
 from cyclery.plan.checked_names import unknown, unusable_metric
 from cyclery.plan.graph import Plan
-from cyclery.plan.own_figures import possible_figures
 from cyclery.plan.table_cells import TableCells, resolve_all
 from cyclery.records.evidence import PrintedFigure
 from cyclery.records.readers import read_printed
@@ -36,8 +35,20 @@ def resolved(project: Project) -> list[PaperTables]:
     return found
 
 
-def names(project: Project, found: Iterable[PaperTables], tiers: Sequence[str]) -> Iterator[str]:
-    """Yield what is wrong with tables, whatever the tier."""
+def names(
+    project: Project,
+    found: Iterable[PaperTables],
+    tiers: Sequence[str],
+    figures: Mapping[str, Collection[str]],
+) -> Iterator[str]:
+    """Yield what is wrong with tables, whatever the tier.
+
+    Args:
+        project: whose tables they are.
+        found: the tables.
+        tiers: the tiers that there are.
+        figures: those that arms may have besides those of every run, by paper.
+    """
     for one in found:
         file = project.paper_file(one.paper)
         for key, cells in one.tables.items():
@@ -45,7 +56,7 @@ def names(project: Project, found: Iterable[PaperTables], tiers: Sequence[str]) 
             for tier in dict.fromkeys(tier for cell in cells.cells for tier in cell.same):
                 if tier not in tiers:
                     yield f"{file}: {unknown(f'tables.{key}.same', tier, tiers, 'tier')}"
-            own = possible_figures(project.papers[one.paper], project.tier)
+            own = figures[one.paper]
             for metric in dict.fromkeys(cell.metric for cell in cells.cells):
                 for text in unusable_metric(metric, False, f"tables.{key}.metric", own=own):
                     yield f"{file}: {text}"

@@ -114,8 +114,12 @@ class Store:
         The caller holds the run's lock, so half-written files are those of killed processes.
         """
         sealed = seal(cast(Record, {**record, "key": key}))
-        text = json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False) + "\n"
-        write_atomic(self.folder(key) / "record.json", text)
+        # A key in a line, which `status` counts on; json.dumps is slower with an indent.
+        lines = (
+            f" {json.dumps(name)}: {json.dumps(value, sort_keys=True, allow_nan=False)}"
+            for name, value in sorted(sealed.items())
+        )
+        write_atomic(self.folder(key) / "record.json", "{\n" + ",\n".join(lines) + "\n}\n")
         for path in self._needless(key):
             path.unlink(missing_ok=True)
         return sealed

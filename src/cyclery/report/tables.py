@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import floor, log10
 from textwrap import wrap
 from typing import Literal, NotRequired, TypedDict
@@ -132,10 +133,15 @@ class Table:
         rows = [[row[i] for i in keep] for row in self.rows]
         return replace(self, columns=[self.columns[i] for i in keep], rows=rows)
 
-    def brackets(self, index: int) -> bool:
-        """Tell whether an estimate column needs [low, high], because one is lopsided."""
-        digits = self.columns[index].digits
-        return any(isinstance(c, Estimate) and not c.even(digits) for c in self.present(index))
+    @cached_property
+    def _lopsided(self) -> set[int]:
+        """The columns with an estimate whose interval needs [low, high]."""
+        return {
+            index
+            for index, column in enumerate(self.columns)
+            if any(isinstance(cell, Estimate) and not cell.even(column.digits)
+                   for cell in self.present(index))
+        }  # fmt: skip
 
     def view(self) -> TableView:
         """Return what the HTML template shows: texts and arms' keys, with their classes."""
@@ -156,7 +162,7 @@ class Table:
             if cell.half is None or cell.low is None or cell.high is None:
                 return {"kind": "estimate", "text": main, "extra": ""}
             ends = f"[{number(cell.low, column.digits)}, {number(cell.high, column.digits)}]"
-            extra = ends if self.brackets(index) else f"± {number(cell.half, column.digits)}"
+            extra = ends if index in self._lopsided else f"± {number(cell.half, column.digits)}"
             return {"kind": "estimate", "text": main, "extra": extra}
         if isinstance(cell, str):
             return {"kind": column.kind, "text": cell}
@@ -194,13 +200,17 @@ class Table:
         """Estimate whether these columns leave texts enough of a line, counted in characters."""
         texts = [i for i in keep if self.columns[i].kind == "text"]
         used = sum(max(11 * self.columns[i].weight, self._least(i)) for i in texts)
-        return used + sum(self._fixed(i) for i in keep if i not in texts) <= WIDE
+        return used + sum(self._fixed[i] for i in keep if i not in texts) <= WIDE
 
-    def _fixed(self, index: int) -> float:
-        """Return the characters that a column takes whose cells do not break."""
-        cells = [self._html(index, cell) for cell in self.present(index)]
-        widths = [len(f"{c['text']} {c.get('extra', '')}".strip()) for c in cells]
-        return max([*map(len, self._header(index)), *widths]) + GAP
+    @cached_property
+    def _fixed(self) -> list[float]:
+        """The characters that each column takes where its cells do not break."""
+        out: list[float] = []
+        for index in range(len(self.columns)):
+            cells = [self._html(index, cell) for cell in self.present(index)]
+            widths = [len(f"{c['text']} {c.get('extra', '')}".strip()) for c in cells]
+            out.append(max([*map(len, self._header(index)), *widths]) + GAP)
+        return out
 
     def _least(self, index: int) -> float:
         """Return the characters that the longest word of a column of texts takes."""
@@ -216,7 +226,7 @@ class Table:
         """
         left = {i: c.weight for i, c in enumerate(self.columns) if c.kind == "text"}
         count = len(left)
-        room = WIDE - sum(self._fixed(i) for i in range(len(self.columns)) if i not in left)
+        room = WIDE - sum(self._fixed[i] for i in range(len(self.columns)) if i not in left)
         found: dict[int, float] = {}
         while left:
             scale = max(room, 1.0) / sum(left.values())
@@ -253,7 +263,7 @@ class Table:
             return f">{{{width}\\raggedright\\arraybackslash\\hspace{{0pt}}}}X"
         if column.kind in ("key", "verdict"):
             return "l"
-        if column.kind == "right" or (column.kind == "estimate" and self.brackets(index)):
+        if column.kind == "right" or (column.kind == "estimate" and index in self._lopsided):
             return "r"
         cells = self.present(index)
         values = [c.mean if isinstance(c, Estimate) else c for c in cells]
@@ -271,7 +281,7 @@ class Table:
             return {"way": "key", "text": letter(cell), "shade": colour(cell).lstrip("#")}
         if column.kind == "verdict" and cell in TONES:
             return {"way": "key", "text": cell, "shade": TONES[str(cell)]}
-        if isinstance(cell, Estimate) and not self.brackets(index):
+        if isinstance(cell, Estimate) and index not in self._lopsided:
             half = "" if cell.half is None else f"({_uncertainty(cell.half, column.digits)})"
             return {"way": "number", "text": f"{cell.mean:.{column.digits}f}{half}"}
         if isinstance(cell, int | float) and column.kind == "number":

@@ -9,7 +9,7 @@ from filecmp import cmp
 from pathlib import Path
 
 from cyclery.common.errors import UserError
-from cyclery.common.files import writing
+from cyclery.common.files import synced_at_once, writing
 from cyclery.common.seals import file_sha256
 from cyclery.common.set_aside import Aside
 from cyclery.records.run_store import Store
@@ -33,14 +33,17 @@ def fill_store(contents: Contents, delivery: Delivery) -> None:
     store = Store(contents.plan.project.results / "store")
     aside = Aside(contents.plan.project.results)
     changed: dict[str, Record] = {}
-    for key, record in delivery.records.items():
-        with store.lock(key, wait=False) as held:
-            if not held:
-                raise UserError(
-                    f"run {key} is being trained by another process; wait for it, then fetch again."
-                )
-            if _put_run(store, record, delivery.weights.get(key), aside):
-                changed[key] = record
+    # Records and weights have digests, and what is damaged is put again by the next attempt.
+    with synced_at_once():
+        for key, record in delivery.records.items():
+            with store.lock(key, wait=False) as held:
+                if not held:
+                    raise UserError(
+                        f"run {key} is being trained by another process; wait for it, then fetch "
+                        "again."
+                    )
+                if _put_run(store, record, delivery.weights.get(key), aside):
+                    changed[key] = record
     # Other files of records that list a parent which was replaced: what was made of it is stale.
     parents = {key: run for key, run in changed.items() if run.get("checkpoint_sha256")}
     files = set(contents.graph.files_holding(parents)) - delivery.files.keys() if parents else set()
