@@ -65,3 +65,15 @@ def test_without_records_there_is_one_message(atlas: Atlas, tmp_path: Path) -> N
     record(tmp_path, "smoke", 3)
     with pytest.raises(UserError, match="make reproduce"):
         atlas.evidence()
+
+
+def test_results_in_another_folder_are_found_there(atlas: Atlas, tmp_path: Path) -> None:
+    elsewhere = Atlas(Graph.load(tmp_path, {"results": "other", "seeds": 3}))
+    for tier in ("smoke", "laptop"):
+        record(tmp_path, tier, 4)
+        (tmp_path / "other").mkdir(exist_ok=True)
+        (tmp_path / "results" / tier).rename(tmp_path / "other" / tier)
+    assert elsewhere.evidence() == ["other/laptop/evidence/one.json"]
+    assert elsewhere.graph("laptop").record_files("one") == [
+        "other/laptop/records/one/L0-0000.jsonl"
+    ]

@@ -12,8 +12,8 @@ from factories.project import trained
 
 from cyclery.common.errors import UserError
 from cyclery.config.load import load
+from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
-from cyclery.plan.snakemake_api import Graph
 from cyclery.records.run_store import Store
 from cyclery.sharing import index, place, state
 from cyclery.sharing.archives import write_archive
@@ -67,7 +67,7 @@ def publish(root: Path, **changes: Any) -> None:
 def start(root: Path, capsys: Capture, **overrides: Any) -> str:
     """Return what is said when Snakemake starts."""
     capsys.readouterr()
-    install_pulled(Graph.load(root, overrides))
+    install_pulled(load(root, overrides))
     return capsys.readouterr().err
 
 
@@ -138,7 +138,7 @@ def test_a_newer_publication_does_not_take_the_place_of_results(
 
 def test_what_fetch_or_publish_installed_is_known(root: Path, capsys: Capture) -> None:
     own(root)
-    mark_installed(Graph.load(root, {}))
+    mark_installed(load(root, {}))
     assert start(root, capsys) == ""
     assert start(root, capsys, data="elsewhere").startswith(STAYS)
 
@@ -171,6 +171,13 @@ def test_what_cannot_be_used_is_said_and_stops_nothing(
     path.write_bytes(before)
     assert start(root, capsys).startswith(STAYS)
     assert start(root, capsys) == "" and mine.read_text() == "mine"
+
+
+def test_seeds_of_single_arms_come_along(root: Path, capsys: Capture) -> None:
+    own = {"one.main.plain": 2}
+    publish(root, allocation=own)
+    assert start(root, capsys).startswith(IN_PLACE)
+    assert Plan(load(root, {})).allocation == own
 
 
 def test_what_was_begun_is_completed(

@@ -16,6 +16,7 @@ from factories.sharing import Repository
 
 from cyclery.common.errors import UserError
 from cyclery.common.seals import seal
+from cyclery.plan import allocation
 from cyclery.sharing import inside
 from cyclery.sharing import publish as publishing
 
@@ -71,6 +72,21 @@ def test_a_clone_has_nothing_to_train_and_a_changed_arm_trains_itself(
     assert clone.trained() == 2
     kept = {key: figures for key, figures in clone.figures().items() if key in origin.figures()}
     assert kept == origin.figures()
+
+
+def test_seeds_that_decide_gave_single_arms_are_shared(another: Repository, tmp_path: Path) -> None:
+    own = {"tiny.main.smooth": 1, "tiny.other.fast": 1}
+    allocation.write(another.root / "results/smoke/allocation.json", own)
+    another.reproduce_and_publish("decided")
+    clone = another.clone(tmp_path / "clone")
+    clone.dvc("pull")
+    assert clone.nothing_to_train()
+    assert allocation.read(clone.root / "results/smoke/allocation.json") == own
+    clone.snakemake("report")
+    assert clone.trained() == 0 and clone.results(*JUDGED) == another.results(*JUDGED)
+    # A clone that decided otherwise is told so, and keeps what it has.
+    allocation.write(clone.root / "results/smoke/allocation.json", {"tiny.other.fast": 2})
+    assert "gave arms seeds of their own here" in clone.cyclery("fetch", expect=2)
 
 
 def test_a_configuration_that_was_edited_before_is_seen(clone: Repository) -> None:

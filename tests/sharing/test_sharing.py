@@ -169,16 +169,24 @@ def test_the_plan_is_that_of_the_publication(tmp_path: Path) -> None:
     assert plan.project.overrides == {"papers": ["one"], "seeds": 7}
 
 
-def test_what_decide_gave_single_arms_is_not_shared(tmp_path: Path) -> None:
+def test_seeds_of_single_arms_are_those_of_the_publication(tmp_path: Path) -> None:
     shutil.copytree(trained() / "config", tmp_path / "config")
+    own = {"one.main.plain": 1}
+    found = index.Index.model_validate({**INDEX, "allocation": own})
+    plan = index.published_plan(tmp_path, {}, found)
+    assert [len(plan.seeds(plan.arm("one", "main", arm))) for arm in ("fast", "plain")] == [3, 1]
+    home = index.Home(tmp_path, "smoke")
+    for written in (found, FOUND):
+        index.write(home, written)
+        assert index.read(home) == written
+        assert ("allocation" in home.index.read_text()) == bool(written.allocation)
     path = tmp_path / "results/smoke/allocation.json"
-    allocation.write(path, {"one.main.plain": 2})
-    for share in (
-        lambda: index.published_plan(tmp_path, {}, FOUND),
-        lambda: publishing.publish(tmp_path, {}),
-    ):
+    allocation.write(path, own)
+    assert index.published_plan(tmp_path, {}, found).allocation == own
+    for other in ({**own, "one.main.fast": 3}, {}):
+        published = index.Index.model_validate({**INDEX, "allocation": other})
         with pytest.raises(UserError, match=f"{path}: `cyclery decide` gave arms seeds of their"):
-            share()
+            index.published_plan(tmp_path, {}, published)
 
 
 # Snakemake's side.

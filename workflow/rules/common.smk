@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 try:
-    PLAN = Graph.load(Path.cwd(), config)
+    PROJECT = load(Path.cwd(), config)
     if workflow.is_main_process:
-        # A plain `dvc pull` brings archives alone.
-        install_pulled(PLAN)
+        # A plain `dvc pull` brings archives alone; with them may come seeds that the plan has.
+        install_pulled(PROJECT)
+    PLAN = Graph.of(PROJECT)
 except UserError as mistake:
     # One message and no traceback, before any job.
     print(f"cyclery: {mistake}", file=sys.stderr)
@@ -68,7 +69,7 @@ def atlas_evidence(wildcards):
     try:
         for tier in ATLAS.others:
             if workflow.is_main_process and published(tier).exists():
-                install_pulled(ATLAS.graph(tier))
+                install_pulled(ATLAS.project(tier))
         return ATLAS.evidence()
     except UserError as mistake:
         print(f"cyclery: {mistake}", file=sys.stderr)

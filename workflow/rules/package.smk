@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 try:
-    from cyclery.config.load import load_config
+    from cyclery.config.load import load, load_config
     from cyclery.common.errors import UserError
     from cyclery.sharing.arrival import install_pulled
     from cyclery.plan.atlas import Atlas

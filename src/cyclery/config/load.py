@@ -22,6 +22,8 @@ from cyclery.data.registry import FOLDER, Datasets
 
 Model = TypeVar("Model", bound=BaseModel)
 Overrides = dict[str, Any]
+# Keys of the main file that say where things are.
+_PLACES = ("results", "data")
 # Targets of the Snakefile, which a paper's target must not hide, and the word for every tier.
 TAKEN = ("all", "checkpoint", "checkpoints", "evidence", "lr_range", "prepare", "report", "train")
 
@@ -247,7 +249,7 @@ def load_config(root: Path, overrides: Mapping[str, Any] | None = None) -> tuple
     if changed:
         # The file is good alone, so a mistake is in what was changed.
         config = _config(data | changed, _source(root, changed, next(iter(changed))))
-    for key in ("results", "data"):
+    for key in _PLACES:
         if problem := misplaced(root, getattr(config, key)):
             raise UserError(f"{_source(root, changed, key)}: {key}: {problem}")
     return config, changed
@@ -283,13 +285,19 @@ def load(root: Path, overrides: Mapping[str, Any] | None = None) -> Project:
     return Project(root, config, tier, papers, known, changed)
 
 
-def at_tier(project: Project, tier: str) -> Project:
-    """Return a project at another tier, as its main file has it: no override holds there.
+def places(project: Project) -> dict[str, Any]:
+    """Return the overrides that hold at every tier: where results and data are."""
+    return {key: project.overrides[key] for key in _PLACES if key in project.overrides}
 
-    Papers and datasets are the same at every tier; what is read is the main file and the tier's.
+
+def at_tier(project: Project, tier: str) -> Project:
+    """Return a project at another tier, as its main file has it, and in the same folders.
+
+    No other override holds there. Papers and datasets are the same at every tier; what is read is
+    the main file and the tier's.
     """
     root, known = project.root, project.datasets
-    config, changed = load_config(root, {"tier": tier})
+    config, changed = load_config(root, {**places(project), "tier": tier})
     return Project(
         root, config, _tier(root, config, changed, known), project.papers, known, changed
     )

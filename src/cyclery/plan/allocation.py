@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -25,15 +25,15 @@ NAME = "allocation.json"
 _BYTES = 10_000_000
 _NAME = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*(\.[A-Za-z][\w-]*){2}$", max_length=200)]
 
+Seeds: TypeAlias = dict[_NAME, Annotated[int, Field(ge=0, le=MOST_SEEDS)]]
+
 
 class _Allocation(Strict):
     """The file."""
 
     format: Literal[1] = Field(description="version of this format")
     tier: str = Field(description="the tier that it is of")
-    seeds: dict[_NAME, Annotated[int, Field(ge=0, le=MOST_SEEDS)]] = Field(
-        description="seeds by paper.experiment.arm"
-    )
+    seeds: Seeds = Field(description="seeds by paper.experiment.arm")
 
 
 def place(results: Path, tier: str) -> Path:

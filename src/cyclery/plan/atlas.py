@@ -6,12 +6,12 @@ are planned as the main file has them, and nothing here makes a record, so that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 from cyclery.common.errors import UserError
-from cyclery.config.load import at_tier, tier_names
+from cyclery.config.load import Project, at_tier, places, tier_names
 from cyclery.plan.cost import TIERS
 from cyclery.plan.graph import Plan
 from cyclery.plan.model import Shard
@@ -33,23 +33,21 @@ class Atlas:
         """Return the tiers that are not selected."""
         return [name for name in tier_names(self._project.root) if name not in self._planned]
 
+    def project(self, tier: str) -> Project:
+        """Return the project at a tier, as the main file has it."""
+        return at_tier(self._project, tier)
+
     def graph(self, tier: str) -> Graph:
         """Return the graph of a tier, which is planned at the first call."""
         if tier not in self._planned:
-            plan = Plan(at_tier(self._project, tier))
-            self._planned[tier] = Graph(plan, {**self._kept, "tier": tier})
+            plan = Plan(self.project(tier))
+            self._planned[tier] = Graph(plan, {**places(self._project), "tier": tier})
         return self._planned[tier]
 
     @property
     def places(self) -> str:
         """Return the overrides that hold at every tier as options of a command."""
-        return Graph(self._graph.plan, self._kept).overrides
-
-    @property
-    def _kept(self) -> Mapping[str, object]:
-        """Return the overrides that hold at every tier: where things are."""
-        changed = self._project.overrides
-        return {key: changed[key] for key in ("results", "data") if key in changed}
+        return Graph(self._graph.plan, places(self._project)).overrides
 
     def evidence(self) -> list[str]:
         """Return the evidence of the selected papers at every tier that has all of their records.

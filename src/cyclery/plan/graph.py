@@ -5,7 +5,7 @@ Nothing here reads data, imports torch or touches the run store; arms come from 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from functools import cached_property
 
 from cyclery.common.errors import UserError, choices, nearest
@@ -33,12 +33,16 @@ class Plan:
 
     Parts are papers, ``paper.experiment`` and ``paper.claim``. ``checked`` says that the same
     configuration was found sound before, so that the parts of networks need no check, nor torch.
+    ``allocated`` are seeds of arms that stand for the allocation in the results.
     """
 
-    def __init__(self, project: Project, checked: bool = False) -> None:
+    def __init__(
+        self, project: Project, checked: bool = False, allocated: Mapping[str, int] | None = None
+    ) -> None:
         self.project = project
         self.tier = project.config.tier
         self._arms = Arms(project, checked)
+        self._allocated = allocated
         self._shards: dict[str, tuple[Shard, ...]] = {}
         self._homes: dict[str, dict[tuple[str, int], Shard]] = {}
 
@@ -109,19 +113,22 @@ class Plan:
     # Seeds: what every arm is asked for.
 
     @cached_property
-    def _allocation(self) -> dict[str, int]:
+    def allocation(self) -> Mapping[str, int]:
+        """The seeds of arms that have a number of their own, by ``paper.experiment.arm``."""
+        if self._allocated is not None:
+            return self._allocated
         return allocation.read(allocation.place(self.project.results, self.tier))
 
     def allocated(self, paper: str) -> bool:
         """Say whether arms of a paper have numbers of seeds of their own."""
-        return any(name.partition(".")[0] == paper for name in self._allocation)
+        return any(name.partition(".")[0] == paper for name in self.allocation)
 
     def seeds(self, arm: ArmPlan) -> range:
         """Return the seeds that an arm itself is asked for: the allocation's, or the tier's number.
 
         What the configuration asks for as `seeds` every arm has. Descendants may need more.
         """
-        own = self._allocation.get(f"{arm.paper}.{arm.experiment}.{arm.name}")
+        own = self.allocation.get(f"{arm.paper}.{arm.experiment}.{arm.name}")
         if own is None:
             return self.first(self.project.seeds)
         return self.first(max(own, self.project.config.seeds or 0))

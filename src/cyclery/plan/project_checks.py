@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from cyclery import methods, probes
 from cyclery.common.errors import UserError, choices
@@ -23,10 +23,13 @@ from cyclery.records.readers import read_printed
 from cyclery.records.record import ArmSettings
 
 
-def check(project: Project) -> Plan:
-    """Check all papers at the configured tier and return the plan; a UserError lists what fails."""
+def check(project: Project, allocated: Mapping[str, int] | None = None) -> Plan:
+    """Check all papers at the configured tier and return the plan; a UserError lists what fails.
+
+    ``allocated`` are seeds of arms that stand for the allocation in the results.
+    """
     project.selected()
-    plan = Plan(project)
+    plan = Plan(project, allocated=allocated)
     tiers = tier_names(project.root)
     figures = {name: possible_figures(each, project.tier) for name, each in project.papers.items()}
     problems = [

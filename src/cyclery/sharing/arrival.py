@@ -19,7 +19,7 @@ from cyclery.common.files import lock, read_regular, write_atomic
 from cyclery.sharing.state import NESTED, is_locked
 
 if TYPE_CHECKING:
-    from cyclery.plan.snakemake_api import Graph
+    from cyclery.config.load import Project
     from cyclery.sharing.index import Home, Index
 
 # State in the stamp: installation begun, completed, or refused because the user has own results.
@@ -28,30 +28,31 @@ _BEGUN, _PLACED, _LEFT = "begun", "placed", "left"
 _MADE = ("records", "lr-range", "evidence", "tables")
 
 
-def _stamp_file(graph: Graph) -> Path:
+def _stamp_file(project: Project) -> Path:
     """Return the stamp file of a tier for these folders of results and data."""
-    project = graph.plan.project
     where = sha256(f"{project.config.results}\n{project.config.data}".encode()).hexdigest()[:16]
-    return project.root / ".dvc" / "tmp" / "cyclery" / f"{graph.plan.tier}-{where}"
+    return project.root / ".dvc" / "tmp" / "cyclery" / f"{project.config.tier}-{where}"
 
 
-def _publication(graph: Graph) -> str | None:
+def _publication(project: Project) -> str | None:
     """Return the digest of the publication that is here now; None where there is none."""
-    path = graph.plan.project.root / "results/published" / graph.plan.tier / "index.json"
+    path = project.root / "results/published" / project.config.tier / "index.json"
     try:
         return sha256(read_regular(path)).hexdigest()
     except OSError:
         return None
 
 
-def mark_installed(graph: Graph) -> None:
+def mark_installed(project: Project) -> None:
     """Record in the stamp that the tier's publication is installed."""
-    if found := _publication(graph):
-        write_atomic(_stamp_file(graph), f"{_PLACED} {found}")
+    if found := _publication(project):
+        write_atomic(_stamp_file(project), f"{_PLACED} {found}")
 
 
-def install_pulled(graph: Graph) -> None:
+def install_pulled(project: Project) -> None:
     """Install the published archives of the tier unless that was done; report it in a line.
+
+    Before the tier is planned: the seeds of its arms may come with them.
 
     Results that exist already are kept, for nobody can tell what was made from them since:
     ``cyclery fetch`` sets them aside on request. Damaged archives or a damaged index are reported
@@ -60,12 +61,12 @@ def install_pulled(graph: Graph) -> None:
     Raises:
         UserError: intact archives cannot be installed, as on a full disk.
     """
-    if NESTED in os.environ or (found := _publication(graph)) is None:
+    if NESTED in os.environ or (found := _publication(project)) is None:
         return
-    did, of = _read(_stamp_file(graph))
-    tier, made = graph.plan.tier, _is_made(graph)
+    did, of = _read(_stamp_file(project))
+    tier, made = project.config.tier, _is_made(project)
     if of != found or did == _BEGUN:
-        _install(graph, found)
+        _install(project, found)
     elif did == _PLACED and not made:
         _say(f"what is published of tier {tier} was put in place before, and is removed: it is "
              f"made again; `make pull TIER={tier}` brings it back")  # fmt: skip
@@ -75,18 +76,17 @@ def install_pulled(graph: Graph) -> None:
              f"`make pull TIER={tier}` puts it in place")  # fmt: skip
 
 
-def _is_made(graph: Graph) -> bool:
-    folder = graph.plan.project.root / graph.results
+def _is_made(project: Project) -> bool:
+    folder = project.results / project.config.tier
     return any((folder / name).exists() for name in _MADE)
 
 
-def _install(graph: Graph, found: str) -> None:
+def _install(project: Project, found: str) -> None:
     from cyclery.sharing import index, place
     from cyclery.sharing.contents import Contents
     from cyclery.sharing.delivery import examined
 
-    project, tier = graph.plan.project, graph.plan.tier
-    root, path = project.root, _stamp_file(graph)
+    root, tier, path = project.root, project.config.tier, _stamp_file(project)
     home = index.Home(root, tier)
     if not home.archives.is_dir():
         return
@@ -94,7 +94,7 @@ def _install(graph: Graph, found: str) -> None:
         did, of = _read(path)
         if of == found and did != _BEGUN:
             return  # Another one that was started meanwhile did it.
-        if did != _BEGUN and _is_made(graph):
+        if did != _BEGUN and _is_made(project):
             _say(f"tier {tier} has results already, so this publication stays in its archives; "
                  f"`make pull TIER={tier}` sets them aside and puts it in place")  # fmt: skip
             write_atomic(path, f"{_LEFT} {found}")

@@ -34,6 +34,12 @@ class Contents:
         """The papers that are selected."""
         return self.plan.project.selected()
 
+    @property
+    def allocation(self) -> dict[str, int]:
+        """The seeds of their arms that have a number of their own."""
+        own = self.plan.allocation
+        return {arm: own[arm] for arm in own if arm.partition(".")[0] in self.papers}
+
     @cached_property
     def shards(self) -> dict[str, Shard]:
         """The shards of the papers, by their file of records, parents first."""

@@ -48,7 +48,7 @@ def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = No
         dvc.pull([*home.targets(sorted(found.datasets)), *dvc.frozen_atlas()], remote)
         with examined(home, found, contents) as delivery:
             place.put_in_place(contents, delivery, found)
-        arrival.mark_installed(contents.graph)
+        arrival.mark_installed(contents.plan.project)
     _say(contents, found, delivery)
 
 
@@ -56,6 +56,8 @@ def _say(contents: Contents, found: index.Index, delivery: Delivery) -> None:
     tier, project = contents.plan.tier, contents.plan.project
     log.info("tier %s: papers: %d, runs: %d, checkpoints: %d",
              tier, len(found.papers), len(delivery.records), len(delivery.weights))  # fmt: skip
+    if found.allocation:
+        log.info("seeds of single arms are those published, as `cyclery decide` had chosen them")
     arguments = ["snakemake", "--cores", "all", "report", *state.selection(project.overrides)]
     command = shlex.join(arguments)
     try:

@@ -15,6 +15,7 @@ from cyclery.common.errors import UserError, choices
 from cyclery.common.files import parse_json, read_regular, write_atomic
 from cyclery.config.load import Project, load
 from cyclery.plan import allocation
+from cyclery.plan.allocation import Seeds
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 from cyclery.sharing.archives import Archive, is_plain
@@ -52,6 +53,8 @@ class Index(_Strict):
     datasets: dict[str, _Archive]
     # Papers whose parents' weights are not in it, because they would not have fitted.
     without_checkpoints: list[str]
+    # Seeds of arms that have a number of their own, by `paper.experiment.arm`.
+    allocation: Seeds = Field(default_factory=dict)
 
     def archive(self, name: str) -> Archive:
         """Return the size and digest of an archive."""
@@ -124,14 +127,14 @@ def read(home: Home) -> Index:
 
 def write(home: Home, index: Index) -> None:
     """Write the index."""
-    text = json.dumps(index.model_dump(), indent=1, sort_keys=True)
+    text = json.dumps(index.model_dump(exclude_defaults=True), indent=1, sort_keys=True)
     write_atomic(home.index, text + "\n")
 
 
 def published_plan(root: Path, overrides: Mapping[str, Any], index: Index) -> Plan:
     """Return the plan of what is published, as this repository's configuration has it now."""
     project = load(root, overrides)
-    refuse_allocation(project)
+    _refuse_other_seeds(project, index)
     # One that this project no longer has is left to its publisher.
     papers = [paper for paper in index.papers if paper in project.papers]
     said: dict[str, tuple[Any, Any]] = {
@@ -140,17 +143,17 @@ def published_plan(root: Path, overrides: Mapping[str, Any], index: Index) -> Pl
         "checkpoints": (project.config.checkpoints, index.checkpoints),
     }
     changed = {key: published for key, (here, published) in said.items() if here != published}
-    return check(load(root, {**overrides, **changed}))
+    return check(load(root, {**overrides, **changed}), index.allocation)
 
 
-def refuse_allocation(project: Project) -> None:
-    """Raise a UserError where arms have seeds of their own: what is published has one number."""
+def _refuse_other_seeds(project: Project, index: Index) -> None:
+    """Raise a UserError where arms here have other seeds of their own than what is published."""
     path = allocation.place(project.results, project.config.tier)
-    if path.exists():
+    if path.exists() and allocation.read(path) != index.allocation:
         raise UserError(
-            f"{path}: `cyclery decide` gave arms seeds of their own, and what is published has the "
-            "same seeds for all arms. Move this file away, and the tier has them again; what was "
-            "trained stays in the run store."
+            f"{path}: `cyclery decide` gave arms seeds of their own here, other than what is "
+            "published. Move this file away, and the tier is as published; what was trained stays "
+            "in the run store."
         )
 
 

@@ -12,6 +12,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.files import synced_at_once, writing
 from cyclery.common.seals import file_sha256
 from cyclery.common.set_aside import Aside
+from cyclery.plan import allocation
 from cyclery.records.run_store import Store
 from cyclery.records.shard_files import refresh
 from cyclery.sharing import state
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 def put_in_place(contents: Contents, delivery: Delivery, found: Index) -> None:
     """Fill the run store and install outputs; a second call completes one that was killed."""
     fill_store(contents, delivery)
+    if found.allocation:
+        project = contents.plan.project
+        allocation.write(allocation.place(project.results, project.config.tier), found.allocation)
     put(contents, delivery, found)
 
 

@@ -41,9 +41,7 @@ def publish(
     Raises:
         UserError: the tier is unfinished, damaged or too large, or DVC failed.
     """
-    project = load(root, overrides)
-    index.refuse_allocation(project)
-    contents = Contents(check(project))
+    contents = Contents(check(load(root, overrides)))
     dvc = Dvc(root)
     tier = contents.plan.tier
     dvc.require(tier)
@@ -72,7 +70,7 @@ def publish(
         targets = home.targets(datasets)
         dvc.freeze(targets)
         # The results here are the published ones now.
-        arrival.mark_installed(contents.graph)
+        arrival.mark_installed(contents.plan.project)
         dvc.push(targets, remote)
     size = sum(found.size for found in [*archives.values(), *shared.values()])
     log.info("tier %s: %s in %d archives, on remote %r",
@@ -244,5 +242,6 @@ def _describe(
         "packs": {name: archives[name].as_dict() for name in sorted(archives)},
         "datasets": {name: found.as_dict() for name, found in datasets.items()},
         "without_checkpoints": without_checkpoints,
+        "allocation": contents.allocation,
     }
     index.write(home, index.Index.model_validate(found))
