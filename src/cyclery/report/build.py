@@ -140,6 +140,11 @@ class _Output:
             _clear(self.folder / kind, names)
 
 
+def _papers(evidence: list[Evidence], tier: str) -> list[str]:
+    """Return the papers that a tier has."""
+    return [part["paper"]["id"] for part in evidence if part["tier"] == tier]
+
+
 def build(
     evidence: list[Evidence], out_dir: Path, tier: str, others: Sequence[Evidence] = (),
     replications: Sequence[Replication] = (),
@@ -165,7 +170,8 @@ def build(
     for board in shown["leaders"]:
         out.block(board)
     shown["replications"] = [
-        {"tier": found["tier"], "counts": out.table(replication.counts(found)),
+        {"tier": found["tier"],
+         "counts": out.table(replication.counts(found, _papers(evidence, found["tier"]))),
          "claims": out.table(replication.claims(found))}
         for found in replications
     ]  # fmt: skip

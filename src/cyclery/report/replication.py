@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
@@ -30,8 +31,11 @@ def read(path: Path) -> Replication:
     return cast(Replication, found)
 
 
-def counts(found: Replication) -> Table:
-    """Return what became of the verdicts that the old seeds decided, in counts and shares."""
+def counts(found: Replication, papers: Collection[str]) -> Table:
+    """Return what became of the verdicts that the old seeds decided, in counts and shares.
+
+    ``papers`` are those that the tier has.
+    """
     rows: list[list[Cell]] = []
     for name, shares in (("claims", found["of_claims"]), ("comparisons", found["of_comparisons"])):
         decided = shares["decided"]
@@ -49,12 +53,29 @@ def counts(found: Replication) -> Table:
          *(Column(outcome, "estimate", 0) for outcome in OUTCOMES),
          Column("open", "right"), Column("decided now", "estimate", 0)],
         rows,
-        [f"Seeds from {found['first_seed']} on. Brackets are Wilson's 95 % intervals. "
+        [*_extent(found, papers),
+         f"Seeds from {found['first_seed']} on. Brackets are Wilson's 95 % intervals. "
          "Opposite is reproduced on one side and contradicted on the other.",
          f"{inside['count']} of {inside['of']} new effects lie in the 95 % prediction interval of "
          "the old one."],
         lead=2, command=_command(found),
     )  # fmt: skip
+
+
+def _extent(found: Replication, papers: Collection[str]) -> list[str]:
+    """Return notes on what was left out."""
+    out = []
+    if lacking := sorted(set(papers).difference(found["papers"])):
+        out.append(
+            f"Of {len(papers)} papers so far {len(found['papers'])} have run again: "
+            f"{', '.join(found['papers'])}. Not yet: {', '.join(lacking)}."
+        )
+    if found.get("only_decided"):
+        out.append(
+            "Only what decided claims need has run again. Holm's correction has fewer tests there "
+            "than before, so that a verdict near the line is the same somewhat more often."
+        )
+    return out
 
 
 def claims(found: Replication) -> Table:
@@ -87,7 +108,8 @@ def claims(found: Replication) -> Table:
 
 
 def _command(found: Replication) -> str:
-    return f"cyclery replicate --tier {found['tier']} --first-seed {found['first_seed']}"
+    only = " --decided" if found.get("only_decided") else ""
+    return f"cyclery replicate --tier {found['tier']} --first-seed {found['first_seed']}{only}"
 
 
 def _percent(each: Share) -> Estimate | None:
