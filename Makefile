@@ -66,10 +66,10 @@ pull: $(READY) ## bring a published tier by DVC, with all that its graph remembe
 plan: $(READY) ## say what would run: cells, runs, steps, time, disk, what is done
 	$(BIN)/cyclery plan $(ARGS)
 
-test: $(READY) ## run the quick tests on all cores and measure coverage (one by one: ARGS="-n 0")
-	$(BIN)/python -m pytest -n auto -m "not slow" --cov $(ARGS)
+test: $(READY) ## run the quick tests on all cores (one by one: ARGS="-n 0")
+	$(BIN)/python -m pytest -n auto -m "not slow" $(ARGS)
 
-test-all: $(READY) ## run every test, the slow ones too
+test-all: $(READY) ## run every test, the slow ones too, and measure coverage, which takes half as long again
 	$(BIN)/python -m pytest -n auto --cov $(ARGS)
 
 lint: $(READY) ## check style, types and the workflow (changes nothing)

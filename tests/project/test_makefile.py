@@ -67,10 +67,10 @@ def test_reproduce_ends_with_what_is_whole_and_where_the_report_is() -> None:
 
 
 def test_tests_run_on_all_cores_unless_told_otherwise() -> None:
-    assert recipe("test")[0].rstrip() == '.venv/bin/python -m pytest -n auto -m "not slow" --cov'
+    assert recipe("test")[0].rstrip() == '.venv/bin/python -m pytest -n auto -m "not slow"'
     assert recipe("test-all")[0].rstrip() == ".venv/bin/python -m pytest -n auto --cov"
-    chosen = recipe("test", "ARGS=-n 0 --no-cov tests/plan/test_plan.py")[0]
-    assert chosen.endswith(" --cov -n 0 --no-cov tests/plan/test_plan.py")
+    chosen = recipe("test", "ARGS=-n 0 tests/plan/test_plan.py")[0]
+    assert chosen.endswith(' -m "not slow" -n 0 tests/plan/test_plan.py')
 
 
 def test_pull_fetches_the_tier() -> None:
