@@ -12,6 +12,7 @@ from factories.project import trained
 
 from cyclery.common.errors import UserError
 from cyclery.config.load import load
+from cyclery.plan import allocation
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 from cyclery.records.run_store import Store
@@ -174,10 +175,40 @@ def test_what_cannot_be_used_is_said_and_stops_nothing(
 
 
 def test_seeds_of_single_arms_come_along(root: Path, capsys: Capture) -> None:
-    own = {"one.main.plain": 2}
-    publish(root, allocation=own)
+    path = allocation.place(root / "results", "smoke")
+    mine = {"one.main.fast": 1, "two.main.plain": 7}
+    allocation.write(path, mine)
+    # One publication after another; arms of other papers keep their seeds.
+    for number, own in enumerate(({"one.main.plain": 2}, {"one.main.fast": 3}, {})):
+        publish(root, allocation=own)
+        shutil.rmtree(root / "results/smoke/lr-range", ignore_errors=True)
+        shutil.rmtree(root / "results/smoke/records", ignore_errors=True)
+        assert IN_PLACE in start(root, capsys), number
+        wanted = {"two.main.plain": 7, **own}
+        assert Plan(load(root, {})).allocation == wanted
+    kept = sorted((root / "results/set-aside").glob("*/results/smoke/allocation.json"))
+    assert json.loads(kept[0].read_bytes())["seeds"] == mine
+
+
+def test_seeds_are_not_changed_while_they_are_chosen(root: Path, capsys: Capture) -> None:
+    publish(root, allocation={"one.main.plain": 2})
+    path = allocation.place(root / "results", "smoke")
+    with allocation.hold(path), pytest.raises(UserError, match="`cyclery decide` is at work"):
+        start(root, capsys)
+    assert not path.exists()
+    assert start(root, capsys).startswith(IN_PLACE) and path.exists()
+
+
+def test_a_mistake_in_the_configuration_is_said_once(root: Path, capsys: Capture) -> None:
+    paper = root / "config/papers/one.yaml"
+    right = paper.read_text()
+    paper.write_text(right.replace("against: plain", "against: plane"))
+    assert paper.read_text() != right
+    with pytest.raises(UserError, match="plane"):
+        start(root, capsys)
+    assert "plane" not in capsys.readouterr().err
+    paper.write_text(right)
     assert start(root, capsys).startswith(IN_PLACE)
-    assert Plan(load(root, {})).allocation == own
 
 
 def test_what_was_begun_is_completed(
@@ -194,11 +225,14 @@ def test_what_was_begun_is_completed(
     own(root, "results/smoke/lr-range/half")
     # A power cut may leave files that had not come to the disk.
     torn, *_ = sorted((root / "results/store").glob("*/*/record.json"))
-    torn.write_bytes(b"")
-    assert start(root, capsys).startswith(IN_PLACE) and (root / SWEEPS).exists()
+    [weights, *_] = sorted((root / "results/store").glob("*/*/checkpoint.safetensors"))
+    whole = weights.read_bytes()
+    for file in (torn, weights):
+        file.write_bytes(b"")
+    assert IN_PLACE in start(root, capsys) and (root / SWEEPS).exists()
     found, there = (Store(folder / "results/store").read(torn.parent.name)
                     for folder in (root, trained()))  # fmt: skip
-    assert found == there is not None
+    assert found == there is not None and weights.read_bytes() == whole
 
 
 def test_a_full_disk_is_no_fault_of_the_packs(

@@ -19,6 +19,7 @@ from cyclery.common.files import lock
 from cyclery.common.seals import seal
 from cyclery.config.load import load
 from cyclery.plan import allocation
+from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 from cyclery.records.run_store import Store
 from cyclery.sharing import index, place, state, summary
@@ -169,24 +170,39 @@ def test_the_plan_is_that_of_the_publication(tmp_path: Path) -> None:
     assert plan.project.overrides == {"papers": ["one"], "seeds": 7}
 
 
+def arms(plan: Plan) -> dict[str, int]:
+    """Return the seeds that two arms are asked for."""
+    return {name: len(plan.seeds(plan.arm("one", "main", name))) for name in ("fast", "plain")}
+
+
 def test_seeds_of_single_arms_are_those_of_the_publication(tmp_path: Path) -> None:
     shutil.copytree(trained() / "config", tmp_path / "config")
-    own = {"one.main.plain": 1}
-    found = index.Index.model_validate({**INDEX, "allocation": own})
-    plan = index.published_plan(tmp_path, {}, found)
-    assert [len(plan.seeds(plan.arm("one", "main", arm))) for arm in ("fast", "plain")] == [3, 1]
+    path = tmp_path / "results/smoke/allocation.json"
+    # What the publisher asks every arm for counts for these, too.
+    for asked, plain in ((None, 1), (2, 2), (5, 5)):
+        allocation.write(path, {"one.main.plain": 1, "gone.main.plain": 4})
+        given = {"seeds": asked} if asked else {}
+        contents = Contents(check(load(tmp_path, given)))
+        assert contents.allocation == {"one.main.plain": plain}
+        there = {**INDEX, "seeds": asked or 3, "allocation": contents.allocation, "format": 3}
+        found = index.Index.model_validate(there)
+        path.unlink()
+        # What is asked for here counts for nothing.
+        for own in ({}, {"seeds": 4}):
+            plan = index.published_plan(tmp_path, own, found)
+            assert arms(plan) == arms(contents.plan) == {"fast": asked or 3, "plain": plain}
     home = index.Home(tmp_path, "smoke")
     for written in (found, FOUND):
         index.write(home, written)
         assert index.read(home) == written
         assert ("allocation" in home.index.read_text()) == bool(written.allocation)
-    path = tmp_path / "results/smoke/allocation.json"
-    allocation.write(path, own)
-    assert index.published_plan(tmp_path, {}, found).allocation == own
-    for other in ({**own, "one.main.fast": 3}, {}):
-        published = index.Index.model_validate({**INDEX, "allocation": other})
-        with pytest.raises(UserError, match=f"{path}: `cyclery decide` gave arms seeds of their"):
-            index.published_plan(tmp_path, {}, published)
+    outside = found.model_copy(update={"allocation": {"two.main.plain": 1}})
+    index.write(home, outside)
+    with pytest.raises(UserError, match="allocation: names arms of papers that are not in it"):
+        index.read(home)
+    with pytest.raises(ValueError, match="at most 20000 items"):
+        many = {f"one.main.a{number}": 1 for number in range(20_001)}
+        index.Index.model_validate({**INDEX, "allocation": many})
 
 
 # Snakemake's side.

@@ -1,8 +1,8 @@
 """Helpers of all rules.
 
-Needs: config/ (validated here, before any job). Makes: PLAN, and the paths and parameters that
-rules ask it for. The package does the thinking; a rule is paths, parameters, resources and one
-command line.
+Needs: config/ (validated here, before any job), and what `dvc pull` brought, which is put in place
+once. Makes: PLAN, and the paths and parameters that rules ask it for. The package does the
+thinking; a rule is paths, parameters, resources and one command line.
 """
 
 import sys

@@ -52,7 +52,7 @@ def decide(options: argparse.Namespace, overrides: Mapping[str, object]) -> None
     """
     # Every other command adds these options too, and should not wait for statistics.
     from cyclery.budget.deciding import Deciding
-    from cyclery.common.files import Busy, lock
+    from cyclery.common.files import Busy
     from cyclery.config.load import load
     from cyclery.plan import allocation
 
@@ -64,7 +64,7 @@ def decide(options: argparse.Namespace, overrides: Mapping[str, object]) -> None
         )
     path = allocation.place(project.results, project.config.tier)
     try:
-        with lock(path.with_name(f".{path.name}.lock"), wait=False):
+        with allocation.hold(path):
             Deciding(project, options).run()
     except Busy:
         raise UserError(

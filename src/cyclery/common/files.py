@@ -112,7 +112,10 @@ def megabytes(size: int) -> str:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Write `path` atomically: it is complete or as it was, even after a crash or a full disk."""
+    """Write `path` atomically: it is complete or as it was, even after a crash or a full disk.
+
+    In a block of `synced_at_once` that is not said of a power cut.
+    """
     data = content.encode() if isinstance(content, str) else content
     with writing(path, len(data)) as stream:
         stream.write(data)

@@ -51,7 +51,6 @@ def run(options: argparse.Namespace) -> None:
     """Run the papers on fresh seeds, as far as they have not, and write and print the table."""
     from cyclery.compare.replication import replication
     from cyclery.config.load import load, overrides
-    from cyclery.plan import allocation
     from cyclery.plan.fresh_seeds import SUITABLE
 
     given = overrides(options.set)
@@ -76,10 +75,8 @@ def run(options: argparse.Namespace) -> None:
         _plan(again, old, options.decided)
         _snakemake(again, options.cores)
     new = _evidence(again, again.selected(), needed=not options.no_run)
-    tier = project.config.tier
-    folder = again.results / tier
-    only_decided = allocation.place(again.results, tier).exists()
-    found = replication({name: old[name] for name in new}, new, tier, first, only_decided)
+    found = replication({name: old[name] for name in new}, new, project.config.tier, first)
+    folder = again.results / project.config.tier
     write_atomic(folder / "replication.json", json.dumps(found, indent=1, allow_nan=False) + "\n")
     write_atomic(folder / "replication.csv", as_csv(found))
     print("\n".join(lines(found)))

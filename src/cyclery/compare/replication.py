@@ -71,13 +71,9 @@ def share(count: int, of: int) -> Share:
 
 
 def replication(
-    old: Mapping[str, Evidence], new: Mapping[str, Evidence], tier: str, first_seed: int,
-    only_decided: bool = False,
-) -> Replication:  # fmt: skip
-    """Return the replication of papers, whose evidence on both sets of seeds is given by name.
-
-    ``only_decided`` says that only what the decided claims need was run.
-    """
+    old: Mapping[str, Evidence], new: Mapping[str, Evidence], tier: str, first_seed: int
+) -> Replication:
+    """Return the replication of papers, whose evidence on both sets of seeds is given by name."""
     claims: list[ReplicatedClaim] = []
     left_out: list[str] = []
     for paper, said in old.items():
@@ -104,8 +100,6 @@ def replication(
         "effects_inside": share(sum(inside), len(inside)),
         "left_out": sorted(left_out), "sha256": "",
     }  # fmt: skip
-    if only_decided:
-        found["only_decided"] = True
     return seal(found)
 
 

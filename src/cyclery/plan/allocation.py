@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
 from cyclery.common.errors import UserError
-from cyclery.common.files import open_regular, parse_json, read_errors, write_atomic
+from cyclery.common.files import lock, open_regular, parse_json, read_errors, write_atomic
 from cyclery.common.strict import Strict
 from cyclery.config.load import validate
 from cyclery.config.models import MOST_SEEDS
 
 NAME = "allocation.json"
-# More than a hundred times what 21 papers need.
-_BYTES = 10_000_000
+# Ten times what 21 papers need, and what so many take at most.
+_ARMS, _BYTES = 20_000, 10_000_000
 _NAME = Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*(\.[A-Za-z][\w-]*){2}$", max_length=200)]
 
-Seeds: TypeAlias = dict[_NAME, Annotated[int, Field(ge=0, le=MOST_SEEDS)]]
+Seeds: TypeAlias = Annotated[
+    dict[_NAME, Annotated[int, Field(ge=0, le=MOST_SEEDS)]], Field(max_length=_ARMS)
+]
 
 
 class _Allocation(Strict):
@@ -39,6 +42,11 @@ class _Allocation(Strict):
 def place(results: Path, tier: str) -> Path:
     """Return where the allocation of a tier is."""
     return results / tier / NAME
+
+
+def hold(path: Path) -> AbstractContextManager[None]:
+    """Hold the allocation against other writers; Busy where one is at work."""
+    return lock(path.with_name(f".{path.name}.lock"), wait=False)
 
 
 def read(path: Path) -> dict[str, int]:

@@ -33,7 +33,8 @@ class Plan:
 
     Parts are papers, ``paper.experiment`` and ``paper.claim``. ``checked`` says that the same
     configuration was found sound before, so that the parts of networks need no check, nor torch.
-    ``allocated`` are seeds of arms that stand for the allocation in the results.
+    ``allocated`` are seeds of arms that hold whatever the allocation in the results and the
+    configuration's ``seeds`` say of them.
     """
 
     def __init__(
@@ -131,7 +132,8 @@ class Plan:
         own = self.allocation.get(f"{arm.paper}.{arm.experiment}.{arm.name}")
         if own is None:
             return self.first(self.project.seeds)
-        return self.first(max(own, self.project.config.seeds or 0))
+        asked = self.project.config.seeds if self._allocated is None else None
+        return self.first(max(own, asked or 0))
 
     def first(self, count: int) -> range:
         """Return the first so many seeds."""

@@ -26,7 +26,7 @@ from cyclery.records.record import ArmSettings
 def check(project: Project, allocated: Mapping[str, int] | None = None) -> Plan:
     """Check all papers at the configured tier and return the plan; a UserError lists what fails.
 
-    ``allocated`` are seeds of arms that stand for the allocation in the results.
+    ``allocated`` are seeds of arms, as ``Plan`` takes them.
     """
     project.selected()
     plan = Plan(project, allocated=allocated)

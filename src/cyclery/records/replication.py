@@ -8,7 +8,7 @@ for accuracies, and oriented so that the claim is positive.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NotRequired, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 # pydantic, which makes the JSON Schemas, takes typing's own from Python 3.12 on.
 from typing_extensions import TypedDict
@@ -84,8 +84,6 @@ class Replication(TypedDict):
     schema: int
     tier: str
     papers: list[str]
-    only_decided: NotRequired[bool]
-    """Whether only what decided claims need was run; absent where all was."""
     first_seed: int
     """The first of the new seeds."""
     seeds: list[int]

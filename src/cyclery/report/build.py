@@ -140,11 +140,6 @@ class _Output:
             _clear(self.folder / kind, names)
 
 
-def _papers(evidence: list[Evidence], tier: str) -> list[str]:
-    """Return the papers that a tier has."""
-    return [part["paper"]["id"] for part in evidence if part["tier"] == tier]
-
-
 def build(
     evidence: list[Evidence], out_dir: Path, tier: str, others: Sequence[Evidence] = (),
     replications: Sequence[Replication] = (),
@@ -170,10 +165,10 @@ def build(
     for board in shown["leaders"]:
         out.block(board)
     shown["replications"] = [
-        {"tier": found["tier"],
-         "counts": out.table(replication.counts(found, _papers(evidence, found["tier"]))),
-         "claims": out.table(replication.claims(found))}
+        {"tier": found["tier"], "counts": out.table(replication.counts(found, papers)),
+         "claims": out.table(replication.claims(found, papers))}
         for found in replications
+        for papers in [{p["paper"]["id"] for p in evidence if p["tier"] == found["tier"]}]
     ]  # fmt: skip
     charts = [item for p in shown["papers"] for b in (*p["experiments"], *p["ranges"])
               for item in b["charts"]]  # fmt: skip

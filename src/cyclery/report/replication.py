@@ -58,30 +58,40 @@ def counts(found: Replication, papers: Collection[str]) -> Table:
          "Opposite is reproduced on one side and contradicted on the other.",
          f"{inside['count']} of {inside['of']} new effects lie in the 95 % prediction interval of "
          "the old one."],
-        lead=2, command=_command(found),
+        lead=2, command=_command(found, papers),
     )  # fmt: skip
 
 
+def _chosen(found: Replication, papers: Collection[str]) -> list[str]:
+    """Return the papers that have run again; none where all have."""
+    return found["papers"] if set(papers).difference(found["papers"]) else []
+
+
+def _narrowed(found: Replication) -> list[str]:
+    """Return the papers of which claims were left out that the old seeds tested and left open."""
+    left = (claim["paper"] for claim in found["claims"]
+            if claim["outcome"] == "not run" and claim["old"] != "not run")  # fmt: skip
+    return list(dict.fromkeys(left))
+
+
 def _extent(found: Replication, papers: Collection[str]) -> list[str]:
-    """Return notes on what was left out."""
+    """Return notes on what has not run again."""
     out = []
-    if lacking := sorted(set(papers).difference(found["papers"])):
+    if chosen := _chosen(found, papers):
+        out.append(f"Papers, of {len({*papers, *chosen})}: {', '.join(chosen)}.")
+    if narrowed := _narrowed(found):
         out.append(
-            f"Of {len(papers)} papers so far {len(found['papers'])} have run again: "
-            f"{', '.join(found['papers'])}. Not yet: {', '.join(lacking)}."
-        )
-    if found.get("only_decided"):
-        out.append(
-            "Only what decided claims need has run again. Holm's correction has fewer tests there "
-            "than before, so that a verdict near the line is the same somewhat more often."
+            f"Of {', '.join(narrowed)} only what decided claims need has run again. Holm's "
+            "correction has fewer tests there than before, so that a verdict near the line is the "
+            "same somewhat more often."
         )
     return out
 
 
-def claims(found: Replication) -> Table:
+def claims(found: Replication, papers: Collection[str]) -> Table:
     """Return the claims that either set of seeds decided, opposite verdicts first.
 
-    A row has the first comparison that the verdict hangs on.
+    A row has the first comparison that the verdict hangs on. ``papers`` are those of the tier.
     """
     rows: list[list[Cell]] = []
     for each in moved(found):
@@ -103,13 +113,14 @@ def claims(found: Replication) -> Table:
         ["Effects are those of the first comparison that a verdict hangs on, with the 95 % "
          "interval of its look. As predicted: the new one lies in the 95 % prediction interval of "
          "the old."],
-        lead=2, command=_command(found),
+        lead=2, command=_command(found, papers),
     )  # fmt: skip
 
 
-def _command(found: Replication) -> str:
-    only = " --decided" if found.get("only_decided") else ""
-    return f"cyclery replicate --tier {found['tier']} --first-seed {found['first_seed']}{only}"
+def _command(found: Replication, papers: Collection[str]) -> str:
+    words = ["cyclery", "replicate", "--tier", found["tier"], *_chosen(found, papers)]
+    decided = ["--decided"] if _narrowed(found) else []
+    return " ".join([*words, "--first-seed", str(found["first_seed"]), *decided])
 
 
 def _percent(each: Share) -> Estimate | None:

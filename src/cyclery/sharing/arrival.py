@@ -43,10 +43,19 @@ def _publication(project: Project) -> str | None:
         return None
 
 
+def mark_begun(project: Project) -> None:
+    """Record in the stamp that installing the tier's publication is under way."""
+    _mark(project, _BEGUN)
+
+
 def mark_installed(project: Project) -> None:
     """Record in the stamp that the tier's publication is installed."""
+    _mark(project, _PLACED)
+
+
+def _mark(project: Project, state: str) -> None:
     if found := _publication(project):
-        write_atomic(_stamp_file(project), f"{_PLACED} {found}")
+        write_atomic(_stamp_file(project), f"{state} {found}")
 
 
 def install_pulled(project: Project) -> None:
@@ -59,7 +68,8 @@ def install_pulled(project: Project) -> None:
     and do not stop the workflow.
 
     Raises:
-        UserError: intact archives cannot be installed, as on a full disk.
+        UserError: intact archives cannot be installed, as on a full disk; or the configuration is
+            wrong.
     """
     if NESTED in os.environ or (found := _publication(project)) is None:
         return
@@ -103,16 +113,21 @@ def _install(project: Project, found: str) -> None:
             _say(f"what is published of tier {tier} is put in place once no other Snakemake is at "
                  "work here; this goes on without")  # fmt: skip
             return
+        without = f"what is published of tier {tier} is not put in place, and this goes on without"
         try:
             published = index.read(home)
             if not _is_complete(home, published):
                 raise UserError(f"{home.archives.relative_to(root)}: not all that this version "
                                 "published; `dvc pull` brings it.")  # fmt: skip
-            contents = Contents(index.published_plan(root, project.overrides, published))
+        except UserError as error:
+            _say(f"{without}: {error}")
+            return
+        # A mistake in the configuration stops everything, and is said once.
+        contents = Contents(index.published_plan(root, project.overrides, published))
+        try:
             delivery = unpacked.enter_context(examined(home, published, contents))
         except UserError as error:
-            _say(f"what is published of tier {tier} is not put in place, and this goes on without: "
-                 f"{error}")  # fmt: skip
+            _say(f"{without}: {error}")
             return
         # Not before: from here on all that is in place is of a publication.
         write_atomic(path, f"{_BEGUN} {found}")

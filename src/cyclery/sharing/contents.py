@@ -36,9 +36,12 @@ class Contents:
 
     @property
     def allocation(self) -> dict[str, int]:
-        """The seeds of their arms that have a number of their own."""
-        own = self.plan.allocation
-        return {arm: own[arm] for arm in own if arm.partition(".")[0] in self.papers}
+        """The seeds that those of their arms are asked for which have a number of their own."""
+        arms = {".".join(arm): arm for paper in self.papers for arm in self.plan.part_arms(paper)}
+        return {
+            name: len(self.plan.seeds(self.plan.arm(*arms[name])))
+            for name in self.plan.allocation if name in arms
+        }  # fmt: skip
 
     @cached_property
     def shards(self) -> dict[str, Shard]:

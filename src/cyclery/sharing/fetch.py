@@ -47,6 +47,7 @@ def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = No
     with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
         dvc.pull([*home.targets(sorted(found.datasets)), *dvc.frozen_atlas()], remote)
         with examined(home, found, contents) as delivery:
+            arrival.mark_begun(contents.plan.project)
             place.put_in_place(contents, delivery, found)
         arrival.mark_installed(contents.plan.project)
     _say(contents, found, delivery)

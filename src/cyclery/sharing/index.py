@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cyclery.common.errors import UserError, choices
 from cyclery.common.files import parse_json, read_regular, write_atomic
-from cyclery.config.load import Project, load
-from cyclery.plan import allocation
+from cyclery.config.load import load
 from cyclery.plan.allocation import Seeds
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 from cyclery.sharing.archives import Archive, is_plain
 from cyclery.sharing.dvc import FOLDER
 
-FORMAT = 2
+# What is published without seeds of single arms is of the first, which earlier versions read.
+FORMAT, WITH_SEEDS = 2, 3
 _SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -109,9 +109,10 @@ def read(home: Home) -> Index:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{home.index}: cannot be read ({error}); git has it.") from None
-    if isinstance(found, dict) and found.get("format") not in (None, FORMAT):
+    if isinstance(found, dict) and found.get("format") not in (None, FORMAT, WITH_SEEDS):
         raise UserError(
-            f"{home.index}: has format {found['format']}, this version reads {FORMAT}; "
+            f"{home.index}: has format {found['format']}, this version reads {FORMAT} and "
+            f"{WITH_SEEDS}; "
             "take the version of Cyclery that published it."
         )
     try:
@@ -120,6 +121,8 @@ def read(home: Home) -> Index:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{home.index}: {where}: {first['msg']}; git has the file.") from None
+    if {arm.partition(".")[0] for arm in index.allocation}.difference(index.papers):
+        raise UserError(f"{home.index}: allocation: names arms of papers that are not in it.")
     if index.tier != home.tier or not all(map(is_plain, (*index.packs, *index.datasets))):
         raise UserError(f"{home.index}: is not of tier {home.tier!r}, or names paths outside it.")
     return index
@@ -134,7 +137,6 @@ def write(home: Home, index: Index) -> None:
 def published_plan(root: Path, overrides: Mapping[str, Any], index: Index) -> Plan:
     """Return the plan of what is published, as this repository's configuration has it now."""
     project = load(root, overrides)
-    _refuse_other_seeds(project, index)
     # One that this project no longer has is left to its publisher.
     papers = [paper for paper in index.papers if paper in project.papers]
     said: dict[str, tuple[Any, Any]] = {
@@ -144,17 +146,6 @@ def published_plan(root: Path, overrides: Mapping[str, Any], index: Index) -> Pl
     }
     changed = {key: published for key, (here, published) in said.items() if here != published}
     return check(load(root, {**overrides, **changed}), index.allocation)
-
-
-def _refuse_other_seeds(project: Project, index: Index) -> None:
-    """Raise a UserError where arms here have other seeds of their own than what is published."""
-    path = allocation.place(project.results, project.config.tier)
-    if path.exists() and allocation.read(path) != index.allocation:
-        raise UserError(
-            f"{path}: `cyclery decide` gave arms seeds of their own here, other than what is "
-            "published. Move this file away, and the tier is as published; what was trained stays "
-            "in the run store."
-        )
 
 
 def safe_key(key: object) -> bool:

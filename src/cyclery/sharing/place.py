@@ -9,7 +9,7 @@ from filecmp import cmp
 from pathlib import Path
 
 from cyclery.common.errors import UserError
-from cyclery.common.files import synced_at_once, writing
+from cyclery.common.files import Busy, synced_at_once, writing
 from cyclery.common.seals import file_sha256
 from cyclery.common.set_aside import Aside
 from cyclery.plan import allocation
@@ -26,9 +26,7 @@ log = logging.getLogger(__name__)
 def put_in_place(contents: Contents, delivery: Delivery, found: Index) -> None:
     """Fill the run store and install outputs; a second call completes one that was killed."""
     fill_store(contents, delivery)
-    if found.allocation:
-        project = contents.plan.project
-        allocation.write(allocation.place(project.results, project.config.tier), found.allocation)
+    _put_allocation(contents, found)
     put(contents, delivery, found)
 
 
@@ -36,7 +34,6 @@ def fill_store(contents: Contents, delivery: Delivery) -> None:
     """Put the published runs into the run store."""
     store = Store(contents.plan.project.results / "store")
     aside = Aside(contents.plan.project.results)
-    changed: dict[str, Record] = {}
     # Records and weights have digests, and what is damaged is put again by the next attempt.
     with synced_at_once():
         for key, record in delivery.records.items():
@@ -46,26 +43,52 @@ def fill_store(contents: Contents, delivery: Delivery) -> None:
                         f"run {key} is being trained by another process; wait for it, then fetch "
                         "again."
                     )
-                if _put_run(store, record, delivery.weights.get(key), aside):
-                    changed[key] = record
+                _put_run(store, record, delivery.weights.get(key), aside)
     # Other files of records that list a parent which was replaced: what was made of it is stale.
-    parents = {key: run for key, run in changed.items() if run.get("checkpoint_sha256")}
-    files = set(contents.graph.files_holding(parents)) - delivery.files.keys() if parents else set()
+    # All parents, not those replaced now: an attempt before this one may have been killed here.
+    parents = {key: run for key, run in delivery.records.items() if run.get("checkpoint_sha256")}
+    files = set(contents.graph.files_holding(parents)) - delivery.files.keys()
     refresh([contents.root / file for file in sorted(files)], parents)
     _say(aside, "runs")
 
 
-def _put_run(store: Store, record: Record, weights: Path | None, aside: Aside) -> bool:
-    """Store one run; say whether it took the place of another one. The caller holds its lock."""
+def _put_allocation(contents: Contents, found: Index) -> None:
+    """Give single arms the seeds that are published; arms of other papers keep what they have."""
+    project = contents.plan.project
+    path = allocation.place(project.results, found.tier)
+    if not found.allocation and not path.exists():
+        return
+    try:
+        with allocation.hold(path):
+            known = allocation.read(path)
+            others = {
+                arm: count for arm, count in known.items()
+                if arm.partition(".")[0] not in found.papers
+            }  # fmt: skip
+            wanted = {**others, **found.allocation}
+            if wanted == known:
+                return
+            aside = Aside(project.results)
+            aside.take(path, f"{contents.graph.results}/{path.name}")
+            if wanted:
+                allocation.write(path, wanted)
+            _say(aside, "files")
+    except Busy:
+        raise UserError(
+            f"{path}: `cyclery decide` is at work on this tier; wait for it, then fetch again."
+        ) from None
+
+
+def _put_run(store: Store, record: Record, weights: Path | None, aside: Aside) -> None:
+    """Store one run. The caller holds its lock."""
     key = record["key"]
     path = store.checkpoint(key)
     known = store.read(key)
     digest = record.get("checkpoint_sha256")
     whole = path.exists() and digest is not None and file_sha256(path) == digest
     if known == record and (whole or weights is None):
-        return False
-    replaced = known is not None and known != record
-    if replaced:
+        return
+    if known is not None and known != record:
         aside.take(store.folder(key) / "record.json", f"store/{key}/record.json")
     if not whole:
         aside.take(path, f"store/{key}/{path.name}")
@@ -73,7 +96,6 @@ def _put_run(store: Store, record: Record, weights: Path | None, aside: Aside) -
             _copy(weights, path)
     # Last: a record promises the weights.
     store.write(key, record)
-    return replaced
 
 
 def put(contents: Contents, delivery: Delivery, found: Index) -> None:

@@ -229,9 +229,9 @@ def _describe(
     evidence = [read_evidence(contents.root / contents.graph.evidence(p)) for p in contents.papers]
     write_atomic(home.folder / "metrics.json", summary.metrics(evidence))
     write_atomic(home.folder / "effects.csv", summary.effects(evidence))
-    project = contents.plan.project
+    project, seeds = contents.plan.project, contents.allocation
     found = {
-        "format": index.FORMAT,
+        "format": index.WITH_SEEDS if seeds else index.FORMAT,
         "tier": contents.plan.tier,
         "papers": contents.papers,
         "seeds": project.seeds,
@@ -242,6 +242,6 @@ def _describe(
         "packs": {name: archives[name].as_dict() for name in sorted(archives)},
         "datasets": {name: found.as_dict() for name, found in datasets.items()},
         "without_checkpoints": without_checkpoints,
-        "allocation": contents.allocation,
+        "allocation": seeds,
     }
     index.write(home, index.Index.model_validate(found))
