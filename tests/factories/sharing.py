@@ -66,9 +66,11 @@ class Repository(Copy):
         return output
 
     def cyclery(self, *arguments: str, expect: int = 0) -> str:
-        # A tiny project's weights train again in no time.
-        weights = ["--all-weights"] if arguments[0] == "publish" else []
-        return self.run("cyclery", *arguments, *weights, expect=expect)
+        return self.run("cyclery", *self.whole(*arguments), expect=expect)
+
+    def whole(self, *arguments: str) -> list[str]:
+        """Return a command that publishes weights, too: a tiny project's train again in no time."""
+        return [*arguments, *(["--all-weights"] if arguments[0] == "publish" else [])]
 
     def dvc(self, *arguments: str) -> str:
         return self.run("dvc", *arguments)

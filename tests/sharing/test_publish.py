@@ -305,7 +305,7 @@ def kill_often(repository: Repository, command: str, seconds: float) -> None:
     """Kill a command, with all that it started, at four random moments of its time."""
     chance = random.Random(6)
     for _ in range(4):
-        process = repository.start("cyclery", command)
+        process = repository.start("cyclery", *repository.whole(command))
         time.sleep(chance.uniform(0.3, 1.0) * seconds)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
