@@ -19,7 +19,7 @@ from factories.project import PAPER, TIER, evidence, refused, run, write
 from PIL import Image
 
 from cyclery.common.errors import UserError
-from cyclery.config.load import datasets
+from cyclery.config.load import datasets, load
 from cyclery.data import folders, images
 from cyclery.data.dataset import Dataset
 from cyclery.data.prepare import load_or_remake, open_prepared, prepare
@@ -317,7 +317,7 @@ def test_a_dataset_added_by_one_file_is_prepared_trained_and_judged(
                      "batch": 20}  # fmt: skip
     write(tmp_path, tier, PAPER, {"tier": "smoke", "device": "cpu"})
     declare(tmp_path, [1, 8, 8])
-    graph = Graph.load(tmp_path, {})
+    graph = Graph.of(load(tmp_path, {}))
     assert graph.manifests("one") == ["results/data/mine.json"]
     out = f"{tmp_path}/results/smoke"
     run(tmp_path, "prepare", "mine")
@@ -331,7 +331,7 @@ def test_a_dataset_added_by_one_file_is_prepared_trained_and_judged(
     # A changed image is another dataset: everything is planned anew.
     before = graph.identity("mine"), graph.shard_digest("one", "L0-0000")
     (tmp_path / "images/dark/000.png").unlink()
-    again = Graph.load(tmp_path, {})
+    again = Graph.of(load(tmp_path, {}))
     assert again.identity("mine") != before[0]
     assert again.shard_digest("one", "L0-0000") != before[1]
     with pytest.raises(UserError, match="was prepared from other files"):

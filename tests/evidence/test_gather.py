@@ -290,11 +290,11 @@ def test_printed_figures_that_are_none(content: bytes, wanted: str, tmp_path: Pa
 def test_a_changed_printed_figure_makes_the_evidence_again(project: Path) -> None:
     from cyclery.plan.snakemake_api import Graph
 
-    graph = Graph.load(project, {})
+    graph = Graph.of(load(project, {}))
     before = (graph.part_digest("one"), graph.shard_digest("one", "L0-0000"))
     with (project / "config/reported/one.csv").open("a") as stream:
         stream.write("one,3,b,1,,\n")
-    graph = Graph.load(project, {})
+    graph = Graph.of(load(project, {}))
     assert before[0] != graph.part_digest("one")
     assert before[1] == graph.shard_digest("one", "L0-0000")
 

@@ -10,6 +10,7 @@ import yaml
 from factories import project as factory
 
 from cyclery.common.errors import UserError
+from cyclery.config.load import load
 from cyclery.plan import atlas as module
 from cyclery.plan.atlas import Atlas
 from cyclery.plan.snakemake_api import Graph
@@ -22,7 +23,7 @@ def atlas(tmp_path: Path) -> Atlas:
     factory.write(tmp_path, factory.TIER, paper)
     for tier in ("laptop", "desk"):
         (tmp_path / f"config/tiers/{tier}.yaml").write_text(yaml.safe_dump(factory.TIER))
-    return Atlas(Graph.load(tmp_path, {}))
+    return Atlas(Graph.of(load(tmp_path, {})))
 
 
 def record(root: Path, tier: str, lines: int) -> None:
@@ -68,7 +69,7 @@ def test_without_records_there_is_one_message(atlas: Atlas, tmp_path: Path) -> N
 
 
 def test_results_in_another_folder_are_found_there(atlas: Atlas, tmp_path: Path) -> None:
-    elsewhere = Atlas(Graph.load(tmp_path, {"results": "other", "seeds": 3}))
+    elsewhere = Atlas(Graph.of(load(tmp_path, {"results": "other", "seeds": 3})))
     for tier in ("smoke", "laptop"):
         record(tmp_path, tier, 4)
         (tmp_path / "other").mkdir(exist_ok=True)

@@ -11,6 +11,7 @@ from factories.data import KNOWN
 from factories.graph import Copy
 
 from cyclery.common.errors import UserError
+from cyclery.config.load import load
 from cyclery.plan import resources
 from cyclery.plan.snakemake_api import Graph
 
@@ -21,7 +22,7 @@ def copy(tmp_path: Path) -> Copy:
 
 
 def graph(copy: Copy, **config: Any) -> Graph:
-    return Graph.load(copy.root, config)
+    return Graph.of(load(copy.root, config))
 
 
 def test_minutes_are_those_of_the_longest_process() -> None:

@@ -261,8 +261,9 @@ def test_a_checked_plan_is_the_same_without_its_checks(
 def test_planning_imports_nothing_heavy(tmp_path: Path) -> None:
     planned(tmp_path, chain)
     script = (
-        "import sys; from pathlib import Path; from cyclery.plan.snakemake_api import Graph; "
-        f"g = Graph.load(Path({str(tmp_path)!r}), {{}}); g.parts(); g.record_files('one'); "
+        "import sys; from pathlib import Path; from cyclery.config.load import load; "
+        "from cyclery.plan.snakemake_api import Graph; "
+        f"g = Graph.of(load(Path({str(tmp_path)!r}), {{}})); g.parts(); g.record_files('one'); "
         "heavy = {'torch', 'torchvision', 'pandas', 'scipy', 'matplotlib', 'sklearn', 'jinja2', "
         "'snakemake'}; print(sorted(heavy & set(sys.modules)))"
     )

@@ -10,13 +10,14 @@ from factories.plan import planned, ranged
 from factories.project import arms
 
 from cyclery.common.source_hash import imported
+from cyclery.config.load import load
 from cyclery.plan import snakemake_api
 from cyclery.plan.snakemake_api import JUDGING, RENDERING, Graph
 
 
 def test_the_graph_speaks_in_relative_paths(tmp_path: Path) -> None:
     planned(tmp_path, ranged)
-    graph = Graph.load(tmp_path, {"tier": "smoke", "seeds": 3, "papers": ["one"]})
+    graph = Graph.of(load(tmp_path, {"tier": "smoke", "seeds": 3, "papers": ["one"]}))
     assert graph.overrides == "--set 'papers=[\"one\"]' --set seeds=3"
     assert graph.record_files("one") == ["results/smoke/records/one/L0-0000.jsonl"]
     assert graph.range_files("one", "L0-0000") == ["results/smoke/lr-range/one.jsonl"]
@@ -28,13 +29,13 @@ def test_the_graph_speaks_in_relative_paths(tmp_path: Path) -> None:
 
 def test_a_job_asks_for_no_more_cores_than_it_has_runs(tmp_path: Path) -> None:
     planned(tmp_path, ranged)
-    graph = Graph.load(tmp_path, {"seeds": 30, "device": "cpu"})
+    graph = Graph.of(load(tmp_path, {"seeds": 30, "device": "cpu"}))
     # Two sweeps; many runs, of which a machine with as many cores trains 64 at once.
     assert graph.range_threads("one") == 2
     assert graph.shard_threads("one", "L0-0000") == 64
-    few = Graph.load(tmp_path, {"seeds": 2, "device": "cpu"})
+    few = Graph.of(load(tmp_path, {"seeds": 2, "device": "cpu"}))
     assert few.shard_threads("one", "L0-0000") == 2 * len(few.plan.part_arms("one"))
-    on_gpu = Graph.load(tmp_path, {"seeds": 30, "device": "cuda"})
+    on_gpu = Graph.of(load(tmp_path, {"seeds": 30, "device": "cuda"}))
     assert on_gpu.shard_threads("one", "L0-0000") == 1
 
 
@@ -45,13 +46,13 @@ def test_edited_rules_of_judging_repeat_the_verdicts(tmp_path: Path) -> None:
     shutil.copytree(package, source, ignore=shutil.ignore_patterns("__pycache__"))
 
     def code() -> tuple[str, str]:
-        graph = Graph.load(tmp_path, {})
+        graph = Graph.of(load(tmp_path, {}))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(snakemake_api, "__file__", str(source / "plan/snakemake_api.py"))
             return graph.code, graph.report_code
 
     before = code()
-    unchanged = Graph.load(tmp_path, {})
+    unchanged = Graph.of(load(tmp_path, {}))
     assert before == (unchanged.code, unchanged.report_code)
     packages = {path.parent.name: path for path in source.glob("*/__init__.py")}
     assert set(JUDGING) < set(RENDERING) < set(packages)
@@ -86,8 +87,8 @@ def test_the_packages_of_judging_are_what_evidence_and_report_import() -> None:
 
 def test_what_is_said_of_a_part_changes_its_digest_only(tmp_path: Path) -> None:
     planned(tmp_path)
-    before = Graph.load(tmp_path, {})
+    before = Graph.of(load(tmp_path, {}))
     planned(tmp_path, lambda tier, paper: arms(paper)["fast"].update(label="new"))
-    after = Graph.load(tmp_path, {})
+    after = Graph.of(load(tmp_path, {}))
     assert before.shard_digest("one", "L0-0000") == after.shard_digest("one", "L0-0000")
     assert before.part_digest("one") != after.part_digest("one")

@@ -95,7 +95,7 @@ def test_evidence_of_other_tiers_counts_where_it_is_on_disk(tmp_path: Path) -> N
         file = tmp_path / f"results/{path}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("{}")
-    assert Graph.load(tmp_path, {}).other_evidence() == ["results/desk/evidence/one.json"]
+    assert Graph.of(load(tmp_path, {})).other_evidence() == ["results/desk/evidence/one.json"]
 
 
 def test_check_counts_printed_figures_that_no_table_shows(

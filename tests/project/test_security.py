@@ -27,6 +27,7 @@ from factories.project import PAPER, TIER, refused, trained, write
 from factories.sharing import Repository
 
 from cyclery.common.errors import UserError
+from cyclery.config.load import load
 from cyclery.data.prepare import open_prepared, prepare
 from cyclery.data.readers import cifar10
 from cyclery.engine.checkpoint import load_weights, read_state
@@ -158,7 +159,7 @@ def test_an_override_reaches_the_command_as_one_word(tmp_path: Path) -> None:
     from cyclery.plan.snakemake_api import Graph
 
     write(tmp_path, TIER, PAPER)
-    graph = Graph.load(tmp_path, {})
+    graph = Graph.of(load(tmp_path, {}))
     hostile = "x'; touch trap; $(touch trap) {wildcards}"
     made = Graph(graph.plan, {"papers": [hostile]}).overrides.format()
     assert len(shlex.split(made)) == 2 and hostile in shlex.split(made)[1]

@@ -18,6 +18,7 @@ from factories.project import evidence, run, trained
 
 from cyclery.common import checksums, files
 from cyclery.common.errors import UserError
+from cyclery.config.load import load
 from cyclery.plan.snakemake_api import Graph
 
 RECORDS, RANGES = "results/smoke/records/one/L0-0000.jsonl", "results/smoke/lr-range/one.jsonl"
@@ -126,7 +127,7 @@ def aside(root: Path) -> list[Path]:
 
 
 def due(root: Path, part: str | None = None) -> list[str]:
-    return Graph.load(root, {}).due(part)
+    return Graph.of(load(root, {})).due(part)
 
 
 def test_what_is_whole_asks_for_nothing_and_what_is_lost_by_name(project: Path) -> None:
@@ -186,7 +187,7 @@ def test_a_pipe_in_the_place_of_a_file_is_set_aside(
 def test_every_damaged_state_is_kept_wherever_results_lie(project: Path, tmp_path: Path) -> None:
     (project / "results").rename(tmp_path / "elsewhere")
     for results in (f"{tmp_path}/elsewhere", "../elsewhere"):
-        graph = Graph.load(project, {"results": results, "data": f"{results}/data"})
+        graph = Graph.of(load(project, {"results": results, "data": f"{results}/data"}))
         table, evidence = (project / name for name in (graph.table("one"), graph.evidence("one")))
         for text in ("mine", "mine, too"):
             whole = table.read_bytes()
@@ -222,7 +223,7 @@ def test_some_papers_have_a_report_of_their_own(tmp_path: Path) -> None:
         shutil.copy(tmp_path / "config/papers/one.yaml", tmp_path / f"config/papers/{name}.yaml")
 
     def report(**overrides: object) -> str:
-        return Graph.load(tmp_path, overrides).report
+        return Graph.of(load(tmp_path, overrides)).report
 
     whole = "results/smoke/report"
     assert report() == report(papers=["one", "three", "two"]) == whole

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cyclery.config.load import load
 from cyclery.plan.snakemake_api import Graph
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def snakemake(folder: Path, *arguments: str) -> str:
 def test_a_small_matrix_is_executed_without_training(project: Any, tmp_path: Path) -> None:
     project.write(tmp_path, 25, 8, experiments=1)
     assert project.fill(tmp_path) == 125
-    targets = Graph.load(tmp_path, {}).record_files(project.NAME)
+    targets = Graph.of(load(tmp_path, {})).record_files(project.NAME)
     snakemake(tmp_path, "--", *targets)
     logs = list((tmp_path / "results/paper/logs/records").rglob("*.log"))
     assert len(logs) == len(targets) == 4
@@ -64,7 +65,7 @@ def test_three_thousand_cells_are_planned_whole(project: Any, tmp_path: Path) ->
     project.write(tmp_path, 3000, 1)
     output = snakemake(tmp_path, "-n", "--quiet", "rules", "--", project.NAME)
     assert re.search(r"train\s+3000", output), output[-2000:]
-    shards = Graph.load(tmp_path, {}).plan.closure(project.NAME)
+    shards = Graph.of(load(tmp_path, {})).plan.closure(project.NAME)
     assert len({arm.key(seed) for shard in shards for arm, seed in shard.runs}) == 15_000
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from cyclery.common import checksums, mtimes
 from cyclery.common.errors import UserError, choices, nearest
-from cyclery.config.load import Project, load, tier_names
+from cyclery.config.load import Project, tier_names
 from cyclery.data import outliers
 from cyclery.data.split_settings import resolution
 from cyclery.plan import resources
@@ -82,13 +82,8 @@ class Graph:
         )
 
     @classmethod
-    def load(cls, root: Path, config: Mapping[str, Any]) -> Graph:
-        """Load, check and plan the project; a UserError says what is wrong."""
-        return cls.of(load(root, config))
-
-    @classmethod
     def of(cls, project: Project) -> Graph:
-        """Check and plan a project that is loaded; a UserError says what is wrong."""
+        """Check and plan a project; a UserError says what is wrong."""
         return cls(check(project), project.overrides)
 
     def parts(self) -> list[str]:
