@@ -30,6 +30,7 @@ import scale_page as page
 import scale_project as project
 
 from cyclery.common.files import write_atomic
+from cyclery.config.load import load
 from cyclery.engine.machine import device_name
 from cyclery.plan.snakemake_api import Graph
 
@@ -130,7 +131,7 @@ def measure(singles: bool) -> Json:
             found["planning"].append(head | planning(folder, "nothing made", project.NAME))
             if cells in (SINGLES if cells_per_job == 1 and not singles else EXECUTED):
                 project.fill(folder)
-                targets = Graph.load(folder, {}).record_files(project.NAME)
+                targets = Graph.of(load(folder, {})).record_files(project.NAME)
                 found["execution"].append(head | executing(folder, targets))
                 found["planning"].append(head | planning(folder, "all made", *targets))
                 if (cells, cells_per_job) == (WHOLE, PER_JOB):

@@ -18,6 +18,7 @@ import numpy as np
 from evidence import record as made_up
 
 from cyclery.common.seals import seal
+from cyclery.config.load import load
 from cyclery.engine.lookup import Lookup
 from cyclery.plan.job_specs import shard_jobs
 from cyclery.plan.snakemake_api import Graph
@@ -103,7 +104,7 @@ def write(folder: Path, cells: int, cells_per_job: int, experiments: int = 12) -
 
 def fill(folder: Path) -> int:
     """Give every run a finished record under its run key; return how many there are."""
-    graph = Graph.load(folder, {})
+    graph = Graph.of(load(folder, {}))
     store, data = Store(folder / "results/store"), folder / graph.data
     data.mkdir(parents=True, exist_ok=True)
     for name in DATASETS:
