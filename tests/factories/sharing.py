@@ -11,6 +11,7 @@ import sys
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,6 +20,12 @@ from factories.graph import ROOT, Copy
 AS_SOMEBODY = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.org"]
 # What makes a repository share.
 FILES = ("dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitattributes", ".gitignore")
+# Of a publication without archives.
+INDEX: dict[str, Any] = {
+    "format": 2, "tier": "smoke", "papers": ["one"], "seeds": 3, "checkpoints": "parents",
+    "results": "results", "data": "results/data", "snakemake": "9.27.1",
+    "packs": {}, "datasets": {}, "without_checkpoints": [],
+}  # fmt: skip
 
 
 class Repository(Copy):
