@@ -84,8 +84,8 @@ class Deciding:
         papers = self.plan.project.papers
         others = {
             name: count
-            for name, count in allocation.read(self.path).items()
-            if (paper := name.partition(".")[0]) not in self.claims and paper in papers
+            for name, count in allocation.of_others(allocation.read(self.path), self.claims).items()
+            if name.partition(".")[0] in papers
         }
         allocation.write(self.path, {**others, **seeds})
 

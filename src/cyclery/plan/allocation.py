@@ -8,7 +8,7 @@ the tier's number.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -47,6 +47,11 @@ def place(results: Path, tier: str) -> Path:
 def hold(path: Path) -> AbstractContextManager[None]:
     """Hold the allocation against other writers; Busy where one is at work."""
     return lock(path.with_name(f".{path.name}.lock"), wait=False)
+
+
+def of_others(seeds: Mapping[str, int], papers: Container[str]) -> dict[str, int]:
+    """Return the seeds of the arms of other papers than these."""
+    return {name: seeds[name] for name in seeds if name.partition(".")[0] not in papers}
 
 
 def read(path: Path) -> dict[str, int]:

@@ -20,6 +20,8 @@ from cyclery.sharing.state import NESTED, is_locked
 
 if TYPE_CHECKING:
     from cyclery.config.load import Project
+    from cyclery.sharing.contents import Contents
+    from cyclery.sharing.delivery import Delivery
     from cyclery.sharing.index import Home, Index
 
 # State in the stamp: installation begun, completed, or refused because the user has own results.
@@ -43,19 +45,25 @@ def _publication(project: Project) -> str | None:
         return None
 
 
-def mark_begun(project: Project) -> None:
-    """Record in the stamp that installing the tier's publication is under way."""
-    _mark(project, _BEGUN)
-
-
 def mark_installed(project: Project) -> None:
     """Record in the stamp that the tier's publication is installed."""
-    _mark(project, _PLACED)
-
-
-def _mark(project: Project, state: str) -> None:
     if found := _publication(project):
-        write_atomic(_stamp_file(project), f"{state} {found}")
+        write_atomic(_stamp_file(project), f"{_PLACED} {found}")
+
+
+def install(contents: Contents, delivery: Delivery, published: Index) -> None:
+    """Put an examined publication in place; what a kill leaves half done the next start completes.
+
+    The caller holds the lock.
+    """
+    from cyclery.sharing import place
+
+    project = contents.plan.project
+    path, found = _stamp_file(project), _publication(project)
+    # Not before: from here on all that is in place is of a publication.
+    write_atomic(path, f"{_BEGUN} {found}")
+    place.put_in_place(contents, delivery, published)
+    write_atomic(path, f"{_PLACED} {found}")
 
 
 def install_pulled(project: Project) -> None:
@@ -92,7 +100,7 @@ def _is_made(project: Project) -> bool:
 
 
 def _install(project: Project, found: str) -> None:
-    from cyclery.sharing import index, place
+    from cyclery.sharing import index
     from cyclery.sharing.contents import Contents
     from cyclery.sharing.delivery import examined
 
@@ -129,10 +137,7 @@ def _install(project: Project, found: str) -> None:
         except UserError as error:
             _say(f"{without}: {error}")
             return
-        # Not before: from here on all that is in place is of a publication.
-        write_atomic(path, f"{_BEGUN} {found}")
-        place.put_in_place(contents, delivery, published)
-        write_atomic(path, f"{_PLACED} {found}")
+        install(contents, delivery, published)
     _say(f"tier {tier}: what `dvc pull` brought is put in place: {len(published.papers)} papers, "
          f"{len(delivery.records)} runs")  # fmt: skip
 

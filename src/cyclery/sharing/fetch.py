@@ -15,7 +15,7 @@ from typing import Any
 
 from cyclery.common.errors import UserError
 from cyclery.common.files import lock
-from cyclery.sharing import arrival, index, place, state
+from cyclery.sharing import arrival, index, state
 from cyclery.sharing.contents import Contents
 from cyclery.sharing.delivery import Delivery, examined
 from cyclery.sharing.dvc import Dvc
@@ -47,9 +47,7 @@ def fetch(root: Path, overrides: Mapping[str, Any], remote_name: str | None = No
     with lock(root / ".dvc" / "tmp" / "cyclery.lock"):
         dvc.pull([*home.targets(sorted(found.datasets)), *dvc.frozen_atlas()], remote)
         with examined(home, found, contents) as delivery:
-            arrival.mark_begun(contents.plan.project)
-            place.put_in_place(contents, delivery, found)
-        arrival.mark_installed(contents.plan.project)
+            arrival.install(contents, delivery, found)
     _say(contents, found, delivery)
 
 

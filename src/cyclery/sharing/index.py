@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cyclery.common.errors import UserError, choices
 from cyclery.common.files import parse_json, read_regular, write_atomic
 from cyclery.config.load import load
-from cyclery.plan.allocation import Seeds
+from cyclery.plan.allocation import Seeds, of_others
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 from cyclery.sharing.archives import Archive, is_plain
@@ -112,8 +112,7 @@ def read(home: Home) -> Index:
     if isinstance(found, dict) and found.get("format") not in (None, FORMAT, WITH_SEEDS):
         raise UserError(
             f"{home.index}: has format {found['format']}, this version reads {FORMAT} and "
-            f"{WITH_SEEDS}; "
-            "take the version of Cyclery that published it."
+            f"{WITH_SEEDS}; take the version of Cyclery that published it."
         )
     try:
         index = Index.model_validate(found)
@@ -121,7 +120,7 @@ def read(home: Home) -> Index:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{home.index}: {where}: {first['msg']}; git has the file.") from None
-    if {arm.partition(".")[0] for arm in index.allocation}.difference(index.papers):
+    if of_others(index.allocation, index.papers):
         raise UserError(f"{home.index}: allocation: names arms of papers that are not in it.")
     if index.tier != home.tier or not all(map(is_plain, (*index.packs, *index.datasets))):
         raise UserError(f"{home.index}: is not of tier {home.tier!r}, or names paths outside it.")

@@ -61,11 +61,7 @@ def _put_allocation(contents: Contents, found: Index) -> None:
     try:
         with allocation.hold(path):
             known = allocation.read(path)
-            others = {
-                arm: count for arm, count in known.items()
-                if arm.partition(".")[0] not in found.papers
-            }  # fmt: skip
-            wanted = {**others, **found.allocation}
+            wanted = {**allocation.of_others(known, found.papers), **found.allocation}
             if wanted == known:
                 return
             aside = Aside(project.results)
