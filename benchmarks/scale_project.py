@@ -1,9 +1,9 @@
 """A project as large as the matrix of the re-initialisation paper, and a run store that is full.
 
 The paper (arXiv 2206.10011) trained more than 15,000 networks. Here: experiments are datasets x
-networks, arms are methods x weight decays x learning rates, a cell is an arm with 5 seeds. The
-methods of that paper are not in Cyclery yet, so five arms of existing methods stand in for them,
-the last with a parent, as born-again networks have: what a graph costs depends on their number.
+networks, arms are methods x weight decays x learning rates, a cell is an arm with 5 seeds. Five
+arms of other methods stand in for those of that paper (`reinit`, which came later), the last
+with a parent, as born-again networks have: what a graph costs depends on their number.
 """
 
 from __future__ import annotations

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from factories import checkout as checkout_factory
 from factories import component
 from factories import method as method_factory
 from factories import project as project_factory
@@ -106,6 +108,14 @@ def test_without_a_name_the_methods_of_arms_are_tried(
     # Without the question no torch is asked, and nothing is known of it.
     tried(tmp_path, {"name": "wrong"})
     assert main(["--root", str(tmp_path), "check"]) == 0
+
+
+def test_the_method_that_the_readme_shows_is_good(write: Write, tmp_path: Path) -> None:
+    readme = (checkout_factory.ROOT / "README.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    write("margin", shown)
+    cycle = {"kind": "cycle", "easy": 0, "hard": 0.2}
+    assert tried(tmp_path, {"name": "margin"}, {"name": "margin", "margin": cycle}) == 0
 
 
 def test_schedules_that_count_a_runs_updates_are_tried(tmp_path: Path) -> None:

@@ -63,7 +63,21 @@ class Browser:
     def unpack(self) -> None:
         """Open all that opens on demand."""
         self.driver.set_script_timeout(60)
-        self.driver.execute_async_script("openAll().then(arguments[0], arguments[0])")
+        script = "openAll().then(arguments[0], arguments[0])"
+        assert self.driver.execute_async_script(script) is None
+
+    def unpack_paper(self, name: str) -> None:
+        """Open what a paper has, on a page where all that opens on demand would take minutes."""
+        self.driver.set_script_timeout(60)
+        assert self.driver.execute_async_script(
+            """const [paper, done] = [document.getElementById(arguments[0]), arguments[1]];
+            (async () => {
+                fold(paper, false);
+                for (const claim of paper.querySelectorAll("[data-verdict]")) await card(claim);
+                for (const drawer of paper.querySelectorAll(".drawer")) await openDrawer(drawer);
+            })().then(done, done)""",
+            name,
+        ) is None  # fmt: skip
 
     def run(self, script: str, *values: Any) -> Any:
         return self.driver.execute_script(script, *values)
@@ -108,13 +122,13 @@ def saved(browser: Browser, name: str, folder: Path) -> str:
     return file.read_text("utf-8")
 
 
-def check_with_axe(browser: Browser) -> None:
-    """Let axe-core look at the page that is open, with all details unfolded."""
+def check_with_axe(browser: Browser, part: str = "body") -> None:
+    """Let axe-core look at the page that is open, with all details of ``part`` unfolded."""
     found = find_spec("axe_playwright_python")
     if found is None or not found.submodule_search_locations:
         pytest.skip("axe-playwright-python, which has a copy of axe-core, is not installed")
     axe = Path(found.submodule_search_locations[0]) / "axe.min.js"
-    browser.run("for (const d of document.querySelectorAll('details')) d.open = true")
+    browser.run(f"for (const d of document.querySelectorAll('{part} details')) d.open = true")
     browser.driver.set_script_timeout(120)
     browser.run(axe.read_text("utf-8"))
     result = browser.driver.execute_async_script(

@@ -149,6 +149,12 @@ def test_a_pipe_in_the_place_of_a_record_is_set_aside(store, caplog):
     assert store.status(KEY) == "done"
 
 
+def test_the_status_is_found_before_any_number_of_trials(store):
+    for n in (0, 1, 10_000):
+        store.write(KEY, {"status": "failed", "trials": [{"status": "done"}] * n})
+        assert store.status(KEY) == "failed"
+
+
 def test_pipes_in_the_place_of_weights_and_of_a_resume_point(store, caplog):
     store.folder(KEY).mkdir(parents=True)
     with pipe(store.checkpoint(KEY)):

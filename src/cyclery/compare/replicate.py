@@ -101,8 +101,8 @@ def _evidence(project: Project, papers: Sequence[str], needed: bool) -> dict[str
     if len(lacking) == len(files) or (needed and lacking):
         raise UserError(
             f"{files[lacking[0]]}: there is no such file, so there are no verdicts to compare; run "
-            f"`snakemake --cores all {lacking[0]} {' '.join(selection(project.overrides))}`, or "
-            "`cyclery fetch` a published tier."
+            f"`snakemake --cores all {lacking[0]} {' '.join(selection(project.overrides))}`, which "
+            "trains nothing after `cyclery fetch` of a published tier."
         )
     if lacking:
         log.info("without evidence at %s, so left out: %s", tier, ", ".join(lacking))

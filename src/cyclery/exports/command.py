@@ -23,7 +23,12 @@ log = logging.getLogger(__name__)
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("papers", nargs="*", metavar="PAPER", help="papers; all that have runs")
+    parser.add_argument(
+        "papers",
+        nargs="*",
+        metavar="PAPER",
+        help="papers; by default all with all of their records",
+    )
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where to")
     parser.add_argument("--tier", help="a file of config/tiers, by default the selected one")
     parser.add_argument(

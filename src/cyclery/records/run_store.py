@@ -81,10 +81,10 @@ class Store:
         return None
 
     def status(self, key: str) -> str | None:
-        """Return the status of a run's record from its last lines alone; None without one.
+        """Return the status that a run's record names, unchecked; None without one.
 
         For counting many thousand runs, where reading and checking each takes minutes; ``write``
-        sorts keys, and little follows the status.
+        sorts keys, and little follows the status but in a study, which has its trials there.
         """
         try:
             # Paths of pathlib would take most of the time. A pipe is not waited for.
@@ -95,6 +95,8 @@ class Store:
         try:
             size = os.fstat(handle).st_size
             found = _STATUS.search(os.pread(handle, _TAIL, max(0, size - _TAIL)))
+            if found is None and size > _TAIL:
+                found = _STATUS.search(os.pread(handle, size, 0))
         except OSError:
             return None
         finally:
