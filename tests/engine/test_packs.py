@@ -211,7 +211,9 @@ def test_bits_depend_on_neither_width_nor_place(program: str) -> None:
     assert eager["curve"]["train_loss"] == pytest.approx(alone[1]["curve"]["train_loss"], rel=1e-4)
     for name in eager.keys() - {"curve", "figures"}:
         if eager[name].is_floating_point():
-            assert eager[name].numpy() == pytest.approx(alone[1][name].numpy(), rel=1e-2, abs=1e-4)
+            # A ReLU that rounding turns on or off moves the last gradients more than the weights.
+            near = 1e-3 if name.startswith("optimiser.") else 1e-4
+            assert eager[name].numpy() == pytest.approx(alone[1][name].numpy(), rel=1e-2, abs=near)
 
 
 def test_sixteen_runs_are_one_pack() -> None:
