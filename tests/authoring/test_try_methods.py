@@ -235,6 +235,7 @@ def test_what_a_cpu_does_not_stack_is_said(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # networks of full size, beside other tests
 @pytest.mark.parametrize("tier", ["smoke", "desk"])
 def test_all_methods_of_the_papers_are_good(tier: str) -> None:
     root = Path(__file__).resolve().parents[2]
