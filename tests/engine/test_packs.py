@@ -205,15 +205,14 @@ def assert_independent(every: list[Json], *widths: int, make: packs.Make = packs
 def test_bits_depend_on_neither_width_nor_place(program: str) -> None:
     """Of thirty updates or more, and of all evaluations."""
     alone = assert_independent([given(program, seed) for seed in range(7)], 2, 7)
-    # Rounding aside it is what one run after another computes.
-    eager = packs.bits(packs.alone(given(program, 1)))
-    assert eager["update"] == alone[1]["update"] and eager["update"] >= 30
-    assert eager["curve"]["train_loss"] == pytest.approx(alone[1]["curve"]["train_loss"], rel=1e-4)
+    # Rounding aside it is what one run after another computes. The first has the lowest learning
+    # rate; at higher ones a weight that is changed by its last bit moves some runs by more.
+    eager = packs.bits(packs.alone(given(program, 0)))
+    assert eager["update"] == alone[0]["update"] and eager["update"] >= 30
+    assert eager["curve"]["train_loss"] == pytest.approx(alone[0]["curve"]["train_loss"], rel=1e-4)
     for name in eager.keys() - {"curve", "figures"}:
         if eager[name].is_floating_point():
-            # A ReLU that rounding turns on or off moves the last gradients more than the weights.
-            near = 1e-3 if name.startswith("optimiser.") else 1e-4
-            assert eager[name].numpy() == pytest.approx(alone[1][name].numpy(), rel=1e-2, abs=near)
+            assert eager[name].numpy() == pytest.approx(alone[0][name].numpy(), rel=1e-2, abs=1e-4)
 
 
 def test_sixteen_runs_are_one_pack() -> None:

@@ -62,22 +62,24 @@ class Browser:
 
     def unpack(self) -> None:
         """Open all that opens on demand."""
-        self.driver.set_script_timeout(60)
-        script = "openAll().then(arguments[0], arguments[0])"
-        assert self.driver.execute_async_script(script) is None
+        self.wait_for("openAll()")
 
     def unpack_paper(self, name: str) -> None:
         """Open what a paper has, on a page where all that opens on demand would take minutes."""
-        self.driver.set_script_timeout(60)
-        assert self.driver.execute_async_script(
-            """const [paper, done] = [document.getElementById(arguments[0]), arguments[1]];
-            (async () => {
+        self.wait_for(
+            """(async paper => {
                 fold(paper, false);
                 for (const claim of paper.querySelectorAll("[data-verdict]")) await card(claim);
                 for (const drawer of paper.querySelectorAll(".drawer")) await openDrawer(drawer);
-            })().then(done, done)""",
+            })(document.getElementById(arguments[0]))""",
             name,
-        ) is None  # fmt: skip
+        )
+
+    def wait_for(self, promise: str, *values: Any) -> None:
+        """Fail unless the page keeps a promise, of nothing, within a minute."""
+        self.driver.set_script_timeout(60)
+        script = f"const done = [...arguments].at(-1); {promise}.then(done, done)"
+        assert self.driver.execute_async_script(script, *values) is None
 
     def run(self, script: str, *values: Any) -> Any:
         return self.driver.execute_script(script, *values)

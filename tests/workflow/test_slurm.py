@@ -214,20 +214,21 @@ def test_a_node_that_goes_and_comes_back(
 
 @pytest.mark.slow
 def test_jobs_of_a_killed_snakemake_run_on(long: Clustered, undisturbed: Copy) -> None:
-    assert long.slurm is not None
+    slurm = long.slurm
+    assert slurm is not None
     process = long.submit(RECORDS)
     first = long.job()
     process.kill()
     process.communicate()
     # On a slow machine the first job would end before there is a second.
-    long.slurm.run("scontrol", "suspend", first)
+    slurm.run("scontrol", "suspend", first)
     long.snakemake("--unlock")
     process = long.submit(RECORDS)
-    wait_for(lambda: long.slurm and long.slurm.jobs("pending,running"), 120)
-    long.slurm.run("scontrol", "resume", first)
+    wait_for(lambda: slurm.jobs("pending,running"), 120)
+    slurm.run("scontrol", "resume", first)
     # Its job waits for what the first is training, and finds it done.
     [second] = submitted(ended(process))
-    ends = {long.slurm.job(number)["JobState"] for number in (first, second)}
+    ends = {slurm.job(number)["JobState"] for number in (first, second)}
     assert second != first and ends == {"COMPLETED"}
     assert long.trained() == 0
     assert long.figures() == undisturbed.figures()

@@ -84,8 +84,6 @@ def build(
     the network's own, which is linear. Raises what ``check`` raises, and a UserError where the
     network needs a package that is not installed, or cannot have another head.
     """
-    from cyclery.models.layers.subsampled import subsample
-
     checked = check(name, settings, shape)
     network: nn.Module = _FILES.load(name).build(checked, shape, classes)
     if getattr(checked, "norm", None) == "group_ws":
@@ -101,6 +99,8 @@ def build(
         from cyclery.models.layers.full import fill
 
         fill(network)
+    from cyclery.models.layers.subsampled import subsample
+
     subsample(network)
     if head is not None:
         from cyclery.models._classifier import put_head
