@@ -344,3 +344,11 @@ def test_nothing_run_yet() -> None:
 def test_clean_makes_plain_json() -> None:
     dirty = {1: (np.float64(0.5), np.int64(2), np.array([1.0, np.nan])), "x": [float("-inf"), None]}
     assert evidence.clean(dirty) == {"1": [0.5, 2, [1.0, None]], "x": [None, None]}
+
+
+def test_sums_in_another_order_are_written_alike() -> None:
+    """Two processors' effects of one claim, a tie at the last digit shown, a small remainder."""
+    one = {"a": [2.0461116056272513, 0.345, 2.2759997892470103e-05], "b": [7, True, None, "0.1"]}
+    other = {"a": [2.0461116056272504, 0.345 * (1 - 1e-15), 2.27599978924897e-05], "b": one["b"]}
+    assert one != other and evidence.rounded(one) == evidence.rounded(other)
+    assert evidence.rounded(one)["b"] == [7, True, None, "0.1"]

@@ -120,9 +120,21 @@ def test_bca_starts_at_ten_and_equals_scipy() -> None:
     expected = scipy_stats.bootstrap(
         (d,), np.mean, n_resamples=2000, method="BCa", rng=np.random.default_rng(0)
     ).confidence_interval
-    assert paired_tests.bca(d) == (expected.low, expected.high) == paired_tests.bca(list(d))
+    found = paired_tests.bca(d)
+    assert found == pytest.approx((expected.low, expected.high), rel=1e-9)
+    assert found == paired_tests.bca(list(d))
     low, high = paired_tests.interval(paired_tests.estimate(d)) or (0, 0)
     assert low < expected.low < expected.high < high
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bca_of_hundredths_is_that_of_whole_numbers(seed: int) -> None:
+    """Means of whole numbers tie exactly; those of hundredths only once their rounding is gone."""
+    whole = np.random.default_rng(seed).integers(-9, 15, 10)
+    low, high = scipy_stats.bootstrap(
+        (whole,), np.mean, n_resamples=2000, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert paired_tests.bca(whole * 0.01) == pytest.approx((low / 100, high / 100), rel=1e-9)
 
 
 def test_bca_of_few_distinct_values_stays_silent() -> None:

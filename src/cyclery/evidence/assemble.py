@@ -132,7 +132,7 @@ def gather(plan: Plan, part: str, output: Path, table: Path | None) -> None:
         # No list while what it lists is written.
         checksums.of_table(table).unlink(missing_ok=True)
     # In one line: with an indent json takes seconds, and a number a line.
-    write_atomic(output, json.dumps(seal(made), allow_nan=False) + "\n")
+    write_atomic(output, json.dumps(seal(evidence.rounded(made)), allow_nan=False) + "\n")
     if table is not None:
         evidence.write_csv(evidence.tidy(experiments, known), table)
         checksums.write(checksums.of_table(table), [table, output])

@@ -32,8 +32,9 @@ from cyclery.records.evidence import (
 from cyclery.records.metrics import value
 
 T = TypeVar("T")
+DIGITS = 10  # significant
 
-__all__ = ["build", "claim_metrics", "clean", "tidy", "write_csv"]
+__all__ = ["build", "claim_metrics", "clean", "rounded", "tidy", "write_csv"]
 
 
 def build(
@@ -153,6 +154,25 @@ def _clean(value: Any) -> Any:
         return {str(key): _clean(item) for key, item in value.items()}
     if isinstance(value, np.generic | np.ndarray):
         return _clean(value.tolist())
+    return value
+
+
+def rounded(value: T) -> T:
+    """Return plain JSON values with numbers of ``DIGITS`` significant digits.
+
+    What processors sum in another order differs in digits after these, so that all of them write
+    the same evidence.
+    """
+    return cast(T, _rounded(value))
+
+
+def _rounded(value: Any) -> Any:
+    if type(value) is float:
+        return float(f"{value:.{DIGITS}g}")
+    if type(value) is list:
+        return [_rounded(item) for item in value]
+    if type(value) is dict:
+        return {key: _rounded(item) for key, item in value.items()}
     return value
 
 

@@ -24,13 +24,17 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from cyclery.evidence.stats.paired_tests import BOOTSTRAP_FROM, Floats, OneMean, estimate
+from cyclery.evidence.stats.paired_tests import (
+    BOOTSTRAP_FROM,
+    ROUNDING,
+    Floats,
+    OneMean,
+    estimate,
+)
 from cyclery.records.claims import Interval, Test
 
 By: TypeAlias = Literal["share", "mean"]
 RESAMPLES = 2000
-# Means that differ by the rounding of their sums are ties.
-ROUNDING = 1e-12
 
 
 def flatness(values: Floats, by: By, within: float, smaller_is_better: bool = False) -> Floats:

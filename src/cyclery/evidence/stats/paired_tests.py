@@ -38,6 +38,8 @@ ALPHA = 0.05
 POWER = 0.8
 MOST_SEEDS = 10_000
 BOOTSTRAP_FROM = 10
+# Of the size of what is summed: means and sums that differ by less differ by rounding, and are ties.
+ROUNDING = 1e-12
 
 
 class Source(Protocol):
@@ -222,13 +224,20 @@ def refutes(test: Test, margin: float, ci95: Interval, ci90: Interval) -> bool:
 def bca(values: ArrayLike, level: float = 0.95, resamples: int = 2000) -> Interval | None:
     """Return the BCa bootstrap interval of the mean, always the same for the same values.
 
-    None below 10 values, where resampling does not know the tails, and where all are alike.
+    None below 10 values, where resampling does not know the tails, and where all are alike. The
+    correction of bias counts the resamples whose mean is that of the sample as half below it.
     """
     x = np.asarray(values, dtype=np.float64)
     if x.size < BOOTSTRAP_FROM or estimate(x).se is None:
         return None
+    step = ROUNDING * np.abs(x).max()
+
+    def mean(values: Floats, axis: int) -> Floats:
+        means: Floats = np.rint(np.mean(values, axis=axis) / step) * step
+        return means
+
     result = stats.bootstrap(
-        (x,), np.mean, confidence_level=level, n_resamples=resamples, method="BCa",
+        (x,), mean, confidence_level=level, n_resamples=resamples, method="BCa",
         vectorized=True, rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     low, high = float(result.low), float(result.high)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy import stats as scipy_stats
 
 from cyclery.evidence.stats import contrasts
-from cyclery.evidence.stats.paired_tests import Floats
+from cyclery.evidence.stats.paired_tests import ROUNDING, Floats
 from cyclery.evidence.stats.pairing import Pairs
 from cyclery.records.claims import Sensitivity, Test
 
@@ -78,7 +78,7 @@ def _tails(x: Floats) -> tuple[float, float]:
     else:
         sums = _random_signs(x.size) @ x
     found = float(x.sum())
-    near = 1e-12 * float(np.abs(x).sum())  # sums that differ by rounding are ties
+    near = ROUNDING * float(np.abs(x).sum())
     more = 0 if exact else 1  # the sample found is one of the random ones
     above = (int((sums >= found - near).sum()) + more) / (len(sums) + more)
     below = (int((sums <= found + near).sum()) + more) / (len(sums) + more)
