@@ -376,7 +376,7 @@ def test_chapter_of_nine_papers_is_small(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_axe_finds_no_serious_violation(
+def test_axe_finds_no_violation(
     size: tuple[int, int], dark: bool, browser: Browser, page: Path
 ) -> None:
     show(browser, page, size, dark=dark)

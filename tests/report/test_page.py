@@ -272,7 +272,7 @@ def test_data_of_a_figure_is_saved_as_csv(browser: Browser, page: Path, tmp_path
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_axe_finds_no_serious_violation(
+def test_axe_finds_no_violation(
     size: tuple[int, int], dark: bool, browser: Browser, page: Path
 ) -> None:
     browser.open(page, size, dark=dark)
