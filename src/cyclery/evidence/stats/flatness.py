@@ -24,13 +24,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from cyclery.evidence.stats.paired_tests import (
-    BOOTSTRAP_FROM,
-    ROUNDING,
-    Floats,
-    OneMean,
-    estimate,
-)
+from cyclery.evidence.stats.paired_tests import BOOTSTRAP_FROM, ROUNDING, Floats, OneMean, estimate
 from cyclery.records.claims import Interval, Test
 
 By: TypeAlias = Literal["share", "mean"]

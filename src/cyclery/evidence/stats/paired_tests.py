@@ -38,7 +38,7 @@ ALPHA = 0.05
 POWER = 0.8
 MOST_SEEDS = 10_000
 BOOTSTRAP_FROM = 10
-# Of the size of what is summed: means and sums that differ by less differ by rounding, and are ties.
+# Means and sums that differ by less than this part of their size differ by rounding, and are ties.
 ROUNDING = 1e-12
 
 
