@@ -17,6 +17,7 @@ from cyclery.common.errors import UserError
 from cyclery.common.seals import seal
 from cyclery.config.load import load
 from cyclery.evidence.assemble import gather
+from cyclery.evidence.build import rounded
 from cyclery.plan.graph import Plan
 from cyclery.plan.project_checks import check
 from cyclery.records.readers import read_printed, read_records
@@ -78,6 +79,11 @@ def test_figures_are_those_of_the_records(project: Path) -> None:
     assert pair["differences"] == pytest.approx(differences)
     assert pair["effect"] == pytest.approx(sum(differences) / 3)
     assert pair["unit"] == "pp"
+
+
+def test_all_that_is_written_is_rounded(project: Path) -> None:
+    data = gathered(project)
+    assert rounded(data) == data
 
 
 def test_the_best_control_is_chosen_on_validation_images(project: Path) -> None:
