@@ -17,6 +17,7 @@ from factories import project as project_factory
 from factories.component import Write
 
 from cyclery import methods, models
+from cyclery.authoring import try_methods
 from cyclery.cli.main import main
 
 write = pytest.fixture(method_factory.written)
@@ -232,6 +233,34 @@ def test_what_a_cpu_does_not_stack_is_said(
     said = capsys.readouterr().out
     assert "(2): all are good; a CPU stacks the runs of 1 of them, others train one by" in said
     assert "one by one: a step draws random numbers into a tensor that its runs share" in said
+
+
+def test_a_processor_without_bf16_tries_one_choice_of_each_method_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: list[tuple[str, str]] = []
+
+    def tried(choice: try_methods.Choice) -> list[str]:
+        given = [choice.settings, *choice.parents.values()]
+        taken.append((given[0]["method"]["name"], " ".join(str(g["precision"]) for g in given)))
+        return []
+
+    monkeypatch.setattr(try_methods, "computes_bf16", lambda: False)
+    monkeypatch.setattr(try_methods, "tried", tried)
+    paper = copy.deepcopy(project_factory.PAPER)
+    arms = project_factory.arms(paper)
+    arms["fast"]["method"] = {"name": "supervised", "label_smoothing": 0.1}
+    for form in ("kl", "cross_entropy"):
+        method = {"name": "kd", "form": form}
+        arms[f"student-{form}"] = {"method": method, "parents": {"teacher": "plain"}}
+    arms["exact"] = {"method": {"name": "supervised", "label_smoothing": 0.2}, "precision": "fp32"}
+    for arm in arms.values():
+        arm.setdefault("precision", "bf16")
+    project_factory.write(tmp_path, project_factory.TIER, paper)
+    assert main(["--root", str(tmp_path), "check", "--method"]) == 0
+    assert taken == [("supervised", "bf16"), ("supervised", "fp32"), ("kd", "bf16 bf16"),
+                     ("kd", "fp32 fp32"), ("supervised", "fp32")]  # fmt: skip
+    assert "methods (5, 2 of them in fp32, since this processor has" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ from cyclery.data.dataset import Dataset
 from cyclery.data.split_settings import Split
 from cyclery.engine.contract import check_step
 from cyclery.engine.failures import Diverged
+from cyclery.engine.machine import computes_bf16
 from cyclery.engine.made import networks
 from cyclery.engine.packs import Pack, reason
 from cyclery.engine.run import Data, Run
@@ -73,18 +74,42 @@ def try_methods(plan: Plan, name: str = "") -> str:
     # First, because a step with such a network would blame the method.
     if lines := network_problems((each.settings, each.dataset) for each in _arms(plan, name)):
         raise UserError("\n".join(lines))
+    taken = choices if computes_bf16() else _mostly_fp32(choices)
     problems: dict[str, str] = {}
-    for choice in choices:
+    for choice in taken:
         for line in tried(choice):
             problems.setdefault(line, f" (arm {choice.arm})" if choice.arm else "")
     if problems:
         raise UserError("\n".join(line + arm for line, arm in problems.items()))
     of = f"of the method {name}" if name else "of methods"
-    said = f"{len(choices)}): all are good{_stacked(choices) if name else ''}"
+    other = sum(one is not given for one, given in zip(taken, choices, strict=True))
+    fp32 = f", {other} of them in fp32, since this processor has no bf16" if other else ""
+    said = f"{len(choices)}{fp32}): all are good{_stacked(choices) if name else ''}"
     return (
         f"tier {plan.tier}: {STEPS} steps, or as many as stages need, made twice, with each "
         f"choice of the settings {of} ({said}"
     )
+
+
+def _mostly_fp32(choices: list[Choice]) -> list[Choice]:
+    """Return the choices with bf16 only in the first one of each method that asks for it.
+
+    A processor without bf16 emulates it: convolutions take ten times as long.
+    """
+    found, seen = [], set[str]()
+    for choice in choices:
+        name = choice.settings["method"]["name"]
+        if choice.settings["precision"] == "bf16":
+            if name in seen:
+                choice = _in_fp32(choice)
+            seen.add(name)
+        found.append(choice)
+    return found
+
+
+def _in_fp32(choice: Choice) -> Choice:
+    parents = {key: each | {"precision": "fp32"} for key, each in choice.parents.items()}
+    return replace(choice, settings=choice.settings | {"precision": "fp32"}, parents=parents)
 
 
 def _stacked(choices: list[Choice]) -> str:
