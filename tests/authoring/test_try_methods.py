@@ -264,7 +264,7 @@ def test_a_processor_without_bf16_tries_one_choice_of_each_method_in_it(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)  # networks of full size, beside other tests
+@pytest.mark.timeout(3600)  # networks of full size, in emulated bf16, beside other tests
 @pytest.mark.parametrize("tier", ["smoke", "desk"])
 def test_all_methods_of_the_papers_are_good(tier: str) -> None:
     root = Path(__file__).resolve().parents[2]
