@@ -139,40 +139,32 @@ def _provenance(
 
 def clean(value: T) -> T:
     """Return plain JSON values: numpy's and tuples converted, numbers that are not finite None."""
-    return cast(T, _clean(value))
-
-
-def _clean(value: Any) -> Any:
-    kind = type(value)
-    if kind is float:
-        return value if isfinite(value) else None
-    if value is None or kind in (str, int, bool):
-        return value
-    if isinstance(value, list | tuple):
-        return [_clean(item) for item in value]
-    if isinstance(value, Mapping):
-        return {str(key): _clean(item) for key, item in value.items()}
-    if isinstance(value, np.generic | np.ndarray):
-        return _clean(value.tolist())
-    return value
+    return cast(T, _clean(value, None))
 
 
 def rounded(value: T) -> T:
-    """Return plain JSON values with numbers of ``DIGITS`` significant digits.
+    """Return plain JSON values as `clean` does, with numbers of ``DIGITS`` significant digits.
 
     What processors sum in another order differs in digits after these, so that all of them write
     the same evidence.
     """
-    return cast(T, _rounded(value))
+    return cast(T, _clean(value, DIGITS))
 
 
-def _rounded(value: Any) -> Any:
-    if type(value) is float:
-        return float(f"{value:.{DIGITS}g}")
-    if type(value) is list:
-        return [_rounded(item) for item in value]
-    if type(value) is dict:
-        return {key: _rounded(item) for key, item in value.items()}
+def _clean(value: Any, digits: int | None) -> Any:
+    kind = type(value)
+    if kind is float:
+        if not isfinite(value):
+            return None
+        return value if digits is None else float(f"{value:.{digits}g}")
+    if value is None or kind in (str, int, bool):
+        return value
+    if isinstance(value, list | tuple):
+        return [_clean(item, digits) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _clean(item, digits) for key, item in value.items()}
+    if isinstance(value, np.generic | np.ndarray):
+        return _clean(value.tolist(), digits)
     return value
 
 
