@@ -74,7 +74,7 @@ def try_methods(plan: Plan, name: str = "") -> str:
     # First, because a step with such a network would blame the method.
     if lines := network_problems((each.settings, each.dataset) for each in _arms(plan, name)):
         raise UserError("\n".join(lines))
-    taken = choices if computes_bf16() else _mostly_fp32(choices)
+    taken = choices if computes_bf16() else _mostly_fp32(choices, 1 if name else 0)
     problems: dict[str, str] = {}
     for choice in taken:
         for line in tried(choice):
@@ -91,20 +91,14 @@ def try_methods(plan: Plan, name: str = "") -> str:
     )
 
 
-def _mostly_fp32(choices: list[Choice]) -> list[Choice]:
-    """Return the choices with bf16 only in the first one of each method that asks for it.
+def _mostly_fp32(choices: list[Choice], bf16: int) -> list[Choice]:
+    """Return the choices with only the first so many of those that ask for bf16 computed in it.
 
     A processor without bf16 emulates it: convolutions take ten times as long.
     """
-    found, seen = [], set[str]()
-    for choice in choices:
-        name = choice.settings["method"]["name"]
-        if choice.settings["precision"] == "bf16":
-            if name in seen:
-                choice = _in_fp32(choice)
-            seen.add(name)
-        found.append(choice)
-    return found
+    asking = [at for at, each in enumerate(choices) if each.settings["precision"] == "bf16"]
+    others = set(asking[bf16:])
+    return [_in_fp32(each) if at in others else each for at, each in enumerate(choices)]
 
 
 def _in_fp32(choice: Choice) -> Choice:
