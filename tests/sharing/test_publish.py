@@ -28,16 +28,6 @@ SMOKE = "results/published/smoke"
 SECRET = "hunter2-is-no-secret"
 
 
-@pytest.fixture
-def another(origin: Repository, tmp_path: Path) -> Repository:
-    """A copy of the publisher's folder, with all its results."""
-    folder = tmp_path / "another"
-    shutil.copytree(origin.root, folder, symlinks=True)
-    found = origin.clone(tmp_path / "unused")
-    found.root = folder
-    return found
-
-
 JUDGED = ("evidence", "tables", "report")
 NOTHING = "nothing to train; evidence and report are made in minutes"
 

@@ -28,9 +28,10 @@ def publish_atlas(root: Path, overrides: Mapping[str, Any], remote_name: str | N
         raise UserError(f"dvc.yaml: stages: there is no {ATLAS!r}; add it to share the atlas.")
     remote = dvc.remote(remote_name)
     state.refuse_locked(root)
-    source = root / load(root, overrides).config.results / ATLAS / "index.html"
-    target = root / FOLDER / ATLAS / "index.html"
-    if left := state.to_do(root, overrides, [ATLAS]):
+    # As Snakemake names it: asked by its rule's name, the rule itself would not be counted.
+    made = f"{load(root, overrides).config.results}/{ATLAS}/index.html"
+    source, target = root / made, root / FOLDER / ATLAS / "index.html"
+    if left := state.to_do(root, overrides, [made]):
         raise UserError(
             f"{source}: the atlas is not finished ({state.told(left)} to do): run "
             "`snakemake --cores all atlas`, then publish."
